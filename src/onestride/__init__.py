@@ -1,0 +1,22 @@
+"""onestride: diffusion planners that need one network call per decision.
+
+What flows through it, in reading order::
+
+    data/        episodes -> windows, normalised
+    tasks/       what a robot and a problem are: shapes, context, which entries the observation fixes
+    diffusion/   the teacher: a trajectory-diffusion planner with many network calls
+    students/    teacher-target pairs, and the one-step students distilled from them
+    selectors/   scores for candidate plans
+    control/     policy = normaliser + generator + selector; the one episode loop and its clocks
+    evaluation/  rollouts, metrics, figures, report
+
+Shapes: B batch, N candidates, H horizon, O observation columns of a plan, A action columns, D = O + A,
+C context, L latent. A plan is ``(B, H, D)``, observation first, then action, normalised. Row 0 is now:
+its observation is known (fixed), its action is the one that is executed. The noise index k runs from N
+(noise) to 0 (data).
+"""
+
+from onestride.control.policy import Decision, Policy
+
+__version__ = "0.1.0"
+__all__ = ["Decision", "Policy", "__version__"]

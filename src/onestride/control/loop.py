@@ -1,0 +1,112 @@
+"""The one episode loop: simulation, evaluation and hardware differ only in robot and clock.
+
+Deadlines are absolute: tick k is due at start + k * control_dt. A decision that is not ready by the next tick
+skips the ticks it missed (never a burst), and until it is ready the robot holds the last command.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from onestride.control.clock import Clock
+from onestride.control.policy import Decision
+from onestride.control.robot import Robot
+from onestride.tasks.task import Task
+
+
+class Decider(Protocol):
+    """Anything that decides: a policy, an exported graph, a remote one."""
+
+    def decide(self, observation: np.ndarray) -> Decision: ...
+
+
+@dataclass
+class EpisodeLog:
+    """What happened. Times are the clock's [s]; decisions are wall time [s]."""
+
+    success: bool = False
+    outcome: str = "timeout"  # "arrived", "timeout", or the robot's fault
+    duration: float = 0.0
+    decisions: list[float] = field(default_factory=list)  # wall time of each
+    executed: int = 0  # commands sent
+    ticks: int = 0  # control periods that passed
+    overruns: int = 0  # decisions not ready by the next tick
+    held: Counter[str] = field(default_factory=Counter)  # commands not sent, by reason
+    final_observation: np.ndarray | None = None
+
+    @property
+    def starved(self) -> int:
+        """Control periods in which no fresh command came: the robot went on with a stale one."""
+        return max(self.ticks - self.executed, 0)
+
+
+def run_episode(
+    robot: Robot, clock: Clock, policy: Decider, task: Task, *, timeout: float, on_decision: object = None
+) -> EpisodeLog:
+    """Observe, decide, check, command, once per control period, until arrival, fault or ``timeout`` [s].
+
+    A refused observation (not finite, wrong shape) or command (not finite, out of limits) sends nothing: the
+    robot holds, the event is counted by its reason, and the next tick tries again. Whatever happens, an
+    exception included, the robot is stopped at the end.
+    """
+    log = EpisodeLog()
+    dt = task.control_dt
+    start = deadline = clock.now()
+    arrived = 0
+    try:
+        while True:
+            observation = robot.read()
+            fault = robot.fault()
+            arrived = arrived + 1 if task.arrived(observation) else 0
+            now = clock.now()
+            log.duration, log.final_observation = now - start, observation
+            if fault is not None:
+                log.outcome = fault
+                break
+            if arrived > task.dwell:
+                log.success, log.outcome = True, "arrived"
+                break
+            if now - start >= timeout:
+                break
+            command = _decide(policy, observation, task, clock, log, on_decision)
+            if command is not None:
+                robot.write(command)
+                log.executed += 1
+            missed = math.floor((clock.now() - deadline) / dt)
+            if missed >= 1:
+                log.overruns += 1
+            deadline += dt * (missed + 1)
+            log.ticks += missed + 1
+            clock.sleep_until(deadline)
+    finally:
+        robot.stop()
+    return log
+
+
+def _decide(
+    policy: Decider, observation: np.ndarray, task: Task, clock: Clock, log: EpisodeLog, on_decision: object
+) -> np.ndarray | None:
+    """The command to send, or None to hold."""
+    began = time.perf_counter()
+    try:
+        decision = policy.decide(observation)
+    except ValueError as error:  # the observation was refused; anything else is a fault of ours and must surface
+        clock.charge(time.perf_counter() - began)
+        log.held[f"observation refused: {str(error).split(';')[0]}"] += 1
+        return None
+    took = time.perf_counter() - began
+    clock.charge(took)
+    log.decisions.append(took)
+    if callable(on_decision):
+        on_decision(observation, decision)
+    violation = task.limits.violation(decision.action, observation)
+    if violation is not None:
+        log.held[f"command refused: {violation}"] += 1
+        return None
+    return decision.action

@@ -1,0 +1,101 @@
+"""Collect episodes from a source that makes them in numbered chunks, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_tensors, write_json
+from onestride.data.episode import Episode
+from onestride.data.minari import read_metadata, write_dataset
+from onestride.progress import track
+
+#: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."); a function of the two alone.
+Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
+
+
+def collect(source: Source, episodes: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box) -> dict[str, Any]:
+    """Make ``episodes`` episodes and write them as one dataset; returns its metadata.
+
+    Chunks are kept beside the dataset until it is written: the same command after a kill goes on, and gives
+    the same episodes. A finished dataset with the same settings is left as it is.
+
+    Raises:
+        CheckpointError: the folder, or the chunks beside it, come from other settings.
+    """
+    settings = {"seed": seed, "episodes": episodes, **metadata}
+    if folder.exists():
+        found = read_metadata(folder)
+        if any(found.get(k) != v for k, v in settings.items()):
+            raise CheckpointError(f"{folder} holds a dataset made with other settings; choose another --out or delete it")
+        return found
+    parts = folder.with_name(f".{folder.name}.parts")
+    if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
+        raise CheckpointError(f"{parts} was begun with other settings; choose another --out, or delete that folder")
+    write_json(parts / "settings.json", settings)
+    counts: Counter[str] = Counter()
+    done = chunk = 0
+    seconds = 0.0
+    with track("collecting episodes", episodes) as bar:
+        while done < episodes:
+            path = parts / f"{chunk:05d}.safetensors"
+            if not path.exists():
+                started = time.monotonic()
+                made, happened = source(seed, chunk)
+                _save_part(path, made, happened, time.monotonic() - started)
+            _, header = load_tensors(path)
+            done += int(header["episodes"])
+            seconds += float(header["seconds"])
+            counts += Counter(json.loads(header["counts"]))
+            chunk += 1
+            if chunk >= 20 and done < episodes * chunk / 10_000:
+                raise ValueError(f"only {done} episodes came of {chunk} chunks ({dict(counts)}); the settings are too tight")
+            bar.update(min(done, episodes))
+    report = {**settings, "counts": dict(counts), "episodes_per_s": done / max(seconds, 1e-9)}
+    write_dataset(folder, _first(parts, chunk, episodes), episodes, report, action)
+    shutil.rmtree(parts)
+    return report
+
+
+def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], seconds: float) -> None:
+    def rows(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]).astype(np.float32))
+
+    tensors = {"length": torch.tensor([len(e) for e in episodes])}
+    tensors["ends"] = torch.tensor([[e.terminated, e.truncated] for e in episodes])
+    if episodes:
+        tensors |= {name: rows(name) for name in ("observations", "actions", "rewards")}
+    header = {"episodes": str(len(episodes)), "counts": json.dumps(counts), "seconds": str(seconds)}
+    save_tensors(path, tensors, header)
+
+
+def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
+    """The first ``episodes`` of all chunks, in order."""
+    left = episodes
+    for chunk in range(chunks):
+        tensors, _ = load_tensors(parts / f"{chunk:05d}.safetensors")
+        at = 0
+        for number, (steps, (terminated, truncated)) in enumerate(
+            zip(tensors["length"].tolist(), tensors["ends"].tolist(), strict=True)
+        ):
+            if left == 0:
+                return
+            left -= 1
+            first = at + number  # every episode has one observation more than actions
+            yield Episode(
+                tensors["observations"][first : first + steps + 1].numpy(),
+                tensors["actions"][at : at + steps].numpy(),
+                tensors["rewards"][at : at + steps].numpy(),
+                terminated,
+                truncated,
+            )
+            at += steps

@@ -1,0 +1,40 @@
+"""Episodes: what was observed and done, from the start to the end of one attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One attempt: observations (T+1, O), actions (T, A), rewards (T,), and how it ended.
+
+    Raises ``ValueError`` when lengths disagree or a number is not finite, naming the array and the index.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+    truncated: bool = False
+
+    def __post_init__(self) -> None:
+        steps = len(self.actions)
+        if steps < 1:
+            raise ValueError("an episode needs at least one action, got none")
+        if len(self.observations) != steps + 1:
+            raise ValueError(
+                f"an episode of {steps} actions needs {steps + 1} observations (the last one too), "
+                f"got {len(self.observations)}"
+            )
+        if len(self.rewards) != steps:
+            raise ValueError(f"an episode of {steps} actions needs {steps} rewards, got {len(self.rewards)}")
+        for name in ("observations", "actions", "rewards"):
+            bad = np.argwhere(~np.isfinite(getattr(self, name)))
+            if len(bad):
+                raise ValueError(f"episode.{name} is not finite at index {tuple(bad[0].tolist())}")
+
+    def __len__(self) -> int:
+        return len(self.actions)

@@ -1,0 +1,56 @@
+"""The normaliser: z-scores for plan columns and context; it travels inside every checkpoint."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+STD_FLOOR = 1e-3  # near-constant columns are not blown up
+
+
+class Normalizer(nn.Module):
+    """Per-column mean and standard deviation of plans (D,) and context (C,), as buffers."""
+
+    mean: Tensor
+    std: Tensor
+    context_mean: Tensor
+    context_std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, context_mean: Tensor, context_std: Tensor) -> None:
+        super().__init__()
+        for name, value in (
+            ("mean", mean),
+            ("std", std.clamp(min=STD_FLOOR)),
+            ("context_mean", context_mean),
+            ("context_std", context_std.clamp(min=STD_FLOOR)),
+        ):
+            self.register_buffer(name, value.float().contiguous())
+
+    @classmethod
+    def fit(cls, plans: Tensor, context: Tensor) -> Normalizer:
+        """From plans (M, H, D) and context (M, C) in task units."""
+        flat = plans.flatten(0, 1)
+        return cls(flat.mean(0), flat.std(0), context.mean(0), context.std(0))
+
+    @classmethod
+    def empty(cls, transition_dim: int, context_dim: int) -> Normalizer:
+        """The identity, to load a checkpoint into."""
+        ones, context = torch.ones(transition_dim), torch.ones(context_dim)
+        return cls(0 * ones, ones, 0 * context, context)
+
+    def plans(self, x: Tensor) -> Tensor:
+        """Task units -> normalised, (..., D)."""
+        return (x - self.mean) / self.std
+
+    def context(self, c: Tensor) -> Tensor:
+        """Task units -> normalised, (..., C)."""
+        return (c - self.context_mean) / self.context_std
+
+    def start(self, s: Tensor) -> Tensor:
+        """The observation columns of row 0, task units -> normalised, (..., O)."""
+        o = s.shape[-1]
+        return (s - self.mean[:o]) / self.std[:o]
+
+    def unnormalize(self, x: Tensor) -> Tensor:
+        """Normalised -> task units, (..., D)."""
+        return x * self.std + self.mean

@@ -1,0 +1,108 @@
+"""The teacher: a diffusion model of trajectory windows, with the start inpainted and the rest as context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
+from onestride.diffusion.schedule import Schedule
+from onestride.networks.mlp import ResidualMLP
+from onestride.networks.unet1d import TemporalUNet
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
+
+    network: str = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
+    width: int = 640
+    blocks: int = 6
+    unet_width: int = 32
+    unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    n_steps: int = 30  # reverse steps (DNK, section V-C)
+    prediction: str = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
+    solver: str = "ddim"
+    first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
+
+    def __post_init__(self) -> None:
+        for field, known in (("network", ("mlp", "unet")), ("prediction", ("x0", "eps")), ("solver", tuple(SOLVERS))):
+            if getattr(self, field) not in known:
+                raise ValueError(f"teacher.{field} is {getattr(self, field)!r}; there are {', '.join(known)}")
+
+
+class DiffusionPlanner(nn.Module):
+    """A generator with ``n_steps`` network calls; plans (B, H, D) and context (B, C) are normalised."""
+
+    fixed: Tensor
+    loss_weight: Tensor
+
+    def __init__(self, config: TeacherConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = Schedule.cosine(config.n_steps)
+        horizon, transition_dim = fixed.shape
+        if config.network == "mlp":
+            self.network: nn.Module = ResidualMLP(
+                horizon, transition_dim, context_dim, n_steps=config.n_steps, width=config.width, blocks=config.blocks
+            )
+        else:
+            self.network = TemporalUNet(
+                horizon,
+                transition_dim,
+                context_dim,
+                width=config.unet_width,
+                multipliers=config.unet_multipliers,
+            )
+        weight = torch.ones(horizon, transition_dim)
+        weight[0, state_dim:] = config.first_action_weight
+        self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
+
+    @property
+    def nfe(self) -> int:
+        """Network calls per decision."""
+        return self.config.n_steps
+
+    def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Denoising loss (DDPM, Ho et al. 2020; DNK eq. 5) of batch {"plans" (B, H, D), "context" (B, C)}.
+
+        The start is put back after noising and weighs nothing; with x0-prediction the target is the plan.
+        """
+        x0 = batch["plans"]
+        k = torch.randint(1, self.schedule.n_steps + 1, (len(x0),), generator=generator, device=x0.device)
+        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+        alpha, sigma = self.schedule.at(k, x0)
+        x_k = torch.where(self.fixed, x0, alpha * x0 + sigma * eps)
+        output = self.network(x_k, k, batch["context"])
+        target = x0 if self.config.prediction == "x0" else eps
+        return {"loss": ((output - target).square() * self.loss_weight).mean()}
+
+    def denoise(self, x: Tensor, k: int, context: Tensor | None) -> Tensor:
+        """The estimate of x_0 (B, H, D) at noise index k, whatever the network was trained to say."""
+        output = self.network(x, k, context)
+        if self.config.prediction == "x0":
+            return output
+        return x0_from_eps(x, output, self.schedule.alpha[k], self.schedule.sigma[k])
+
+    def sample(
+        self,
+        prior: Tensor,
+        context: Tensor | None,
+        *,
+        solver: str | None = None,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Plans (B, H, D) from a prior (B, H, D); the context is (B, C), or (1, C) for all candidates alike."""
+        return sample(
+            lambda x, k: self.denoise(x, k, context),
+            prior,
+            self.fixed,
+            self.schedule,
+            solver=solver or self.config.solver,
+            steps=steps,
+            generator=generator,
+        )

@@ -1,0 +1,117 @@
+"""How much data and how much noise is in a plan at each noise index.
+
+``x_k = alpha_k x_0 + sigma_k eps`` with ``eps ~ N(0, I)``; the index runs ``k = N ... 0`` from noise to data,
+and ``k = 0`` is data exactly: ``alpha_0 = 1``, ``sigma_0 = 0``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+_OFFSET = 0.008  # the s of the cosine schedules (Nichol and Dhariwal 2021, eq. 17)
+_T_FIRST, _T_LAST = 1e-3, 0.9946  # times of k = 1 and k = N of the continuous cosine schedule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Signal and noise levels ``alpha``, ``sigma``, each ``(N+1,)`` python floats indexed by k.
+
+    Raises ValueError when the lengths differ, k = 0 is not data, or the signal-to-noise ratio does not fall with k.
+    """
+
+    alpha: tuple[float, ...]
+    sigma: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.alpha) != len(self.sigma) or len(self.alpha) < 2:
+            raise ValueError(
+                f"alpha has {len(self.alpha)} levels and sigma {len(self.sigma)}; expected N+1 of each with N >= 1"
+            )
+        if self.alpha[0] != 1.0 or self.sigma[0] != 0.0:
+            raise ValueError(f"k = 0 must be data (1, 0), got ({self.alpha[0]}, {self.sigma[0]}); prepend that level")
+        if not all(a > 0.0 for a in self.alpha):
+            raise ValueError("every alpha must be positive: at alpha = 0 the data cannot be recovered from the noise")
+        ratios = [s / a for a, s in zip(self.alpha, self.sigma, strict=True)]
+        for k, (before, ratio) in enumerate(pairwise(ratios), start=1):
+            if not ratio > before:
+                raise ValueError(
+                    f"sigma / alpha must grow with k, but is {before:.6g} at k = {k - 1} and {ratio:.6g} at k = {k}; "
+                    "drop the repeated or unsorted level"
+                )
+
+    @property
+    def n_steps(self) -> int:
+        """N, the index of pure noise."""
+        return len(self.alpha) - 1
+
+    @classmethod
+    def cosine(cls, n_steps: int) -> Schedule:
+        """The variance-preserving cosine schedule in continuous time, sampled at N times: DNK's teacher uses N = 20.
+
+        ``alpha(t) = cos(pi/2 (t + s) / (1 + s)) / cos(pi/2 s / (1 + s))``, ``s = .008``, ``sigma^2 = 1 - alpha^2``, at
+        t from 1e-3 (k = 1) to 1 (k = N), clipped at .9946. Source: Nichol and Dhariwal 2021, eq. 17, with the end
+        points of CleanDiffuser. Where the times are finer than the clip (N > 185) several would fall on it; they
+        then run to .9946 instead. Raises ValueError when ``n_steps < 2``.
+        """
+        if n_steps < 2:
+            raise ValueError(f"a cosine schedule needs n_steps >= 2, got {n_steps}")
+        step = (1.0 - _T_FIRST) / (n_steps - 1)
+        if 1.0 - step >= _T_LAST:
+            step = (_T_LAST - _T_FIRST) / (n_steps - 1)
+        times = [min(_T_FIRST + i * step, _T_LAST) for i in range(n_steps)]
+        return cls._variance_preserving([_cosine(t) / _cosine(0.0) for t in times])
+
+    @classmethod
+    def squared_cosine(cls, n_steps: int) -> Schedule:
+        """The discrete cosine schedule of Nichol and Dhariwal 2021, eq. 17: Diffusion Policy and OneDP use N = 100.
+
+        ``alpha_k^2 = prod_{i <= k} (1 - beta_i)``, ``beta_i = min(1 - f(i/N) / f((i-1)/N), .999)`` with f the squared
+        cosine (``squaredcos_cap_v2`` in diffusers, whose 0-based index is our k - 1).
+        Raises ValueError when ``n_steps < 1``.
+        """
+        if n_steps < 1:
+            raise ValueError(f"a squared-cosine schedule needs n_steps >= 1, got {n_steps}")
+        kept, alpha = 1.0, []
+        for i in range(1, n_steps + 1):
+            kept *= max((_cosine(i / n_steps) / _cosine((i - 1) / n_steps)) ** 2, 1e-3)
+            alpha.append(math.sqrt(kept))
+        return cls._variance_preserving(alpha)
+
+    @classmethod
+    def _variance_preserving(cls, alpha: list[float]) -> Schedule:
+        """From alpha of k = 1 ... N, with ``alpha^2 + sigma^2 = 1``."""
+        return cls((1.0, *alpha), (0.0, *(math.sqrt((1.0 - a) * (1.0 + a)) for a in alpha)))
+
+    def grid(self, steps: int) -> list[int]:
+        """``steps + 1`` strictly decreasing indices from N to 0, as evenly spaced as integers allow.
+
+        Raises ValueError when ``steps`` is not in 1 ... N.
+        """
+        if not 1 <= steps <= self.n_steps:
+            raise ValueError(f"steps must be in 1 ... {self.n_steps} (the schedule's n_steps), got {steps}")
+        return [self.n_steps * i // steps for i in range(steps, -1, -1)]
+
+    def at(self, k: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """``alpha_k, sigma_k``, each ``(B, 1, 1)`` in the device and dtype of ``like``, for integer k ``(B,)``.
+
+        k must lie on the device of ``like``; the gather stays there, so nothing waits for the device.
+        """
+        table = _table(self, like.device, like.dtype)  # (N+1, 2)
+        alpha, sigma = table[k].unbind(-1)
+        return alpha.view(-1, 1, 1), sigma.view(-1, 1, 1)
+
+
+def _cosine(t: float) -> float:
+    return math.cos(math.pi / 2 * (t + _OFFSET) / (1 + _OFFSET))
+
+
+@lru_cache(maxsize=32)
+def _table(schedule: Schedule, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``[alpha, sigma]`` as ``(N+1, 2)``, copied to a device once."""
+    return torch.tensor([schedule.alpha, schedule.sigma], dtype=torch.float64).T.to(device, dtype).contiguous()

@@ -1,0 +1,84 @@
+"""What is measured of a trial, of many trials, and of a cloud of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Metrics of one trial that are averaged into a row.
+TRIAL_METRICS = (
+    "completion",
+    "success",
+    "completion_time_s",
+    "executed_steps",
+    "decision_ms_mean",
+    "decision_ms_p50",
+    "decision_ms_p95",
+    "decision_ms_p99",
+    "decision_ms_max",
+    "terminal_error_mm",
+    "min_clearance_mm",
+    "min_clearance_arm_mm",
+    "control_hz",
+    "overrun_ratio",
+    "starved_ratio",
+    "held_commands",
+    "nfe",
+)
+
+
+def summarize(values: Sequence[float | None], seeds: Sequence[int]) -> dict[str, Any]:
+    """Values of trials and each one's training seed -> {"mean", "std", "n", "per_seed"}.
+
+    None (a time that never came) is left out; the standard deviation is over trials, per_seed the seeds' means.
+    """
+    known = [(v, s) for v, s in zip(values, seeds, strict=True) if v is not None]
+    if not known:
+        return {"mean": None, "std": None, "n": 0, "per_seed": []}
+    numbers = np.array([v for v, _ in known], dtype=float)
+    per_seed = [float(np.mean([v for v, s in known if s == seed])) for seed in sorted({s for _, s in known})]
+    return {"mean": float(numbers.mean()), "std": float(numbers.std()), "n": len(numbers), "per_seed": per_seed}
+
+
+def latency(decisions_s: Sequence[float]) -> dict[str, float | None]:
+    """Decision times [s] -> mean, p50, p95, p99 and max [ms]."""
+    names = ("mean", "p50", "p95", "p99", "max")
+    if not decisions_s:
+        return {f"decision_ms_{name}": None for name in names}
+    ms = 1e3 * np.asarray(decisions_s)
+    values = (ms.mean(), *np.percentile(ms, (50, 95, 99)), ms.max())
+    return {f"decision_ms_{name}": float(value) for name, value in zip(names, values, strict=True)}
+
+
+def spread(paths: NDArray[np.floating]) -> float:
+    """How far candidates (N, H, 3) lie from their mean path, root mean square over candidates and rows [m]."""
+    return float(np.sqrt(np.square(paths - paths.mean(0)).sum(-1).mean()))
+
+
+def sides(paths: NDArray[np.floating], start: NDArray, goal: NDArray, obstacle: NDArray) -> NDArray[np.floating]:
+    """Shares (3,) of candidates (N, H, 3) that pass an obstacle on the left, on the right and over it.
+
+    Looked at where a path is nearest, along start -> goal, to the obstacle's centre: the direction from the
+    centre to the path there is left, right or up, whichever it is nearest to.
+    """
+    forward = (goal - start) / np.linalg.norm(goal - start)
+    left = np.array([-forward[1], forward[0], 0.0])
+    left /= max(float(np.linalg.norm(left)), 1e-9)
+    up = np.cross(forward, left)
+    offset = paths - obstacle[1:4]  # (N, H, 3)
+    beside = np.abs(offset @ forward).argmin(1)  # (N,)
+    there = offset[np.arange(len(paths)), beside]
+    lateral, vertical = there @ left, there @ up
+    over = vertical > np.abs(lateral)
+    return np.array([np.mean(~over & (lateral > 0)), np.mean(~over & (lateral <= 0)), np.mean(over)])
+
+
+def blocking_obstacle(start: NDArray, goal: NDArray, obstacles: NDArray) -> int:
+    """Index of the obstacle (K, 8) whose centre is nearest to the straight line from start to goal."""
+    line = goal - start
+    along = np.clip((obstacles[:, 1:4] - start) @ line / (line @ line), 0, 1)
+    gap = np.linalg.norm(obstacles[:, 1:4] - (start + along[:, None] * line), axis=1)
+    return int(np.where(obstacles[:, 0] > 0, gap, np.inf).argmin())

@@ -1,0 +1,192 @@
+"""Roll policies out on the same scenes, trial by trial, and keep every record; a killed evaluation goes on.
+
+Methods take turns scene by scene, so that a machine whose speed drifts slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_tensors, write_json
+from onestride.control.clock import ChargedClock, Clock, RealClock
+from onestride.control.loop import EpisodeLog, run_episode
+from onestride.control.policy import Policy
+from onestride.evaluation.metrics import blocking_obstacle, latency, sides, spread
+from onestride.progress import track
+
+EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
+WARM_UP = 50  # decisions thrown away before the first that counts
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One trained policy under test: its row in the table and the seed it was trained with."""
+
+    row: str
+    seed: int
+    policy: Policy
+
+
+def evaluate(
+    contenders: Sequence[Contender], scenes: Sequence[Any], folder: Path, *, timeout: float, real_clock: bool, filmed: int
+) -> list[dict[str, Any]]:
+    """Every contender on every scene; returns the records, which also stand in ``folder/episodes.jsonl``.
+
+    timeout [s] per trial. filmed: the scene whose motion is kept for the film.
+
+    Raises:
+        CheckpointError: the folder holds an evaluation of other checkpoints, scenes or settings.
+    """
+    settings = {
+        "contenders": [[c.row, c.seed, c.policy.config.get("training", {}).get("id")] for c in contenders],
+        "scenes": _digest(scenes),
+        "timeout": timeout,
+        "clock": "real" if real_clock else "charged",
+    }
+    if (folder / SETTINGS).exists() and read_json(folder / SETTINGS) != json.loads(json.dumps(settings)):
+        raise CheckpointError(
+            f"{folder} holds an evaluation of other checkpoints, scenes or settings; choose another --out or delete it"
+        )
+    write_json(folder / SETTINGS, settings)
+    records = _read_records(folder / EPISODES)
+    done = {(r["row"], r["seed"], r["scene"]) for r in records}
+    motion = dict(load_tensors(folder / "motion.safetensors")[0]) if (folder / "motion.safetensors").exists() else {}
+    first = contenders[0].policy.task.first_observation(scenes[0])
+    for contender in contenders:
+        contender.policy.warm_up(first, WARM_UP if len(done) < len(contenders) * len(scenes) else 0)
+    with track("trials", len(contenders) * len(scenes), done=len(done)) as bar:
+        for number, scene in enumerate(scenes):
+            for c in contenders:
+                if (c.row, c.seed, number) in done:
+                    continue
+                record, robot = run_trial(c.policy, scene, number, timeout=timeout, real_clock=real_clock)
+                if number == filmed and c.seed == contenders[0].seed:
+                    motion |= _motion(c.row, scene, robot)
+                    save_tensors(folder / "motion.safetensors", motion)
+                record = {"row": c.row, "seed": c.seed, "scene": number, **record}
+                with (folder / EPISODES).open("a") as f:
+                    f.write(json.dumps(record) + "\n")
+                records.append(record)
+                bar.update(len(records), f"{c.row}: {record['outcome']}")
+    return records
+
+
+def run_trial(
+    policy: Policy, scene: Any, number: int, *, timeout: float, real_clock: bool
+) -> tuple[dict[str, Any], Any]:
+    """One trial of one policy; the candidates' noise depends on the scene's number alone."""
+    clock: Clock = RealClock() if real_clock else ChargedClock()
+    robot = policy.task.environment(scene, clock)
+    policy.reset(number)
+    log = run_episode(robot, clock, policy, policy.task, timeout=timeout)
+    return _record(log, policy, scene, robot), robot
+
+
+def _record(log: EpisodeLog, policy: Policy, scene: Any, robot: Any) -> dict[str, Any]:
+    measured = policy.task.measure(robot, scene)
+    if log.success:
+        measured["completion"] = 1.0
+    decided = max(len(log.decisions), 1)
+    return {
+        "success": float(log.success),
+        "outcome": log.outcome,
+        "completion_time_s": log.duration if log.success else None,
+        "executed_steps": log.executed,
+        **latency(log.decisions),
+        **measured,
+        "control_hz": log.executed / log.duration if log.duration else None,
+        "overrun_ratio": log.overruns / decided,
+        "starved_ratio": log.starved / max(log.ticks, 1),
+        "held_commands": sum(log.held.values()),
+        "held": dict(log.held),
+        "nfe": policy.generator.nfe,
+        "decision_ms": [round(1e3 * d, 4) for d in log.decisions],
+    }
+
+
+def candidate_clouds(
+    contenders: Sequence[Contender], scenes: Sequence[Any], open_scenes: Sequence[int], folder: Path, keep: int = 6
+) -> list[dict[str, Any]]:
+    """Spread of the candidates from every scene's start, and on which side of the obstacle they pass.
+
+    open_scenes: scenes in which both left and right of the blocking obstacle are open. ``keep`` of them, the
+    first of each row only, are written to ``folder/candidates.safetensors`` for the figures.
+    """
+    records = []
+    kept: dict[str, Any] = {}
+    shown = list(open_scenes[:keep]) or list(range(min(keep, len(scenes))))
+    seen: set[str] = set()
+    with track("candidates", len(contenders) * len(scenes)) as bar:
+        for c in contenders:
+            clouds, scores = [], []
+            for number, scene in enumerate(scenes):
+                observation = c.policy.task.first_observation(scene)
+                c.policy.reset(number)
+                decision = c.policy.decide(observation)
+                paths = decision_paths(c.policy, observation, decision.plans)
+                record = {"row": c.row, "seed": c.seed, "scene": number, "candidate_spread_mm": 1e3 * spread(paths)}
+                if number in open_scenes:
+                    obstacle = scene.obstacles[blocking_obstacle(scene.start, scene.goal, scene.obstacles)]
+                    record["sides"] = sides(paths, scene.start, scene.goal, obstacle).tolist()
+                records.append(record)
+                if number in shown:
+                    clouds.append(paths)
+                    scores.append(decision.scores)
+                bar.update(len(records))
+            if c.row not in seen:
+                seen.add(c.row)
+                kept[f"paths.{c.row}"], kept[f"scores.{c.row}"] = np.stack(clouds), np.stack(scores)
+    for name in ("obstacles", "start", "goal"):
+        kept[name] = np.stack([getattr(scenes[i], name) for i in shown])
+    save_tensors(folder / "candidates.safetensors", _tensors(kept), {"scenes": json.dumps(shown)})
+    return records
+
+
+def decision_paths(policy: Policy, observation: np.ndarray, plans: Any) -> np.ndarray:
+    """Candidates (N, H, D) of one decision as end-effector positions (N, H, 3) [m]."""
+    frame = policy.task.encode(torch.from_numpy(observation).float()[None]).frame
+    flat = plans.cpu().reshape(1, -1, plans.shape[-1])
+    return policy.task.paths(flat, frame).view(*plans.shape[:2], 3).numpy()
+
+
+def _motion(row: str, scene: Any, robot: Any) -> dict[str, Any]:
+    return _tensors(
+        {
+            f"joints.{row}": arm.joint_path,
+            f"times.{row}": arm.times,
+            f"path.{row}": arm.ee_path,
+            "obstacles": scene.obstacles,
+            "start": scene.start,
+            "goal": scene.goal,
+        }
+    )
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _read_records(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a last line cut by a kill is dropped, and that trial is run again."""
+    if not path.exists():
+        return []
+    whole = path.read_text().split("\n")[:-1]
+    records = [json.loads(line) for line in whole]
+    path.write_text("".join(line + "\n" for line in whole))
+    return records
+
+
+def _digest(scenes: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for scene in scenes:
+        for array in (scene.start, scene.goal, scene.obstacles):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""A residual MLP denoiser: few, large matrix products, so that a CPU can train and sample it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from onestride.networks.embeddings import frequencies, sinusoidal
+
+_TIME_DIM = 64
+
+
+class ResidualMLP(nn.Module):
+    """The plan as one vector of H D numbers through pre-normalised residual blocks (shape legend: the package).
+
+    Per block ``h <- h + W2 silu(W1 (scale_k LN(h) + shift_k) + b1) + b2``; scale and shift come from k (FiLM,
+    Perez et al. 2018; zero start as in DiT, Peebles and Xie 2023). W2 starts at zero, so each block starts as the
+    identity. The context enters the input layer only: its product is a term of its own, so one context ``(1, C)``
+    may serve a whole batch of candidates.
+
+    Raises ValueError when a size is not positive.
+    """
+
+    features: Tensor
+
+    def __init__(
+        self,
+        horizon: int,
+        transition_dim: int,
+        context_dim: int,
+        *,
+        n_steps: int,
+        width: int = 384,
+        blocks: int = 4,
+    ) -> None:
+        super().__init__()
+        sizes = {"horizon": horizon, "transition_dim": transition_dim, "n_steps": n_steps, "width": width}
+        if min(*sizes.values(), blocks) < 1 or context_dim < 0:
+            raise ValueError(f"sizes must be positive (context_dim >= 0), got {sizes}, {blocks=}, {context_dim=}")
+        self.horizon, self.transition_dim, self.context_dim = horizon, transition_dim, context_dim
+        self.width = width
+        self.input = nn.Linear(horizon * transition_dim, width)
+        self.context = nn.Linear(context_dim, width, bias=False) if context_dim else None
+        self.expand = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.contract = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.output = nn.Linear(width, horizon * transition_dim)
+        # Features of k = 0 ... N, fixed. An int k then costs one row of a thin product, whatever the batch.
+        table = sinusoidal(torch.arange(n_steps + 1), frequencies(_TIME_DIM, 4.0 * n_steps))
+        self.register_buffer("features", table, persistent=False)  # (N+1, 64)
+        self.time = nn.Sequential(nn.Linear(_TIME_DIM, _TIME_DIM), nn.SiLU())
+        self.film = nn.Linear(_TIME_DIM, (blocks + 1) * 2 * width)  # one pair per block, one for the output
+        with torch.no_grad():
+            for parameter in self.contract.parameters():
+                parameter.zero_()
+            self.film.weight.zero_()
+            self.film.bias.view(blocks + 1, 2, width).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale 1, shift 0
+
+    def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
+        """x ``(B, H, D)``, k ``(B,)`` integer or one int in 0 ... N, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``.
+
+        Raises ValueError when x is of another shape, a context is missing, of another shape, or not expected, or
+        an int k is out of range.
+        """
+        if x.shape[1:] != (self.horizon, self.transition_dim):
+            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
+        h = self.input(x.flatten(1))  # (B, W)
+        if self.context is not None:
+            if context is None or context.shape[-1] != self.context_dim or context.shape[0] not in (1, len(x)):
+                got = None if context is None else tuple(context.shape)
+                raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
+            h = h + self.context(context)
+        elif context is not None:
+            raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
+        if isinstance(k, int) and not 0 <= k < len(self.features):
+            raise ValueError(f"k is {k}, expected 0 ... {len(self.features) - 1}, the n_steps of this network")
+        rows = self.features[k].view(-1, _TIME_DIM)  # (1 or B, 64)
+        film = self.film(self.time(rows)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
+        for i, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
+            h = h + contract(F.silu(expand(self._modulated(h, film[2 * i], film[2 * i + 1]))))
+        return self.output(self._modulated(h, film[-2], film[-1])).view_as(x)
+
+    def _modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return torch.addcmul(shift, F.layer_norm(h, (self.width,)), scale)

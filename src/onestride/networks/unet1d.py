@@ -1,0 +1,118 @@
+"""The temporal U-Net of Diffuser (Janner et al. 2022, appendix C): convolutions along the horizon."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from onestride.networks.embeddings import TimeEmbedding
+
+_KERNEL = 5
+_GROUPS = 8
+
+
+class TemporalUNet(nn.Module):
+    """Down and up the horizon, halving it once between levels; the way up concatenates the features of the way down.
+
+    ``multipliers`` are of ``width``, one per level: (1, 2, 4, 8) with width 32 has 32 ... 256 channels; Diffuser uses
+    (1, 4, 8) at H = 4. The context ``(B, C)`` passes a two-layer network and is added to the time embedding.
+
+    Raises ValueError when the horizon is not divisible by ``2^(levels-1)``, or a channel count not by the 8 groups.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        transition_dim: int,
+        context_dim: int,
+        *,
+        width: int = 32,
+        multipliers: tuple[int, ...] = (1, 2, 4, 8),
+    ) -> None:
+        super().__init__()
+        if not multipliers or min(horizon, transition_dim, width, *multipliers) < 1 or context_dim < 0:
+            raise ValueError(
+                f"sizes must be positive (context_dim >= 0), got {horizon=}, {transition_dim=}, {context_dim=}, "
+                f"{width=}, {multipliers=}"
+            )
+        stride = 2 ** (len(multipliers) - 1)
+        if horizon % stride:
+            raise ValueError(
+                f"horizon {horizon} is not divisible by {stride} = 2^(levels-1), with levels = {len(multipliers)}: "
+                f"choose a multiple of {stride}, or fewer multipliers"
+            )
+        if width % _GROUPS:
+            raise ValueError(f"width {width} is not divisible by the {_GROUPS} groups of the normalisation")
+        self.horizon, self.transition_dim, self.context_dim = horizon, transition_dim, context_dim
+        self.time = TimeEmbedding(width)
+        self.context = (
+            nn.Sequential(nn.Linear(context_dim, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
+            if context_dim
+            else None
+        )
+        channels = [width * m for m in multipliers]
+        self.down = nn.ModuleList(
+            _Level(c_in, c_out, width) for c_in, c_out in zip([transition_dim, *channels[:-1]], channels, strict=True)
+        )
+        self.downsample = nn.ModuleList(nn.Conv1d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
+        self.middle = _Level(channels[-1], channels[-1], width)
+        self.up = nn.ModuleList(
+            _Level(2 * c_in, c_out, width) for c_in, c_out in zip(channels[:0:-1], channels[-2::-1], strict=True)
+        )
+        self.upsample = nn.ModuleList(nn.ConvTranspose1d(c, c, 4, stride=2, padding=1) for c in channels[-2::-1])
+        self.output = nn.Sequential(_convolution(channels[0], channels[0]), nn.Conv1d(channels[0], transition_dim, 1))
+
+    def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
+        """x ``(B, H, D)``, k ``(B,)`` integer or one int, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``.
+
+        Raises ValueError when x is of another shape, or a context is missing, of another shape, or not expected.
+        """
+        if x.shape[1:] != (self.horizon, self.transition_dim):
+            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
+        e = self.time(k)  # (1 or B, W)
+        if self.context is not None:
+            if context is None or context.shape[-1] != self.context_dim or context.shape[0] not in (1, len(x)):
+                got = None if context is None else tuple(context.shape)
+                raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
+            e = e + self.context(context)
+        elif context is not None:
+            raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
+        h = x.transpose(1, 2)  # (B, D, H)
+        skips = []  # the finest level's is not used, as in the source
+        for i, level in enumerate(self.down):
+            h = level(h if i == 0 else self.downsample[i - 1](h), e)
+            skips.append(h)
+        h = self.middle(h, e)
+        for level, upsample in zip(self.up, self.upsample, strict=True):
+            h = upsample(level(torch.cat([h, skips.pop()], dim=1), e))
+        return self.output(h).transpose(1, 2)  # (B, H, D)
+
+
+class _Level(nn.Module):
+    """Two residual blocks at one resolution."""
+
+    def __init__(self, c_in: int, c_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.first = _ResidualBlock(c_in, c_out, time_dim)
+        self.second = _ResidualBlock(c_out, c_out, time_dim)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        return self.second(self.first(h, e), e)
+
+
+class _ResidualBlock(nn.Module):
+    """``conv -> norm -> Mish``, plus the time features, ``conv -> norm -> Mish``, plus the input."""
+
+    def __init__(self, c_in: int, c_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.first = _convolution(c_in, c_out)
+        self.second = _convolution(c_out, c_out)
+        self.time = nn.Sequential(nn.Mish(), nn.Linear(time_dim, c_out))
+        self.skip = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        return self.second(self.first(h) + self.time(e)[..., None]) + self.skip(h)
+
+
+def _convolution(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv1d(c_in, c_out, _KERNEL, padding=_KERNEL // 2), nn.GroupNorm(_GROUPS, c_out), nn.Mish())

@@ -1,0 +1,239 @@
+"""One-step students that carry noise to data by a linear map in a learned latent space: DNK, KDM, KDM-F.
+
+    z1 = E(prior, context)      z0 = K(z1) z1      plan = D(z0)          (DNK eq. 10-12)
+
+``operator`` says what K is, and nothing else changes, so that an ablation is one word:
+
+    dnk    P diag(gamma(z1)) Q: factorised, gains depend on the state (the FDK layer)
+    kdm    a full matrix and a bias, the same for every state (Berman et al. 2025)
+    kdm-f  P^-1 diag(lambda) P, complex, |lambda| < 1, the same for every state (the same source)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+OPERATORS = ("dnk", "kdm", "kdm-f")
+
+
+@dataclass(frozen=True)
+class KoopmanConfig:
+    """Loss weights are the paper's (section V-A); the networks' shapes, which it does not give, are ours."""
+
+    operator: str = "dnk"
+    latent_dim: int = 512  # L
+    hidden: int = 512
+    gain_hidden: int = 256
+    shared_encoder: bool = True  # one encoder for prior and target (DNK); KDM's code has two
+    latent_noise: float = 0.0  # KDM's code adds N(0, 0.4^2) to both latents
+    reconstruction: float = 0.8
+    latent: float = 0.2
+    prediction: float = 1.0
+    action: float = 1.0
+    spectral: float = 0.01
+    inverse: float = 1.0
+    first_action_weight: float = 1.5  # W_a
+    later_action_weight: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.operator not in OPERATORS:
+            raise ValueError(f"student.operator is {self.operator!r}; there are {', '.join(OPERATORS)}")
+
+
+class FDKLayer(nn.Module):
+    """z0 = P (gamma(z1) * Q z1): eq. 11. Starts as the identity: Q orthogonal, P its transpose, gains 1.
+
+    Gains are signed and unbounded: the hinge on their size (eq. 17) would be empty otherwise.
+    """
+
+    def __init__(self, latent_dim: int, gain_hidden: int) -> None:
+        super().__init__()
+        self.Q = nn.Linear(latent_dim, latent_dim, bias=False)
+        self.P = nn.Linear(latent_dim, latent_dim, bias=False)
+        self.gamma = nn.Sequential(
+            nn.Linear(latent_dim, gain_hidden), nn.SiLU(), nn.Linear(gain_hidden, latent_dim)
+        )
+        nn.init.orthogonal_(self.Q.weight)
+        with torch.no_grad():
+            self.P.weight.copy_(self.Q.weight.T)
+            last = self.gamma[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.zero_()
+            last.bias.fill_(1.0)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z1 (B, L) -> z0 (B, L) and the gains (B, L)."""
+        gains = self.gamma(z)
+        return self.P(self.Q(z) * gains), gains
+
+    def regularizers(self, gains: Tensor) -> dict[str, Tensor]:
+        """L_spec (eq. 17) and L_inv (eq. 18), the latter per row so that its weight does not grow with L."""
+        eye = torch.eye(len(self.P.weight), device=gains.device)
+        return {
+            "spectral": (gains.abs() - 1).clamp(min=0).mean(),
+            "inverse": (self.P.weight @ self.Q.weight - eye).square().sum() / len(eye),
+        }
+
+
+class StaticLayer(nn.Module):
+    """z0 = A z1 + b, the same for every state (KDM). Starts as the identity."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.A = nn.Linear(latent_dim, latent_dim)
+        with torch.no_grad():
+            self.A.weight.copy_(torch.eye(latent_dim))
+            self.A.bias.zero_()
+
+    def forward(self, z: Tensor) -> tuple[Tensor, None]:
+        return self.A(z), None
+
+    def regularizers(self, gains: None) -> dict[str, Tensor]:
+        return {}
+
+
+class StaticFactorizedLayer(nn.Module):
+    """z0 = Re(P_inv (lambda * P z1)), complex and the same for every state (KDM-F).
+
+    |lambda| = exp(-exp(nu)) < 1, phase exp(theta). Complex products are written as real ones of twice the size.
+    """
+
+    uniform: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        scale = latent_dim**-0.5
+        # Rows: real part, then imaginary part. P is orthonormal at the start, its inverse independent of it.
+        basis = torch.linalg.qr(torch.randn(latent_dim, latent_dim, dtype=torch.complex64))[0]
+        self.P = nn.Parameter(torch.cat((basis.real, basis.imag)).contiguous())  # (2L, L)
+        self.P_inv = nn.Parameter(torch.randn(2, latent_dim, latent_dim) * scale * 0.5**0.5)
+        # Moduli spread over (0, 1), as in linear recurrent units.
+        self.nu = nn.Parameter(torch.linspace(0.4, 0.99, latent_dim).log().neg().log())
+        self.theta = nn.Parameter(torch.log(0.05 + torch.rand(latent_dim)))
+        angle, radius = 2 * torch.pi * torch.rand(latent_dim), torch.rand(latent_dim).sqrt()
+        self.register_buffer("uniform", torch.stack((radius * angle.cos(), radius * angle.sin())))
+
+    def _rows(self) -> Tensor:
+        """P with rows of unit (complex) length, (2, L, L)."""
+        p = self.P.view(2, -1, self.P.shape[1])
+        return p / p.square().sum((0, 2), keepdim=True).sqrt()
+
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        radius, phase = torch.exp(-torch.exp(self.nu)), torch.exp(self.theta)
+        return radius * phase.cos(), radius * phase.sin()
+
+    def forward(self, z: Tensor) -> tuple[Tensor, None]:
+        real, imag = F.linear(z, self._rows().flatten(0, 1)).chunk(2, -1)  # (B, L) each
+        a, b = self._spectrum()
+        turned = torch.cat((a * real - b * imag, a * imag + b * real), -1)  # (B, 2L)
+        return F.linear(turned, torch.cat((self.P_inv[0], -self.P_inv[1]), 1)), None
+
+    def regularizers(self, gains: None) -> dict[str, Tensor]:
+        """Inverse both ways, and eigenvalues near a fixed uniform draw (KDM's code)."""
+        p, q = torch.complex(*self._rows()), torch.complex(*self.P_inv)
+        eye = torch.eye(len(p), device=p.device)
+        gap = torch.stack(self._spectrum()) - self.uniform
+        inverse = (torch.view_as_real(q @ p - eye).square().mean() + torch.view_as_real(p @ q - eye).square().mean())
+        return {"spectral": gap.square().sum(0).add(1e-12).sqrt().mean(), "inverse": inverse}
+
+
+class Encoder(nn.Module):
+    """(B, H, D) and context (B, C) or (1, C) -> (B, L)."""
+
+    def __init__(self, plan_dim: int, context_dim: int, hidden: int, latent_dim: int) -> None:
+        super().__init__()
+        self.plan = nn.Linear(plan_dim, hidden)
+        self.context = nn.Linear(context_dim, hidden, bias=False) if context_dim else None
+        self.rest = nn.Sequential(
+            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, latent_dim),
+        )  # fmt: skip
+
+    def forward(self, plans: Tensor, context: Tensor | None) -> Tensor:
+        h = self.plan(plans.flatten(1))
+        if self.context is not None:
+            h = h + self.context(context)
+        return self.rest(h)
+
+
+class KoopmanStudent(nn.Module):
+    """A generator with one network call; plans (B, H, D) and context (B, C) are normalised."""
+
+    fixed: Tensor
+    action_weight: Tensor
+    nfe = 1
+
+    def __init__(self, config: KoopmanConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        horizon, transition_dim = fixed.shape
+        self.state_dim = state_dim
+        size, hidden, latent = fixed.numel(), config.hidden, config.latent_dim
+        self.encoder = Encoder(size, context_dim, hidden, latent)
+        self.target_encoder = None if config.shared_encoder else Encoder(size, context_dim, hidden, latent)
+        self.operator: FDKLayer | StaticLayer | StaticFactorizedLayer
+        if config.operator == "dnk":
+            self.operator = FDKLayer(latent, config.gain_hidden)
+        elif config.operator == "kdm":
+            self.operator = StaticLayer(latent)
+        else:
+            self.operator = StaticFactorizedLayer(latent)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, (horizon, transition_dim)),
+        )  # fmt: skip
+        weight = torch.full((horizon, transition_dim - state_dim), config.later_action_weight)
+        weight[0] = config.first_action_weight
+        self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("action_weight", weight, persistent=False)
+
+    def sample(self, prior: Tensor, context: Tensor | None) -> Tensor:
+        """Plans (B, H, D) from a prior (B, H, D); fixed entries come back bit for bit. Eq. 10-12."""
+        z0, _ = self.operator(self.encoder(prior, context))
+        return torch.where(self.fixed, prior, self.decoder(z0))
+
+    def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """All losses of eq. 13-19 on {"prior", "target" (B, H, D), "context" (B, C), "weight" (B,)}.
+
+        Squared errors are means over entries, so that the weights mean the same at every plan size. Fixed
+        entries are put back before the loss: they weigh nothing.
+        """
+        prior, target, context = batch["prior"], batch["target"], batch["context"]
+        w = batch["weight"]
+
+        def mean(square: Tensor) -> Tensor:
+            return (square.flatten(1).mean(1) * w).mean()
+
+        if self.target_encoder is None:  # one pass over both: the products are twice as large, not twice as many
+            z1, z_target = self.encoder(torch.cat((prior, target)), _twice(context)).chunk(2)
+        else:
+            z1, z_target = self.encoder(prior, context), self.target_encoder(target, context)
+        z0, gains = self.operator(z1)
+        if self.config.latent_noise:
+            z0 = z0 + self.config.latent_noise * _noise(z0, generator)
+            z_target = z_target + self.config.latent_noise * _noise(z_target, generator)
+        plan, again = self.decoder(torch.cat((z0, z_target))).chunk(2)
+        plan, again = torch.where(self.fixed, target, plan), torch.where(self.fixed, target, again)
+
+        action_error = (plan - target)[..., self.state_dim :].square() * self.action_weight
+        losses = {
+            "reconstruction": mean((again - target).square()),
+            "latent": mean((z0 - z_target.detach()).square()),
+            "prediction": mean((plan - target).square()),
+            "action": mean(action_error),
+            **self.operator.regularizers(gains),  # type: ignore[arg-type]
+        }
+        loss = torch.stack([getattr(self.config, name) * value for name, value in losses.items()]).sum()
+        return {"loss": loss, **losses}
+
+
+def _twice(context: Tensor | None) -> Tensor | None:
+    return None if context is None else torch.cat((context, context))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device)

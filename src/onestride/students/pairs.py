@@ -1,0 +1,193 @@
+"""Teacher-target pairs: what the teacher makes of a stored noise, written in shards (DNK, section IV-A).
+
+Row i of the pairs is a function of the seed and of i alone (its observation, its temperature, its noise), and
+rows are computed in blocks of a fixed size, so the pairs do not depend on how many shards there are or on how
+often the work was interrupted. The target is a function of the stored noise because the default solver is
+deterministic; with "ddpm" it is not, and a student can only learn the mean of its targets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onestride.checkpoint import CheckpointError, read_json, save_tensors, write_json
+from onestride.control.policy import Policy, conditioned_prior
+from onestride.progress import track
+from safetensors import SafetensorError, safe_open
+
+BLOCK = 1024  # rows computed together; part of what makes a row what it is
+MANIFEST = "pairs.json"
+COLUMNS = ("prior", "target", "context", "quality", "temperature")
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """How many pairs, from which noise. Temperatures and their probabilities are the paper's (section V-A)."""
+
+    count: int = 100_000
+    shards: int = 8
+    temperatures: tuple[float, ...] = (0.3, 0.5, 0.7)
+    probabilities: tuple[float, ...] = (0.25, 0.5, 0.25)
+    solver: str = "ddim"  # "ddpm" is the paper's literal reading
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.shards < 1:
+            raise ValueError(f"pairs need count and shards of at least 1, got {self.count} and {self.shards}")
+        if len(self.temperatures) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(
+                f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
+            )
+
+
+def make_pairs(teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]) -> None:
+    """Write all shards that are not there yet, then trust the folder.
+
+    observations (M, observation_dim), task units: where plans start. identity: the teacher and the data, so
+    that a folder begun with others is refused.
+
+    Raises:
+        CheckpointError: the folder was begun with other settings, or a finished shard was altered.
+    """
+    blocks = -(-config.count // BLOCK)
+    shards = min(config.shards, blocks)
+    # Where the shards are cut does not change the pairs, so it is not part of what they are.
+    settings = {k: v for k, v in asdict(config).items() if k != "shards"}
+    manifest = {"schema": 1, "settings": _plain(settings), "identity": identity, "shards": {}}
+    if (folder / MANIFEST).exists():
+        found = read_json(folder / MANIFEST)
+        if any(found.get(k) != manifest[k] for k in ("schema", "settings", "identity")):
+            raise CheckpointError(
+                f"{folder} holds pairs made with other settings, another teacher or other data; choose another --out, "
+                "or delete the folder to make them anew"
+            )
+        if found["shards"] and found["count"] != shards:
+            raise CheckpointError(
+                f"{folder} was begun with {found['count']} shards, now {shards} are asked for; use --pairs.shards "
+                f"{found['count']}, or delete the folder"
+            )
+        manifest = found
+    manifest["count"] = shards
+    with track("pairs", config.count) as bar:
+        done = 0
+        for shard in range(shards):
+            first, last = shard * blocks // shards, (shard + 1) * blocks // shards
+            name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
+            if name in manifest["shards"]:
+                verify(folder / name, manifest["shards"][name]["sha256"])
+            else:
+                parts = []
+                for block in range(first, last):
+                    parts.append(_block(teacher, observations, config, block))
+                    bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
+                columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
+                save_tensors(folder / name, columns)
+                rows = len(columns["prior"])
+                manifest["shards"][name] = {"sha256": _sha256(folder / name), "rows": rows}
+                write_json(folder / MANIFEST, manifest)
+            done += manifest["shards"][name]["rows"]
+            bar.update(done)
+
+
+@torch.inference_mode()
+def _block(teacher: Policy, observations: Tensor, config: PairsConfig, block: int) -> dict[str, Tensor]:
+    """Rows BLOCK * block ... of the pairs, normalised."""
+    device = teacher.device
+    rng = torch.Generator().manual_seed(_seed(config.seed, block))
+    pick = torch.randint(len(observations), (BLOCK,), generator=rng)
+    which = torch.multinomial(torch.tensor(config.probabilities), BLOCK, replacement=True, generator=rng)
+    temperature = torch.tensor(config.temperatures)[which]
+    noise = torch.randn(BLOCK, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
+    observation = observations[pick].to(device)
+    start = teacher.task.encode(observation)
+    prior = conditioned_prior(noise.to(device), temperature.to(device), start.start, teacher.normalizer, teacher.fixed)
+    context = teacher.normalizer.context(start.context)
+    # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
+    more = torch.Generator(device).manual_seed(_seed(config.seed, ~block))
+    target = teacher.generator.sample(prior, context, solver=config.solver, generator=more)
+    plans = teacher.normalizer.unnormalize(target)
+    quality = teacher.task.score(plans[:, None], observation, start.frame)[:, 0]
+    rows = min(BLOCK, config.count - block * BLOCK)
+    values = (prior, target, context, quality, temperature)
+    columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}
+    for key, value in columns.items():
+        if not torch.isfinite(value).all():
+            raise ArithmeticError(f"the teacher made a non-finite {key} in block {block}; train it longer or anew")
+    return columns
+
+
+def load_pairs(folder: Path) -> dict[str, Tensor]:
+    """All shards, checked against their checksums, as {"prior", "target", "context", "weight"}.
+
+    Raises:
+        CheckpointError: unfinished, a shard missing, altered or cut short.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder} holds no pairs (no {MANIFEST}); make them with `onestride pairs`")
+    manifest = read_json(folder / MANIFEST)
+    if len(manifest["shards"]) != manifest["count"]:
+        raise CheckpointError(
+            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to finish"
+        )
+    parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
+    for name, entry in manifest["shards"].items():
+        verify(folder / name, entry["sha256"])
+        for key, value in open_shard(folder / name).items():
+            parts[key].append(value)
+    pairs = {key: torch.cat(values) for key, values in parts.items()}
+    return {
+        "prior": pairs["prior"],
+        "target": pairs["target"],
+        "context": pairs["context"],
+        "weight": sample_weights(pairs["quality"]),
+    }
+
+
+def open_shard(path: Path) -> dict[str, Tensor]:
+    """One shard's columns, read through a memory map."""
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {key: f.get_tensor(key) for key in COLUMNS}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"shard {path} cannot be read ({error}); delete it and run `onestride pairs` again") from error
+
+
+def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
+    """Quality (M,) -> weights (M,) in [1, 1 + beta]: the empirical distribution function, ties averaged."""
+    order = quality.double().sort().values
+    below = torch.searchsorted(order, quality.double(), right=False)
+    upto = torch.searchsorted(order, quality.double(), right=True)
+    rank = 0.5 * (below + upto - 1)
+    return (1 + beta * rank / max(len(quality) - 1, 1)).float()
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raise ``CheckpointError`` unless the file's checksum is the recorded one."""
+    if not path.is_file():
+        raise CheckpointError(f"shard {path} is missing; remove its line from {MANIFEST} and run `onestride pairs` again")
+    found = _sha256(path)
+    if found != sha256:
+        raise CheckpointError(
+            f"shard {path} was altered or cut short: its checksum is {found[:12]}..., {MANIFEST} says {sha256[:12]}.... "
+            f"Delete the folder, or this shard and its line in {MANIFEST}, and run `onestride pairs` again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _seed(seed: int, block: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"pairs/{seed}/{block}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,0 +1,277 @@
+"""The Kinova Gen3 arm on a table: its MuJoCo model, its inverse kinematics, its body as a few spheres.
+
+The model stands on the manufacturer's numbers (link offsets, masses, limits) and on primitive geometry, so
+nothing is downloaded. Everything is in the base frame, metres and radians, z up; the base stands on the table
+plane z = 0. During the task the tool points straight down, the elbow up, and the whole arm lies in the vertical
+plane through the base axis and the tool: joint 3 at pi does that, and leaves one configuration per position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mink
+import mujoco
+import numpy as np
+import torch
+from torch import Tensor
+
+from onestride.tasks.kinova.scene import ABSENT, BOX, MAX_OBSTACLES, OBSTACLE_DIM, SPHERE
+
+TIMESTEP = 0.001  # of the physics [s]
+TOOL = "tool"  # the end-effector site, at the tip of the tool, its z axis pointing out of the tool
+CAMERA = "view"
+DAMPING = 0.5  # viscous friction of every joint [N m s/rad]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One moving link and the joint that carries it (about the link's own z axis)."""
+
+    name: str
+    offset: tuple[float, float, float]  # of the joint, in the previous link's frame [m]
+    tilt: float  # turn about x from the previous link's frame to this one's [deg]
+    mass: float  # [kg]
+    limit: float  # the joint stays in +- this [rad]
+    speed: float  # largest joint speed [deg/s]
+    torque: float  # largest joint torque [N m]
+    kp: float  # position gain of the joint's servo [N m/rad]
+    kv: float  # velocity gain [N m s/rad]
+    armature: float  # rotor inertia seen through the gear [kg m^2]
+    radius: float  # of the capsule that stands for the link [m]
+
+
+BASE_HEIGHT, BASE_MASS, BASE_RADIUS = 0.15643, 1.697, 0.055
+LINKS = (
+    Link("shoulder", (0, 0, BASE_HEIGHT), 180, 1.3773, np.inf, 80, 39, 9000, 150, 0.10, 0.050),
+    Link("upper_arm_1", (0, 0.005375, -0.12838), 90, 1.1636, 2.24, 80, 39, 9000, 150, 0.10, 0.046),
+    Link("upper_arm_2", (0, -0.21038, -0.006375), -90, 1.1636, np.inf, 80, 39, 9000, 150, 0.10, 0.046),
+    Link("forearm", (0, 0.006375, -0.21038), 90, 0.9302, 2.57, 80, 39, 9000, 150, 0.10, 0.042),
+    Link("wrist_1", (0, -0.20843, -0.006375), -90, 0.6781, np.inf, 70, 9, 2000, 20, 0.03, 0.036),
+    Link("wrist_2", (0, 0.00017505, -0.10593), 90, 0.6781, 2.09, 70, 9, 2000, 20, 0.03, 0.036),
+    Link("bracelet", (0, -0.10593, -0.00017505), -90, 0.5, np.inf, 70, 9, 2000, 20, 0.03, 0.030),
+)
+TOOL_OFFSET = (0.0, 0.0, -0.061525)  # of the tool's tip, in the bracelet's frame [m]
+TOOL_RADIUS = 0.018
+JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
+
+JOINT_LIMITS = np.array([(-link.limit, link.limit) for link in LINKS])  # (7, 2) [rad]
+VELOCITY_LIMITS = np.deg2rad([link.speed for link in LINKS])  # (7,) [rad/s]
+KP = np.array([link.kp for link in LINKS])  # (7,) [N m/rad]
+KV = np.array([link.kv for link in LINKS])  # (7,) [N m s/rad]
+#: The vendor's home pose: elbow up, the tool pointing forward. (7,) [rad]
+HOME = np.array([0.0, 0.2618, np.pi, -2.2689, 0.0, 0.9599, np.pi / 2])
+#: The task's posture: elbow up, the tool pointing down near (0.4, 0, 0.2) m. (7,) [rad]
+READY = np.array([0.0, 0.607, np.pi, -1.955, 0.0, -0.58, 0.0])
+
+# --- the model ---------------------------------------------------------------------------------------------------
+
+_GEOM = mujoco.mjtGeom
+_ARM_BIT, _WORLD_BIT = dict(contype=1, conaffinity=0), dict(contype=0, conaffinity=1)  # arm touches world only
+_UNSEEN_BY_CONTACT = dict(contype=0, conaffinity=0, mass=0)
+
+
+def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco.MjModel:
+    """The arm, the table, the obstacles (4, 8) (see ``scene``) and, where given, the goal (3,) [m] as a mark.
+
+    Obstacle row ``k`` becomes the geom ``obstacle{k}``; absent rows become nothing.
+    """
+    obstacles = np.asarray(obstacles, dtype=np.float64)
+    if obstacles.shape != (MAX_OBSTACLES, OBSTACLE_DIM):
+        raise ValueError(
+            f"obstacles have shape {obstacles.shape}, expected {(MAX_OBSTACLES, OBSTACLE_DIM)}; "
+            "fill unused rows with zeros (kind 0: absent)"
+        )
+    spec = mujoco.MjSpec()
+    spec.modelname = "gen3"
+    spec.compiler.degree = False
+    spec.option.timestep = TIMESTEP
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    _dress(spec)
+    _add_arm(spec)
+    for k, row in enumerate(obstacles):
+        _add_obstacle(spec, f"obstacle{k}", row)
+    if goal is not None:
+        spec.worldbody.add_geom(
+            name="goal", type=_GEOM.mjGEOM_SPHERE, size=[0.015, 0, 0], pos=goal, material="goal", **_UNSEEN_BY_CONTACT
+        )
+    return spec.compile()
+
+
+def _add_arm(spec: mujoco.MjSpec) -> None:
+    body = spec.worldbody.add_body(name="base")
+    body.add_geom(
+        name="base", type=_GEOM.mjGEOM_CYLINDER, size=[BASE_RADIUS, 0, 0], fromto=[0, 0, 0, 0, 0, 0.12],
+        mass=BASE_MASS, material="joint", **_ARM_BIT,
+    )  # fmt: skip
+    ends = [link.offset for link in LINKS[1:]] + [TOOL_OFFSET]
+    for link, joint, end in zip(LINKS, JOINTS, ends, strict=True):
+        half = np.deg2rad(link.tilt) / 2
+        body = body.add_body(name=link.name, pos=link.offset, quat=[np.cos(half), np.sin(half), 0, 0], gravcomp=1)
+        limited = np.isfinite(link.limit)
+        body.add_joint(
+            name=joint, type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], armature=link.armature, damping=DAMPING,
+            limited=limited, range=[-link.limit, link.limit] if limited else [0, 0],
+        )  # fmt: skip
+        end = np.array(end)
+        if link.name == "wrist_2":  # its round end stops where the slimmer bracelet begins
+            end[1] += link.radius
+        if link.name == "bracelet":
+            end = np.array([0.0, 0.0, -0.005])
+        body.add_geom(
+            name=link.name, type=_GEOM.mjGEOM_CAPSULE, size=[link.radius, 0, 0], fromto=[0, 0, 0, *end],
+            mass=link.mass, material="shell", **_ARM_BIT,
+        )  # fmt: skip
+        if abs(link.tilt) == 180 or link.tilt < 0:  # a joint along the arm shows as a dark ring
+            body.add_geom(
+                type=_GEOM.mjGEOM_CYLINDER, size=[link.radius + 0.0015, 0, 0], fromto=[0, 0, 0.006, 0, 0, -0.006],
+                material="joint", **_UNSEEN_BY_CONTACT,
+            )  # fmt: skip
+        actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator.set_to_position(kp=link.kp, kv=link.kv)
+        actuator.forcelimited, actuator.forcerange = True, [-link.torque, link.torque]
+    body.add_geom(
+        name="tool", type=_GEOM.mjGEOM_CAPSULE, size=[TOOL_RADIUS, 0, 0],
+        fromto=[0, 0, -0.02, 0, 0, TOOL_OFFSET[2] + TOOL_RADIUS], mass=0, material="joint", **_ARM_BIT,
+    )  # fmt: skip
+    body.add_site(name=TOOL, pos=TOOL_OFFSET, quat=[0, 1, 0, 0], size=[0.002, 0.002, 0.002])
+
+
+def _add_obstacle(spec: mujoco.MjSpec, name: str, row: np.ndarray) -> None:
+    kind, center, half, yaw = row[0], row[1:4], row[4:7], row[7]
+    if kind == ABSENT:
+        return
+    if kind == SPHERE:
+        shape = dict(type=_GEOM.mjGEOM_SPHERE, size=[half[0], 0, 0])
+    elif kind == BOX:
+        shape = dict(type=_GEOM.mjGEOM_BOX, size=half, quat=[np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
+    else:
+        raise ValueError(f"{name} has kind {kind}, expected {ABSENT} (absent), {SPHERE} (sphere) or {BOX} (box)")
+    spec.worldbody.add_geom(name=name, pos=center, material="obstacle", **shape, **_WORLD_BIT)
+
+
+def _dress(spec: mujoco.MjSpec) -> None:
+    """Table, light, colours and the camera ``view``."""
+    for name, rgba, shine in (
+        ("shell", (0.80, 0.81, 0.84, 1), 0.5), ("joint", (0.16, 0.18, 0.21, 1), 0.5),
+        ("obstacle", (0.90, 0.42, 0.22, 1), 0.3), ("goal", (0.15, 0.75, 0.40, 0.9), 0.2),
+    ):  # fmt: skip
+        spec.add_material(name=name, rgba=rgba, specular=shine, shininess=shine)
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.93, 0.95, 0.98], rgb2=[0.70, 0.77, 0.85], width=256, height=256,
+    )  # fmt: skip
+    spec.add_texture(
+        name="table", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.80, 0.82, 0.85], rgb2=[0.775, 0.795, 0.83], width=256, height=256,
+    )  # fmt: skip
+    table = spec.add_material(name="table", texrepeat=[10, 10], texuniform=True)
+    table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+    world = spec.worldbody
+    world.add_geom(name="table", type=_GEOM.mjGEOM_PLANE, size=[3, 3, 0.1], material="table", **_WORLD_BIT)
+    world.add_light(
+        pos=[0.8, -0.6, 2.0], dir=[-0.25, 0.3, -1], diffuse=[0.5, 0.5, 0.5], specular=[0.3, 0.3, 0.3],
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=True,
+    )  # fmt: skip
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.quality.shadowsize = 2048
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = 1920, 1080
+    eye, gaze = np.array([1.45, -0.85, 0.80]), np.array([0.28, 0.03, 0.27])
+    back = (eye - gaze) / np.linalg.norm(eye - gaze)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, np.stack((right, np.cross(back, right), back), -1).ravel())
+    world.add_camera(name=CAMERA, pos=eye, quat=quat, fovy=34)
+
+
+# --- kinematics --------------------------------------------------------------------------------------------------
+
+
+def tool_down(position: np.ndarray) -> mink.SE3:
+    """The pose of the tool at a position (3,) [m]: z down, turned about the vertical as the base turns to it."""
+    yaw = np.arctan2(position[1], position[0])
+    down = mink.SO3.from_z_radians(yaw) @ mink.SO3.from_x_radians(np.pi)
+    return mink.SE3.from_rotation_and_translation(down, np.asarray(position, dtype=np.float64))
+
+
+class InverseKinematics:
+    """Joint angles that put the tool at a position, pointing down, the arm planar and the elbow up.
+
+    Differential: every iteration is one quadratic program, started from a nearby configuration.
+    """
+
+    step = 0.25  # the joints move at most VELOCITY_LIMITS times this in one iteration [s]
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.configuration = mink.Configuration(model)
+        self._site = model.site(TOOL).id
+        self._pose = mink.FrameTask(TOOL, "site", position_cost=10.0, orientation_cost=1.0)
+        # Position and orientation take six joints of seven; the third one, held at pi, is the swivel of the elbow.
+        posture = mink.PostureTask(model, cost=np.array([0, 0, 0.05, 0, 0, 0, 0]))
+        posture.set_target(READY)
+        self._tasks = (self._pose, posture)
+        speeds = dict(zip(JOINTS, VELOCITY_LIMITS, strict=True))
+        self._limits = (mink.ConfigurationLimit(model), mink.VelocityLimit(model, speeds))
+
+    def start(self, position: np.ndarray) -> tuple[np.ndarray, float]:
+        """As ``solve``, to a micrometre and from no configuration in particular."""
+        toward = READY.copy()
+        toward[0] = -np.arctan2(position[1], position[0])  # joint 1 turns about an axis that points down
+        return self.solve(toward, position, tolerance=1e-6, max_iterations=100)
+
+    def solve(
+        self, q: np.ndarray, position: np.ndarray, tolerance: float = 1e-4, max_iterations: int = 25
+    ) -> tuple[np.ndarray, float]:
+        """From ``q`` (7,) [rad] to (joints (7,) [rad], distance of the tool from ``position`` [m])."""
+        self._pose.set_target(tool_down(position))
+        configuration = self.configuration
+        configuration.update(q)
+        for _ in range(max_iterations):
+            if self._error(position) < tolerance:
+                break
+            velocity = mink.solve_ik(configuration, self._tasks, self.step, "daqp", limits=self._limits)
+            configuration.integrate_inplace(velocity, self.step)
+        return configuration.q.copy(), self._error(position)
+
+    def _error(self, position: np.ndarray) -> float:
+        return float(np.linalg.norm(self.configuration.data.site_xpos[self._site] - position))
+
+
+# --- the body, for planning --------------------------------------------------------------------------------------
+
+SHOULDER_HEIGHT = 0.15643 + 0.12838  # [m]
+UPPER_ARM = 2 * 0.21038  # shoulder to elbow [m]
+FOREARM = 0.20843 + 0.10593  # elbow to wrist centre [m]
+WRIST_HEIGHT = 0.10593 + 0.061525  # wrist centre above the tip of the tool [m]
+
+#: Where the samples stand on the column, as fractions of the way from the tip to the wrist centre ...
+_COLUMN = torch.tensor([0.0, 0.2, 0.45, 0.72])
+#: ... and on the forearm, from the wrist centre to the elbow.
+_FOREARM = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+_RISE = torch.zeros(9, 3)
+_RISE[:, 2] = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
+_FOREARM_SHARE = torch.cat((torch.zeros(4), _FOREARM))
+#: Radii of the spheres about ``body_points`` that hold the tool, the wrist and the forearm. (P,) [m]
+BODY_RADII = torch.tensor([0.026, 0.038, 0.044, 0.053, 0.055, 0.059, 0.061, 0.063, 0.063])
+
+
+def body_points(tool: Tensor) -> Tensor:
+    """Sample points of the arm's body, tip first, elbow last, for a tool position [m]; differentiable.
+
+    ``(..., 3) -> (..., P, 3)``. The arm is taken as planar: a wrist column straight above the tip, and the
+    triangle of shoulder, elbow (up) and wrist centre in the vertical plane through the base axis and the tool.
+    Beyond its reach the arm is stretched toward the wrist centre.
+    """
+    x, y, z = tool.unbind(-1)
+    radius = (x.square() + y.square()).sqrt().clamp(min=1e-6)
+    height = z + (WRIST_HEIGHT - SHOULDER_HEIGHT)  # of the wrist centre above the shoulder
+    distance = (radius.square() + height.square()).sqrt()
+    cosine = (distance.square() + (UPPER_ARM**2 - FOREARM**2)) / (2 * UPPER_ARM * distance)
+    lift = torch.atan2(height, radius) + torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))  # of the upper arm
+    # From the wrist centre to the elbow: outward along the tool's own direction, and up.
+    outward = UPPER_ARM * lift.cos() / radius - 1.0
+    to_elbow = torch.stack((outward * x, outward * y, UPPER_ARM * lift.sin() - height), -1)
+    share = _FOREARM_SHARE.to(tool)[:, None]  # (P, 1)
+    return tool[..., None, :] + _RISE.to(tool) + share * to_elbow[..., None, :]  # (..., P, 3)

@@ -1,0 +1,248 @@
+"""The arm task: plans live in a frame that starts at the goal and is as large as the way still to go.
+
+Origin at the goal, x axis from the end-effector to the goal, y axis horizontal, lengths in units of the
+remaining distance. In this frame every problem looks alike, and a plan's error shrinks with the distance,
+which is what lets a small network stop within millimetres.
+
+The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] of the base frame.
+A plan's row is [position 3, velocity 3 | displacement 3]: position over the remaining distance, velocity and
+displacement over what the speed and acceleration limits allow there.
+The context is what the frame loses (scale, pose) and the obstacles, seen as distances at points spread
+around the way to the goal (a basis point set, Prokudin et al. 2019): any number and kind of obstacles, in
+any order, and smooth to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onestride.control.limits import Limits
+from onestride.selectors.geometry import GeometryScore
+from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
+from onestride.tasks.kinova.demonstrations import evaluation_scenes
+from onestride.tasks.kinova.scene import (
+    MAX_OBSTACLES,
+    OBSTACLE_DIM,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    Scene,
+    signed_distance,
+)
+from onestride.tasks.kinova.simulation import SimulatedArm
+from onestride.tasks.task import Start, Task
+
+OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
+NAME = "kinova"
+HORIZON = 32
+LIMITS = BSplineConfig()  # the data's speed, acceleration and control period are the task's
+
+NEAREST = 0.02  # the frame shrinks no further than this [m]
+NEAREST_SCENE = 0.12  # nor does the part of it that looks at obstacles [m]
+GOAL_RADIUS = 0.005  # r_goal of the paper [m]
+REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by this [m]
+MAX_STEP = 1.5 * LIMITS.speed * LIMITS.control_dt  # a command no further than this from the arm [m]
+SIGHT = 0.3  # distances to obstacles are cut here [m]
+
+
+CENTER = torch.from_numpy(WORKSPACE_LOW + WORKSPACE_HIGH).float() / 2
+HALF = torch.from_numpy(WORKSPACE_HIGH - WORKSPACE_LOW).float() / 2
+
+
+def _basis_points() -> Tensor:
+    """Where distances are taken: stations along the way, each a centre and two rings around it, (P, 3)."""
+    rows = []
+    for x in (-1.0, -0.8, -0.6, -0.4, -0.2, 0.0):
+        rows.append((x, 0.0, 0.0))
+        for radius, count in ((0.3, 6), (0.7, 6)):
+            angle = np.arange(count) * (2 * np.pi / count) + (np.pi / count if radius > 0.5 else 0.0)
+            rows += [(x, radius * np.cos(a), radius * np.sin(a)) for a in angle]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+BASIS_POINTS = _basis_points()
+CONTEXT_DIM = 11 + len(BASIS_POINTS)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Goal (B, 3) [m], axes (B, 3, 3) with rows forward, left, up; lengths [m] (B, 1) for position and motion."""
+
+    goal: Tensor
+    axes: Tensor
+    length: Tensor  # one unit of position
+    stride: Tensor  # one unit of velocity and displacement: metres per control period
+    position: Tensor  # where the end-effector is (B, 3) [m]
+
+
+def split(observation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(..., 41) -> position (..., 3), velocity (..., 3), goal (..., 3), obstacles (..., 4, 8)."""
+    obstacles = observation[..., 9:].unflatten(-1, (MAX_OBSTACLES, OBSTACLE_DIM))
+    return observation[..., :3], observation[..., 3:6], observation[..., 6:9], obstacles
+
+
+def make_frame(position: Tensor, goal: Tensor) -> Frame:
+    """The frame of a motion from ``position`` to ``goal``, both (B, 3) [m]."""
+    offset = goal - position
+    distance = offset.norm(dim=-1, keepdim=True)
+    # At the goal there is no direction: look along x.
+    forward_x = torch.tensor([1.0, 0.0, 0.0]).to(offset).expand_as(offset)
+    axes = torch.stack(direction_frame(torch.where(distance > 1e-6, offset, forward_x)), -2)
+    length = distance.clamp(min=NEAREST)
+    stride = LIMITS.control_dt * (2 * LIMITS.acceleration * length).sqrt().clamp(max=LIMITS.speed)
+    return Frame(goal, axes, length, stride, position)
+
+
+def _turn(axes: Tensor, vectors: Tensor) -> Tensor:
+    """Base frame -> plan frame: axes (B, 3, 3), vectors (B, ..., 3)."""
+    return torch.einsum("bij,b...j->b...i", axes, vectors)
+
+
+def _turn_back(axes: Tensor, vectors: Tensor) -> Tensor:
+    return torch.einsum("bij,b...i->b...j", axes, vectors)
+
+
+def encode(observation: Tensor) -> Start:
+    """Observation (B, 41) -> what a decision starts from."""
+    position, velocity, goal, obstacles = split(observation)
+    frame = make_frame(position, goal)
+    start = torch.cat(
+        (
+            _turn(frame.axes, position - goal) / frame.length,
+            _turn(frame.axes, velocity) * LIMITS.control_dt / frame.stride,
+        ),
+        -1,
+    )
+    look = frame.length.clamp(min=NEAREST_SCENE)  # (B, 1)
+    points = BASIS_POINTS.to(observation) * look[..., None]  # (B, P, 3) in the plan's directions
+    points = goal[:, None] + _turn_back(frame.axes, points)
+    seen = signed_distance(points, obstacles).clamp(max=SIGHT)  # (B, P)
+    # The last number: how much of the smallest frame is left, so that arriving is seen.
+    left = (goal - position).norm(dim=-1, keepdim=True) / frame.length
+    context = torch.cat((frame.length.log(), left, frame.axes[:, 0], position, goal, seen), -1)
+    return Start(start, context, frame)
+
+
+def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw windows (B, H, 41) and position targets (B, H, 3) [m] -> plans (B, H, 9) and context (B, C)."""
+    first = encode(observations[:, 0])
+    frame: Frame = first.frame
+    position, velocity, _, _ = split(observations)
+    length, stride = frame.length[:, None], frame.stride[:, None]
+    plans = torch.cat(
+        (
+            _turn(frame.axes, position - frame.goal[:, None]) / length,
+            _turn(frame.axes, velocity) * LIMITS.control_dt / stride,
+            _turn(frame.axes, actions - position) / stride,
+        ),
+        -1,
+    )
+    return plans, first.context
+
+
+def positions(plans: Tensor, frame: Frame) -> Tensor:
+    """Plans (B, H, 9) -> end-effector positions (B, H, 3) [m] in the base frame."""
+    return frame.goal[:, None] + _turn_back(frame.axes, plans[..., :3]) * frame.length[:, None]
+
+
+def command(plans: Tensor, frame: Frame) -> Tensor:
+    """Plans (B, H, 9) -> the first Cartesian position target (B, 3) [m]."""
+    return frame.position + _turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
+
+
+def clearance(path: Tensor, observation: Tensor) -> Tensor:
+    """Path (B, T, 3), observation (B, 41) -> (B, T) [m]: of the tip, the arm's body or the workspace's walls.
+
+    The body's is counted from where the planner's margins put it level with the tip's; the walls' so that a
+    plan loses nothing until a centimetre before commands would be refused.
+    """
+    tip, body = clearances(path, split(observation)[3])
+    outside = (path - CENTER.to(path)).abs() - HALF.to(path)
+    walls = (REACH_MARGIN - 0.01 + LIMITS.clearance + LIMITS.comfort) - outside.amax(-1)
+    return torch.minimum(torch.minimum(tip, walls), body + (LIMITS.clearance - LIMITS.body_clearance))
+
+
+def goal_of(observation: Tensor) -> Tensor:
+    """(B, 41) -> (B, 3) [m]."""
+    return observation[:, 6:9]
+
+
+def check(observation: np.ndarray) -> None:
+    """Refuse an observation no plan could be made for.
+
+    Raises:
+        ValueError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
+    """
+    if np.shape(observation) != (OBSERVATION_DIM,):
+        raise ValueError(
+            f"observation has shape {np.shape(observation)}, expected ({OBSERVATION_DIM},): position 3, velocity 3, "
+            f"goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
+        )
+    bad = np.flatnonzero(~np.isfinite(observation))
+    if len(bad):
+        raise ValueError(f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry")
+    goal = observation[6:9]
+    if (goal < WORKSPACE_LOW).any() or (goal > WORKSPACE_HIGH).any():
+        raise ValueError(
+            f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
+            f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
+        )
+    obstacles = torch.from_numpy(observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM).copy())
+    depth = float(signed_distance(torch.from_numpy(goal.copy())[None], obstacles))
+    if depth <= 0:
+        raise ValueError(
+            f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
+            "move the goal or correct the obstacle"
+        )
+
+
+def arrived(observation: np.ndarray) -> bool:
+    """Whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
+    return bool(np.linalg.norm(observation[:3] - observation[6:9]) <= GOAL_RADIUS)
+
+
+def first_observation(scene: Scene) -> np.ndarray:
+    """What the arm reads at rest at the start of a scene (41,)."""
+    return np.concatenate((scene.start, np.zeros(3), scene.goal, scene.obstacles.ravel()))
+
+
+def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
+    """Of a finished trial: how near the goal it ended, and how near an obstacle it came, tip and whole arm."""
+    error = float(np.linalg.norm(arm.ee_path[-1] - scene.goal))
+    way = float(np.linalg.norm(scene.start - scene.goal))
+    return {
+        "completion": max(0.0, 1.0 - error / way),
+        "terminal_error_mm": 1e3 * error,
+        "min_clearance_mm": 1e3 * arm.min_clearance_ee,
+        "min_clearance_arm_mm": 1e3 * arm.min_clearance_arm,
+    }
+
+
+def task() -> Task:
+    """The arm task as the rest of the house sees it."""
+    return Task(
+        name=NAME,
+        observation_dim=OBSERVATION_DIM,
+        state_dim=6,
+        action_dim=3,
+        context_dim=CONTEXT_DIM,
+        horizon=HORIZON,
+        control_dt=LIMITS.control_dt,
+        encode=encode,
+        plan_window=plan_window,
+        command=command,
+        score=GeometryScore(positions, clearance, goal_of),
+        check=check,
+        paths=positions,
+        arrived=arrived,
+        scenes=evaluation_scenes,
+        environment=SimulatedArm,
+        first_observation=first_observation,
+        measure=measure,
+        limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
+        dwell=4,
+    )

@@ -1,0 +1,78 @@
+"""What a task is: the only place the rest of the house learns which robot and which problem it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onestride.control.clock import Clock
+from onestride.control.limits import Limits
+
+
+@dataclass(frozen=True)
+class Start:
+    """A decision's beginning, in task units: what the observation says about the plan to be made.
+
+    start (B, O) fills the fixed entries of row 0; context (B, C) conditions the generator; frame is whatever
+    the task needs to turn plans back into commands (it stays opaque to everyone else).
+    """
+
+    start: Tensor
+    context: Tensor
+    frame: Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """A frozen record; functions are batched torch unless said otherwise.
+
+    encode(observation (B, observation_dim)) -> Start.
+    plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
+    command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
+    score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the default selector, higher is better.
+    check(observation) raises ValueError for an observation that cannot be acted on (NumPy, one row).
+    arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
+    paths(plans (B, M, D) of B frames) -> (B, M, 3) [m], what figures draw.
+    limits: what the robot may be told.
+    scenes(count, seed) -> problems to evaluate on, never trained on.
+    environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
+    measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
+    """
+
+    name: str
+    observation_dim: int
+    state_dim: int  # O
+    action_dim: int  # A
+    context_dim: int  # C
+    horizon: int  # H
+    control_dt: float  # [s]
+    encode: Callable[[Tensor], Start]
+    plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    command: Callable[[Tensor, Any], Tensor]
+    score: Callable[[Tensor, Tensor, Any], Tensor]
+    check: Callable[[np.ndarray], None]
+    paths: Callable[[Tensor, Any], Tensor]
+    arrived: Callable[[np.ndarray], bool]
+    limits: Limits
+    scenes: Callable[[int, int], Sequence[Any]]
+    environment: Callable[[Any, Clock], Any]
+    first_observation: Callable[[Any], np.ndarray]
+    measure: Callable[[Any, Any], dict[str, Any]]
+    dwell: int = 0
+
+    @property
+    def transition_dim(self) -> int:
+        """D = O + A."""
+        return self.state_dim + self.action_dim
+
+    @property
+    def fixed(self) -> Tensor:
+        """Mask (H, D), true where the observation fixes the plan: the observation columns of row 0."""
+        mask = torch.zeros(self.horizon, self.transition_dim, dtype=torch.bool)
+        mask[0, : self.state_dim] = True
+        return mask

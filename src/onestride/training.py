@@ -1,0 +1,224 @@
+"""The only optimisation loop: any method with a ``training_step``, resumable to the bit on the same CPU.
+
+Nothing random is kept between steps: which rows step t sees and which noise it draws are functions of the
+seed and of t, so a run that was killed and started again ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from onestride.checkpoint import CheckpointError, load_tensors, save_tensors
+from onestride.progress import track
+
+STATE = "training_state.safetensors"
+LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how; AdamW with a short warm-up and a cosine to zero."""
+
+    steps: int = 10_000
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.0
+    warmup: int = 200
+    ema_decay: float = 0.999
+    grad_clip: float = 1.0
+    seed: int = 0
+    precision: str = "auto"  # Fabric's names; "auto" is bf16-mixed where the machine multiplies it fast, else 32-true
+    accelerator: str = "auto"
+    checkpoint_every: float = 30.0  # [s]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"training needs steps and batch_size of at least 1, got {self.steps}, {self.batch_size}")
+
+
+class Method(Protocol):
+    """What can be trained: an ``nn.Module`` whose step returns a dict with "loss", a scalar."""
+
+    def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training met a loss that is not a number; the last good state is kept."""
+
+
+def train(
+    method: nn.Module, data: dict[str, Tensor], config: TrainConfig, folder: Path, *, title: str, identity: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train ``method`` on rows of ``data`` (every tensor (M, ...)) and return its EMA copy and what happened.
+
+    ``folder`` keeps the state every ``checkpoint_every`` seconds; the same call after a kill goes on from it.
+    ``identity`` is what else decides the result (data, network): a state made under another one is refused.
+
+    Raises:
+        NonFiniteLossError: the loss stopped being a number.
+        CheckpointError: the state in ``folder`` belongs to other settings.
+    """
+    rows = len(next(iter(data.values())))
+    if any(len(v) != rows for v in data.values()):
+        raise ValueError(f"data columns differ in length: { {k: len(v) for k, v in data.items()} }")
+    if rows < config.batch_size:
+        raise ValueError(f"{rows} rows are fewer than one batch of {config.batch_size}; collect more, or lower batch_size")
+    precision = fast_precision() if config.precision == "auto" else config.precision
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    device = fabric.device
+    data = {name: value.to(device) for name, value in data.items()}  # held on the device, gathered there
+    ema = copy.deepcopy(method).to(device).requires_grad_(False)
+    parameters = list(method.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True, betas=(0.9, 0.999)
+    )
+    step_module, optimizer = fabric.setup(_Step(method), optimizer)
+    ema_parameters = list(ema.parameters())
+
+    fingerprint = _fingerprint(config, {**identity, "precision": precision})
+    state_file = folder / STATE
+    step, spent, history = 0, 0.0, []
+    if state_file.exists():
+        step, spent, history = _restore(state_file, method, ema, optimizer, fingerprint)
+    started = saved = time.monotonic()
+    generator = torch.Generator(device)
+    order = _Order(rows, config, device)
+    running = torch.zeros((), device=device)
+    with track(title, config.steps, done=step) as bar:
+        while step < config.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _schedule(step, config)
+            generator.manual_seed(_mix(config.seed, step))
+            index = order.rows(step)
+            losses = step_module({k: v[index] for k, v in data.items()}, generator)
+            fabric.backward(losses["loss"])
+            nn.utils.clip_grad_norm_(parameters, config.grad_clip, foreach=True)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            # Early steps average over few: the EMA forgets its random start.
+            decay = min(config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)
+                running += losses["loss"]
+            if step % LOOK_EVERY == 0 or step == config.steps:
+                seen = step % LOOK_EVERY or LOOK_EVERY
+                mean = running.item() / seen
+                running.zero_()
+                if mean != mean or abs(mean) == float("inf"):
+                    raise NonFiniteLossError(
+                        f"{title}: the loss is {mean} at step {step}; the state of "
+                        f"{'an earlier step' if state_file.exists() else 'no earlier step'} is kept in {folder}. "
+                        "Lower the learning rate, or look for wild values in the data"
+                    )
+                history.append([step, mean])
+                bar.update(step, f"loss {mean:.4f}")
+                if time.monotonic() - saved > config.checkpoint_every and step < config.steps:
+                    total = spent + time.monotonic() - started
+                    _save(state_file, method, ema, optimizer, fingerprint, step, total, history)
+                    saved = time.monotonic()
+    seconds = spent + time.monotonic() - started
+    return ema, {"seconds": seconds, "steps": step, "precision": precision, "device": str(device), "history": history}
+
+
+def finish(folder: Path) -> None:
+    """Drop the state once the checkpoint it led to is on disk."""
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def fast_precision() -> str:
+    """bf16-mixed on a GPU or a CPU with AMX tiles, else 32-true: elsewhere bfloat16 is emulated and slower."""
+    fast = torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
+    return "bf16-mixed" if fast else "32-true"
+
+
+class _Step(nn.Module):
+    """``training_step`` as ``forward``, which is where Fabric sets precision (and, with more devices, gradients)."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        return self.method.training_step(batch, generator)  # type: ignore[operator]
+
+
+class _Order:
+    """Which rows a step sees: every epoch its own shuffle, a function of seed and epoch alone."""
+
+    def __init__(self, rows: int, config: TrainConfig, device: torch.device) -> None:
+        self.size, self.count, self.seed, self.device = config.batch_size, rows, config.seed, device
+        self.per_epoch = rows // config.batch_size
+        self.epoch, self.shuffle = -1, torch.empty(0)
+
+    def rows(self, step: int) -> Tensor:
+        epoch, at = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            shuffler = torch.Generator().manual_seed(_mix(self.seed, ~epoch))
+            self.shuffle = torch.randperm(self.count, generator=shuffler).to(self.device)
+            self.epoch = epoch
+        return self.shuffle[at * self.size : (at + 1) * self.size]
+
+
+def _mix(seed: int, step: int) -> int:
+    """A 63-bit number that differs for every (seed, step)."""
+    text = f"{seed}/{step}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    """Warm-up, then a cosine to zero, as a factor of the learning rate."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    return warm * 0.5 * (1 + torch.cos(torch.tensor(step / config.steps * torch.pi)).item())
+
+
+def _fingerprint(config: TrainConfig, identity: dict[str, Any]) -> str:
+    """What must agree for a state to be gone on from; how often it is saved does not matter."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_every", "accelerator")}
+    return hashlib.sha256(json.dumps([settings, identity], sort_keys=True).encode()).hexdigest()
+
+
+def _save(
+    path: Path, method: nn.Module, ema: nn.Module, optimizer: Any, fingerprint: str, step: int, seconds: float,
+    history: list[list[float]],
+) -> None:  # fmt: skip
+    tensors = {f"method.{k}": v for k, v in method.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    for i, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in slots.items()}
+    header = {"fingerprint": fingerprint, "step": str(step), "seconds": str(seconds), "history": json.dumps(history)}
+    save_tensors(path, tensors, header)
+
+
+def _restore(
+    path: Path, method: nn.Module, ema: nn.Module, optimizer: Any, fingerprint: str
+) -> tuple[int, float, list[list[float]]]:
+    tensors, header = load_tensors(path)
+    if header.get("fingerprint") != fingerprint:
+        raise CheckpointError(
+            f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
+            "another --out, or delete that file to start over"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"method": {}, "ema": {}, "optimizer": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    method.load_state_dict(parts["method"])
+    ema.load_state_dict(parts["ema"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts["optimizer"].items():
+        i, _, slot = name.partition(".")
+        state.setdefault(int(i), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(header["step"]), float(header["seconds"]), json.loads(header["history"])

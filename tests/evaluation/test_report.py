@@ -1,0 +1,243 @@
+"""Tables against their JSON, pictures of known data, and a page that needs nothing else."""
+
+import io
+import json
+import re
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from onestride.checkpoint import CheckpointError, save_tensors, write_json
+from onestride.evaluation import film as film_module
+from onestride.evaluation import report
+from onestride.evaluation.figures import Candidates, frames_figure, latency_figure, principal_components, read_latency
+from onestride.evaluation.film import GIF_BYTES, Motion, film
+from onestride.tasks.kinova.arm import READY
+
+START, GOAL = np.array([0.4, -0.2, 0.15]), np.array([0.45, 0.2, 0.25])
+OBSTACLES = np.zeros((4, 8))
+OBSTACLES[0] = (1, 0.42, 0.0, 0.2, 0.04, 0, 0, 0)
+OBSTACLES[2] = (2, 0.5, 0.1, 0.1, 0.03, 0.05, 0.08, 0.6)
+
+
+def metric(mean, std=0.5):
+    return {"mean": mean, "std": std, "n": 20, "per_seed": [] if mean is None else [mean, mean]}
+
+
+@pytest.fixture
+def comparison() -> dict:
+    teacher = {"success": metric(0.95), "decision_ms_mean": metric(120.0, 3.25), "completion_time_s": metric(9.5)}
+    dnk = {"success": metric(1.0), "decision_ms_mean": metric(8.0, 0.125), "completion_time_s": metric(None, None)}
+    return {
+        "schema": 1, "experiment": "kinova", "command": "onestride demo", "config": {"steps": 10}, "seeds": [0, 1],
+        "versions": {}, "machine": {"cores": 2}, "started": "now", "wall_s": 1.0, "notes": ["mind <this>"],
+        "rows": {"dnk": dnk | {"nfe": metric(1.0, 0.0)}, "teacher": teacher},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def motion() -> Motion:
+    """The teacher takes 2 s and stops short, the student 0.6 s and arrives."""
+    joints = np.linspace(READY - 0.3, READY, 10)
+    paths = {"teacher": np.linspace(START, GOAL - 0.02, 10), "dnk": np.linspace(START, GOAL, 10)}
+    times = {"teacher": np.linspace(0, 2, 10), "dnk": np.linspace(0, 0.6, 10)}
+    scene = film_module.Scene(START, GOAL, OBSTACLES)
+    return Motion(scene, {"teacher": joints, "dnk": joints}, times, paths)
+
+
+def write_candidates(path, scenes=2, n=8, h=12):
+    rng = np.random.default_rng(0)
+    straight = START + np.linspace(0, 1, h)[:, None] * (GOAL - START)
+    tensors = {"obstacles": np.tile(OBSTACLES, (scenes, 1, 1)), "start": np.tile(START, (scenes, 1))}
+    tensors |= {"goal": np.tile(GOAL, (scenes, 1))}
+    for row in ("teacher", "dnk"):
+        tensors[f"paths.{row}"] = straight + 0.03 * rng.normal(size=(scenes, n, h, 3))
+        tensors[f"scores.{row}"] = rng.normal(size=(scenes, n))
+    save_tensors(path, {k: torch.from_numpy(v).float() for k, v in tensors.items()}, {"scenes": json.dumps([4, 7])})
+
+
+def write_motion(path, motion):
+    tensors = {"start": motion.scene.start, "goal": motion.scene.goal, "obstacles": motion.scene.obstacles}
+    for row in motion.joints:
+        named = {"joints": motion.joints, "times": motion.times, "path": motion.path}
+        tensors |= {f"{kind}.{row}": by_row[row] for kind, by_row in named.items()}
+    save_tensors(path, {k: torch.from_numpy(v).clone() for k, v in tensors.items()})
+
+
+def cells(markdown):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+
+
+# --- tables ---
+
+
+def test_table_holds_the_json(comparison):
+    header, _, teacher, dnk = cells(report.table(comparison))
+    teacher, dnk = dict(zip(header, teacher, strict=True)), dict(zip(header, dnk, strict=True))
+    assert teacher[""] == "Teacher"
+    assert dnk[""] == "DNK"
+    assert teacher["inference [ms]"] == "120.00 ± 3.25"
+    assert teacher["success"] == "95.0 %"
+    assert dnk["speed-up"] == "15.0x"
+    assert dnk["completion time [s]"] == "–"  # null  # noqa: RUF001
+    assert dnk["terminal error [mm]"] == "–"  # missing  # noqa: RUF001
+
+
+def test_the_papers_rows_are_asked_for_and_labelled(comparison):
+    lines = cells(report.table(comparison, paper=True))
+    assert len(lines) == len(cells(report.table(comparison))) + 2
+    assert all("paper, its own robot and machine" in line[0] for line in lines[-2:])
+    assert "25195.62 ± 283.24" in lines[-2]
+    assert {"37.0x", "79.999 ± 0.019", "0.5020 ± 0.0245"} < set(lines[-1])
+
+
+def test_generation_table_by_seed(comparison):
+    _, _, teacher, dnk = cells(report.generation_table(comparison))
+    assert teacher[-1] == "95.0 / 95.0 %"
+    assert dnk[1] == "1"
+
+
+def test_terminal_table_keeps_its_units(comparison):
+    console = Console(width=110, file=io.StringIO(), record=True)
+    console.print(report.terminal_table(comparison))
+    text = console.export_text()
+    assert "time [s]" in text
+    assert "15.0x" in text
+
+
+def test_insert_tables_round_trip():
+    page = "a\n<!-- table: main -->\nold\n<!-- /table -->\nb\n<!-- table: other -->\nkept\n<!-- /table -->\n"
+    filled = report.insert_tables(page, {"main": "| \\1 new |"})
+    assert filled == page.replace("old", "| \\1 new |")
+    assert report.insert_tables(filled, {"main": "old"}) == page
+
+
+@pytest.mark.parametrize("page", ["", "<!-- table: main -->\n<!-- table: other -->\n<!-- /table -->"])
+def test_insert_tables_names_what_is_missing(page):
+    with pytest.raises(ValueError, match=r"no place for the tables \['main'\]"):
+        report.insert_tables(page, {"main": "x"})
+
+
+# --- figures ---
+
+
+def test_principal_components_of_known_data():
+    rng = np.random.default_rng(1)
+    turn, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+    x = rng.normal(size=(4000, 5)) * (5, 2, 0.1, 0.1, 0.1) @ turn.T + 3
+    mean, directions, explained = principal_components(x, 2)
+    values, vectors = np.linalg.eigh(np.cov(x.T))
+    np.testing.assert_allclose(mean, x.mean(0))
+    np.testing.assert_allclose(explained, values[::-1][:2] / values.sum(), rtol=1e-9)
+    np.testing.assert_allclose(np.abs(directions @ vectors[:, ::-1][:, :2]), np.eye(2), atol=1e-9)
+
+
+def test_latency_of_every_row(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    episodes = [{"row": "dnk", "decision_ms": [8.0, 9.0]}, {"row": "teacher", "decision_ms": [120.0]}]
+    path.write_text("\n".join(map(json.dumps, [*episodes, {"row": "dnk", "decision_ms": [10.0]}])))
+    latency = read_latency(path)
+    assert {row: times.tolist() for row, times in latency.items()} == {"teacher": [120.0], "dnk": [8.0, 9.0, 10.0]}
+    panels = latency_figure(latency).axes
+    assert [panel.get_ylabel() for panel in panels] == ["Teacher", "DNK"]
+    assert all(50.0 in [line.get_xdata()[0] for line in panel.lines] for panel in panels)
+    path.write_text('{"row": "dnk"}')
+    with pytest.raises(CheckpointError, match=r"line 1.*decision_ms"):
+        read_latency(path)
+
+
+def test_candidates_missing_a_tensor(tmp_path):
+    save_tensors(tmp_path / "c.safetensors", {"paths.teacher": torch.zeros(1, 2, 3, 3), "start": torch.zeros(1, 3)})
+    with pytest.raises(CheckpointError, match=r"lacks .*scores.teacher"):
+        Candidates.load(tmp_path / "c.safetensors")
+
+
+# --- film ---
+
+
+def test_film_without_opengl_is_drawn(motion, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    made = film(motion, tmp_path / "arms.mp4", tmp_path / "arms.gif", size=(96, 80))
+    assert "nonsense" in (made.drawn_because or "")
+    assert made.gif.stat().st_size <= GIF_BYTES
+    reader = imageio_ffmpeg.read_frames(str(made.mp4))
+    about = next(reader)
+    reader.close()
+    assert about["size"] == (192, 160)
+    assert about["codec"] == "h264"
+    assert about["pix_fmt"].startswith("yuv420p")
+    assert about["duration"] == pytest.approx(2 + film_module.PAUSE, abs=0.2)
+    with Image.open(made.gif) as gif:
+        assert gif.n_frames > 10
+    assert made.notes["dnk"][0] == ""
+    assert made.notes["dnk"][-1] == "arrived, 0.6 s"
+    assert made.notes["teacher"][-1].startswith("35 mm short")
+    assert made.moments[-1] == pytest.approx(2)
+    np.testing.assert_array_equal(made.stills["dnk"][-1], made.stills["dnk"][3])  # it stays put
+    assert (made.stills["dnk"][0] != made.stills["dnk"][-1]).any()
+    assert len(frames_figure(made.stills, made.moments, made.notes).axes) == 2 * len(made.moments)
+
+
+@pytest.mark.parametrize("duration", [1.0, 11.0, 12.0, 90.0, 315.0])
+def test_film_is_short_and_says_its_speed(motion, duration, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        film_module, "_shoot", lambda scene, joints, w, h: (iter([grey(w, h)] * len(joints)), seen, None)
+    )
+    written = []
+    monkeypatch.setattr(film_module, "_write_mp4", lambda path, pictures: written.extend(pictures))
+    monkeypatch.setattr(film_module, "_write_gif", lambda path, pictures: None)
+    slow = Motion(
+        motion.scene, motion.joints, {"teacher": np.linspace(0, duration, 10), "dnk": motion.times["dnk"]}, motion.path
+    )
+    made = film(slow, tmp_path / "a.mp4", tmp_path / "a.gif", size=(32, 32))
+    assert len(written) / film_module.FPS <= 12.2
+    assert made.speed == 1 or duration / made.speed > 5
+
+
+def grey(width, height):
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+def seen(points):
+    return 100 * points[:, :2]
+
+
+# --- the page ---
+
+
+def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
+    write_json(tmp_path / "comparison.json", comparison)
+    write_candidates(tmp_path / "candidates.safetensors")
+    write_motion(tmp_path / "motion.safetensors", motion)
+    episodes = [{"row": "teacher", "decision_ms": [120.0, 130.0]}, {"row": "dnk", "decision_ms": [8.0]}]
+    (tmp_path / "episodes.jsonl").write_text("\n".join(map(json.dumps, episodes)))
+    small = film_module.film
+    monkeypatch.setattr(film_module, "_backends", list)
+    monkeypatch.setattr(report, "film", lambda motion, mp4, gif: small(motion, mp4, gif, size=(96, 80)))
+    page = report.write(tmp_path).read_text()
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) == 5
+    assert all(source.startswith("data:") for source in sources)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert page.count("alt=") == 4
+    assert "15.0x" in page
+    assert "120.00 ± 3.25" in page
+    assert "mind &lt;this&gt;" in page
+    assert "Not shown" not in page
+    assert Image.open(tmp_path / "candidates.png").width == 1600
+
+
+def test_page_says_what_is_missing(comparison, tmp_path):
+    write_json(tmp_path / "comparison.json", comparison)
+    page = report.write(tmp_path).read_text()
+    assert page.count("Not shown") == 5
+    assert "motion.safetensors cannot be read" in page
+
+
+def test_no_comparison(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no comparison\.json: evaluate first"):
+        report.write(tmp_path)
