@@ -228,7 +228,8 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
     assert "120.00 ± 3.25" in page
     assert "mind &lt;this&gt;" in page
     assert "Not shown" not in page
-    assert Image.open(tmp_path / "candidates.png").width == 1600
+    with Image.open(tmp_path / "candidates.png") as image:
+        assert image.width == 1600
 
 
 def test_page_says_what_is_missing(comparison, tmp_path):
