@@ -28,7 +28,7 @@ class CheckpointError(ValueError):
     """A checkpoint, shard or state file that cannot be used; the message says what to do."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
 
     What was there before stays until the new file is complete and on disk.
@@ -48,8 +48,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(
-            error.errno, f"could not write {path}: {error.strerror}; what was there is unchanged. Free some space, "
-            "then run the same command again"
+            error.errno,
+            f"could not write {path}: {error.strerror}; what was there is unchanged. Free some space, then run the "
+            "same command again",
         ) from error
     except SafetensorError as error:  # how the writer reports a full disk
         raise OSError(f"could not write {path}: {error}; what was there is unchanged. Is the disk full?") from error
@@ -66,7 +67,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); it was altered or cut short: make it again") from error
+        raise CheckpointError(f"{path} is not JSON ({error}); it was altered or cut short: make it again") from error
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
@@ -122,7 +123,7 @@ def load_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
     config = read_json(folder / CONFIG)
     if config.get("schema") != SCHEMA:
-        raise CheckpointError(f"{folder} has schema {config.get('schema')}, this version reads {SCHEMA}: train it again")
+        raise CheckpointError(f"{folder} has schema {config.get('schema')}, this version reads {SCHEMA}: train it anew")
     return config
 
 
@@ -136,16 +137,19 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     wanted = model.state_dict()
     if not any(name.startswith("normalizer.") for name in tensors):
         raise CheckpointError(
-            f"{folder / MODEL} holds no normaliser (no tensor named 'normalizer.*'): plans would be in the wrong units. "
-            "Save it again with its normaliser"
+            f"{folder / MODEL} holds no normaliser (no tensor named 'normalizer.*'): plans would be in the wrong "
+            "units. Save it again with its normaliser"
         )
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:
-        raise CheckpointError(f"{folder / MODEL} does not match {CONFIG}: missing {missing[:3]}, unexpected {extra[:3]}")
+        raise CheckpointError(
+            f"{folder / MODEL} does not match {CONFIG}: missing {missing[:3]}, unexpected {extra[:3]}; train it again"
+        )
     for name, value in tensors.items():
         if value.shape != wanted[name].shape:
             raise CheckpointError(
-                f"{folder / MODEL}: '{name}' has shape {tuple(value.shape)}, {CONFIG} implies {tuple(wanted[name].shape)}"
+                f"{folder / MODEL}: '{name}' has shape {tuple(value.shape)}, {CONFIG} implies "
+                f"{tuple(wanted[name].shape)}: the two are not of one training"
             )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{folder / MODEL}: '{name}' holds a non-finite number; train it again")

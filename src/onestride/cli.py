@@ -144,7 +144,8 @@ class Quickstart(Common):
 
         began = time.monotonic()
         preset = presets.load(self.preset)
-        console.print(f"[bold]{self.preset}[/bold]: {preset.about}\nEverything goes to {self.run}; stop and repeat as you like.")
+        console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
+        console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
         collect_stage(self.run, preset.episodes, preset.data_seed)
         teacher_stage(self.run, preset.teacher, preset.teacher_training)
         pairs_stage(self.run, preset.pairs, self.device)

@@ -96,7 +96,9 @@ def evaluate_stage(run: Path, config: EvaluateConfig, command: str, device: str 
     names = [p.parent.name for p in sorted(run.glob(f"*/{CONFIG}"))]
     if "teacher" not in names or len(names) < 2:
         raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")
-    contenders = [Contender(*_row(name), Policy.from_pretrained(run / name, task=TASK, device=device)) for name in names]
+    contenders = [
+        Contender(*_row(name), Policy.from_pretrained(run / name, task=TASK, device=device)) for name in names
+    ]
     contenders.sort(key=lambda c: (c.row != "teacher", c.row != "dnk", c.row, c.seed))
     scenes = TASKS[TASK]().scenes(config.trials, config.scene_seed)
     both_open = demonstrations.open_on_both_sides(scenes)
@@ -112,7 +114,11 @@ def evaluate_stage(run: Path, config: EvaluateConfig, command: str, device: str 
             "schema": 1,
             "experiment": "kinova",
             "command": command,
-            "config": {"evaluate": asdict(config), **{n: load_config(run / n) for n in names}, "data": read_metadata_of(run)},
+            "config": {
+                "evaluate": asdict(config),
+                "data": _data_report(run),
+                **{name: _without_history(load_config(run / name)) for name in names},
+            },
             "seeds": {"scenes": config.scene_seed, "training": sorted({c.seed for c in contenders})},
             "versions": versions(),
             "machine": machine(),
@@ -125,7 +131,7 @@ def evaluate_stage(run: Path, config: EvaluateConfig, command: str, device: str 
     return folder
 
 
-def read_metadata_of(run: Path) -> dict[str, Any]:
+def _data_report(run: Path) -> dict[str, Any]:
     """What the run's data is: counts, planner, seed."""
     keys = ("seed", "episodes", "counts", "episodes_per_s", "generator", "generator_version", "planner")
     metadata = read_metadata(run / "data")
@@ -137,8 +143,8 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
+        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
     return {
         "cpu": name,
         "cores": os.cpu_count(),
@@ -149,6 +155,11 @@ def machine() -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _without_history(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's config without its loss curve, which stays with the checkpoint."""
+    return {**config, "training": {k: v for k, v in config["training"].items() if k != "history"}}
 
 
 def _train_and_save(

@@ -82,10 +82,14 @@ def paper() -> Preset:
         about="the paper's sizes, with the temporal U-Net teacher (a GPU's work: days on two CPU cores)",
         episodes=50_000,
         teacher=TeacherConfig(network="unet"),
-        teacher_training=TrainConfig(steps=1_000_000, batch_size=64, learning_rate=2e-4, weight_decay=1e-5, ema_decay=0.9999),
+        teacher_training=TrainConfig(
+            steps=1_000_000, batch_size=64, learning_rate=2e-4, weight_decay=1e-5, ema_decay=0.9999
+        ),
         pairs=pairs,
         student=KoopmanConfig(hidden=1024),
-        student_training=TrainConfig(steps=200 * pairs.count // 64, batch_size=64, learning_rate=3e-4, ema_decay=0.9999),
+        student_training=TrainConfig(
+            steps=200 * pairs.count // 64, batch_size=64, learning_rate=3e-4, ema_decay=0.9999
+        ),
         evaluate=EvaluateConfig(),
         operators=OPERATORS,
         seeds=(0, 1, 2, 3, 4),

@@ -44,7 +44,8 @@ class Bar:
             self.printed = now
             elapsed = now - self.started
             left = elapsed / max(done - self.first, 1) * (self.total - done)
-            console.print(f"{self.title}: {done}/{self.total}, {elapsed:.0f} s, {left:.0f} s left  {note}", highlight=False)
+            line = f"{self.title}: {done}/{self.total}, {elapsed:.0f} s, {left:.0f} s left  {note}"
+            console.print(line, highlight=False)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     grad_clip: float = 1.0
     seed: int = 0
-    precision: str = "auto"  # Fabric's names; "auto" is bf16-mixed where the machine multiplies it fast, else 32-true
+    precision: str = "auto"  # Fabric's names; "auto": bf16-mixed where the machine is fast at it, else 32-true
     accelerator: str = "auto"
     checkpoint_every: float = 30.0  # [s]
 
@@ -57,7 +57,13 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def train(
-    method: nn.Module, data: dict[str, Tensor], config: TrainConfig, folder: Path, *, title: str, identity: dict[str, Any]
+    method: nn.Module,
+    data: dict[str, Tensor],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    title: str,
+    identity: dict[str, Any],
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train ``method`` on rows of ``data`` (every tensor (M, ...)) and return its EMA copy and what happened.
 
@@ -72,7 +78,9 @@ def train(
     if any(len(v) != rows for v in data.values()):
         raise ValueError(f"data columns differ in length: { {k: len(v) for k, v in data.items()} }")
     if rows < config.batch_size:
-        raise ValueError(f"{rows} rows are fewer than one batch of {config.batch_size}; collect more, or lower batch_size")
+        raise ValueError(
+            f"{rows} rows are fewer than one batch of {config.batch_size}; collect more, or lower training.batch_size"
+        )
     precision = fast_precision() if config.precision == "auto" else config.precision
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
@@ -110,7 +118,7 @@ def train(
             # Early steps average over few: the EMA forgets its random start.
             decay = min(config.ema_decay, (1 + step) / (10 + step))
             with torch.no_grad():
-                torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)
+                torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)  # type: ignore
                 running += losses["loss"]
             if step % LOOK_EVERY == 0 or step == config.steps:
                 seen = step % LOOK_EVERY or LOOK_EVERY

@@ -37,7 +37,7 @@ def test_levels_preserve_variance_and_grow_noisier(make, n_steps):
     for a, s in zip(schedule.alpha, schedule.sigma, strict=True):
         assert a**2 + s**2 == pytest.approx(1.0, abs=1e-12)
     assert all(a > b for a, b in itertools.pairwise(schedule.alpha))
-    assert 0 < schedule.alpha[-1]
+    assert schedule.alpha[-1] > 0
 
 
 @pytest.mark.parametrize("steps", range(1, 21))

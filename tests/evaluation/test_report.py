@@ -234,9 +234,12 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
 
 def test_page_says_what_is_missing(comparison, tmp_path):
     write_json(tmp_path / "comparison.json", comparison)
+    (tmp_path / "episodes.jsonl").write_text("{")
     page = report.write(tmp_path).read_text()
     assert page.count("Not shown") == 5
-    assert "motion.safetensors cannot be read" in page
+    assert "the evaluation left no motion.safetensors" in page
+    assert "because episodes.jsonl, line 1, is no episode" in page
+    assert str(tmp_path) not in page
 
 
 def test_no_comparison(tmp_path):

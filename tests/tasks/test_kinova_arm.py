@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+
 from onestride.tasks.kinova.arm import (
     BODY_RADII,
     HOME,

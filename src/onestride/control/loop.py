@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,13 +18,17 @@ import numpy as np
 from onestride.control.clock import Clock
 from onestride.control.policy import Decision
 from onestride.control.robot import Robot
-from onestride.tasks.task import Task
+from onestride.tasks.task import ObservationError, Task
 
 
 class Decider(Protocol):
     """Anything that decides: a policy, an exported graph, a remote one."""
 
     def decide(self, observation: np.ndarray) -> Decision: ...
+
+
+#: Called with every observation and the decision it led to, after the clock has been charged.
+OnDecision = Callable[[np.ndarray, Decision], None]
 
 
 @dataclass
@@ -47,7 +52,7 @@ class EpisodeLog:
 
 
 def run_episode(
-    robot: Robot, clock: Clock, policy: Decider, task: Task, *, timeout: float, on_decision: object = None
+    robot: Robot, clock: Clock, policy: Decider, task: Task, *, timeout: float, on_decision: OnDecision | None = None
 ) -> EpisodeLog:
     """Observe, decide, check, command, once per control period, until arrival, fault or ``timeout`` [s].
 
@@ -62,10 +67,11 @@ def run_episode(
     try:
         while True:
             observation = robot.read()
-            fault = robot.fault()
-            arrived = arrived + 1 if task.arrived(observation) else 0
             now = clock.now()
             log.duration, log.final_observation = now - start, observation
+            refusal = _refusal(task, observation)
+            arrived = arrived + 1 if refusal is None and task.arrived(observation) else 0
+            fault = robot.fault()
             if fault is not None:
                 log.outcome = fault
                 break
@@ -74,7 +80,11 @@ def run_episode(
                 break
             if now - start >= timeout:
                 break
-            command = _decide(policy, observation, task, clock, log, on_decision)
+            command = None
+            if refusal is None:
+                command = _decide(policy, observation, task, clock, log, on_decision)
+            else:
+                log.held[refusal] += 1
             if command is not None:
                 robot.write(command)
                 log.executed += 1
@@ -89,21 +99,25 @@ def run_episode(
     return log
 
 
+def _refusal(task: Task, observation: np.ndarray) -> str | None:
+    """Why an observation cannot be acted on, or None."""
+    try:
+        task.check(observation)
+    except ObservationError as error:
+        return f"observation refused: {error}"
+    return None
+
+
 def _decide(
-    policy: Decider, observation: np.ndarray, task: Task, clock: Clock, log: EpisodeLog, on_decision: object
+    policy: Decider, observation: np.ndarray, task: Task, clock: Clock, log: EpisodeLog, on_decision: OnDecision | None
 ) -> np.ndarray | None:
     """The command to send, or None to hold."""
     began = time.perf_counter()
-    try:
-        decision = policy.decide(observation)
-    except ValueError as error:  # the observation was refused; anything else is a fault of ours and must surface
-        clock.charge(time.perf_counter() - began)
-        log.held[f"observation refused: {str(error).split(';')[0]}"] += 1
-        return None
+    decision = policy.decide(observation)
     took = time.perf_counter() - began
     clock.charge(took)
     log.decisions.append(took)
-    if callable(on_decision):
+    if on_decision is not None:
         on_decision(observation, decision)
     violation = task.limits.violation(decision.action, observation)
     if violation is not None:

@@ -39,7 +39,9 @@ class Decision:
     timings: dict[str, float]
 
 
-def conditioned_prior(noise: Tensor, temperature: Tensor, start: Tensor, normalizer: Normalizer, fixed: Tensor) -> Tensor:
+def conditioned_prior(
+    noise: Tensor, temperature: Tensor, start: Tensor, normalizer: Normalizer, fixed: Tensor
+) -> Tensor:
     """Noise (B, H, D) times temperature (B,), with the observation (B or 1, O) in its fixed entries; normalised."""
     prior = noise * temperature[:, None, None]
     known = nn.functional.pad(normalizer.start(start), (0, noise.shape[-1] - start.shape[-1]))
@@ -89,7 +91,7 @@ class Policy:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.
 
         Raises:
-            ValueError: the observation cannot be acted on (shape, non-finite, goal out of reach); see the task.
+            ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
         """
         began = time.perf_counter()
         observation = np.asarray(observation)

@@ -19,11 +19,13 @@ from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
 from onestride.progress import track
 
-#: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."); a function of the two alone.
+#: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 
 
-def collect(source: Source, episodes: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box) -> dict[str, Any]:
+def collect(
+    source: Source, episodes: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box
+) -> dict[str, Any]:
     """Make ``episodes`` episodes and write them as one dataset; returns its metadata.
 
     Chunks are kept beside the dataset until it is written: the same command after a kill goes on, and gives
@@ -36,7 +38,9 @@ def collect(source: Source, episodes: int, seed: int, folder: Path, metadata: di
     if folder.exists():
         found = read_metadata(folder)
         if any(found.get(k) != v for k, v in settings.items()):
-            raise CheckpointError(f"{folder} holds a dataset made with other settings; choose another --out or delete it")
+            raise CheckpointError(
+                f"{folder} holds a dataset made with other settings; choose another --out or delete it"
+            )
         return found
     parts = folder.with_name(f".{folder.name}.parts")
     if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
@@ -57,8 +61,8 @@ def collect(source: Source, episodes: int, seed: int, folder: Path, metadata: di
             seconds += float(header["seconds"])
             counts += Counter(json.loads(header["counts"]))
             chunk += 1
-            if chunk >= 20 and done < episodes * chunk / 10_000:
-                raise ValueError(f"only {done} episodes came of {chunk} chunks ({dict(counts)}); the settings are too tight")
+            if chunk >= 20 and done == 0:
+                raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
             bar.update(min(done, episodes))
     report = {**settings, "counts": dict(counts), "episodes_per_s": done / max(seconds, 1e-9)}
     write_dataset(folder, _first(parts, chunk, episodes), episodes, report, action)

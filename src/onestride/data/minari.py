@@ -66,7 +66,9 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """The dataset's metadata, the generator's version and seed among them."""
     path = folder / "data" / "metadata.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no Minari dataset (no data/metadata.json); make one with `onestride collect`")
+        raise FileNotFoundError(
+            f"{folder} holds no Minari dataset (no data/metadata.json); make one with `onestride collect`"
+        )
     return json.loads(path.read_text())
 
 
@@ -100,8 +102,8 @@ def _buffer(number: int, episode: Episode) -> EpisodeBuffer:
     ends[:, -1] = episode.terminated, episode.truncated
     return EpisodeBuffer(
         id=number,
-        observations=episode.observations.astype(np.float32),
-        actions=episode.actions.astype(np.float32),
+        observations=episode.observations.astype(np.float32),  # type: ignore[arg-type]
+        actions=episode.actions.astype(np.float32),  # type: ignore[arg-type]
         rewards=episode.rewards.astype(np.float32),  # type: ignore[arg-type]
         terminations=ends[0],  # type: ignore[arg-type]
         truncations=ends[1],  # type: ignore[arg-type]

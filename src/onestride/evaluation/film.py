@@ -4,6 +4,8 @@ Frames are rendered by MuJoCo in a process of its own: OpenGL's backend is fixed
 and one that is not installed fails there. Where none works, a stick arm is drawn instead.
 """
 
+# mujoco is compiled, its names are not seen:
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import os

@@ -219,11 +219,14 @@ def write(folder: Path, pictures: bool = True) -> Path:
     comparison = read_json(source)
     captions: dict[str, str] = {}
     absent: dict[str, str] = {}
-    for step, names in STEPS if pictures else ():
+    for step, needed, names in STEPS if pictures else ():
+        if not (folder / needed).is_file():
+            absent |= dict.fromkeys(names, f"the evaluation left no {needed}")
+            continue
         try:
             captions |= step(folder)
         except CheckpointError as error:
-            absent |= dict.fromkeys(names, str(error))
+            absent |= dict.fromkeys(names, str(error).replace(f"{folder / needed}", needed))
     for name in (*PICTURES, MP4):
         if not (folder / name).is_file():
             absent.setdefault(name, f"there is no {name}")
@@ -293,9 +296,9 @@ def _shoot_film(folder: Path) -> dict[str, str]:
 
 
 STEPS = (
-    (_draw_candidates, ("candidates.png", "pca.png")),
-    (_draw_latency, ("latency.png",)),
-    (_shoot_film, (MP4, "frames.png")),
+    (_draw_candidates, "candidates.safetensors", ("candidates.png", "pca.png")),
+    (_draw_latency, "episodes.jsonl", ("latency.png",)),
+    (_shoot_film, "motion.safetensors", (MP4, "frames.png")),
 )
 
 

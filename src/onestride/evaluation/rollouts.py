@@ -36,7 +36,13 @@ class Contender:
 
 
 def evaluate(
-    contenders: Sequence[Contender], scenes: Sequence[Any], folder: Path, *, timeout: float, real_clock: bool, filmed: int
+    contenders: Sequence[Contender],
+    scenes: Sequence[Any],
+    folder: Path,
+    *,
+    timeout: float,
+    real_clock: bool,
+    filmed: int,
 ) -> list[dict[str, Any]]:
     """Every contender on every scene; returns the records, which also stand in ``folder/episodes.jsonl``.
 
@@ -160,9 +166,9 @@ def decision_paths(policy: Policy, observation: np.ndarray, plans: Any) -> np.nd
 def _motion(row: str, scene: Any, robot: Any) -> dict[str, Any]:
     return _tensors(
         {
-            f"joints.{row}": arm.joint_path,
-            f"times.{row}": arm.times,
-            f"path.{row}": arm.ee_path,
+            f"joints.{row}": robot.joint_path,
+            f"times.{row}": robot.times,
+            f"path.{row}": robot.ee_path,
             "obstacles": scene.obstacles,
             "start": scene.start,
             "goal": scene.goal,

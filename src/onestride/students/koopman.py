@@ -54,9 +54,7 @@ class FDKLayer(nn.Module):
         super().__init__()
         self.Q = nn.Linear(latent_dim, latent_dim, bias=False)
         self.P = nn.Linear(latent_dim, latent_dim, bias=False)
-        self.gamma = nn.Sequential(
-            nn.Linear(latent_dim, gain_hidden), nn.SiLU(), nn.Linear(gain_hidden, latent_dim)
-        )
+        self.gamma = nn.Sequential(nn.Linear(latent_dim, gain_hidden), nn.SiLU(), nn.Linear(gain_hidden, latent_dim))
         nn.init.orthogonal_(self.Q.weight)
         with torch.no_grad():
             self.P.weight.copy_(self.Q.weight.T)
@@ -92,7 +90,7 @@ class StaticLayer(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, None]:
         return self.A(z), None
 
-    def regularizers(self, gains: None) -> dict[str, Tensor]:
+    def regularizers(self, _gains: None) -> dict[str, Tensor]:
         return {}
 
 
@@ -132,12 +130,12 @@ class StaticFactorizedLayer(nn.Module):
         turned = torch.cat((a * real - b * imag, a * imag + b * real), -1)  # (B, 2L)
         return F.linear(turned, torch.cat((self.P_inv[0], -self.P_inv[1]), 1)), None
 
-    def regularizers(self, gains: None) -> dict[str, Tensor]:
+    def regularizers(self, _gains: None) -> dict[str, Tensor]:
         """Inverse both ways, and eigenvalues near a fixed uniform draw (KDM's code)."""
         p, q = torch.complex(*self._rows()), torch.complex(*self.P_inv)
         eye = torch.eye(len(p), device=p.device)
         gap = torch.stack(self._spectrum()) - self.uniform
-        inverse = (torch.view_as_real(q @ p - eye).square().mean() + torch.view_as_real(p @ q - eye).square().mean())
+        inverse = torch.view_as_real(q @ p - eye).square().mean() + torch.view_as_real(p @ q - eye).square().mean()
         return {"spectral": gap.square().sum(0).add(1e-12).sqrt().mean(), "inverse": inverse}
 
 

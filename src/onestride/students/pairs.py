@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onestride.checkpoint import CheckpointError, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, conditioned_prior
-from onestride.progress import track
-from safetensors import SafetensorError, safe_open
+from onestride.progress import console, track
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"
@@ -46,14 +46,16 @@ class PairsConfig:
             )
 
 
-def make_pairs(teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]) -> None:
-    """Write all shards that are not there yet, then trust the folder.
+def make_pairs(
+    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+) -> None:
+    """Write all shards that are not there yet, or no longer what their checksums say.
 
     observations (M, observation_dim), task units: where plans start. identity: the teacher and the data, so
     that a folder begun with others is refused.
 
     Raises:
-        CheckpointError: the folder was begun with other settings, or a finished shard was altered.
+        CheckpointError: the folder was begun with other settings, another teacher or other data.
     """
     blocks = -(-config.count // BLOCK)
     shards = min(config.shards, blocks)
@@ -79,9 +81,7 @@ def make_pairs(teacher: Policy, observations: Tensor, config: PairsConfig, folde
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
             name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
-            if name in manifest["shards"]:
-                verify(folder / name, manifest["shards"][name]["sha256"])
-            else:
+            if name not in manifest["shards"] or not _intact(folder / name, manifest["shards"][name]["sha256"]):
                 parts = []
                 for block in range(first, last):
                     parts.append(_block(teacher, observations, config, block))
@@ -133,7 +133,8 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     manifest = read_json(folder / MANIFEST)
     if len(manifest["shards"]) != manifest["count"]:
         raise CheckpointError(
-            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to finish"
+            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
+            "finish them"
         )
     parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
     for name, entry in manifest["shards"].items():
@@ -155,7 +156,9 @@ def open_shard(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as f:
             return {key: f.get_tensor(key) for key in COLUMNS}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"shard {path} cannot be read ({error}); delete it and run `onestride pairs` again") from error
+        raise CheckpointError(
+            f"shard {path} cannot be read ({error}); delete the folder and run `onestride pairs` again"
+        ) from error
 
 
 def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
@@ -167,15 +170,25 @@ def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
     return (1 + beta * rank / max(len(quality) - 1, 1)).float()
 
 
+def _intact(path: Path, sha256: str) -> bool:
+    """Whether a finished shard is still what it was; says so when it is not, since it is made anew."""
+    try:
+        verify(path, sha256)
+    except CheckpointError as error:
+        console.print(f"making a shard anew: {error}", highlight=False)
+        return False
+    return True
+
+
 def verify(path: Path, sha256: str) -> None:
     """Raise ``CheckpointError`` unless the file's checksum is the recorded one."""
     if not path.is_file():
-        raise CheckpointError(f"shard {path} is missing; remove its line from {MANIFEST} and run `onestride pairs` again")
+        raise CheckpointError(f"shard {path} is missing; run `onestride pairs` again to make it anew")
     found = _sha256(path)
     if found != sha256:
         raise CheckpointError(
-            f"shard {path} was altered or cut short: its checksum is {found[:12]}..., {MANIFEST} says {sha256[:12]}.... "
-            f"Delete the folder, or this shard and its line in {MANIFEST}, and run `onestride pairs` again"
+            f"shard {path} was altered or cut short: its checksum is {found[:12]}..., {MANIFEST} says "
+            f"{sha256[:12]}.... Run `onestride pairs` again to make it anew"
         )
 
 

@@ -14,6 +14,10 @@ from onestride.control.clock import Clock
 from onestride.control.limits import Limits
 
 
+class ObservationError(ValueError):
+    """An observation that cannot be acted on: the robot holds. The message says what to mend."""
+
+
 @dataclass(frozen=True)
 class Start:
     """A decision's beginning, in task units: what the observation says about the plan to be made.
@@ -35,7 +39,7 @@ class Task:
     plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
     command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
     score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the default selector, higher is better.
-    check(observation) raises ValueError for an observation that cannot be acted on (NumPy, one row).
+    check(observation) raises ObservationError for one that cannot be acted on (NumPy, one row).
     arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
     paths(plans (B, M, D) of B frames) -> (B, M, 3) [m], what figures draw.
     limits: what the robot may be told.

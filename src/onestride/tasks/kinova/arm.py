@@ -6,6 +6,8 @@ plane z = 0. During the task the tool points straight down, the elbow up, and th
 plane through the base axis and the tool: joint 3 at pi does that, and leaves one configuration per position.
 """
 
+# mujoco is compiled, its names are not seen:
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -67,8 +69,8 @@ READY = np.array([0.0, 0.607, np.pi, -1.955, 0.0, -0.58, 0.0])
 # --- the model ---------------------------------------------------------------------------------------------------
 
 _GEOM = mujoco.mjtGeom
-_ARM_BIT, _WORLD_BIT = dict(contype=1, conaffinity=0), dict(contype=0, conaffinity=1)  # arm touches world only
-_UNSEEN_BY_CONTACT = dict(contype=0, conaffinity=0, mass=0)
+_ARM_BIT, _WORLD_BIT = {"contype": 1, "conaffinity": 0}, {"contype": 0, "conaffinity": 1}  # arm touches world only
+_UNSEEN_BY_CONTACT = {"contype": 0, "conaffinity": 0, "mass": 0}
 
 
 def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco.MjModel:
@@ -142,9 +144,9 @@ def _add_obstacle(spec: mujoco.MjSpec, name: str, row: np.ndarray) -> None:
     if kind == ABSENT:
         return
     if kind == SPHERE:
-        shape = dict(type=_GEOM.mjGEOM_SPHERE, size=[half[0], 0, 0])
+        shape = {"type": _GEOM.mjGEOM_SPHERE, "size": [half[0], 0, 0]}
     elif kind == BOX:
-        shape = dict(type=_GEOM.mjGEOM_BOX, size=half, quat=[np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
+        shape = {"type": _GEOM.mjGEOM_BOX, "size": half, "quat": [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]}
     else:
         raise ValueError(f"{name} has kind {kind}, expected {ABSENT} (absent), {SPHERE} (sphere) or {BOX} (box)")
     spec.worldbody.add_geom(name=name, pos=center, material="obstacle", **shape, **_WORLD_BIT)

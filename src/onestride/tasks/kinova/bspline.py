@@ -168,7 +168,9 @@ def plan(problems: Problems, config: BSplineConfig) -> list[Path]:
     free = (tip.amin(1) >= config.clearance) & (body.amin(1) >= config.body_clearance)
     straight = free.nonzero().squeeze(1)
     paths, clear = _try_sides(problems.take(straight), (DIRECT,), config)
-    kept = [Path(int(straight[i]), DIRECT, p) for i, p in _timed(paths[:, 0], clear[:, 0], problems.take(straight), config)]
+    kept = [
+        Path(int(straight[i]), DIRECT, p) for i, p in _timed(paths[:, 0], clear[:, 0], problems.take(straight), config)
+    ]
     answered = torch.zeros(len(problems), dtype=torch.bool)
     answered[straight[clear[:, 0]]] = True
 
@@ -219,13 +221,15 @@ def _bent_lines(problems: Problems, side: Tensor, config: BSplineConfig) -> Tens
 
 
 def direction_frame(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward, left and up unit vectors (..., 3) of a motion along ``offset`` (..., 3); left is horizontal."""
-    forward = torch.nn.functional.normalize(offset, dim=-1, eps=1e-9)
-    x, y, z = offset.unbind(-1)
-    # Straight up or down (or no motion) has no left: the base's y axis stands in.
-    flat = (x.square() + y.square() + 1e-12).sqrt()
-    vertical = flat < 1e-4
-    left = torch.stack((torch.where(vertical, 0.0, -y / flat), torch.where(vertical, 1.0, x / flat), 0 * z), -1)
+    """Forward, left and up unit vectors (..., 3) of a motion along a non-zero ``offset`` (..., 3); left is horizontal.
+
+    Straight up or down has no left: the base's y axis, made orthogonal to the motion, stands in.
+    """
+    forward = offset / torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
+    x, y, z = forward.unbind(-1)
+    vertical = x.square() + y.square() < 1e-6
+    left = torch.stack((torch.where(vertical, -x * y, -y), torch.where(vertical, 1 - y * y, x), -y * z * vertical), -1)
+    left = torch.nn.functional.normalize(left, dim=-1)
     return forward, left, torch.linalg.cross(forward, left)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,7 +59,8 @@ def _episode(path: bspline.Path, problems: Problems, config: BSplineConfig) -> E
 
 def metadata() -> dict[str, Any]:
     """What decides the data beside the seed: goes into the dataset and into every result."""
-    return {"task": "kinova", "generator": "bspline", "generator_version": bspline.VERSION, "planner": asdict(BSplineConfig())}
+    version = {"generator": "bspline", "generator_version": bspline.VERSION}
+    return {"task": "kinova", **version, "planner": asdict(BSplineConfig())}
 
 
 def action_space() -> Box:
@@ -99,14 +101,14 @@ def evaluation_scenes(count: int, seed: int, blocked: float = 0.7) -> list[Scene
     return scenes
 
 
-def open_on_both_sides(scenes: list[Scene]) -> list[int]:
+def open_on_both_sides(scenes: Sequence[Scene]) -> list[int]:
     """Which scenes have a clear path left and one right of what blocks the straight line."""
     config = BSplineConfig()
-    problems = Problems(
-        *(torch.from_numpy(np.stack([getattr(s, name) for s in scenes])).float() for name in ("start", "start", "goal")),
-        torch.from_numpy(np.stack([s.obstacles for s in scenes])).float(),
+    start, goal, obstacles = (
+        torch.from_numpy(np.stack([getattr(s, name) for s in scenes])).float()
+        for name in ("start", "goal", "obstacles")
     )
-    problems = Problems(problems.start, torch.zeros_like(problems.start), problems.goal, problems.obstacles)
+    problems = Problems(start, torch.zeros_like(start), goal, obstacles)
     sides: dict[int, set[str]] = {}
     for path in bspline.plan(problems, config):
         sides.setdefault(path.scene, set()).add(bspline.SIDES[path.side])

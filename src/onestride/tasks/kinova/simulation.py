@@ -5,6 +5,8 @@ control period, or slower where a joint's speed limit says so, and stays. Time c
 call first steps the physics up to ``clock.now()``.
 """
 
+# mujoco is compiled, its names are not seen:
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import mujoco
@@ -104,7 +106,7 @@ class SimulatedArm:
         self._stopped = True
 
     def fault(self) -> str | None:
-        """"collision" once any part of the arm has touched an obstacle or the table."""
+        """ "collision" once any part of the arm has touched an obstacle or the table."""
         return "collision" if self.collided else None
 
     # --- the servo ---

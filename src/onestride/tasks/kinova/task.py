@@ -34,7 +34,7 @@ from onestride.tasks.kinova.scene import (
     signed_distance,
 )
 from onestride.tasks.kinova.simulation import SimulatedArm
-from onestride.tasks.task import Start, Task
+from onestride.tasks.task import ObservationError, Start, Task
 
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
@@ -175,26 +175,28 @@ def check(observation: np.ndarray) -> None:
     """Refuse an observation no plan could be made for.
 
     Raises:
-        ValueError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
+        ObservationError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
     """
     if np.shape(observation) != (OBSERVATION_DIM,):
-        raise ValueError(
+        raise ObservationError(
             f"observation has shape {np.shape(observation)}, expected ({OBSERVATION_DIM},): position 3, velocity 3, "
             f"goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
         )
     bad = np.flatnonzero(~np.isfinite(observation))
     if len(bad):
-        raise ValueError(f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry")
+        raise ObservationError(
+            f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry"
+        )
     goal = observation[6:9]
     if (goal < WORKSPACE_LOW).any() or (goal > WORKSPACE_HIGH).any():
-        raise ValueError(
+        raise ObservationError(
             f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
             f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
         )
     obstacles = torch.from_numpy(observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM).copy())
     depth = float(signed_distance(torch.from_numpy(goal.copy())[None], obstacles))
     if depth <= 0:
-        raise ValueError(
+        raise ObservationError(
             f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
             "move the goal or correct the obstacle"
         )

@@ -1,0 +1,34 @@
+# Two commands matter: `make demo` and `make test`. Both make the environment first.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test bench tables clean
+
+demo: $(READY)
+	$(BIN)/onestride quickstart --preset demo --run runs/demo
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pytest
+
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+# The tables in README.md, from results/.
+tables: $(READY)
+	$(BIN)/python -m onestride.evaluation.tables
+
+clean:
+	rm -rf $(VENV) runs/demo
+
+# torch 2.13.0 first: its pinned CPU wheel, where one is offered, instead of several GB of CUDA.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $(READY)

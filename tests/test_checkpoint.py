@@ -1,0 +1,367 @@
+"""Files that are whole or not there; checkpoints that load to the bit or say why they do not."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import onestride
+from onestride.checkpoint import (
+    CONFIG,
+    MODEL,
+    CheckpointError,
+    load_config,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_atomically,
+    write_json,
+)
+from onestride.control.policy import Policy
+
+# ---- files that are whole or not there ----
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """The kernel itself refuses to write on, as it does on a full disk (only the error's number differs)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_is_replaced(tmp_path):
+    path = tmp_path / "deeper" / "file"
+    for text in ("old", "new"):
+        write_atomically(path, lambda p, text=text: p.write_text(text))
+        assert path.read_text() == text
+        assert names(path.parent) == ["file"]
+        assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("new")
+        assert temporary.parent == path.parent  # on the same disk, so that replacing is one step
+        assert path.read_text() == "old"
+
+    write_atomically(path, write)
+    assert path.read_text() == "new"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fills_the_disk(temporary):
+        temporary.write_text("half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"could not write .*No space left.*unchanged.*[Ff]ree some space") as caught:
+        write_atomically(path, fills_the_disk)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_device_that_is_full(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="unchanged") as caught:
+        write_atomically(path, lambda _: Path("/dev/full").write_text("new"))
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, RuntimeError])
+def test_whatever_stops_the_writer_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def stops(temporary):
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(path, stops)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_no_room_for_json(tmp_path):
+    write_json(tmp_path / "a.json", [1])
+    with no_file_larger_than(20_000), pytest.raises(OSError, match=r"could not write .*unchanged"):
+        write_json(tmp_path / "a.json", list(range(100_000)))
+    assert read_json(tmp_path / "a.json") == [1]
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_no_room_for_tensors(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {"x": torch.arange(3)})
+    with no_file_larger_than(20_000), pytest.raises(OSError, match=r"could not write .*unchanged"):
+        save_tensors(path, {"x": torch.zeros(100_000)})
+    assert torch.equal(load_tensors(path)[0]["x"], torch.arange(3))
+    assert names(tmp_path) == ["a.safetensors"]
+
+
+def test_json_never_holds_what_json_has_not(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+
+
+def test_tensors_and_header_there_and_back(tmp_path):
+    tensors = {
+        "transposed": torch.arange(6.0).view(2, 3).T,
+        "whole": torch.tensor([1, 2]),
+        "flags": torch.tensor([True, False]),
+        "half": torch.randn(5, dtype=torch.bfloat16),
+        "scalar": torch.tensor(3.0),
+        "empty": torch.zeros(0, 4),
+    }
+    save_tensors(tmp_path / "a", tensors, {"who": "me"})
+    found, header = load_tensors(tmp_path / "a")
+    assert header == {"who": "me"}
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items())
+
+
+# ---- checkpoints ----
+
+
+@pytest.fixture
+def saved(policy, tmp_path) -> Path:
+    policy.save(tmp_path / "teacher", {"id": "abc", "seconds": 1.0})
+    return tmp_path / "teacher"
+
+
+def change_config(folder, **values):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | values))
+
+
+def change_tensors(folder, change):
+    tensors, _ = load_tensors(folder / MODEL)
+    change(tensors)
+    save_tensors(folder / MODEL, tensors)
+
+
+def refused(folder, message, **options):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Policy.from_pretrained(folder, **options)
+    assert str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("teacher", {}),
+        ("teacher", {"prediction": "eps", "solver": "ddpm"}),
+        ("teacher", {"network": "unet", "unet_width": 8, "unet_multipliers": (1, 2)}),
+        ("student", {}),
+        ("student", {"operator": "kdm"}),
+        ("student", {"operator": "kdm-f", "shared_encoder": False}),
+    ],
+)
+def test_a_policy_comes_back_to_the_bit(make_arm_policy, observation, tmp_path, kind, settings):
+    before = make_arm_policy(kind, candidates=6, **settings)
+    before.save(tmp_path / "it", {"id": "abc"})
+    after = Policy.from_pretrained(tmp_path / "it", task="kinova", seed=5)
+    assert after.generator.config == before.generator.config
+    before.reset(5)
+    for _ in range(3):  # the stream of noise, not its first draw alone
+        was, now = before.decide(observation), after.decide(observation)
+        assert now.plans.shape == (6, 32, 9)
+        assert torch.equal(was.plans, now.plans)
+        np.testing.assert_array_equal(was.scores, now.scores)
+        np.testing.assert_array_equal(was.action, now.action)
+    after.reset(6)
+    assert not torch.equal(after.decide(observation).plans, was.plans)
+
+
+def test_the_temperatures_of_its_noise_come_back_too(make_arm_policy, observation, tmp_path):
+    student = make_arm_policy("student")
+    before = Policy(
+        student.task, student.generator, student.normalizer, candidates=4, temperatures=(0.1, 1.0), shares=(0.5, 0.5)
+    )
+    before.save(tmp_path / "it", {"id": "abc"})
+    after = Policy.from_pretrained(tmp_path / "it")
+    before.reset(0)
+    assert torch.equal(after.decide(observation).plans, before.decide(observation).plans)
+
+
+def test_a_checkpoint_is_two_files_and_nothing_is_pickled(saved):
+    assert names(saved) == [CONFIG, MODEL]
+    config = json.loads((saved / CONFIG).read_text())
+    assert config["kind"] == "teacher"
+    assert config["versions"]["torch"] == torch.__version__
+    raw = (saved / MODEL).read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])  # a table of names, types and places, then numbers alone
+    ends = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    assert 8 + size + ends == len(raw)
+    assert any(name.startswith("normalizer.") for name in header)
+
+
+def test_no_source_file_pickles():
+    source = Path(onestride.__file__).parent
+    pattern = re.compile(r"\b(pickle|cloudpickle|joblib|torch\.save|torch\.load|allow_pickle)\b")
+    files = list(source.rglob("*.py"))
+    assert len(files) > 20
+    assert [str(p) for p in files if pattern.search(p.read_text().replace("Nothing is pickled", ""))] == []
+
+
+def test_without_its_normaliser(saved):
+    def drop(tensors):
+        for name in [n for n in tensors if n.startswith("normalizer.")]:
+            del tensors[name]
+
+    change_tensors(saved, drop)
+    assert "again" in refused(saved, "no normaliser")
+
+
+def test_with_half_its_normaliser(saved):
+    change_tensors(saved, lambda t: t.pop("normalizer.std"))
+    refused(saved, r"missing \['normalizer.std'\]")
+
+
+def test_with_a_tensor_missing_or_too_many(saved):
+    change_tensors(saved, lambda t: t.pop("generator.network.output.bias"))
+    refused(saved, r"missing \['generator.network.output.bias'\]")
+    change_tensors(saved, lambda t: t.update({"generator.network.output.bias": torch.zeros(288), "extra": torch.ones(1)}))
+    refused(saved, r"unexpected \['extra'\]")
+
+
+@pytest.mark.parametrize("name", ["normalizer.mean", "generator.network.output.weight"])
+def test_with_a_wrong_shape(saved, name):
+    change_tensors(saved, lambda t: t.update({name: t[name][:-1]}))
+    refused(saved, rf"'{name}' has shape .* implies")
+
+
+def test_with_another_width_in_its_config(saved):
+    config = json.loads((saved / CONFIG).read_text())
+    change_config(saved, generator=config["generator"] | {"width": 16})
+    refused(saved, "has shape .* implies")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["normalizer.context_std", "generator.network.input.weight"])
+def test_with_a_number_that_is_not_finite(saved, name, value):
+    def spoil(tensors):
+        tensors[name].view(-1)[3] = value
+
+    change_tensors(saved, spoil)
+    refused(saved, rf"'{name}' holds a non-finite number")
+
+
+@pytest.mark.parametrize("left", [0, 5, 100, 0.5, -1])
+def test_cut_short(saved, left):
+    raw = (saved / MODEL).read_bytes()
+    (saved / MODEL).write_bytes(raw[: int(left * len(raw)) if isinstance(left, float) else left])
+    refused(saved, "altered or cut short")
+
+
+def test_without_its_weights(saved):
+    (saved / MODEL).unlink()
+    refused(saved, "cannot be read")
+
+
+def test_of_another_task(saved):
+    refused(saved, "trained for task 'kinova', not for 'point'", task="point")
+    change_config(saved, task="pusher")
+    refused(saved, "is of task 'pusher', this version has kinova")
+
+
+def test_of_another_schema(saved):
+    for schema in (2, None, "1"):
+        change_config(saved, schema=schema)
+        refused(saved, f"has schema {schema}, this version reads 1")
+
+
+def test_of_another_kind(saved):
+    change_config(saved, kind="prophet")
+    refused(saved, "of kind 'prophet', this version has teacher, student")
+
+
+def test_unfinished(saved):
+    (saved / CONFIG).unlink()
+    refused(saved, "no finished checkpoint")
+
+
+def test_nothing_there_names_what_is_beside_it(saved):
+    assert "checkpoints beside it: teacher" in refused(saved.parent / "taecher", "no finished checkpoint")
+    refused(saved / "no" / "such" / "folder", "no finished checkpoint")
+
+
+def test_config_cut_short(saved):
+    text = (saved / CONFIG).read_text()
+    (saved / CONFIG).write_text(text[: len(text) // 2])
+    refused(saved, "not valid JSON .*cut short")
+
+
+def test_config_of_bytes_that_are_no_text(saved):
+    (saved / CONFIG).write_bytes(b"\xff\xfe\x00" * 40)
+    refused(saved, "not valid JSON")
+
+
+def test_config_that_is_json_but_no_config(saved):
+    (saved / CONFIG).write_text("[1, 2]")
+    with pytest.raises(CheckpointError):
+        load_config(saved)
+
+
+@pytest.mark.parametrize("key", ["task", "kind", "generator", "candidates"])
+def test_config_with_an_entry_missing(saved, key):
+    config = json.loads((saved / CONFIG).read_text())
+    del config[key]
+    (saved / CONFIG).write_text(json.dumps(config))
+    refused(saved, key)
+
+
+def test_config_of_a_generator_with_a_setting_nobody_knows(saved):
+    config = json.loads((saved / CONFIG).read_text())
+    change_config(saved, generator=config["generator"] | {"attention_heads": 8})
+    refused(saved, "attention_heads")
+
+
+def test_no_candidates_is_refused(saved):
+    with pytest.raises(ValueError, match="at least one candidate"):
+        Policy.from_pretrained(saved, candidates=0)
+    assert Policy.from_pretrained(saved, candidates=3).candidates == 3
+
+
+def test_saving_over_a_checkpoint_never_leaves_the_two_files_at_odds(saved, make_arm_policy, monkeypatch):
+    """Killed between weights and config: the folder must not pass for a finished checkpoint of the old config."""
+    from onestride import checkpoint
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_json", dies)
+    other = make_arm_policy("teacher", prediction="eps")  # the same shapes, another meaning
+    with pytest.raises(KeyboardInterrupt):
+        other.save(saved, {"id": "other"})
+    refused(saved, "no finished checkpoint")
