@@ -7,11 +7,12 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated, Literal, Union
 
 import tyro
 
@@ -99,10 +100,14 @@ class Evaluate(Common):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     device: str = "cpu"
     pictures: bool = True
-    """Also make figures, film and report.html."""
+    """Also make figures and film."""
+    publish: Path | None = None
+    """Also put results, records and pictures here, such as results/kinova; what is there is not overwritten."""
 
     def __call__(self) -> None:
         _evaluate(self.run, self.evaluate, self.device, self.pictures)
+        if self.publish is not None:
+            _publish(self.run / "evaluation", self.publish)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Run(Common):
     """A trained policy's folder; default: the run's dnk-0."""
     scene: int = 0
     """Which of the evaluation scenes."""
-    clock: str = "real"
+    clock: Literal["real", "charged"] = "real"
     """real: wall time; charged: simulated time pays for each decision."""
     timeout: float = 60.0
     device: str = "cpu"
@@ -155,7 +160,7 @@ class Quickstart(Common):
         _evaluate(self.run, preset.evaluate, self.device, self.pictures)
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
-        print(f"  open {self.run / 'evaluation' / 'report.html'}")
+        print(f"  open {self.run / 'report.html'}")
         print(f"  onestride run --run {self.run} --scene 3            the student drives the arm in real time")
         print(f"  onestride distill --run {self.run} --student.operator kdm   an ablation is one flag; then evaluate")
         print("  onestride quickstart --preset full --run runs/full   the committed results")
@@ -168,9 +173,24 @@ def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) ->
 
     folder = evaluate_stage(run, config, "onestride " + " ".join(sys.argv[1:]), device)
     comparison = json.loads((folder / "comparison.json").read_text())
-    page = report.write(folder, pictures=pictures)
+    page = report.write(folder, pictures=pictures, page=run / "report.html")
     console.print(report.terminal_table(comparison))
     print(f"results: {folder / 'comparison.json'}\nreport:  {page}")
+
+
+PUBLISHED = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")
+
+
+def _publish(folder: Path, to: Path) -> None:
+    """Copy what others should see; refuse, before anything is copied, to replace a single file."""
+    there = [name for name in PUBLISHED if (to / name).exists()]
+    if there:
+        raise FileExistsError(f"{to} holds {', '.join(there)} already; name another folder, or remove them first")
+    to.mkdir(parents=True, exist_ok=True)
+    for name in PUBLISHED:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, to / name)
+    print(f"published: {to}")
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Common]:

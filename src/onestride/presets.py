@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from onestride.diffusion.planner import TeacherConfig
-from onestride.students.koopman import OPERATORS, KoopmanConfig
+from onestride.students.koopman import OPERATORS, KoopmanConfig, Operator
 from onestride.students.pairs import PairsConfig
 from onestride.training import TrainConfig
 
@@ -18,7 +19,7 @@ class EvaluateConfig:
 
     trials: int = 50
     scene_seed: int = 0
-    clock: str = "charged"  # "charged" (simulated time pays for each decision) or "real" (wall time)
+    clock: Literal["charged", "real"] = "charged"  # simulated time pays for each decision, or wall time
     timeout: float = 60.0  # of a trial [s]
 
     def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class Preset:
     student: KoopmanConfig
     student_training: TrainConfig
     evaluate: EvaluateConfig
-    operators: tuple[str, ...] = ("dnk",)
+    operators: tuple[Operator, ...] = ("dnk",)
     seeds: tuple[int, ...] = (0,)  # of student training
     data_seed: int = 0
 
@@ -128,6 +129,6 @@ def load(name: str) -> Preset:
     return PRESETS[name]()
 
 
-def student_of(preset: Preset, operator: str, seed: int) -> tuple[KoopmanConfig, TrainConfig]:
+def student_of(preset: Preset, operator: Operator, seed: int) -> tuple[KoopmanConfig, TrainConfig]:
     """The preset's student with another operator and training seed, all else equal."""
     return replace(preset.student, operator=operator), replace(preset.student_training, seed=seed)

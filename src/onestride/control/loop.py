@@ -62,7 +62,7 @@ def run_episode(
     """
     log = EpisodeLog()
     dt = task.control_dt
-    start = deadline = clock.now()
+    start = clock.now()
     arrived = 0
     try:
         while True:
@@ -88,12 +88,11 @@ def run_episode(
             if command is not None:
                 robot.write(command)
                 log.executed += 1
-            missed = math.floor((clock.now() - deadline) / dt)
-            if missed >= 1:
+            late = math.floor((clock.now() - start) / dt + 1e-9) - log.ticks  # whole periods since this tick
+            if late >= 1:
                 log.overruns += 1
-            deadline += dt * (missed + 1)
-            log.ticks += missed + 1
-            clock.sleep_until(deadline)
+            log.ticks += late + 1
+            clock.sleep_until(start + log.ticks * dt)
     finally:
         robot.stop()
     return log

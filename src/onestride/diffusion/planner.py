@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,14 @@ from onestride.networks.unet1d import TemporalUNet
 class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
-    network: str = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
+    network: Literal["mlp", "unet"] = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
     width: int = 640
     blocks: int = 6
     unet_width: int = 32
     unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
     n_steps: int = 30  # reverse steps (DNK, section V-C)
-    prediction: str = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
-    solver: str = "ddim"
+    prediction: Literal["x0", "eps"] = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
+    solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
 
     def __post_init__(self) -> None:

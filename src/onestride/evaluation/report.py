@@ -203,8 +203,10 @@ def insert_tables(markdown_text: str, tables: dict[str, str]) -> str:
 # --- the page ----------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, pictures: bool = True) -> Path:
-    """Make every picture and the film of an evaluation, and ``report.html`` beside them; returns its path.
+def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:
+    """Make every picture and the film of an evaluation, and one page of it all; returns the page's path.
+
+    page: where to put it, ``folder/report.html`` by default; it stands alone, so it may lie anywhere.
 
     With ``pictures=False`` those already there are used. What cannot be made is said on the page.
 
@@ -230,7 +232,7 @@ def write(folder: Path, pictures: bool = True) -> Path:
     for name in (*PICTURES, MP4):
         if not (folder / name).is_file():
             absent.setdefault(name, f"there is no {name}")
-    page = PAGE.substitute(
+    text = PAGE.substitute(
         title=escape(f"{comparison['experiment']}: {_names(comparison)}"),
         summary=_summary(comparison),
         headline=_headline(comparison),
@@ -244,8 +246,8 @@ def write(folder: Path, pictures: bool = True) -> Path:
             _fact(comparison, name) for name in ("started", "wall_s", "seeds", "machine", "versions", "config")
         ),
     )
-    out = folder / "report.html"
-    write_atomically(out, lambda p: p.write_text(page, encoding="utf-8"))
+    out = page or folder / "report.html"
+    write_atomically(out, lambda p: p.write_text(text, encoding="utf-8"))
     return out
 
 

@@ -12,19 +12,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-OPERATORS = ("dnk", "kdm", "kdm-f")
+Operator = Literal["dnk", "kdm", "kdm-f"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
 @dataclass(frozen=True)
 class KoopmanConfig:
     """Loss weights are the paper's (section V-A); the networks' shapes, which it does not give, are ours."""
 
-    operator: str = "dnk"
+    operator: Operator = "dnk"
     latent_dim: int = 512  # L
     hidden: int = 512
     gain_hidden: int = 256

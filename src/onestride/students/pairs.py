@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,7 +34,7 @@ class PairsConfig:
     shards: int = 8
     temperatures: tuple[float, ...] = (0.3, 0.5, 0.7)
     probabilities: tuple[float, ...] = (0.25, 0.5, 0.25)
-    solver: str = "ddim"  # "ddpm" is the paper's literal reading
+    solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,85 @@
+"""Evaluations: every record kept, killed ones go on, others' are refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from onestride.checkpoint import CheckpointError
+from onestride.evaluation import rollouts
+from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
+from onestride.tasks.kinova.demonstrations import evaluation_scenes
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return evaluation_scenes(3, seed=5)
+
+
+@pytest.fixture
+def contenders(make_arm_policy):
+    return [Contender("teacher", 0, make_arm_policy("teacher")), Contender("dnk", 0, make_arm_policy("student"))]
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch):
+    monkeypatch.setattr(rollouts, "WARM_UP", 1)
+
+
+def run(contenders, scenes, folder, **kwargs):
+    return evaluate(contenders, scenes, folder, **{"timeout": 0.2, "real_clock": False, "filmed": 0, **kwargs})
+
+
+def test_every_contender_meets_every_scene_in_turns(contenders, scenes, tmp_path):
+    records = run(contenders, scenes, tmp_path)
+    assert [(r["row"], r["scene"]) for r in records] == [(row, i) for i in range(3) for row in ("teacher", "dnk")]
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert lines == json.loads(json.dumps(records))
+    assert {r["nfe"] for r in records} == {1, 4}
+    assert all(r["outcome"] in ("timeout", "collision", "arrived") for r in records)
+    assert (tmp_path / "motion.safetensors").exists()
+
+
+def test_a_killed_evaluation_goes_on_and_a_cut_line_is_run_again(contenders, scenes, tmp_path, monkeypatch):
+    real, calls = rollouts.run_trial, []
+
+    def killed(policy, scene, number, **kwargs):
+        calls.append(number)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(policy, scene, number, **kwargs)
+
+    monkeypatch.setattr(rollouts, "run_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(contenders, scenes, tmp_path)
+    path = tmp_path / "episodes.jsonl"
+    path.write_text(path.read_text()[:-20])  # the kill came in the middle of a line
+    calls.clear()
+    calls.extend([0] * 10)
+    records = run(contenders, scenes, tmp_path)
+    assert len(calls) - 10 == 4  # two whole records were kept
+    assert sorted((r["row"], r["scene"]) for r in records) == sorted(
+        (r, i) for r in ("teacher", "dnk") for i in range(3)
+    )
+
+
+def test_another_evaluations_folder_is_refused(contenders, scenes, tmp_path):
+    run(contenders, scenes, tmp_path)
+    with pytest.raises(CheckpointError, match="other checkpoints, scenes or settings"):
+        run(contenders, scenes[:2], tmp_path)
+
+
+def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):
+    records = candidate_clouds(contenders, scenes, [1], tmp_path)
+    assert len(records) == 6
+    assert all(r["candidate_spread_mm"] > 0 for r in records)
+    sided = [r for r in records if "sides" in r]
+    assert {r["scene"] for r in sided} == {1}
+    assert all(np.isclose(sum(r["sides"]), 1.0) for r in sided)
+    from onestride.checkpoint import load_tensors
+
+    tensors, header = load_tensors(tmp_path / "candidates.safetensors")
+    assert json.loads(header["scenes"]) == [1]
+    assert tensors["paths.dnk"].shape == (1, 8, 32, 3)
+    # Every candidate starts where the arm is.
+    np.testing.assert_allclose(tensors["paths.teacher"][0, :, 0], np.tile(scenes[1].start, (8, 1)), atol=1e-4)

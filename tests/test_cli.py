@@ -1,0 +1,111 @@
+"""The program: presets, errors for a tired person, and the whole path on the tiny preset."""
+
+import json
+
+import pytest
+
+from onestride import presets
+from onestride.cli import main
+
+
+def run(capsys, *arguments: str) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_every_preset_resolves_and_dry_run_touches_nothing(name, capsys, tmp_path):
+    out = json.loads(run(capsys, "teacher", "--preset", name, "--run", str(tmp_path / "r"), "--dry-run"))
+    assert out["preset"] == name
+    assert out["training"]["steps"] == presets.load(name).teacher_training.steps
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_can_be_given_on_top_of_a_preset(capsys):
+    out = json.loads(run(capsys, "distill", "--preset=full", "--student.operator", "kdm-f", "--dry-run"))
+    assert out["student"]["operator"] == "kdm-f"
+    assert out["training"]["steps"] == presets.full().student_training.steps
+
+
+def test_the_papers_numbers_are_in_the_paper_preset():
+    paper = presets.paper()
+    assert paper.pairs.count == 500_000
+    assert (paper.pairs.temperatures, paper.pairs.probabilities) == ((0.3, 0.5, 0.7), (0.25, 0.5, 0.25))
+    assert (paper.student_training.batch_size, paper.student_training.learning_rate) == (64, 3e-4)
+    assert paper.student_training.steps == 200 * 500_000 // 64
+    assert (paper.student.latent_dim, paper.teacher.n_steps) == (512, 30)
+    s = paper.student
+    weights = (s.prediction, s.reconstruction, s.latent, s.action, s.spectral, s.inverse)
+    assert weights == (1.0, 0.8, 0.2, 1.0, 0.01, 1.0)
+    assert (s.first_action_weight, s.later_action_weight) == (1.5, 0.6)
+
+
+def test_an_unknown_preset_names_the_nearest(capsys):
+    assert "Did you mean 'demo'? There are: demo, full, paper, tiny" in refused(capsys, "collect", "--preset", "dmeo")
+
+
+def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
+    r = str(tmp_path / "r")
+    assert "make one with `onestride collect`" in refused(capsys, "teacher", "--run", r)
+    assert "make them with `onestride pairs" in refused(capsys, "distill", "--run", r)
+    assert "needs a teacher and a student" in refused(capsys, "evaluate", "--run", r)
+    assert "holds no finished checkpoint" in refused(capsys, "run", "--run", r)
+
+
+def test_a_bad_choice_is_refused_by_name(capsys):
+    message = refused(capsys, "distill", "--student.operator", "dmk", "--dry-run")
+    assert "Invalid choice" in message
+    assert all(name in message for name in ("dnk", "kdm", "kdm-f"))
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    main(["quickstart", "--preset", "tiny", "--run", str(folder), "--no-pictures"])
+    return folder
+
+
+def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
+    comparison = json.loads((tiny_run / "evaluation" / "comparison.json").read_text())
+    assert comparison["schema"] == 1
+    assert list(comparison["rows"]) == ["teacher", "dnk", "kdm"]
+    row = comparison["rows"]["dnk"]
+    assert row["nfe"]["mean"] == 1
+    assert row["success"]["n"] == presets.tiny().evaluate.trials
+    for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
+        assert comparison[key]
+    assert (tiny_run / "report.html").exists()
+
+
+def test_everything_again_changes_nothing(tiny_run, capsys):
+    before = {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")}
+    main(["quickstart", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures"])
+    assert {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")} == before
+    assert "trained already" in capsys.readouterr().err
+
+
+def test_a_trained_student_drives_the_arm(tiny_run, capsys):
+    out = run(capsys, "run", "--preset", "tiny", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5")
+    record = json.loads(out)
+    assert record["executed_steps"] + record["held_commands"] == 10
+
+
+def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
+    r = ["--preset", "tiny", "--run", str(tiny_run)]
+    assert "not overwritten" in refused(capsys, "teacher", *r, "--training.steps", "31")
+    assert "other settings" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
+    assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
+
+
+def test_publishing_refuses_to_overwrite(tiny_run, tmp_path, capsys):
+    r = ["evaluate", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures", "--publish", str(tmp_path / "out")]
+    run(capsys, *r)
+    assert (tmp_path / "out" / "comparison.json").exists()
+    assert "already; name another folder" in refused(capsys, *r)
