@@ -167,15 +167,15 @@ class Quickstart(Common):
 
 
 def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) -> None:
-    from onestride.evaluation import report
+    from onestride.evaluation import page, report
     from onestride.pipeline import evaluate_stage
     from onestride.progress import console
 
     folder = evaluate_stage(run, config, "onestride " + " ".join(sys.argv[1:]), device)
     comparison = json.loads((folder / "comparison.json").read_text())
-    page = report.write(folder, pictures=pictures, page=run / "report.html")
+    written = page.write(folder, pictures=pictures, page=run / "report.html")
     console.print(report.terminal_table(comparison))
-    print(f"results: {folder / 'comparison.json'}\nreport:  {page}")
+    print(f"results: {folder / 'comparison.json'}\nreport:  {written}")
 
 
 PUBLISHED = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")

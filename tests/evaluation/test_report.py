@@ -12,11 +12,13 @@ from PIL import Image
 from rich.console import Console
 
 from onestride.checkpoint import CheckpointError, save_tensors, write_json
+from onestride.evaluation import cameras, report
 from onestride.evaluation import film as film_module
-from onestride.evaluation import report
+from onestride.evaluation import page as page_module
 from onestride.evaluation.figures import Candidates, frames_figure, latency_figure, principal_components, read_latency
 from onestride.evaluation.film import GIF_BYTES, Motion, film
 from onestride.tasks.kinova.arm import READY
+from onestride.tasks.kinova.scene import Scene
 
 START, GOAL = np.array([0.4, -0.2, 0.15]), np.array([0.45, 0.2, 0.25])
 OBSTACLES = np.zeros((4, 8))
@@ -33,7 +35,8 @@ def comparison() -> dict:
     teacher = {"success": metric(0.95), "decision_ms_mean": metric(120.0, 3.25), "completion_time_s": metric(9.5)}
     dnk = {"success": metric(1.0), "decision_ms_mean": metric(8.0, 0.125), "completion_time_s": metric(None, None)}
     return {
-        "schema": 1, "experiment": "kinova", "command": "onestride demo", "config": {"steps": 10}, "seeds": [0, 1],
+        "schema": 1, "experiment": "kinova", "command": "onestride demo", "config": {"steps": 10},
+        "seeds": {"scenes": 0, "training": [0, 1]},
         "versions": {}, "machine": {"cores": 2}, "started": "now", "wall_s": 1.0, "notes": ["mind <this>"],
         "rows": {"dnk": dnk | {"nfe": metric(1.0, 0.0)}, "teacher": teacher},
     }  # fmt: skip
@@ -45,7 +48,7 @@ def motion() -> Motion:
     joints = np.linspace(READY - 0.3, READY, 10)
     paths = {"teacher": np.linspace(START, GOAL - 0.02, 10), "dnk": np.linspace(START, GOAL, 10)}
     times = {"teacher": np.linspace(0, 2, 10), "dnk": np.linspace(0, 0.6, 10)}
-    scene = film_module.Scene(START, GOAL, OBSTACLES)
+    scene = Scene(START, GOAL, OBSTACLES)
     return Motion(scene, {"teacher": joints, "dnk": joints}, times, paths)
 
 
@@ -185,7 +188,7 @@ def test_film_without_opengl_is_drawn(motion, tmp_path, monkeypatch):
 @pytest.mark.parametrize("duration", [1.0, 11.0, 12.0, 90.0, 315.0])
 def test_film_is_short_and_says_its_speed(motion, duration, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        film_module, "_shoot", lambda scene, joints, w, h: (iter([grey(w, h)] * len(joints)), seen, None)
+        film_module, "shoot", lambda scene, joints, w, h: (iter([grey(w, h)] * len(joints)), seen, None)
     )
     written = []
     monkeypatch.setattr(film_module, "_write_mp4", lambda path, pictures: written.extend(pictures))
@@ -216,9 +219,9 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
     episodes = [{"row": "teacher", "decision_ms": [120.0, 130.0]}, {"row": "dnk", "decision_ms": [8.0]}]
     (tmp_path / "episodes.jsonl").write_text("\n".join(map(json.dumps, episodes)))
     small = film_module.film
-    monkeypatch.setattr(film_module, "_backends", list)
-    monkeypatch.setattr(report, "film", lambda motion, mp4, gif: small(motion, mp4, gif, size=(96, 80)))
-    page = report.write(tmp_path).read_text()
+    monkeypatch.setattr(cameras, "_backends", list)
+    monkeypatch.setattr(page_module, "film", lambda motion, mp4, gif: small(motion, mp4, gif, size=(96, 80)))
+    page = page_module.write(tmp_path).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 5
     assert all(source.startswith("data:") for source in sources)
@@ -235,7 +238,7 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
 def test_page_says_what_is_missing(comparison, tmp_path):
     write_json(tmp_path / "comparison.json", comparison)
     (tmp_path / "episodes.jsonl").write_text("{")
-    page = report.write(tmp_path).read_text()
+    page = page_module.write(tmp_path).read_text()
     assert page.count("Not shown") == 5
     assert "the evaluation left no motion.safetensors" in page
     assert "because episodes.jsonl, line 1, is no episode" in page
@@ -244,4 +247,4 @@ def test_page_says_what_is_missing(comparison, tmp_path):
 
 def test_no_comparison(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no comparison\.json: evaluate first"):
-        report.write(tmp_path)
+        page_module.write(tmp_path)
