@@ -1,4 +1,4 @@
-"""What several test files need: one thread, a point that moves in the plane as a small task, and policies nobody trained."""
+"""For several test files: one thread, a point in the plane as a small task, and policies nobody trained."""
 
 from __future__ import annotations
 

@@ -67,6 +67,18 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_putting_it_in_place_is_one_step(tmp_path):
+    """The old bytes are never written over: who has the old file open, or a link to it, still reads it whole."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    (tmp_path / "link").hardlink_to(path)
+    with path.open() as reader:
+        write_atomically(path, lambda p: p.write_text("newer"))
+        assert reader.read() == "old"
+    assert (tmp_path / "link").read_text() == "old"
+    assert path.read_text() == "newer"
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")

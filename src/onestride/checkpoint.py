@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
     """The parsed file, or ``CheckpointError`` saying where it stops making sense."""
     try:
         return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON ({error}); it was altered or cut short: make it again") from error
 
 
@@ -107,6 +107,7 @@ def _installed(name: str) -> bool:
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
     """Weights first, config last: a folder with a config is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     save_tensors(folder / MODEL, dict(model.state_dict()))
     write_json(folder / CONFIG, {"schema": SCHEMA, **config, "versions": versions()})
 
@@ -122,6 +123,8 @@ def load_config(folder: Path) -> dict[str, Any]:
         hint = f"; checkpoints beside it: {', '.join(near)}" if near else ""
         raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
     config = read_json(folder / CONFIG)
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / CONFIG} holds no settings; it was altered: train it again")
     if config.get("schema") != SCHEMA:
         raise CheckpointError(f"{folder} has schema {config.get('schema')}, this version reads {SCHEMA}: train it anew")
     return config

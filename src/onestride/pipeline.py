@@ -85,7 +85,8 @@ def distill_stage(run: Path, config: KoopmanConfig, training: TrainConfig) -> Pa
         return folder
     data = load_pairs(run / "pairs")
     normalizer = Policy.from_pretrained(run / "teacher", task=TASK).normalizer
-    _train_and_save(folder, "student", asdict(config), normalizer, data, training, identity)
+    noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
+    _train_and_save(folder, "student", asdict(config), normalizer, data, training, identity, **noise)
     return folder
 
 
@@ -164,7 +165,7 @@ def _without_history(config: dict[str, Any]) -> dict[str, Any]:
 
 def _train_and_save(
     folder: Path, kind: str, generator: dict[str, Any], normalizer: Normalizer, data: dict[str, Any],
-    training: TrainConfig, identity: dict[str, Any],
+    training: TrainConfig, identity: dict[str, Any], **policy: Any,
 ) -> None:  # fmt: skip
     """Build from the seed, train, write the checkpoint, drop the training state."""
     task = TASKS[TASK]()
@@ -173,7 +174,7 @@ def _train_and_save(
     title = kind if kind == "teacher" else f"{generator['operator']} seed {training.seed}"
     ema, happened = train(model, data, training, folder, title=title, identity=identity)
     record = {"id": _digest([asdict(training), identity]), "config": asdict(training), **happened}
-    Policy(task, ema, normalizer).save(folder, record)
+    Policy(task, ema, normalizer, **policy).save(folder, record)
     finish(folder)
 
 

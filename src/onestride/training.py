@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from onestride.checkpoint import CheckpointError, load_tensors, save_tensors
@@ -81,6 +80,8 @@ def train(
         raise ValueError(
             f"{rows} rows are fewer than one batch of {config.batch_size}; collect more, or lower training.batch_size"
         )
+    from lightning_fabric import Fabric  # takes a second to import: only those who train pay it
+
     precision = fast_precision() if config.precision == "auto" else config.precision
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
@@ -111,7 +112,7 @@ def train(
             index = order.rows(step)
             losses = step_module({k: v[index] for k, v in data.items()}, generator)
             fabric.backward(losses["loss"])
-            nn.utils.clip_grad_norm_(parameters, config.grad_clip, foreach=True)
+            norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip, foreach=True)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
@@ -119,14 +120,14 @@ def train(
             decay = min(config.ema_decay, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)  # type: ignore
-                running += losses["loss"]
+                running += losses["loss"] + 0 * norm  # a gradient that is no number is seen at the next look too
             if step % LOOK_EVERY == 0 or step == config.steps:
                 seen = step % LOOK_EVERY or LOOK_EVERY
                 mean = running.item() / seen
                 running.zero_()
                 if mean != mean or abs(mean) == float("inf"):
                     raise NonFiniteLossError(
-                        f"{title}: the loss is {mean} at step {step}; the state of "
+                        f"{title}: the loss or its gradient is not finite ({mean}) at step {step}; the state of "
                         f"{'an earlier step' if state_file.exists() else 'no earlier step'} is kept in {folder}. "
                         "Lower the learning rate, or look for wild values in the data"
                     )

@@ -9,7 +9,7 @@ import torch
 
 from onestride.control.clock import ChargedClock, RealClock
 from onestride.control.loop import run_episode
-from onestride.control.policy import Decision
+from onestride.control.policy import Decision, NoPlanError
 from onestride.tasks import TASKS
 
 TASK = TASKS["kinova"]()
@@ -172,6 +172,19 @@ def test_an_exception_stops_the_robot_and_surfaces():
     with pytest.raises(RuntimeError, match="no network"):
         run_episode(robot, clock, Broken(), TASK, timeout=1.0)
     assert robot.stopped
+
+
+def test_without_a_finite_plan_the_arm_holds_and_it_is_counted():
+    class Lost(Walker):
+        def decide(self, observation: np.ndarray) -> Decision:
+            if self.count == 2:
+                self.count += 1
+                raise NoPlanError("none of 64 candidates is finite")
+            return super().decide(observation)
+
+    log, _ = episode(constant(0.001), Lost())
+    assert log.held == {"no plan: none of 64 candidates is finite": 1}
+    assert log.success
 
 
 def test_the_same_loop_on_wall_time():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Policy, conditioned_prior
+from onestride.control.policy import NoPlanError, Policy, conditioned_prior
 from onestride.tasks.task import ObservationError
 
 
@@ -45,7 +45,7 @@ def test_candidates_share_the_temperatures_as_training_did(make_arm_policy):
 def test_a_candidate_that_is_not_a_number_never_wins(policy, observation, monkeypatch):
     honest = policy.generator.sample
 
-    def poisoned(prior, context):
+    def poisoned(prior, context, *, generator=None):
         plans = honest(prior, context)
         plans[:-1, 5:] = torch.nan
         return plans
@@ -54,6 +54,12 @@ def test_a_candidate_that_is_not_a_number_never_wins(policy, observation, monkey
     decision = policy.decide(observation)
     assert np.isfinite(decision.action).all()
     np.testing.assert_array_equal(decision.plan, decision.plans[-1].numpy())
+
+
+def test_no_finite_candidate_is_no_action(policy, observation, monkeypatch):
+    monkeypatch.setattr(policy.generator, "sample", lambda prior, context, **_: prior * torch.nan)
+    with pytest.raises(NoPlanError, match="none of 8 candidates is finite"):
+        policy.decide(observation)
 
 
 def test_a_prior_holds_scaled_noise_and_the_start(policy):

@@ -1,4 +1,4 @@
-"""Koopman students: the operators' algebra, the losses of eq. 13-19 entry by entry, and slopes that are known (T-DNK-1)."""
+"""Koopman students: the algebra of the operators, the losses of eq. 13-19 one by one, known slopes (T-DNK-1)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_fdk_finds_the_slopes_of_the_teacher(rotated):
     student = KoopmanStudent(replace(SMALL, gain_hidden=32, spectral=0.0), torch.zeros(1, 6, dtype=torch.bool), 0, 4)
     student.encoder = Identity()
     student.decoder = nn.Unflatten(1, (1, 6))
-    optimizer = torch.optim.Adam(student.operator.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(student.operator.parameters(), 3e-2)
     steps = 1500
     annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = seeded(7)
@@ -126,8 +126,8 @@ def test_fdk_finds_the_slopes_of_the_teacher(rotated):
     with torch.no_grad():
         prior = normal(4000, 1, 6, seed=8)
         gains = student.operator(prior.flatten(1))[1]
-        assert (gains.mean(0).sort().values - truth).abs().max() < 0.02
-        assert gains.std(0).max() < 0.03  # the same for every state: the map is linear
+        assert (gains.mean(0).sort().values - truth).abs().max() < 0.01
+        assert gains.std(0).max() < 0.01  # the same for every state: the map is linear
         error = student.sample(prior, None) - gaussian_targets(prior, variances, rotation, schedule)
         assert error.square().mean().sqrt() < 0.01
         assert student.operator.regularizers(gains)["inverse"] < 1e-4

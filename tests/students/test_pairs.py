@@ -165,6 +165,11 @@ def test_more_pairs_begin_with_the_fewer(make, tmp_path):
         assert torch.equal(few[key], many[key][:1500])
 
 
+def test_no_noise_is_used_twice(make, tmp_path, point):
+    noise = columns(make(tmp_path))["prior"][:, ~point.fixed]
+    assert len(noise.unique(dim=0)) == COUNT
+
+
 def test_the_seed_decides(make, tmp_path):
     a, b = columns(make(tmp_path / "a", count=100)), columns(make(tmp_path / "b", count=100, seed=1))
     assert not torch.equal(a["prior"], b["prior"])
@@ -187,7 +192,7 @@ def test_a_folder_of_other_settings_is_refused(make, tmp_path, change):
 
 
 def test_no_pairs_there(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no pairs .*onestride pairs"):
+    with pytest.raises(CheckpointError, match=r"holds no pairs .*onestride pairs"):
         load_pairs(tmp_path)
 
 

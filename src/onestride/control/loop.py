@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from onestride.control.clock import Clock
-from onestride.control.policy import Decision
+from onestride.control.policy import Decision, NoPlanError
 from onestride.control.robot import Robot
 from onestride.tasks.task import ObservationError, Task
 
@@ -112,10 +112,16 @@ def _decide(
 ) -> np.ndarray | None:
     """The command to send, or None to hold."""
     began = time.perf_counter()
-    decision = policy.decide(observation)
+    try:
+        decision = policy.decide(observation)
+    except NoPlanError as error:
+        log.held[f"no plan: {error}"] += 1
+        decision = None
     took = time.perf_counter() - began
     clock.charge(took)
     log.decisions.append(took)
+    if decision is None:
+        return None
     if on_decision is not None:
         on_decision(observation, decision)
     violation = task.limits.violation(decision.action, observation)

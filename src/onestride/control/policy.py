@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CheckpointError, load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, CheckpointError, load_config, load_weights, save_checkpoint
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
+#: How candidates' noise is scaled, and what share of them each way (DNK, section V-A).
+TEMPERATURES, SHARES = (0.3, 0.5, 0.7), (0.25, 0.5, 0.25)
+#: What a checkpoint's config holds beside its schema.
+ENTRIES = ("kind", "task", "generator", "candidates", "temperatures", "shares", "training")
 #: What a checkpoint's "kind" may be.
 GENERATORS: dict[str, tuple[type, type]] = {
     "teacher": (TeacherConfig, DiffusionPlanner),
@@ -48,6 +53,10 @@ def conditioned_prior(
     return torch.where(fixed, known[:, None], prior)
 
 
+class NoPlanError(ArithmeticError):
+    """Not one candidate is finite: there is nothing to send, the robot holds."""
+
+
 class Policy:
     """Candidates from the generator, the best of them by the selector, its first action for the robot.
 
@@ -62,8 +71,8 @@ class Policy:
         normalizer: Normalizer,
         *,
         candidates: int = 64,
-        temperatures: tuple[float, ...] = (0.3, 0.5, 0.7),
-        shares: tuple[float, ...] = (0.25, 0.5, 0.25),
+        temperatures: Sequence[float] = TEMPERATURES,
+        shares: Sequence[float] = SHARES,
         seed: int = 0,
         device: str | torch.device = "cpu",
         config: dict[str, Any] | None = None,
@@ -76,6 +85,7 @@ class Policy:
         self.fixed = task.fixed.to(self.device)
         self.candidates = candidates
         self.config = config or {}
+        self.temperatures, self.shares = tuple(temperatures), tuple(shares)
         bounds = (torch.tensor(shares).cumsum(0) * candidates).round()
         which = torch.searchsorted(bounds, torch.arange(candidates) + 0.5)
         self.temperature = torch.tensor(temperatures)[which.clamp(max=len(temperatures) - 1)].to(self.device)
@@ -91,6 +101,7 @@ class Policy:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.
 
         Raises:
+            NoPlanError: not one candidate is finite.
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
         """
         began = time.perf_counter()
@@ -103,13 +114,15 @@ class Policy:
         noise = torch.randn(shape, generator=self.rng, device=self.device)
         prior = conditioned_prior(noise, self.temperature, start.start, self.normalizer, self.fixed)
         encoded = self._now()
-        plans = self.normalizer.unnormalize(self._generate(prior, context))
+        plans = self.normalizer.unnormalize(self.generator.sample(prior, context, generator=self.rng))
         generated = self._now()
         scores = self.task.score(plans[None], row, start.frame)[0]
-        # A candidate that is not a number never wins, and never reaches the robot by way of a tie.
+        # A candidate that is not a number never wins.
         best = torch.where(scores.isfinite(), scores, -torch.inf).argmax()
         plan = plans[best]
         action = self.task.command(plan[None], start.frame)[0].double().cpu().numpy()
+        if not (np.isfinite(action).all() and bool(scores[best].isfinite())):
+            raise NoPlanError(f"none of {self.candidates} candidates is finite; is the checkpoint trained?")
         done = self._now()
         timings = {
             "encode": encoded - began,
@@ -118,9 +131,6 @@ class Policy:
             "total": done - began,
         }
         return Decision(action, plan.cpu().numpy(), plans, scores.cpu().numpy(), timings)
-
-    def _generate(self, prior: Tensor, context: Tensor) -> Tensor:
-        return self.generator.sample(prior, context)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -136,12 +146,14 @@ class Policy:
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the checkpoint: config, weights and normaliser."""
-        kind = "teacher" if isinstance(self.generator, DiffusionPlanner) else "student"
+        kind = next(kind for kind, (_, made) in GENERATORS.items() if isinstance(self.generator, made))
         config = {
             "kind": kind,
             "task": self.task.name,
             "generator": asdict(self.generator.config),
             "candidates": self.candidates,
+            "temperatures": list(self.temperatures),
+            "shares": list(self.shares),
             "training": training,
         }
         save_checkpoint(folder, _whole(self.generator, self.normalizer), config)
@@ -165,6 +177,9 @@ class Policy:
         """
         folder = Path(path)
         config = load_config(folder)
+        missing = [key for key in ENTRIES if key not in config]
+        if missing:
+            raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}; it was altered: train it again")
         if config["task"] not in TASKS:
             raise CheckpointError(f"{folder} is of task '{config['task']}', this version has {', '.join(TASKS)}")
         if task is not None and config["task"] != task:
@@ -172,14 +187,19 @@ class Policy:
         if config["kind"] not in GENERATORS:
             raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
         record = TASKS[config["task"]]()
-        generator = make_generator(record, config["kind"], config["generator"])
+        try:
+            generator = make_generator(record, config["kind"], config["generator"])
+        except (TypeError, ValueError) as error:  # a setting of another version
+            raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
         normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
         load_weights(folder, _whole(generator, normalizer))
         return cls(
             record,
             generator,
             normalizer,
-            candidates=candidates or config["candidates"],
+            candidates=config["candidates"] if candidates is None else candidates,
+            temperatures=config["temperatures"],
+            shares=config["shares"],
             seed=seed,
             device=device,
             config=config,

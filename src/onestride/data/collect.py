@@ -35,14 +35,15 @@ def collect(
         CheckpointError: the folder, or the chunks beside it, come from other settings.
     """
     settings = {"seed": seed, "episodes": episodes, **metadata}
+    parts = folder.with_name(f".{folder.name}.parts")
     if folder.exists():
         found = read_metadata(folder)
         if any(found.get(k) != v for k, v in settings.items()):
             raise CheckpointError(
                 f"{folder} holds a dataset made with other settings; choose another --out or delete it"
             )
+        shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
-    parts = folder.with_name(f".{folder.name}.parts")
     if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
         raise CheckpointError(f"{parts} was begun with other settings; choose another --out, or delete that folder")
     write_json(parts / "settings.json", settings)

@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
             raise ValueError("there is no episode to write; every scene was refused")
         storage.update_episodes(buffers)
         bar.update(total)
-    storage.update_metadata({"dataset_id": folder.name, "minari_version": "0.5.4", **metadata})
+    storage.update_metadata({"dataset_id": folder.name, "minari_version": version("minari"), **metadata})
     os.replace(unfinished, folder)
 
 

@@ -65,9 +65,9 @@ def evaluate(
     records = _read_records(folder / EPISODES)
     done = {(r["row"], r["seed"], r["scene"]) for r in records}
     motion = dict(load_tensors(folder / "motion.safetensors")[0]) if (folder / "motion.safetensors").exists() else {}
-    first = contenders[0].policy.task.first_observation(scenes[0])
-    for contender in contenders:
-        contender.policy.warm_up(first, WARM_UP if len(done) < len(contenders) * len(scenes) else 0)
+    if len(done) < len(contenders) * len(scenes):
+        for contender in contenders:
+            contender.policy.warm_up(contender.policy.task.first_observation(scenes[0]), WARM_UP)
     with track("trials", len(contenders) * len(scenes), done=len(done)) as bar:
         for number, scene in enumerate(scenes):
             for c in contenders:

@@ -191,8 +191,12 @@ class KoopmanStudent(nn.Module):
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("action_weight", weight, persistent=False)
 
-    def sample(self, prior: Tensor, context: Tensor | None) -> Tensor:
-        """Plans (B, H, D) from a prior (B, H, D); fixed entries come back bit for bit. Eq. 10-12."""
+    def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Plans (B, H, D) from a prior (B, H, D); fixed entries come back bit for bit. Eq. 10-12.
+
+        All its noise is in the prior: ``generator`` is for generators that draw more, and is not used.
+        """
+        del generator
         z0, _ = self.operator(self.encoder(prior, context))
         return torch.where(self.fixed, prior, self.decoder(z0))
 

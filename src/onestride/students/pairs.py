@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onestride.checkpoint import CheckpointError, read_json, save_tensors, write_json
-from onestride.control.policy import Policy, conditioned_prior
+from onestride.control.policy import SHARES, TEMPERATURES, Policy, conditioned_prior
+from onestride.diffusion.samplers import SOLVERS
 from onestride.progress import console, track
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
@@ -32,8 +33,8 @@ class PairsConfig:
 
     count: int = 100_000
     shards: int = 8
-    temperatures: tuple[float, ...] = (0.3, 0.5, 0.7)
-    probabilities: tuple[float, ...] = (0.25, 0.5, 0.25)
+    temperatures: tuple[float, ...] = TEMPERATURES
+    probabilities: tuple[float, ...] = SHARES
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
     seed: int = 0
 
@@ -44,6 +45,10 @@ class PairsConfig:
             raise ValueError(
                 f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
             )
+        if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
+            raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(SOLVERS)}")
 
 
 def make_pairs(
@@ -137,7 +142,7 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
             "finish them"
         )
     parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
-    for name, entry in manifest["shards"].items():
+    for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
         verify(folder / name, entry["sha256"])
         for key, value in open_shard(folder / name).items():
             parts[key].append(value)
