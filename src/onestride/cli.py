@@ -105,9 +105,9 @@ class Evaluate(Common):
     """Also put results, records and pictures here, such as results/kinova; what is there is not overwritten."""
 
     def __call__(self) -> None:
-        _evaluate(self.run, self.evaluate, self.device, self.pictures)
+        folder = _evaluate(self.run, self.evaluate, self.device, self.pictures)
         if self.publish is not None:
-            _publish(self.run / "evaluation", self.publish)
+            _publish(folder, self.publish)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Quickstart(Common):
         print("  onestride quickstart --preset full --run runs/full   the committed results")
 
 
-def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) -> None:
+def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) -> Path:
     from onestride.evaluation import page, report
     from onestride.pipeline import evaluate_stage
     from onestride.progress import console
@@ -176,6 +176,7 @@ def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) ->
     written = page.write(folder, pictures=pictures, page=run / "report.html")
     console.print(report.terminal_table(comparison))
     print(f"results: {folder / 'comparison.json'}\nreport:  {written}")
+    return folder
 
 
 PUBLISHED = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")

@@ -91,8 +91,11 @@ def distill_stage(run: Path, config: KoopmanConfig, training: TrainConfig) -> Pa
 
 
 def evaluate_stage(run: Path, config: EvaluateConfig, command: str, device: str = "cpu") -> Path:
-    """The run's teacher and students on the same scenes; writes ``run/evaluation/comparison.json``."""
-    folder = run / "evaluation"
+    """The run's teacher and students on the same scenes; writes ``comparison.json`` into the folder it returns.
+
+    That is ``run/evaluation``, and ``run/evaluation-real`` on wall time: the two stand side by side.
+    """
+    folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     names = [p.parent.name for p in sorted(run.glob(f"*/{CONFIG}"))]
     if "teacher" not in names or len(names) < 2:
