@@ -73,6 +73,9 @@ def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):
     records = candidate_clouds(contenders, scenes, [1], tmp_path)
     assert len(records) == 6
     assert all(r["candidate_spread_mm"] > 0 for r in records)
+    # The teacher is no way from itself; the untrained student's candidates are somewhere else.
+    assert {r["teacher_distance_mm"] for r in records if r["row"] == "teacher"} == {0.0}
+    assert all(r["teacher_distance_mm"] > 0 for r in records if r["row"] == "dnk")
     sided = [r for r in records if "sides" in r]
     assert {r["scene"] for r in sided} == {1}
     assert all(np.isclose(sum(r["sides"]), 1.0) for r in sided)

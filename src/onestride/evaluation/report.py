@@ -86,8 +86,10 @@ CLEARANCE_ARM = Column("min_clearance_arm_mm", "clearance, arm [mm]")
 RATE = Column("control_hz", "measured rate [Hz]", digits=3)
 OVERRUNS = Column("overrun_ratio", "overrun ratio", digits=4)
 SPREAD = Column("candidate_spread_mm", "candidate spread [mm]", digits=1)
+DISTANCE = Column("teacher_distance_mm", "distance from the teacher's path [mm]", digits=1)
 SIDES = Column("side_distance_from_teacher", "sides' distance from the teacher's")
-BOTH_SIDES = Column("both_sides_used", "both sides used", digits=0, percent=True, yes_or_no=True)
+BOTH_DISTANCE = Column("teacher_distance_mm", "distance from the teacher's path [mm]", digits=1)
+SIDES = Column("both_sides_used", "both sides used", digits=0, percent=True, yes_or_no=True)
 OUTCOME = (COMPLETION, SUCCESS, DURATION, Column("executed_steps", "executed steps"))
 CONTROL = (TERMINAL, CLEARANCE, CLEARANCE_ARM, RATE, OVERRUNS)
 
@@ -129,7 +131,7 @@ def table_cells(comparison: dict[str, Any], paper: bool) -> list[list[str]]:
 
 def generation_cells(comparison: dict[str, Any]) -> list[list[str]]:
     rows = comparison["rows"]
-    columns = (Column("nfe", "network calls", digits=0), SPREAD, BOTH_SIDES, SIDES)
+    columns = (Column("nfe", "network calls", digits=0), SPREAD, DISTANCE, BOTH_SIDES, SIDES)
     lines = []
     for name in ordered(rows):
         shares = rows[name].get("success", {}).get("per_seed") or []

@@ -121,8 +121,10 @@ def _record(log: EpisodeLog, policy: Policy, scene: Any, robot: Any) -> dict[str
 def candidate_clouds(
     contenders: Sequence[Contender], scenes: Sequence[Any], open_scenes: Sequence[int], folder: Path, keep: int = 6
 ) -> list[dict[str, Any]]:
-    """Spread of the candidates from every scene's start, and on which side of the obstacle they pass.
+    """Candidates from every scene's start: their spread, their distance from the teacher's, which side they pass.
 
+    All draw the same noise, so every candidate has its counterpart: the distance is between the two, root mean
+    square over candidates and rows, before any selector has a say. The first contender is the teacher.
     open_scenes: scenes in which both left and right of the blocking obstacle are open. ``keep`` of them, the
     first of each row only, are written to ``folder/candidates.safetensors`` for the figures.
     """
@@ -130,6 +132,7 @@ def candidate_clouds(
     kept: dict[str, Any] = {}
     shown = list(open_scenes[:keep]) or list(range(min(keep, len(scenes))))
     seen: set[str] = set()
+    teacher: dict[int, np.ndarray] = {}
     with track("candidates", len(contenders) * len(scenes)) as bar:
         for c in contenders:
             clouds, scores = [], []
@@ -139,6 +142,8 @@ def candidate_clouds(
                 decision = c.policy.decide(observation)
                 paths = decision_paths(c.policy, observation, decision.plans)
                 record = {"row": c.row, "seed": c.seed, "scene": number, "candidate_spread_mm": 1e3 * spread(paths)}
+                theirs = teacher.setdefault(number, paths)  # the teacher comes first, with the same noise
+                record["teacher_distance_mm"] = 1e3 * float(np.sqrt(np.square(paths - theirs).sum(-1).mean()))
                 if number in open_scenes:
                     obstacle = scene.obstacles[blocking_obstacle(scene.start, scene.goal, scene.obstacles)]
                     record["sides"] = sides(paths, scene.start, scene.goal, obstacle).tolist()
