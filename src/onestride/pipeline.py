@@ -227,7 +227,7 @@ def _summary(records: Sequence[dict[str, Any]], clouds: Sequence[dict[str, Any]]
     seeds = [r["seed"] for r in mine]
     summary = {name: summarize([r[name] for r in mine], seeds) for name in TRIAL_METRICS}
     cloud = [c for c in clouds if c["row"] == row]
-    for name in ("candidate_spread_mm", "teacher_distance_mm"):
+    for name in ("candidate_spread_mm", "teacher_distance_mm", "candidates_free"):
         summary[name] = summarize([c[name] for c in cloud], [c["seed"] for c in cloud])
     sided = [c for c in cloud if "sides" in c]
     if sided:
@@ -255,6 +255,8 @@ def _notes(config: EvaluateConfig, both_open: int) -> list[str]:
         "left, right and over.",
         "teacher_distance_mm is between each candidate and the teacher's from the same noise, root mean square over "
         "candidates and rows, at every scene's start: no selector has a say in it.",
+        "candidates_free is the share of all candidates, not only the chosen one, whose path keeps the tool (3 cm) off "
+        "every obstacle: the rest is what the selector has to throw away.",
         "Standard deviations are over trials; per_seed holds each training seed's mean.",
         "completion_time_s is over successful trials.",
     ]

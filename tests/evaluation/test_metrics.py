@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onestride.evaluation.metrics import blocking_obstacle, latency, sides, spread, summarize
+from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread, summarize
 
 
 def test_summary_pools_trials_and_keeps_seeds_apart():
@@ -37,6 +37,14 @@ def test_sides_are_counted_where_the_path_passes_the_obstacle():
     line = np.stack((0 * u, u, 0 * u), 1)
     left, right, over = (line + bump * np.array(v) for v in ([-0.2, 0, 0.1], [0.2, 0, 0.1], [0.05, 0, 0.2]))
     assert sides(np.stack((left, left, right, over)), start, goal, obstacle).tolist() == [0.5, 0.25, 0.25]
+
+
+def test_free_candidates_keep_the_tool_off():
+    obstacles = np.zeros((4, 8))
+    obstacles[0, :5] = [1.0, 0.0, 0.0, 0.0, 0.05]
+    line = np.stack((np.linspace(-1, 1, 41), np.zeros(41), np.zeros(41)), 1)
+    paths = np.stack([line + np.array([0, 0, z]) for z in (0.0, 0.07, 0.09, 0.2)])
+    assert free_share(paths, obstacles) == 0.5
 
 
 def test_the_blocking_obstacle_is_the_one_nearest_the_line():

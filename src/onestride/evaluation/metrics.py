@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from onestride.tasks.kinova.scene import signed_distance
 
 #: Metrics of one trial that are averaged into a row.
 TRIAL_METRICS = (
@@ -56,6 +59,13 @@ def latency(decisions_s: Sequence[float]) -> dict[str, float | None]:
 def spread(paths: NDArray[np.floating]) -> float:
     """How far candidates (N, H, 3) lie from their mean path, root mean square over candidates and rows [m]."""
     return float(np.sqrt(np.square(paths - paths.mean(0)).sum(-1).mean()))
+
+
+def free_share(paths: NDArray[np.floating], obstacles: NDArray[np.floating], radius: float = 0.03) -> float:
+    """Share of candidates (N, H, 3) that stay farther than ``radius`` [m], the tool's, from every obstacle (K, 8)."""
+    n, h, _ = paths.shape
+    distance = signed_distance(torch.from_numpy(paths.reshape(-1, 3)).double(), torch.from_numpy(obstacles).double())
+    return float((distance.view(n, h).amin(1) > radius).double().mean())
 
 
 def sides(paths: NDArray[np.floating], start: NDArray, goal: NDArray, obstacle: NDArray) -> NDArray[np.floating]:

@@ -88,8 +88,8 @@ OVERRUNS = Column("overrun_ratio", "overrun ratio", digits=4)
 SPREAD = Column("candidate_spread_mm", "candidate spread [mm]", digits=1)
 DISTANCE = Column("teacher_distance_mm", "distance from the teacher's path [mm]", digits=1)
 SIDES = Column("side_distance_from_teacher", "sides' distance from the teacher's")
-BOTH_DISTANCE = Column("teacher_distance_mm", "distance from the teacher's path [mm]", digits=1)
-SIDES = Column("both_sides_used", "both sides used", digits=0, percent=True, yes_or_no=True)
+FREE = Column("candidates_free", "candidates free of collision", digits=0, percent=True)
+BOTH_SIDES = Column("both_sides_used", "both sides used", digits=0, percent=True, yes_or_no=True)
 OUTCOME = (COMPLETION, SUCCESS, DURATION, Column("executed_steps", "executed steps"))
 CONTROL = (TERMINAL, CLEARANCE, CLEARANCE_ARM, RATE, OVERRUNS)
 
@@ -129,16 +129,22 @@ def table_cells(comparison: dict[str, Any], paper: bool) -> list[list[str]]:
     return [heading, *lines]
 
 
+def _shares(row: Row) -> str:
+    """Left / right / over, in percent."""
+    means = [row.get(f"side_{side}", {}).get("mean") for side in ("left", "right", "over")]
+    return UNDEFINED if None in means else " / ".join(f"{100 * share:.0f}" for share in means) + " %"
+
+
 def generation_cells(comparison: dict[str, Any]) -> list[list[str]]:
     rows = comparison["rows"]
-    columns = (Column("nfe", "network calls", digits=0), SPREAD, DISTANCE, BOTH_SIDES, SIDES)
+    columns = (Column("nfe", "network calls", digits=0), SPREAD, DISTANCE, FREE, BOTH_SIDES, SIDES)
     lines = []
     for name in ordered(rows):
         shares = rows[name].get("success", {}).get("per_seed") or []
         by_seed = " / ".join(UNDEFINED if share is None else f"{100 * share:.1f}" for share in shares)
         cells = [columns[0].cell(means(rows[name])), *(c.cell(rows[name]) for c in columns[1:])]
-        lines.append([label(name), *cells, f"{by_seed} %" if by_seed else UNDEFINED])
-    return [["", *(c.heading for c in columns), "success by training seed"], *lines]
+        lines.append([label(name), *cells, _shares(rows[name]), f"{by_seed} %" if by_seed else UNDEFINED])
+    return [["", *(c.heading for c in columns), "left / right / over", "success by training seed"], *lines]
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

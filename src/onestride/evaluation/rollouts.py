@@ -19,7 +19,7 @@ from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.loop import EpisodeLog, run_episode
 from onestride.control.policy import Policy
-from onestride.evaluation.metrics import blocking_obstacle, latency, sides, spread
+from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
 from onestride.progress import track
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
@@ -144,6 +144,7 @@ def candidate_clouds(
                 record = {"row": c.row, "seed": c.seed, "scene": number, "candidate_spread_mm": 1e3 * spread(paths)}
                 theirs = teacher.setdefault(number, paths)  # the teacher comes first, with the same noise
                 record["teacher_distance_mm"] = 1e3 * float(np.sqrt(np.square(paths - theirs).sum(-1).mean()))
+                record["candidates_free"] = free_share(paths, scene.obstacles)
                 if number in open_scenes:
                     obstacle = scene.obstacles[blocking_obstacle(scene.start, scene.goal, scene.obstacles)]
                     record["sides"] = sides(paths, scene.start, scene.goal, obstacle).tolist()
