@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import minari
 import numpy as np
@@ -63,6 +64,12 @@ def test_the_episodes_are_the_sources_in_order(source, tmp_path):
 def test_exactly_as_many_as_asked_for(source, tmp_path, episodes):
     run(source, tmp_path / "data", episodes)
     assert len(list(read_dataset(tmp_path / "data"))) == read_metadata(tmp_path / "data")["total_episodes"] == episodes
+
+
+def test_a_relative_folder_is_as_good_as_an_absolute_one(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(source, Path("runs/here"))
+    assert len(list(read_dataset(Path("runs/here")))) == 9
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_episodes(source, tmp_path):

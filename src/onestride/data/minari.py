@@ -37,6 +37,7 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --out, or delete it first")
+    folder = folder.resolve()  # Minari joins relative paths to themselves
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "data").mkdir(parents=True)
@@ -81,7 +82,7 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
         ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
     """
     total = int(read_metadata(folder)["total_episodes"])
-    storage = MinariStorage.read(folder / "data")
+    storage = MinariStorage.read(folder.resolve() / "data")
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(storage.get_episodes(range(total))):
             try:
