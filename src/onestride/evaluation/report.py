@@ -26,6 +26,7 @@ PAPER_ROWS: dict[str, dict[str, dict[str, float]]] = {
     row: {metric: {"mean": mean, "std": std} for metric, (mean, std) in values.items()}
     for row, values in {
         "teacher": {
+            "completion": (1.0, 0.0),
             "success": (1.0, 0.0),
             "completion_time_s": (314.95, 3.54),
             "executed_steps": (25195.62, 283.24),
@@ -37,6 +38,7 @@ PAPER_ROWS: dict[str, dict[str, dict[str, float]]] = {
             "overrun_ratio": (0.5013, 0.0251),
         },
         "dnk": {
+            "completion": (1.0, 0.0),
             "success": (1.0, 0.0),
             "completion_time_s": (85.43, 2.53),
             "executed_steps": (6834.24, 202.67),
@@ -131,8 +133,8 @@ def table_cells(comparison: dict[str, Any], paper: bool) -> list[list[str]]:
 
 def _shares(row: Row) -> str:
     """Left / right / over, in percent."""
-    means = [row.get(f"side_{side}", {}).get("mean") for side in ("left", "right", "over")]
-    return UNDEFINED if None in means else " / ".join(f"{100 * share:.0f}" for share in means) + " %"
+    known = [m for side in ("left", "right", "over") if (m := row.get(f"side_{side}", {}).get("mean")) is not None]
+    return " / ".join(f"{100 * share:.0f}" for share in known) + " %" if len(known) == 3 else UNDEFINED
 
 
 def generation_cells(comparison: dict[str, Any]) -> list[list[str]]:
