@@ -12,13 +12,18 @@ from onestride.checkpoint import read_json, write_atomically
 from onestride.evaluation import report
 
 RESULT = Path("results/kinova/comparison.json")
+ON_WALL_TIME = Path("results/kinova-real/comparison.json")
 DOCUMENT = Path("README.md")
 
 
 def tables(root: Path) -> dict[str, str]:
     """Every table by its name, made from the JSON below ``root``."""
     comparison = read_json(root / RESULT)
-    return {"kinova": report.table(comparison, paper=True), "kinova-candidates": report.generation_table(comparison)}
+    return {
+        "kinova": report.table(comparison, paper=True),
+        "kinova-candidates": report.generation_table(comparison),
+        "kinova-real": report.table(read_json(root / ON_WALL_TIME)),
+    }
 
 
 def main(root: Path = Path()) -> None:
