@@ -61,9 +61,9 @@ def demo() -> Preset:
 
 
 def full() -> Preset:
-    """About two hours on two cores; makes the committed results: three students, three seeds each."""
+    """About an hour and a half on two cores; makes the committed results: three students, three seeds each."""
     return Preset(
-        about="the committed results: three operators, three seeds, 50 trials (about two hours on two CPU cores)",
+        about="the committed results: three operators, three seeds, 50 trials (an hour and a half on two CPU cores)",
         episodes=20_000,
         teacher=TeacherConfig(width=768),
         teacher_training=TrainConfig(steps=7_000, batch_size=512, learning_rate=1e-3),
