@@ -62,7 +62,7 @@ def main(arguments: Arguments) -> None:
         "schema": 1,
         "experiment": "bench",
         "command": "benchmarks/speed.py",
-        "config": asdict(arguments) | {"run": str(arguments.run)},
+        "config": {name: None if value is None else str(value) for name, value in asdict(arguments).items()},
         "versions": versions(),
         "machine": machine() | {"matmul_gflops_p50": float(np.median(ceiling))},
         "rows": rows,
