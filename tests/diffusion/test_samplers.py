@@ -69,15 +69,16 @@ def diffusers_scheduler(solver):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with numpy 2
-@pytest.mark.parametrize("steps", [20, 10, 7, 5, 2, 1])
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize(
+    ("solver", "steps"),
+    # diffusers' DDIM takes evenly spaced indices only: 7 of 20 are not.
+    [(solver, n) for solver in sorted(SOLVERS) for n in (20, 10, 7, 5, 2, 1) if (solver, n) != ("ddim", 7)],
+)
 def test_agrees_with_diffusers(solver, steps):
     dtype = torch.float32 if solver == "dpm++2m" else torch.float64  # its multistep scheduler works in float32
     prior = normal(6, 4, 3, dtype=dtype)
     scheduler = diffusers_scheduler(solver)
     if solver == "ddim":
-        if TEACHER.n_steps % steps:
-            pytest.skip("diffusers' DDIM takes evenly spaced indices only")
         scheduler.set_timesteps(steps)
         kwargs = {"eta": 0.0}
     else:
