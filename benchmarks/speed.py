@@ -23,7 +23,7 @@ from onestride.checkpoint import versions, write_json
 from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
 from onestride.evaluation.metrics import latency
-from onestride.pipeline import machine
+from onestride.evaluation.result import machine
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
 from onestride.training import TrainConfig, train

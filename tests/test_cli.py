@@ -54,15 +54,37 @@ def test_an_unknown_preset_names_the_nearest(capsys):
 def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
     r = str(tmp_path / "r")
     assert "make one with `onestride collect`" in refused(capsys, "teacher", "--run", r)
-    assert "make them with `onestride pairs" in refused(capsys, "distill", "--run", r)
-    assert "needs a teacher and a student" in refused(capsys, "evaluate", "--run", r)
+    assert "make one with `onestride collect`" in refused(capsys, "distill", "--run", r)
+    assert "make one with `onestride collect`" in refused(capsys, "evaluate", "--run", r)
     assert "holds no finished checkpoint" in refused(capsys, "run", "--run", r)
+
+
+def test_a_benchmarks_data_needs_behaviour_policies(capsys, tmp_path):
+    r = ("--preset", "hopper-tiny", "--run", str(tmp_path / "r"))
+    assert "name one or more with --behaviours" in refused(capsys, "quickstart", *r)
+    assert "no behaviour policy's file at" in refused(capsys, "collect", *r, "--behaviours", str(tmp_path / "x.npz"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_task_names_the_nearest(capsys, tmp_path):
+    message = refused(capsys, "collect", "--task", "hoper-v5", "--run", str(tmp_path / "r"))
+    assert "there is no task 'hoper-v5'. Did you mean 'hopper-v5'? There are: kinova, halfcheetah-v5" in message
+
+
+def test_commands_of_a_benchmark_have_its_presets_values(capsys):
+    for command, entry, name in (("returns", "returns", "discount"), ("critic", "iql", "expectile")):
+        out = json.loads(run(capsys, command, "--preset", "walker2d-small", "--dry-run"))
+        assert name in out[entry]
+    out = json.loads(run(capsys, "collect", "--preset", "walker2d-small", "--dry-run"))
+    assert (out["task"], out["amount"]) == ("walker2d-v5", presets.load("walker2d-small").amount)
+    out = json.loads(run(capsys, "evaluate", "--preset", "walker2d-full", "--evaluate.episodes", "7", "--dry-run"))
+    assert (out["evaluate"]["episodes"], out["evaluate"]["width"]) == (7, 50)
 
 
 def test_a_bad_choice_is_refused_by_name(capsys):
     message = refused(capsys, "distill", "--student.operator", "dmk", "--dry-run")
     assert "Invalid choice" in message
-    assert all(name in message for name in ("dnk", "kdm", "kdm-f"))
+    assert all(name in message for name in ("dnk", "kdm", "kdm-f", "mlp"))
 
 
 @pytest.fixture(scope="module")

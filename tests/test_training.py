@@ -19,6 +19,8 @@ from torch import nn
 
 from onestride.checkpoint import CheckpointError, load_tensors
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
+from onestride.diffusion.returns import ReturnConfig, ReturnModel
+from onestride.selectors.iql import IQL, IQLConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.training import STATE, NonFiniteLossError, TrainConfig, finish, train
 
@@ -100,6 +102,9 @@ METHODS = {
     "dnk": make_student,
     "kdm": lambda: make_student(operator="kdm", latent_noise=0.4, shared_encoder=False),
     "kdm-f": lambda: make_student(operator="kdm-f"),
+    "mlp": lambda: make_student(operator="mlp"),
+    "iql": lambda: IQL(IQLConfig(hidden=8, polyak=0.1), 3, 2),
+    "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), plan_mask(), 2),
 }
 
 
@@ -107,7 +112,15 @@ def method_data(name):
     if name == "toy":
         return toy_data()
     g = torch.Generator().manual_seed(0)
+    if name == "iql":
+        data = {
+            k: torch.randn(ROWS, d, generator=g)
+            for k, d in (("observation", 3), ("next_observation", 3), ("action", 2))
+        }
+        return data | {"reward": torch.randn(ROWS, generator=g), "terminated": (torch.arange(ROWS) % 9 == 0).float()}
     data = {"context": torch.randn(ROWS, 2, generator=g)}
+    if name == "returns":
+        return data | {"plans": torch.randn(ROWS, 4, 5, generator=g), "value": torch.randn(ROWS, generator=g)}
     for column in ("plans",) if "teacher" in name else ("prior", "target"):
         data[column] = torch.randn(ROWS, 4, 5, generator=g)
     if "teacher" not in name:
@@ -416,6 +429,25 @@ def test_the_time_of_the_first_attempt_counts(interrupted):
     spent = float(load_tensors(interrupted / STATE)[1]["seconds"])
     assert spent > 0
     assert run(Toy(), interrupted)[1]["seconds"] > spent
+
+
+# ---- precision ----
+
+
+def test_products_are_rounded_and_the_data_is_not(tmp_path):
+    """A target that came in bfloat16 would be off by one part in 256 before anything was learnt."""
+
+    class Watching(Toy):
+        def training_step(self, batch, generator):
+            self.seen = (batch["x"].dtype, self.net(batch["x"]).dtype)
+            exact = toy_data()
+            assert torch.equal(batch["y"], exact["y"][batch["row"]])
+            return super().training_step(batch, generator)
+
+    toy = Watching()
+    run(toy, tmp_path, replace(CONFIG, steps=3, precision="bf16-mixed"))
+    assert toy.seen == (torch.float32, torch.bfloat16)
+    assert all(p.dtype == torch.float32 for p in toy.parameters())
 
 
 # ---- refusals ----

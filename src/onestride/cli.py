@@ -6,21 +6,27 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 
 from __future__ import annotations
 
+import difflib
 import json
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
 import tyro
 
 from onestride import presets
+from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
-from onestride.presets import EvaluateConfig, Preset
+from onestride.diffusion.returns import ReturnConfig
+from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.selectors.iql import IQLConfig
+from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import PairsConfig
+from onestride.tasks.task import Task
 from onestride.training import TrainConfig
 
 RUN = Path("runs/demo")
@@ -33,25 +39,74 @@ class Common:
     run: Path = RUN
     """Folder of this run: data, checkpoints and results live below it."""
     preset: str = "demo"
-    """Where the other defaults come from: tiny, demo, full or paper."""
+    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
 
 
 @dataclass(frozen=True)
 class Collect(Common):
-    """Make planner episodes: random scenes, every open side of the obstacles, as a Minari dataset."""
+    """Make episodes: the arm's planner in random scenes, or behaviour policies in a benchmark's environment."""
 
-    episodes: int = 0
+    task: str = "kinova"
+    amount: int = 0
+    """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
+    behaviours: tuple[Path, ...] = ()
+    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read)."""
     seed: int = 0
 
     def __call__(self) -> None:
-        from onestride.pipeline import collect_stage
+        from onestride import pipeline
 
-        report = collect_stage(self.run, self.episodes, self.seed)
-        print(f"{self.run / 'data'}: {report['episodes']} episodes at {report['episodes_per_s']:.0f}/s")
+        if _task(self.task).benchmark is None:
+            report = pipeline.plan_stage(self.run, self.amount, self.seed)
+        else:
+            report = pipeline.behaviour_stage(self.run, _task(self.task), self.behaviours, self.amount, self.seed)
+        rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
+        print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):
             print(f"  {count:7d}  {name}")
+
+
+@dataclass(frozen=True)
+class Import(Common):
+    """Bring your own episodes: a D4RL .hdf5, a Minari or LeRobot v3 dataset's folder, or an .npz of flat arrays."""
+
+    path: tyro.conf.Positional[Path] = Path()
+    task: str = "kinova"
+    """What they are of, such as halfcheetah-v4 for D4RL's own files."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import bring_stage
+
+        report = bring_stage(self.run, _task(self.task), self.path)
+        print(f"{self.run / 'data'}: {report['total_episodes']} episodes, {report['total_steps']} steps")
+
+
+@dataclass(frozen=True)
+class Returns(Common):
+    """Train the return model, which ranks plans and guides the teacher (tasks whose selector is learnt)."""
+
+    returns: ReturnConfig = field(default_factory=ReturnConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __call__(self) -> None:
+        from onestride.pipeline import returns_stage
+
+        print(f"return model: {returns_stage(self.run, self.returns, self.training)}")
+
+
+@dataclass(frozen=True)
+class Critic(Common):
+    """Train the IQL critic, which ranks plans by their first action (tasks whose selector is learnt)."""
+
+    iql: IQLConfig = field(default_factory=IQLConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __call__(self) -> None:
+        from onestride.pipeline import critic_stage
+
+        print(f"critic: {critic_stage(self.run, self.iql, self.training)}")
 
 
 @dataclass(frozen=True)
@@ -60,11 +115,13 @@ class Teacher(Common):
 
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+    guidance: float = 0.0
+    """Weight of the return model's gradient at every reverse step, where the run has one."""
 
     def __call__(self) -> None:
         from onestride.pipeline import teacher_stage
 
-        print(f"teacher: {teacher_stage(self.run, self.teacher, self.training)}")
+        print(f"teacher: {teacher_stage(self.run, self.teacher, self.training, self.guidance)}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +139,7 @@ class Pairs(Common):
 
 @dataclass(frozen=True)
 class Distill(Common):
-    """Train a one-step student on the run's pairs; ``--student.operator`` chooses dnk, kdm or kdm-f."""
+    """Train one student on the run's pairs; ``--student.operator`` chooses dnk, kdm, kdm-f or mlp."""
 
     student: KoopmanConfig = field(default_factory=KoopmanConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
@@ -94,10 +151,40 @@ class Distill(Common):
 
 
 @dataclass(frozen=True)
-class Evaluate(Common):
-    """Compare the run's teacher with its students on the same scenes; write results, figures and report."""
+class Edm(Common):
+    """Train the EDM-preconditioned teacher that CD learns from."""
 
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    edm: EDMConfig = field(default_factory=EDMConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    horizon: int = 1
+    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import edm_stage
+
+        print(f"EDM teacher: {edm_stage(self.run, self.edm, self.training, self.horizon)}")
+
+
+@dataclass(frozen=True)
+class Consistent(Common):
+    """Train a consistency student: ``--student.method ct`` from data, ``cd`` from the EDM teacher."""
+
+    student: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    horizon: int = 1
+    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import consistency_stage
+
+        print(f"student: {consistency_stage(self.run, self.student, self.training, self.horizon)}")
+
+
+@dataclass(frozen=True)
+class Evaluate(Common):
+    """Compare the run's teacher with its students on the same problems; write results, figures and report."""
+
+    evaluate: tyro.conf.AvoidSubcommands[EvaluateConfig | ReturnsConfig] = field(default_factory=EvaluateConfig)
     device: str = "cpu"
     pictures: bool = True
     """Also make figures and film."""
@@ -138,25 +225,21 @@ class Run(Common):
 
 @dataclass(frozen=True)
 class Quickstart(Common):
-    """Everything from nothing: collect, teacher, pairs, distill, evaluate; ends with the table and a report."""
+    """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
+    behaviours: tuple[Path, ...] = ()
+    """Behaviour policies to collect with, where the preset's task is a benchmark (see `onestride collect`)."""
     device: str = "cpu"
     pictures: bool = True
 
     def __call__(self) -> None:
-        from onestride.pipeline import collect_stage, distill_stage, pairs_stage, teacher_stage
         from onestride.progress import console
 
         began = time.monotonic()
         preset = presets.load(self.preset)
         console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
-        collect_stage(self.run, preset.episodes, preset.data_seed)
-        teacher_stage(self.run, preset.teacher, preset.teacher_training)
-        pairs_stage(self.run, preset.pairs, self.device)
-        for operator in preset.operators:
-            for seed in preset.seeds:
-                distill_stage(self.run, *presets.student_of(preset, operator, seed))
+        _make(self.run, preset, self.behaviours, self.device)
         _evaluate(self.run, preset.evaluate, self.device, self.pictures)
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
@@ -166,12 +249,149 @@ class Quickstart(Common):
         print("  onestride quickstart --preset full --run runs/full   the committed results")
 
 
-def _evaluate(run: Path, config: EvaluateConfig, device: str, pictures: bool) -> Path:
-    from onestride.evaluation import page, report
-    from onestride.pipeline import evaluate_stage
+@dataclass(frozen=True)
+class Reproduce(Common):
+    """A paper's table from nothing: data, training, evaluation, figures, films and page in one command."""
+
+    what: tyro.conf.Positional[Literal["table1", "ablations"]] = "table1"
+    """table1: DNK's Table I. ablations: DNK with one piece taken away at a time, after table1 of the same run."""
+    run: Path = Path("runs/table1")
+    task: str = "halfcheetah-medium-expert"
+    """The dataset: halfcheetah, walker2d or hopper, then -medium-expert or whatever your data is."""
+    budget: Literal["small", "full"] = "small"
+    """small: two CPU cores. full: the paper's sizes and 5 x 500 episodes, a GPU's work."""
+    behaviours: tuple[Path, ...] = ()
+    """Behaviour policies to collect with, as many steps of each (see `onestride collect`)."""
+    data: Path | None = None
+    """Or data that is there already (see `onestride import`), recorded in the v5 environment."""
+    publish: Path | None = None
+    """Also put the results here, such as results/locomotion; what is there is not overwritten."""
+    device: str = "cpu"
+    pictures: bool = True
+
+    def __call__(self) -> None:
+        from onestride.pipeline import bring_stage
+        from onestride.progress import console
+
+        began = time.monotonic()
+        preset = presets.load(f"{self.task.split('-')[0]}-{self.budget}")
+        run = self.run / f"{self.task}-{self.budget}"
+        hours = preset.hours if self.what == "table1" else preset.ablation_hours
+        console.print(f"[bold]{self.what}[/bold] on {self.task}: {preset.about}", highlight=False)
+        console.print(
+            f"This takes about {hours:g} hours there; stop it and repeat the command as you like. It is in {run}"
+        )
+        if not (run / "data").exists():
+            if self.data is not None:
+                bring_stage(run, _task(preset.task), self.data)
+            elif not self.behaviours:
+                raise ValueError(
+                    f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "
+                    "--data with a file recorded in the v5 environment"
+                )
+        name = self.task
+        if self.what == "table1":
+            _make(run, preset, self.behaviours, self.device)
+            folder = _evaluate(run, preset.evaluate, self.device, self.pictures)
+        else:
+            name = f"{self.task}-ablations"
+            folder = _ablate(run, preset, self.device)
+        if self.publish is not None:
+            _publish_as(folder, self.publish, name)
+        print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
+
+
+def _ablate(run: Path, preset: Preset, device: str) -> Path:
+    from onestride.ablations import AblationConfig, ablate
+    from onestride.evaluation import benchmark_report
     from onestride.progress import console
 
-    folder = evaluate_stage(run, config, "onestride " + " ".join(sys.argv[1:]), device)
+    assert isinstance(preset.evaluate, ReturnsConfig)
+    assert preset.ablation_training is not None
+    evaluate = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
+    config = AblationConfig(preset.ablation_training, preset.pairs, evaluate, preset.seeds)
+    folder = ablate(run, preset.student, config, "onestride " + " ".join(sys.argv[1:]), device)
+    console.print(benchmark_report.terminal_table(json.loads((folder / "comparison.json").read_text())))
+    return folder
+
+
+def _publish_as(folder: Path, to: Path, name: str) -> None:
+    """``comparison.json`` as ``<name>.json``, its records as ``<name>.episodes.jsonl``, pictures likewise."""
+    files = {
+        p: to / (f"{name}.json" if p.name == "comparison.json" else f"{name}.{p.name}")
+        for p in sorted(folder.iterdir())
+        if p.suffix in (".json", ".jsonl", ".png", ".gif") and p.name not in ("evaluation.json", "latency.json")
+    }
+    there = [str(target) for target in files.values() if target.exists()]
+    if there:
+        raise FileExistsError(f"{', '.join(there)} would be overwritten; name another folder, or remove them first")
+    to.mkdir(parents=True, exist_ok=True)
+    for source, target in files.items():
+        shutil.copy2(source, target)
+    print(f"published: {', '.join(str(target) for target in files.values())}")
+
+
+def _task(name: str) -> Task:
+    from onestride.tasks import TASKS
+
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"there is no task '{name}'.{hint} There are: {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+def _make(run: Path, preset: Preset, behaviours: tuple[Path, ...], device: str) -> None:
+    """Every stage of a preset up to its students."""
+    from onestride import pipeline
+
+    task = _task(preset.task)
+    if task.benchmark is None:
+        pipeline.plan_stage(run, preset.amount, preset.data_seed)
+    elif behaviours or not (run / "data").exists():  # data that was imported is taken as it is
+        pipeline.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
+    guidance = 0.0
+    if preset.selectors is not None:
+        chosen = preset.selectors
+        pipeline.returns_stage(run, chosen.returns, chosen.returns_training)
+        pipeline.critic_stage(run, chosen.critic, chosen.critic_training)
+        guidance = chosen.guidance
+    pipeline.teacher_stage(run, preset.teacher, preset.teacher_training, guidance)
+    pipeline.pairs_stage(run, preset.pairs, device)
+    for operator in preset.operators:
+        for seed in preset.seeds:
+            pipeline.distill_stage(run, *presets.student_of(preset, operator, seed))
+    if preset.consistency is not None:
+        c = preset.consistency
+        if "cd" in c.methods:
+            pipeline.edm_stage(run, c.edm, c.edm_training, c.horizon)
+        for method in c.methods:
+            for seed in preset.seeds:
+                student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
+                pipeline.consistency_stage(run, student, training, c.horizon)
+
+
+def _score(run: Path, config: ReturnsConfig, command: str, device: str, pictures: bool) -> Path:
+    from onestride.evaluation import benchmark_page, benchmark_report
+    from onestride.evaluation.benchmark import benchmark
+    from onestride.progress import console
+
+    folder = benchmark(run, config, command, device)
+    written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
+    console.print(benchmark_report.terminal_table(json.loads((folder / "comparison.json").read_text())))
+    print(f"results: {folder / 'comparison.json'}\nreport:  {written}")
+    return folder
+
+
+def _evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, device: str, pictures: bool) -> Path:
+    from onestride.evaluation import page, report
+    from onestride.evaluation.comparison import compare
+    from onestride.progress import console
+
+    command = "onestride " + " ".join(sys.argv[1:])
+    if isinstance(config, ReturnsConfig):
+        return _score(run, config, command, device, pictures)
+    folder = compare(run, config, command, device)
     comparison = json.loads((folder / "comparison.json").read_text())
     written = page.write(folder, pictures=pictures, page=run / "report.html")
     console.print(report.terminal_table(comparison))
@@ -197,14 +417,31 @@ def _publish(folder: Path, to: Path) -> None:
 def _commands(preset: Preset, name: str) -> dict[str, Common]:
     """Every command with the preset's values as defaults."""
     return {
-        "collect": Collect(preset=name, episodes=preset.episodes, seed=preset.data_seed),
-        "teacher": Teacher(preset=name, teacher=preset.teacher, training=preset.teacher_training),
+        "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
+        "import": Import(preset=name, task=preset.task),
+        **_learned(preset, name),
         "pairs": Pairs(preset=name, pairs=preset.pairs),
         "distill": Distill(preset=name, student=preset.student, training=preset.student_training),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
         "quickstart": Quickstart(preset=name),
+        "reproduce": Reproduce(preset=name),
     }
+
+
+def _learned(preset: Preset, name: str) -> dict[str, Common]:
+    """The training commands, with what only some tasks have where the preset has it."""
+    teacher = Teacher(preset=name, teacher=preset.teacher, training=preset.teacher_training)
+    made: dict[str, Common] = {}
+    if (s := preset.selectors) is not None:
+        made["returns"] = Returns(preset=name, returns=s.returns, training=s.returns_training)
+        made["critic"] = Critic(preset=name, iql=s.critic, training=s.critic_training)
+        teacher = replace(teacher, guidance=s.guidance)
+    made["teacher"] = teacher
+    if (c := preset.consistency) is not None:
+        made["edm"] = Edm(preset=name, edm=c.edm, training=c.edm_training, horizon=c.horizon)
+        made["consistency"] = Consistent(preset=name, student=c.student, training=c.student_training, horizon=c.horizon)
+    return made
 
 
 def _preset_asked_for(arguments: list[str]) -> str:
@@ -236,7 +473,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
             return
         command()  # type: ignore[operator]
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
         print(f"onestride: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

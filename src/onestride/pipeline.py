@@ -1,187 +1,310 @@
-"""The stages, from episodes to results, on one run folder::
+"""The stages, from episodes to students, on one run folder::
 
-    <run>/data       Minari dataset          collect
+    <run>/data       Minari dataset          collect, or bring
+    <run>/returns    return model            returns    } tasks whose selector is learnt
+    <run>/iql        IQL critic              critic     }
     <run>/teacher    checkpoint              teacher
     <run>/pairs      shards                  pairs
-    <run>/dnk-0 ...  checkpoints             distill, one per operator and seed
-    <run>/evaluation records and results     evaluate
+    <run>/dnk-0 ...  checkpoints             distill, one per method and seed
+    <run>/evaluation records and results     evaluate (evaluation/comparison.py, evaluation/benchmark.py)
 
-Each is finished or goes on where it was: running a stage again after a kill, or after it is done, is safe.
+Which task a run is of stands in its data. Each stage is finished or goes on where it was: running one again after a
+kill, or after it is done, is safe.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
+from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json, versions, write_json
-from onestride.control.policy import Policy, make_generator
+from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json
+from onestride.control.policy import GENERATORS, Policy, make_generator
+from onestride.data.adapters import read_episodes
+from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
-from onestride.data.minari import read_dataset, read_metadata
+from onestride.data.episode import Episode
+from onestride.data.minari import read_dataset, read_metadata, write_dataset
 from onestride.data.normalize import Normalizer
-from onestride.data.windows import Windows, make_windows
+from onestride.data.windows import Windows, make_transitions, make_windows, window_returns
+from onestride.diffusion.edm import EDMConfig
+from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import TeacherConfig
-from onestride.evaluation.metrics import TRIAL_METRICS, summarize
-from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
-from onestride.presets import EvaluateConfig
+from onestride.diffusion.returns import ReturnConfig, ReturnSelector
 from onestride.progress import console
+from onestride.selectors.iql import IQLConfig, reward_scale
+from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
+from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs
 from onestride.tasks import TASKS
-from onestride.tasks.kinova import demonstrations
-from onestride.training import TrainConfig, finish, train
+from onestride.tasks.behaviour import behaviour_source
+from onestride.tasks.task import Task
+from onestride.training import TrainConfig, fast_precision, finish, train
 
-TASK = "kinova"
+RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
+#: What of a dataset's metadata decides what is learnt from it.
+ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "total_steps")
 
 
-def collect_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Planner episodes into ``run/data``; returns what was made and what was refused."""
+def task_of(run: Path) -> Task:
+    """The task of a run's data."""
+    name = read_metadata(run / "data").get("task")
+    if name not in TASKS:
+        raise CheckpointError(f"{run / 'data'} is a dataset of task '{name}'; this version has {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+# ---------------------------------------------------------------- data
+
+
+def plan_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """The arm's planner episodes into ``run/data``; returns what was made and what was refused."""
+    from onestride.tasks.kinova import demonstrations
+
     return collect(
         demonstrations.chunk, episodes, seed, run / "data", demonstrations.metadata(), demonstrations.action_space()
     )
 
 
-def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig) -> Path:
-    """Train the teacher on the run's episodes."""
-    folder = run / "teacher"
-    identity = {"data": _data_identity(run), "generator": asdict(config)}
+def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
+    """Steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
+    policies = [read_behaviour(path) for path in behaviours]
+    made_by = [{"name": p.name, "weights": p.identity} for p in policies]
+    metadata = {"task": task.name, "behaviours": made_by}
+    return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, _box(task), "steps")
+
+
+def bring_stage(run: Path, task: Task, path: Path) -> dict[str, Any]:
+    """Somebody's episodes (D4RL, Minari, LeRobot, arrays) into ``run/data``.
+
+    Raises:
+        ValueError: they are not of this task; FileExistsError: the run has data already.
+    """
+    if (run / "data").exists():
+        raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
+    episodes = list(_of_task(read_episodes(path), task, path))
+    write_dataset(run / "data", episodes, len(episodes), {"task": task.name, "source": path.name}, _box(task))
+    return read_metadata(run / "data")
+
+
+def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Episode]:
+    for number, e in enumerate(episodes):
+        shapes = (e.observations.shape[1], e.actions.shape[1])
+        if shapes != (task.observation_dim, task.action_dim):
+            raise ValueError(
+                f"{path}, episode {number}: observations of {shapes[0]} and actions of {shapes[1]} numbers; task "
+                f"'{task.name}' has {task.observation_dim} and {task.action_dim}"
+            )
+        outside = np.argwhere((e.actions < task.limits.low - 1e-5) | (e.actions > task.limits.high + 1e-5))
+        if len(outside):
+            i, j = outside[0].tolist()
+            raise ValueError(
+                f"{path}, episode {number}: actions[{i}, {j}] is {e.actions[i, j]:g}, the task's limits are "
+                f"{task.limits.low[j]:g} ... {task.limits.high[j]:g}; scale the actions first"
+            )
+        yield e
+
+
+# ---------------------------------------------------------------- selectors
+
+
+def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Path:
+    """Train the return model on noisy windows."""
+    folder, task = run / RETURNS, task_of(run)
+    identity = {"data": _data_identity(run), "selector": asdict(config)}
     if _finished(folder, training, identity):
         return folder
-    windows = _windows(run)
-    normalizer = Normalizer.fit(windows.plans, windows.context)
-    data = {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
+    windows, normalizer = _windows(run, task)
+    value = window_returns(read_dataset(run / "data"), task, config.discount, config.terminal_penalty)
+    value = (value - value.mean()) / value.std().clamp(min=1e-6)
+    data = _normalised(windows, normalizer) | {"value": value}
+    return _train_selector(folder, "returns", asdict(config), task, normalizer, data, training, identity)
+
+
+def critic_stage(run: Path, config: IQLConfig, training: TrainConfig) -> Path:
+    """Train the IQL critic on single steps."""
+    folder, task = run / CRITIC, task_of(run)
+    identity = {"data": _data_identity(run), "selector": asdict(config)}
+    if _finished(folder, training, identity):
+        return folder
+    episodes = list(read_dataset(run / "data"))
+    _, normalizer = _windows(run, task)
+    step = make_transitions(episodes, task)
+    scale = reward_scale(torch.tensor([float(e.rewards.sum()) for e in episodes]))
+    pair = normalizer.plans(torch.cat((step["observation"], step["action"]), -1))
+    data = {
+        "observation": pair[:, : task.state_dim],
+        "action": pair[:, task.state_dim :],
+        "next_observation": normalizer.start(step["next_observation"]),
+        "reward": step["reward"] * scale,
+        "terminated": step["terminated"],
+    }
+    return _train_selector(folder, "iql", asdict(config), task, normalizer, data, training, identity)
+
+
+# ---------------------------------------------------------------- teacher and students
+
+
+def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig, guidance: float = 0.0) -> Path:
+    """Train the teacher on the run's episodes.
+
+    Where the task's selector is learnt, the run's return model goes with it: it ranks, and guides with this weight.
+    """
+    folder, task = run / TEACHER, task_of(run)
+    identity = {"data": _data_identity(run), "generator": asdict(config)}
+    if task.score is None:
+        identity |= {"guidance": guidance, "returns": _identity_of(run / RETURNS, "onestride returns")}
+    if _finished(folder, training, identity):
+        return folder
+    windows, normalizer = _windows(run, task)
+    data = _normalised(windows, normalizer)
     del windows
-    _train_and_save(folder, "teacher", asdict(config), normalizer, data, training, identity)
+    ema, record = _train(folder, "teacher", asdict(config), task, data, training, identity)
+    if task.score is None:
+        returns = load_selector(run / RETURNS, task)
+        assert isinstance(returns, ReturnSelector)
+        generator = GuidedPlanner(ema, returns.model, guidance) if guidance else ema  # type: ignore[arg-type]
+        Policy(task, generator, normalizer, selector=returns).save(folder, record)
+    else:
+        Policy(task, ema, normalizer).save(folder, record)
+    finish(folder)
     return folder
 
 
-def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu") -> Path:
-    """Teacher-target pairs of the run's teacher."""
-    folder = run / "pairs"
-    identity = {"data": _data_identity(run), "teacher": load_config(run / "teacher")["training"]["id"]}
-    teacher = Policy.from_pretrained(run / "teacher", task=TASK, device=device)
-    make_pairs(teacher, _windows(run).observations, config, folder, identity)
+def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
+    """Teacher-target pairs of the run's teacher, in ``run/<name>``."""
+    folder = run / name
+    task = task_of(run)
+    identity = {"data": _data_identity(run), "teacher": load_config(run / TEACHER)["training"]["id"]}
+    precision = fast_precision() if config.precision == "auto" else config.precision
+    config = replace(config, precision=precision)
+    teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=precision)
+    make_pairs(teacher, _windows(run, task)[0].observations, config, folder, identity)
     return folder
 
 
-def distill_stage(run: Path, config: KoopmanConfig, training: TrainConfig) -> Path:
-    """Train one student on the run's pairs."""
-    folder = run / f"{config.operator}-{training.seed}"
-    if not (run / "pairs" / MANIFEST).is_file():
+def distill_stage(
+    run: Path, config: KoopmanConfig, training: TrainConfig, name: str | None = None, pairs: str = PAIRS
+) -> Path:
+    """Train one student on the run's pairs; ``name`` (default: its operator) and the seed name its folder."""
+    name = name or config.operator
+    folder, task = run / f"{name}-{training.seed}", task_of(run)
+    if not (run / pairs / MANIFEST).is_file():
         raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
-    manifest = read_json(run / "pairs" / MANIFEST)
+    manifest = read_json(run / pairs / MANIFEST)
     identity = {"pairs": [manifest["settings"], manifest["identity"]], "generator": asdict(config)}
     if _finished(folder, training, identity):
         return folder
-    data = load_pairs(run / "pairs")
-    normalizer = Policy.from_pretrained(run / "teacher", task=TASK).normalizer
+    data = load_pairs(run / pairs)
+    normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
-    _train_and_save(folder, "student", asdict(config), normalizer, data, training, identity, **noise)
+    ema, record = _train(folder, "student", asdict(config), task, data, training, identity, title=name)
+    Policy(task, ema, normalizer, selector=_critic(run, task), **noise).save(folder, record)
+    finish(folder)
     return folder
 
 
-def evaluate_stage(run: Path, config: EvaluateConfig, command: str, device: str = "cpu") -> Path:
-    """The run's teacher and students on the same scenes; writes ``comparison.json`` into the folder it returns.
+def edm_stage(run: Path, config: EDMConfig, training: TrainConfig, horizon: int = 1) -> Path:
+    """The EDM-preconditioned teacher that CD learns from, of plans of this horizon."""
+    return _from_windows(run, EDM, EDM, config, training, horizon, [])
 
-    That is ``run/evaluation``, and ``run/evaluation-real`` on wall time: the two stand side by side.
-    """
-    folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    names = [p.parent.name for p in sorted(run.glob(f"*/{CONFIG}"))]
-    if "teacher" not in names or len(names) < 2:
-        raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")
-    contenders = [
-        Contender(*_row(name), Policy.from_pretrained(run / name, task=TASK, device=device)) for name in names
-    ]
-    contenders.sort(key=lambda c: (c.row != "teacher", c.row != "dnk", c.row, c.seed))
-    scenes = TASKS[TASK]().scenes(config.trials, config.scene_seed)
-    both_open = demonstrations.open_on_both_sides(scenes)
-    records = evaluate(
-        contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",
-        filmed=both_open[0] if both_open else 0,
-    )  # fmt: skip
-    clouds = candidate_clouds(contenders, scenes, both_open, folder)
-    rows = {name: _summary(records, clouds, name) for name in dict.fromkeys(c.row for c in contenders)}
-    result = folder / "comparison.json"
-    # Trials already on record were paid for by an earlier command.
-    earlier = read_json(result)["wall_s"] if result.exists() else 0.0
-    write_json(
-        result,
-        {
-            "schema": 1,
-            "experiment": "kinova",
-            "command": command,
-            "config": {
-                "evaluate": asdict(config),
-                "data": _data_report(run),
-                **{name: _without_history(load_config(run / name)) for name in names},
-            },
-            "seeds": {"scenes": config.scene_seed, "training": sorted({c.seed for c in contenders})},
-            "versions": versions(),
-            "machine": machine(),
-            "started": started,
-            "wall_s": earlier + time.monotonic() - began,
-            "rows": rows,
-            "notes": _notes(config, len(both_open)),
-        },
-    )
+
+def consistency_stage(run: Path, config: ConsistencyConfig, training: TrainConfig, horizon: int = 1) -> Path:
+    """CT, or CD from the run's EDM teacher: action-level policies are plans of horizon 1 (the paper's rows)."""
+    config = replace(config, curriculum_steps=training.steps)
+    after = [_identity_of(run / EDM, "onestride edm")] if config.method == "cd" else []
+    return _from_windows(run, config.method, "consistency", config, training, horizon, after)
+
+
+def _from_windows(
+    run: Path, name: str, kind: str, config: Any, training: TrainConfig, horizon: int, after: list[str]
+) -> Path:
+    """Train a generator that needs no pairs."""
+    folder = run / f"{name}-{training.seed}" if name != EDM else run / EDM
+    task = replace(task_of(run), horizon=horizon)
+    identity = {"data": _data_identity(run), "generator": asdict(config), "horizon": horizon, "after": after}
+    if _finished(folder, training, identity):
+        return folder
+    windows, normalizer = _windows(run, task)
+    data = _normalised(windows, normalizer)
+    teacher = Policy.from_pretrained(run / EDM, selector=_critic(run, task)).generator if after else None
+    ema, record = _train(folder, kind, asdict(config), task, data, training, identity, title=name, teacher=teacher)
+    # These start from their noise as it was in training.
+    policy = Policy(task, ema, normalizer, selector=_critic(run, task), temperatures=(1.0,), shares=(1.0,))
+    policy.save(folder, record)
+    finish(folder)
     return folder
-
-
-def _data_report(run: Path) -> dict[str, Any]:
-    """What the run's data is: counts, planner, seed."""
-    keys = ("seed", "episodes", "counts", "episodes_per_s", "generator", "generator_version", "planner")
-    metadata = read_metadata(run / "data")
-    return {k: metadata[k] for k in keys if k in metadata}
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    return {
-        "cpu": name,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "system": platform.system(),
-    }
 
 
 # ---------------------------------------------------------------- parts
 
 
-def _without_history(config: dict[str, Any]) -> dict[str, Any]:
+def rows_of(run: Path) -> dict[str, tuple[str, int]]:
+    """Folders of the run that hold planners -> row of the table and training seed: ``dnk-0`` is ("dnk", 0)."""
+    found = {}
+    for path in sorted(run.glob(f"*/{CONFIG}")):
+        name = path.parent.name
+        if load_config(path.parent).get("kind") in GENERATORS and name != EDM:
+            row, _, seed = name.rpartition("-")
+            found[name] = (row, int(seed)) if seed.isdigit() else (name, 0)
+    return found
+
+
+def data_report(run: Path) -> dict[str, Any]:
+    """What the run's data is: counts, where from, seed."""
+    metadata = read_metadata(run / "data")
+    keys = (*ORIGIN, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
+    return {k: metadata[k] for k in keys if k in metadata}
+
+
+def without_history(config: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's config without its loss curve, which stays with the checkpoint."""
     return {**config, "training": {k: v for k, v in config["training"].items() if k != "history"}}
 
 
-def _train_and_save(
-    folder: Path, kind: str, generator: dict[str, Any], normalizer: Normalizer, data: dict[str, Any],
-    training: TrainConfig, identity: dict[str, Any], **policy: Any,
-) -> None:  # fmt: skip
-    """Build from the seed, train, write the checkpoint, drop the training state."""
-    task = TASKS[TASK]()
+def _train(
+    folder: Path, kind: str, settings: dict[str, Any], task: Task, data: dict[str, Tensor], training: TrainConfig,
+    identity: dict[str, Any], *, title: str | None = None, teacher: Any = None,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Build a generator from the seed and train it; returns its EMA and what its checkpoint says of the training."""
     torch.manual_seed(training.seed)
-    model = make_generator(task, kind, generator)
-    title = kind if kind == "teacher" else f"{generator['operator']} seed {training.seed}"
+    model = make_generator(task, kind, settings)
+    if teacher is not None:
+        assert isinstance(model, ConsistencyStudent)
+        model.distil(teacher)
+    title = f"{title} seed {training.seed}" if title else kind
     ema, happened = train(model, data, training, folder, title=title, identity=identity)
-    record = {"id": _digest([asdict(training), identity]), "config": asdict(training), **happened}
-    Policy(task, ema, normalizer, **policy).save(folder, record)
+    return ema, _record(training, identity, happened)
+
+
+def _train_selector(
+    folder: Path, kind: Literal["iql", "returns"], settings: dict[str, Any], task: Task, normalizer: Normalizer,
+    data: dict[str, Tensor], training: TrainConfig, identity: dict[str, Any],
+) -> Path:  # fmt: skip
+    torch.manual_seed(training.seed)
+    model = make_selector_model(kind, settings, task)
+    ema, happened = train(model, data, training, folder, title=kind, identity=identity)
+    save_selector(
+        folder,
+        wrap(ema, normalizer, task),
+        task.name,
+        _record(training, identity, happened),  # type: ignore[arg-type]
+    )
     finish(folder)
+    return folder
+
+
+def _record(training: TrainConfig, identity: dict[str, Any], happened: dict[str, Any]) -> dict[str, Any]:
+    return {"id": _digest([asdict(training), identity]), "config": asdict(training), **happened}
 
 
 def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
@@ -201,62 +324,39 @@ def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> 
     return True
 
 
-def _windows(run: Path) -> Windows:
-    return make_windows(read_dataset(run / "data"), TASKS[TASK]())
+def _windows(run: Path, task: Task) -> tuple[Windows, Normalizer]:
+    """The windows of a run's data and the normaliser fitted to them."""
+    windows = make_windows(read_dataset(run / "data"), task)
+    return windows, Normalizer.fit(windows.plans, windows.context)
+
+
+def _normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
+    return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
+
+
+def _critic(run: Path, task: Task) -> Any:
+    """The run's IQL critic, where the task has no selector of its own."""
+    if task.score is not None:
+        return None
+    _identity_of(run / CRITIC, "onestride critic")
+    return load_selector(run / CRITIC, task)
+
+
+def _identity_of(folder: Path, command: str) -> str:
+    """Which training made the checkpoint there."""
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} is not trained yet, and comes first: run `{command}`")
+    return load_config(folder)["training"]["id"]
 
 
 def _data_identity(run: Path) -> dict[str, Any]:
     metadata = read_metadata(run / "data")
-    if metadata.get("task") != TASK:
-        raise CheckpointError(f"{run / 'data'} is a dataset of task '{metadata.get('task')}', not of '{TASK}'")
-    return {k: metadata[k] for k in ("seed", "episodes", "generator_version", "planner", "total_steps")}
+    return {k: metadata[k] for k in ORIGIN if k in metadata}
+
+
+def _box(task: Task) -> Box:
+    return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _row(name: str) -> tuple[str, int]:
-    """Checkpoint folder -> row of the table and training seed."""
-    row, _, seed = name.rpartition("-")
-    return (row, int(seed)) if seed.isdigit() else (name, 0)
-
-
-def _summary(records: Sequence[dict[str, Any]], clouds: Sequence[dict[str, Any]], row: str) -> dict[str, Any]:
-    mine = [r for r in records if r["row"] == row]
-    seeds = [r["seed"] for r in mine]
-    summary = {name: summarize([r[name] for r in mine], seeds) for name in TRIAL_METRICS}
-    cloud = [c for c in clouds if c["row"] == row]
-    for name in ("candidate_spread_mm", "teacher_distance_mm", "candidates_free"):
-        summary[name] = summarize([c[name] for c in cloud], [c["seed"] for c in cloud])
-    sided = [c for c in cloud if "sides" in c]
-    if sided:
-        seeds = [c["seed"] for c in sided]
-        teacher = {c["scene"]: np.array(c["sides"]) for c in clouds if c["row"] == "teacher" and "sides" in c}
-        for i, side in enumerate(("left", "right", "over")):
-            summary[f"side_{side}"] = summarize([c["sides"][i] for c in sided], seeds)
-        # Both sides are used where each has at least one candidate in twenty.
-        summary["both_sides_used"] = summarize([float(min(c["sides"][:2]) >= 0.05) for c in sided], seeds)
-        distance = [0.5 * float(np.abs(np.array(c["sides"]) - teacher[c["scene"]]).sum()) for c in sided]
-        summary["side_distance_from_teacher"] = summarize(distance, seeds)
-    return summary
-
-
-def _notes(config: EvaluateConfig, both_open: int) -> list[str]:
-    clock = {
-        "charged": "Simulated time advanced by each decision's measured wall time (charged clock).",
-        "real": "Wall time (real clock).",
-    }[config.clock]
-    return [
-        clock,
-        "Methods took turns scene by scene; the first 50 decisions of each were thrown away.",
-        f"Sides are counted at the start of the {both_open} scenes in which the planner found a way on the left and on "
-        "the right of the blocking obstacle; side_distance_from_teacher is the total variation distance of the shares "
-        "left, right and over.",
-        "teacher_distance_mm is between each candidate and the teacher's from the same noise, root mean square over "
-        "candidates and rows, at every scene's start: no selector has a say in it.",
-        "candidates_free is the share of all candidates, not only the chosen one, whose path keeps the tool (3 cm) off "
-        "every obstacle: the rest is what the selector has to throw away.",
-        "Standard deviations are over trials; per_seed holds each training seed's mean.",
-        "completion_time_s is over successful trials.",
-    ]

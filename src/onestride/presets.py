@@ -5,10 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
+from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
-from onestride.students.koopman import OPERATORS, KoopmanConfig, Operator
+from onestride.diffusion.returns import ReturnConfig
+from onestride.selectors.iql import IQLConfig
+from onestride.students.consistency import ConsistencyConfig
+from onestride.students.koopman import KoopmanConfig, Operator
 from onestride.students.pairs import PairsConfig
 from onestride.training import TrainConfig
 
@@ -30,27 +35,74 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ReturnsConfig:
+    """How planners are scored on a benchmark of returns (DNK, section V-B: 5 seeds x 500 episodes)."""
+
+    episodes: int = 10  # of every seed
+    width: int = 10  # environments side by side
+    teacher_seeds: int = 3  # of noise and starts: the teacher is trained once
+    crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
+    states: int = 256  # at which candidates are compared
+    shown: int = 4  # of them in the figures
+    decisions: int = 100  # timed, of every row
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of generators in episodes; latencies: 32-true
+
+    def __post_init__(self) -> None:
+        if min(self.episodes, self.width, self.teacher_seeds, self.states, self.shown, self.decisions) < 1:
+            raise ValueError(f"evaluate wants numbers of at least 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Selectors:
+    """What is learnt beside the teacher where a task has no selector of its own."""
+
+    returns: ReturnConfig
+    returns_training: TrainConfig
+    critic: IQLConfig
+    critic_training: TrainConfig
+    guidance: float = 0.0  # of the teacher by the return model, per standardised return
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The paper's CT and CD rows: action-level policies, which are plans of horizon 1."""
+
+    edm: EDMConfig  # CD's teacher
+    edm_training: TrainConfig
+    student: ConsistencyConfig
+    student_training: TrainConfig
+    methods: tuple[Literal["ct", "cd"], ...] = ("ct", "cd")
+    horizon: int = 1
+
+
+@dataclass(frozen=True)
 class Preset:
-    """One whole experiment on the arm."""
+    """One whole experiment: ``amount`` is episodes of the arm's planner, or steps of behaviour policies."""
 
     about: str
-    episodes: int
+    amount: int
     teacher: TeacherConfig
     teacher_training: TrainConfig
     pairs: PairsConfig
     student: KoopmanConfig
     student_training: TrainConfig
-    evaluate: EvaluateConfig
+    evaluate: EvaluateConfig | ReturnsConfig
     operators: tuple[Operator, ...] = ("dnk",)
     seeds: tuple[int, ...] = (0,)  # of student training
     data_seed: int = 0
+    task: str = "kinova"
+    selectors: Selectors | None = None
+    consistency: Consistency | None = None
+    ablation_training: TrainConfig | None = None  # of every variant
+    hours: float = 0.0  # measured, or judged from it, on the machine that `about` names
+    ablation_hours: float = 0.0
 
 
 def demo() -> Preset:
     """Minutes on two cores, install aside; teacher and DNK."""
     return Preset(
         about="the whole path in under 12 minutes on two CPU cores",
-        episodes=6_000,
+        amount=6_000,
         teacher=TeacherConfig(),
         teacher_training=TrainConfig(steps=2_200, batch_size=512, learning_rate=1e-3),
         pairs=PairsConfig(count=40_960, shards=4),
@@ -64,14 +116,14 @@ def full() -> Preset:
     """About an hour and a half on two cores; makes the committed results: three students, three seeds each."""
     return Preset(
         about="the committed results: three operators, three seeds, 50 trials (an hour and a half on two CPU cores)",
-        episodes=20_000,
+        amount=20_000,
         teacher=TeacherConfig(width=768),
         teacher_training=TrainConfig(steps=7_000, batch_size=512, learning_rate=1e-3),
         pairs=PairsConfig(count=122_880, shards=12),
         student=KoopmanConfig(),
         student_training=TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3),
         evaluate=EvaluateConfig(),
-        operators=OPERATORS,
+        operators=("dnk", "kdm", "kdm-f"),
         seeds=(0, 1, 2),
     )
 
@@ -81,7 +133,7 @@ def paper() -> Preset:
     pairs = PairsConfig(count=500_000, shards=64)
     return Preset(
         about="the paper's sizes, with the temporal U-Net teacher (a GPU's work: days on two CPU cores)",
-        episodes=50_000,
+        amount=50_000,
         teacher=TeacherConfig(network="unet"),
         teacher_training=TrainConfig(
             steps=1_000_000, batch_size=64, learning_rate=2e-4, weight_decay=1e-5, ema_decay=0.9999
@@ -92,7 +144,7 @@ def paper() -> Preset:
             steps=200 * pairs.count // 64, batch_size=64, learning_rate=3e-4, ema_decay=0.9999
         ),
         evaluate=EvaluateConfig(),
-        operators=OPERATORS,
+        operators=("dnk", "kdm", "kdm-f"),
         seeds=(0, 1, 2, 3, 4),
     )
 
@@ -102,7 +154,7 @@ def tiny() -> Preset:
     training = TrainConfig(steps=30, batch_size=64, precision="32-true", checkpoint_every=1.0)
     return Preset(
         about="every stage in seconds; the policies are useless",
-        episodes=64,
+        amount=64,
         teacher=TeacherConfig(width=32, blocks=1, n_steps=4),
         teacher_training=training,
         pairs=PairsConfig(count=2_048, shards=2),
@@ -113,7 +165,122 @@ def tiny() -> Preset:
     )
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"demo": demo, "full": full, "paper": paper, "tiny": tiny}
+# ---------------------------------------------------------------- locomotion
+
+OPERATORS_AND_CONTROL: tuple[Operator, ...] = ("dnk", "kdm", "kdm-f", "mlp")
+
+
+def locomotion(body: str) -> Preset:
+    """Table I on two CPU cores: residual MLPs, one or two million steps of data, three seeds of every student."""
+    wide = body != "halfcheetah"  # plans of 32 rows instead of 4
+    student = TrainConfig(steps=4_000 if wide else 5_000, batch_size=512, learning_rate=1e-3)
+    action = TrainConfig(steps=4_000, batch_size=512, learning_rate=5e-4)
+    return Preset(
+        about=f"the paper's Table I on {body}, sized for two CPU cores",
+        task=f"{body}-v5",
+        amount=1_000_000 if wide else 2_000_000,
+        selectors=Selectors(
+            returns=ReturnConfig(),
+            returns_training=TrainConfig(steps=8_000, batch_size=512, weight_decay=1e-4),
+            critic=IQLConfig(),
+            critic_training=critic_training(50_000),
+        ),
+        teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddpm"),
+        teacher_training=TrainConfig(steps=12_000, batch_size=512, learning_rate=1e-3),
+        pairs=PairsConfig(count=204_800, shards=8),
+        student=KoopmanConfig(),
+        student_training=student,
+        consistency=Consistency(
+            edm=EDMConfig(width=256, blocks=3),
+            edm_training=action,
+            student=ConsistencyConfig(width=256, blocks=3),
+            student_training=action,
+        ),
+        evaluate=ReturnsConfig(),
+        operators=OPERATORS_AND_CONTROL,
+        seeds=(0, 1, 2),
+        ablation_training=replace(student, steps=2_000),
+        hours=3.0,
+        ablation_hours=2.0,
+    )
+
+
+def locomotion_full(body: str) -> Preset:
+    """The paper's protocol: 500 000 pairs, five seeds, 500 episodes of each, and the temporal U-Nets. For a GPU."""
+    small = locomotion(body)
+    assert small.selectors is not None
+    assert small.consistency is not None
+    multipliers = (1, 4, 8) if body == "halfcheetah" else (1, 2, 4, 8)
+    pairs = replace(small.pairs, count=500_000, shards=64)
+    unet = TrainConfig(steps=1_000_000, batch_size=64, learning_rate=2e-4, weight_decay=1e-5, ema_decay=0.9999)
+    return replace(
+        small,
+        about=f"the paper's Table I on {body} at the paper's sizes (a GPU's work: weeks on two CPU cores)",
+        amount=2_000_000,
+        selectors=replace(
+            small.selectors,
+            returns=ReturnConfig(network="unet", unet_multipliers=multipliers),
+            returns_training=replace(unet, ema_decay=0.995),
+            critic_training=critic_training(1_000_000),
+        ),
+        teacher=TeacherConfig(network="unet", unet_multipliers=multipliers, n_steps=20, solver="ddpm"),
+        teacher_training=unet,
+        pairs=pairs,
+        student=replace(small.student, hidden=1024),
+        student_training=TrainConfig(
+            steps=200 * pairs.count // 64, batch_size=64, learning_rate=3e-4, ema_decay=0.9999
+        ),
+        evaluate=ReturnsConfig(episodes=500, width=50, teacher_seeds=5),
+        seeds=(0, 1, 2, 3, 4),
+        ablation_training=TrainConfig(steps=100_000, batch_size=512, learning_rate=1e-3),
+        hours=500.0,
+        ablation_hours=500.0,
+    )
+
+
+def locomotion_tiny(body: str) -> Preset:
+    """Every stage of Table I in a minute: nothing is learnt."""
+    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
+    return Preset(
+        about="every stage in a minute; the policies are useless",
+        task=f"{body}-v5",
+        amount=20_000,
+        selectors=Selectors(
+            returns=ReturnConfig(width=16, blocks=1, n_steps=4),
+            returns_training=training,
+            critic=IQLConfig(hidden=16),
+            critic_training=training,
+            guidance=0.1,
+        ),
+        teacher=TeacherConfig(width=16, blocks=1, n_steps=4, solver="ddpm"),
+        teacher_training=training,
+        pairs=PairsConfig(count=2_048, shards=2),
+        student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
+        student_training=training,
+        consistency=Consistency(
+            edm=EDMConfig(width=16, blocks=1),
+            edm_training=training,
+            student=ConsistencyConfig(width=16, blocks=1),
+            student_training=training,
+        ),
+        evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3),
+        operators=("dnk", "kdm"),
+        ablation_training=training,
+        hours=0.05,
+        ablation_hours=0.1,
+    )
+
+
+def critic_training(steps: int) -> TrainConfig:
+    """IQL's: batches of 256 at 3e-4 (the source), in full precision, since differences of Q are small."""
+    return TrainConfig(steps=steps, batch_size=256, ema_decay=0.995, grad_clip=10.0, precision="32-true")
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"demo": demo, "full": full, "paper": paper, "tiny": tiny} | {
+    f"{body}-{budget}": partial(make, body)
+    for body in ("halfcheetah", "walker2d", "hopper")
+    for budget, make in (("small", locomotion), ("full", locomotion_full), ("tiny", locomotion_tiny))
+}
 
 
 def load(name: str) -> Preset:

@@ -10,9 +10,11 @@ import copy
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +112,7 @@ def train(
                 group["lr"] = config.learning_rate * _schedule(step, config)
             generator.manual_seed(_mix(config.seed, step))
             index = order.rows(step)
-            losses = step_module({k: v[index] for k, v in data.items()}, generator)
+            losses = step_module(partial(_rows_of, data, index), generator)
             fabric.backward(losses["loss"])
             norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip, foreach=True)
             optimizer.step()
@@ -146,21 +148,28 @@ def finish(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
-def fast_precision() -> str:
+def fast_precision() -> Literal["bf16-mixed", "32-true"]:
     """bf16-mixed on a GPU or a CPU with AMX tiles, else 32-true: elsewhere bfloat16 is emulated and slower."""
     fast = torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
     return "bf16-mixed" if fast else "32-true"
 
 
 class _Step(nn.Module):
-    """``training_step`` as ``forward``, which is where Fabric sets precision (and, with more devices, gradients)."""
+    """``training_step`` as ``forward``, which is where Fabric sets precision (and, with more devices, gradients).
+
+    The batch is gathered inside: tensors that pass Fabric's door are rounded to the precision of the products.
+    """
 
     def __init__(self, method: nn.Module) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        return self.method.training_step(batch, generator)  # type: ignore[operator]
+    def forward(self, batch: Callable[[], dict[str, Tensor]], generator: torch.Generator) -> dict[str, Tensor]:
+        return self.method.training_step(batch(), generator)  # type: ignore[operator]
+
+
+def _rows_of(data: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    return {name: column[index] for name, column in data.items()}
 
 
 class _Order:

@@ -48,8 +48,8 @@ def same(a, b):
         assert (x.terminated, x.truncated) == (y.terminated, y.truncated)
 
 
-def run(source, folder, episodes=9, seed=SEED, metadata=METADATA):
-    return collect(source, episodes, seed, folder, metadata, ACTION)
+def run(source, folder, episodes=9, seed=SEED, metadata=METADATA, unit="episodes"):
+    return collect(source, episodes, seed, folder, metadata, ACTION, unit)
 
 
 def test_the_episodes_are_the_sources_in_order(source, tmp_path):
@@ -84,7 +84,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_episodes(source, tmp_path
     same(list(read_dataset(tmp_path / "data")), list(read_dataset(tmp_path / "whole")))
     whole, resumed = read_metadata(tmp_path / "whole"), read_metadata(tmp_path / "data")
     for found in (whole, resumed):
-        for other in ("dataset_id", "episodes_per_s", "dataset_size"):
+        for other in ("dataset_id", "episodes_per_s", "steps_per_s", "dataset_size"):
             found.pop(other, None)
     assert resumed == whole
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "whole"]
@@ -251,3 +251,50 @@ def test_the_settings_beside_the_chunks_are_json(source, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "data")
     assert json.loads((tmp_path / ".data.parts" / "settings.json").read_text())["seed"] == SEED
+
+
+# ---- counted in steps ----
+
+
+def steps_of(folder):
+    return sum(len(e) for e in read_dataset(folder))
+
+
+@pytest.mark.parametrize("steps", [1, 6, 7, 20])
+def test_counted_in_steps_whole_chunks_are_kept(source, tmp_path, steps):
+    report = run(source, tmp_path / "data", steps, unit="steps")
+    made, expected = 0, []
+    for number in range(100):
+        if made >= steps:
+            break
+        expected += source(SEED, number)[0]
+        made = sum(len(e) for e in expected)
+    same(list(read_dataset(tmp_path / "data")), expected)
+    assert steps <= steps_of(tmp_path / "data") == read_metadata(tmp_path / "data")["total_steps"]
+    assert report["steps"] == steps  # what was asked for is what a second run is compared with
+    assert report["steps_per_s"] > 0
+
+
+def test_chunks_of_one_length_give_exactly_the_steps_asked_for(point, make_episode, tmp_path):
+    def even(seed, number):
+        return [make_episode(point, 6, 10 * number), make_episode(point, 4, 10 * number + 1)], Counter()
+
+    run(even, tmp_path / "data", 40, unit="steps")
+    assert steps_of(tmp_path / "data") == 40
+
+
+def test_steps_too_go_on_after_a_kill_and_are_recognised(source, tmp_path):
+    run(source, tmp_path / "whole", 25, unit="steps")
+    source.dies_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "data", 25, unit="steps")
+    source.dies_at, source.asked[:] = None, []
+    run(source, tmp_path / "data", 25, unit="steps")
+    assert source.asked[0] == 3
+    same(list(read_dataset(tmp_path / "data")), list(read_dataset(tmp_path / "whole")))
+    source.asked[:] = []
+    run(source, tmp_path / "data", 25, unit="steps")
+    assert source.asked == []
+    for other in ({"episodes": 26, "unit": "steps"}, {"episodes": 25, "unit": "episodes"}):
+        with pytest.raises(CheckpointError, match="other settings"):
+            run(source, tmp_path / "data", **other)

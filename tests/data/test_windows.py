@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from onestride.data import windows as module
 from onestride.data.episode import Episode
-from onestride.data.windows import make_windows
+from onestride.data.windows import TAIL, make_transitions, make_windows, window_returns
 from onestride.tasks import TASKS
 
 LENGTHS = (7, 1, 3, 4, 12)  # shorter than, as long as, and longer than the horizon of 4
@@ -80,3 +82,126 @@ def test_an_episode_of_another_task_is_refused(episodes, point, observation, act
 def test_no_episode_is_refused(point):
     with pytest.raises(ValueError, match="holds no episode; collect some"):
         make_windows([], point)
+
+
+# ---- whole windows only ----
+
+
+@pytest.fixture
+def whole(point):
+    return replace(point, padding="none")
+
+
+def test_whole_windows_end_with_the_episode(episodes, whole):
+    made = make_windows(episodes, whole)
+    assert len(made) == sum(max(t - whole.horizon + 1, 0) for t in LENGTHS)
+    rows = iter(made.plans)
+    for e in episodes:
+        for start in range(len(e) - whole.horizon + 1):
+            plan = next(rows)
+            for h in range(whole.horizon):
+                np.testing.assert_array_equal(plan[h, :2], e.observations[start + h, :2])
+                np.testing.assert_array_equal(plan[h, 2:], e.actions[start + h])
+    assert next(rows, None) is None
+    last = make_windows(episodes[-1:], whole).plans[-1]  # its last action is there, the observation after it is not
+    np.testing.assert_array_equal(last[-1, 2:], episodes[-1].actions[-1])
+    np.testing.assert_array_equal(last[-1, :2], episodes[-1].observations[-2, :2])
+
+
+def test_whole_windows_are_the_first_of_the_held_ones(episodes, point, whole):
+    held, some = make_windows(episodes[-1:], point), make_windows(episodes[-1:], whole)
+    assert torch.equal(held.plans[: len(some)], some.plans)
+    assert torch.equal(held.observations[: len(some)], some.observations)
+
+
+def test_no_episode_as_long_as_a_window_is_refused(episodes, whole):
+    with pytest.raises(ValueError, match="no episode is as long as a window of 4 steps; collect longer"):
+        make_windows(episodes[1:3], whole)
+
+
+# ---- returns ----
+
+
+def naive_return(rewards, start, discount, after):
+    """The sum as it is written, step by step into a future that earns ``after`` for ever."""
+    total = sum(discount**i * r for i, r in enumerate(rewards[start:]))
+    return total + discount ** (len(rewards) - start) * after / (1 - discount)
+
+
+@pytest.mark.parametrize("padding", ["hold", "none"])
+@pytest.mark.parametrize(("discount", "penalty"), [(0.9, 0.0), (0.99, -7.0)])
+def test_returns_are_the_naive_sums_row_for_row_as_the_windows(episodes, point, padding, discount, penalty):
+    task = replace(point, padding=padding)
+    ends = [(True, False), (False, True), (True, True), (True, False), (False, True)]
+    episodes = [replace(e, terminated=a, truncated=b) for e, (a, b) in zip(episodes, ends, strict=True)]
+    found = window_returns(iter(episodes), task, discount, penalty)
+    windows = make_windows(episodes, task)
+    assert found.shape == (len(windows),)
+    assert found.dtype == torch.float32
+    for value, observation in zip(found, windows.observations, strict=True):
+        owner = [(e, t) for e in episodes for t in range(len(e)) if np.array_equal(e.observations[t], observation)]
+        ((e, start),) = owner
+        rewards = e.rewards.astype(float)
+        after = 0.0
+        if e.terminated:
+            rewards[-1] += penalty
+        else:
+            after = rewards.mean()  # all of it is the tail of so short an episode
+        assert value.item() == pytest.approx(naive_return(rewards, start, discount, after), rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.997])
+def test_a_constant_reward_that_was_cut_off_is_worth_the_same_at_every_step(point, make_episode, discount):
+    """r / (1 - discount), with no clock in it; one that fell is worth less the nearer the fall."""
+    e = replace(make_episode(point, 30), rewards=np.full(30, 2.5), terminated=False, truncated=True)
+    task = replace(point, padding="none")
+    cut = window_returns([e], task, discount, -100.0)
+    torch.testing.assert_close(cut, torch.full((27,), 2.5 / (1 - discount)))
+    fell = window_returns([replace(e, terminated=True, truncated=False)], task, discount, -100.0)
+    assert (fell.diff() < 0).all()
+    assert (fell < cut).all()
+
+
+def test_the_penalty_is_for_falls_alone_and_the_episode_is_not_changed(point, make_episode):
+    e = make_episode(point, 10)
+    before = e.rewards.copy()
+    fell = window_returns([e], point, 0.9, -50.0) - window_returns([e], point, 0.9)
+    torch.testing.assert_close(fell, -50.0 * 0.9 ** torch.arange(9.0, -1, -1))
+    cut = replace(e, terminated=False, truncated=True)
+    assert torch.equal(window_returns([cut], point, 0.9, -50.0), window_returns([cut], point, 0.9))
+    np.testing.assert_array_equal(e.rewards, before)
+
+
+def test_the_tail_is_the_last_steps_alone(point, make_episode):
+    e = replace(make_episode(point, TAIL + 50), rewards=np.r_[np.full(50, 9.0), np.full(TAIL, 1.0)])
+    e = replace(e, terminated=False, truncated=True)
+    assert window_returns([e], point, 0.9)[-1].item() == pytest.approx(10.0)
+
+
+# ---- single steps ----
+
+
+def test_transitions_are_the_steps_one_by_one(episodes, point):
+    ends = [(True, False), (False, True), (True, False), (False, True), (True, True)]
+    episodes = [replace(e, terminated=a, truncated=b) for e, (a, b) in zip(episodes, ends, strict=True)]
+    made = make_transitions(iter(episodes), point)
+    assert set(made) == {"observation", "next_observation", "action", "reward", "terminated"}
+    assert all(v.dtype == torch.float32 and len(v) == sum(LENGTHS) for v in made.values())
+    row = 0
+    for e in episodes:
+        for t in range(len(e)):
+            np.testing.assert_array_equal(made["observation"][row], e.observations[t])
+            np.testing.assert_array_equal(made["next_observation"][row], e.observations[t + 1])
+            np.testing.assert_array_equal(made["action"][row], e.actions[t])
+            assert made["reward"][row] == e.rewards[t]
+            assert made["terminated"][row] == float(e.terminated and t == len(e) - 1)
+            row += 1
+
+
+@pytest.mark.parametrize("make", [make_transitions, lambda e, t: window_returns(e, t, 0.9)])
+def test_steps_and_returns_refuse_what_windows_refuse(episodes, point, make):
+    other = Episode(np.zeros((3, 3)), np.zeros((2, 2)), np.zeros(2), True)
+    with pytest.raises(ValueError, match=r"episode 5 .*is this dataset of another task"):
+        make([*episodes, other], point)
+    with pytest.raises(ValueError, match="holds no episode"):
+        make([], point)

@@ -261,3 +261,11 @@ def test_a_solver_that_draws_needs_a_generator(make):
 
 def test_the_teacher_of_the_paper_has_its_schedule():
     assert Schedule.cosine(TeacherConfig().n_steps).n_steps == 30
+
+
+def test_fewer_steps_may_be_the_planners_own(make):
+    few, prior, context = make(sample_steps=3), normal(7, H, D), normal(7, C, seed=1)
+    assert (few.nfe, make().nfe) == (3, N)
+    with torch.no_grad():
+        assert torch.equal(few.sample(prior, context), make().sample(prior, context, steps=3))
+        assert torch.equal(few.sample(prior, context, steps=5), make().sample(prior, context, steps=5))

@@ -7,7 +7,7 @@ import torch
 
 from onestride.networks.embeddings import TimeEmbedding, frequencies, sinusoidal
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.unet1d import TemporalUNet
+from onestride.networks.unet1d import TemporalUNet, TemporalValue
 
 H, D, C, N = 8, 5, 6, 20
 
@@ -181,3 +181,79 @@ def test_time_embedding_takes_an_index_a_batch_or_a_fraction():
     assert embed(3).shape == (1, 8)
     torch.testing.assert_close(embed(torch.tensor([3, 5]))[:1], embed(3))
     torch.testing.assert_close(embed(torch.tensor([2.5])), embed(2.5))
+
+
+# ---- one number per plan ----
+
+
+def scalar_mlp(context_dim=C):
+    return ResidualMLP(H, D, context_dim, n_steps=N, width=32, blocks=2, scalar=True)
+
+
+def value(context_dim=C):
+    return TemporalValue(H, D, context_dim, width=8, multipliers=(1, 2))
+
+
+@pytest.fixture(params=[scalar_mlp, value])
+def make_value(request):
+    torch.manual_seed(0)
+    return request.param
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("context_dim", [0, C])
+def test_a_plan_becomes_one_number(make_value, batch, context_dim):
+    context = torch.randn(batch, context_dim) if context_dim else None
+    for k in (torch.randint(0, N + 1, (batch,)), 3):
+        assert make_value(context_dim)(torch.randn(batch, H, D), k, context).shape == (batch,)
+
+
+def test_no_context_may_be_none_or_empty(make_value):
+    network, x = awake(make_value(0)), torch.randn(4, H, D)
+    assert torch.equal(network(x, 3), network(x, 3, torch.zeros(4, 0)))
+
+
+def test_values_do_not_mix_and_one_k_and_context_serve_all(make_value):
+    network, x, context = awake(make_value()), torch.randn(4, H, D), torch.randn(4, C)
+    k = torch.tensor([1, 5, 5, 20])
+    together = network(x, k, context)
+    for i in range(4):
+        torch.testing.assert_close(together[i : i + 1], network(x[i : i + 1], int(k[i]), context[i : i + 1]))
+    rows = network(x, torch.full((4,), 7), context[:1].expand(4, C))
+    torch.testing.assert_close(network(x, 7, context[:1]), rows)
+
+
+def test_every_input_and_every_parameter_has_a_say_in_a_value(make_value):
+    network, x, context = awake(make_value()), torch.randn(2, H, D, requires_grad=True), torch.randn(2, C)
+    base = network(x, 3, context)
+    assert (network(x, 4, context) - base).abs().min() > 1e-6
+    assert (network(x, 3, context + 1) - base).abs().min() > 1e-4
+    network(x, torch.tensor([2, 9]), context).square().sum().backward()
+    assert x.grad.all()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_scalar_mlp_is_the_denoiser_with_another_last_layer():
+    torch.manual_seed(0)
+    a, b = mlp(), scalar_mlp()
+    b.load_state_dict({**a.state_dict(), "output.weight": torch.zeros(1, 32), "output.bias": torch.ones(1)})
+    assert torch.equal(b(torch.randn(3, H, D), 3, torch.randn(3, C)), torch.ones(3))
+    assert b.output.weight.shape == (1, 32)
+
+
+def test_a_value_call_that_is_wrong_says_what_was_expected(make_value):
+    x = torch.randn(2, H, D)
+    with pytest.raises(ValueError, match=r"expected \(B, 8, 5\)"):
+        make_value(0)(x.transpose(1, 2), 3)
+    with pytest.raises(ValueError, match="context is None, expected"):
+        make_value()(x, 3)
+    with pytest.raises(ValueError, match=r"context (is )?\(2, 6\)"):
+        make_value(0)(x, 3, torch.randn(2, C))
+
+
+def test_the_way_down_says_which_horizons_it_takes():
+    with pytest.raises(ValueError, match=r"horizon 20 must be a multiple of 8 = 2\^\(levels-1\)"):
+        TemporalValue(20, D, 0, multipliers=(1, 2, 4, 8))
+    with pytest.raises(ValueError, match=r"width 12 of 8"):
+        TemporalValue(H, D, 0, width=12)
+    TemporalValue(4, D, 0, multipliers=(1, 4, 8))  # the cheetah's

@@ -17,6 +17,7 @@ from onestride.students.koopman import (
     FDKLayer,
     KoopmanConfig,
     KoopmanStudent,
+    PlainLayer,
     StaticFactorizedLayer,
     StaticLayer,
 )
@@ -253,6 +254,29 @@ def test_the_inverse_loss_is_the_frobenius_norm_per_row():
     assert layer.regularizers(torch.ones(1, L))["inverse"].item() == pytest.approx(total / L, rel=1e-4)
 
 
+def test_the_control_has_the_fdk_layers_products_and_nothing_of_its_structure(make):
+    z, layer = normal(7, L), moved(PlainLayer(L))
+    first, _, second = layer.net
+    wanted = nn.functional.silu(z @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    torch.testing.assert_close(layer(z)[0], wanted)
+    assert layer(z)[1] is None
+    assert layer.regularizers(None) == {}
+    assert sum(p.numel() for p in layer.parameters() if p.dim() == 2) == 2 * L * L  # as P and Q
+    assert not {"gamma", "P", "Q", "A"} & {n.split(".")[0] for n, _ in make("mlp").operator.named_parameters()}
+
+
+def test_the_control_learns_from_the_plans_alone(make, batch):
+    """No encoding of the target: what it learns from a pair does not go through a latent space."""
+    student, seen = moved(make("mlp")), []
+    student.encoder.register_forward_hook(lambda m, given, out: seen.append(given[0]))
+    losses = student.training_step(batch, seeded())
+    assert losses.keys() == {"loss", "prediction", "action"}
+    (given,) = seen
+    assert torch.equal(given, batch["prior"])
+    loud = moved(make("mlp", latent=1e3, reconstruction=1e3, spectral=1e3, inverse=1e3))
+    assert torch.equal(loud.training_step(batch, seeded())["loss"], losses["loss"])
+
+
 # ---- the losses, eq. 13-19, one entry at a time ----
 
 
@@ -303,10 +327,11 @@ def test_losses_are_the_naive_ones(make, batch, operator, shared):
     wanted = naive_losses(student, batch)
     for term in found.keys() - {"loss"}:
         assert found[term] == pytest.approx(wanted[term], rel=1e-7), term
-    assert found.keys() - {"loss"} == set(TERMS if operator != "kdm" else TERMS[:4])
+    terms = {"dnk": TERMS, "kdm": TERMS[:4], "kdm-f": TERMS, "mlp": ("prediction", "action")}[operator]
+    assert found.keys() - {"loss"} == set(terms)
     weights = {"reconstruction": 0.8, "latent": 0.2, "prediction": 1.0, "action": 1.0, "spectral": 0.01, "inverse": 1.0}
-    assert found["loss"] == pytest.approx(sum(weights[k] * v for k, v in wanted.items()), rel=1e-7)
-    assert min(v for k, v in wanted.items() if k in found) > 1e-4  # every term took part
+    assert found["loss"] == pytest.approx(sum(weights[k] * wanted[k] for k in terms), rel=1e-7)
+    assert min(wanted[k] for k in terms) > 1e-4  # every term took part
 
 
 @torch.no_grad()
@@ -321,6 +346,15 @@ def test_a_sample_of_weight_two_counts_twice(make, batch):
     plain = student.training_step(batch | {"weight": torch.ones(32)}, seeded())
     assert torch.equal(a["inverse"], plain["inverse"])  # regularizers are not weighted
     assert torch.equal(a["spectral"], plain["spectral"])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@torch.no_grad()
+def test_unweighted_pairs_all_count_once(make, batch, operator):
+    even = moved(make(operator)).training_step(batch | {"weight": torch.ones(32)}, seeded())
+    found = moved(make(operator, weighted=False)).training_step(batch, seeded())
+    assert all(torch.equal(found[term], even[term]) for term in even)
+    assert not torch.equal(found["loss"], moved(make(operator)).training_step(batch, seeded())["loss"])
 
 
 def test_the_target_branch_of_the_latent_loss_gets_no_gradient(make, batch):
@@ -398,7 +432,7 @@ def test_no_gradient_reaches_the_decoder_through_fixed_entries(make, batch, fixe
     student.decoder.register_forward_hook(keep)
     student.training_step(batch, seeded())["loss"].backward()
     (out,) = kept
-    assert len(out) == 64  # plans and reconstructions in one pass
+    assert len(out) == (32 if operator == "mlp" else 64)  # plans and reconstructions in one pass
     assert (out.grad[:, fixed] == 0).all()
     assert (out.grad[:, ~fixed] != 0).all()
 
@@ -462,7 +496,7 @@ def test_it_is_one_network_call(make):
 
 @pytest.mark.parametrize("operator", ["koopman", "", "DNK"])
 def test_an_unknown_operator_is_refused(operator):
-    with pytest.raises(ValueError, match=rf"student\.operator is '{operator}'; there are dnk, kdm, kdm-f"):
+    with pytest.raises(ValueError, match=rf"student\.operator is '{operator}'; there are dnk, kdm, kdm-f, mlp$"):
         KoopmanConfig(operator=operator)
 
 

@@ -347,6 +347,44 @@ def test_an_arm_teacher_makes_pairs(policy, observation, tmp_path):
     assert pairs["weight"].shape == (70,)
 
 
+# ---- starts beyond the data ----
+
+
+def test_without_jitter_every_start_is_one_of_the_data_and_the_pairs_are_as_ever(make, tmp_path):
+    a, b = columns(make(tmp_path / "a", count=1500)), columns(make(tmp_path / "b", count=1500, jitter=0.0))
+    assert all(torch.equal(a[key], b[key]) for key in COLUMNS)
+
+
+def test_jitter_moves_the_starts_by_so_many_deviations_and_nothing_else(make, tmp_path, point, teacher):
+    """Every row by its own share of it, 0 to all, so that most stay near."""
+    plain, moved = columns(make(tmp_path / "a")), columns(make(tmp_path / "b", jitter=0.5))
+    temperature = plain["temperature"]
+    assert torch.equal(moved["temperature"], temperature)
+    assert torch.equal(moved["context"], plain["context"])
+    shift = (moved["prior"] - plain["prior"])[:, point.fixed]  # (M, 2), normalised
+    assert (shift != 0).all()
+    assert shift.mean().abs() < 5 * 0.5 / COUNT**0.5
+    assert shift.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.05)  # E[u^2] = 1/3 of a uniform share
+    assert torch.equal(moved["target"][:, point.fixed], moved["prior"][:, point.fixed])
+
+
+def test_jittered_pairs_are_the_same_however_they_are_made(make, tmp_path, monkeypatch):
+    whole = columns(make(tmp_path / "whole", jitter=0.3))
+    dies_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "killed", jitter=0.3)
+    monkeypatch.undo()
+    killed = columns(make(tmp_path / "killed", jitter=0.3))
+    one = columns(make(tmp_path / "one", jitter=0.3, shards=1))
+    few = columns(make(tmp_path / "few", jitter=0.3, count=1500))
+    for key in COLUMNS:
+        assert torch.equal(killed[key], whole[key])
+        assert torch.equal(one[key], whole[key])
+        assert torch.equal(few[key], whole[key][:1500])
+    with pytest.raises(CheckpointError, match="delete the folder"):
+        make(tmp_path / "one", shards=1)
+
+
 # ---- weights ----
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,19 +14,29 @@ from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, CheckpointError, load_config, load_weights, save_checkpoint
 from onestride.data.normalize import Normalizer
+from onestride.diffusion.edm import EDMConfig, EDMPlanner
+from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
+from onestride.diffusion.returns import ReturnSelector
+from onestride.selectors.store import Learned, load_selector, save_selector
+from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
-from onestride.tasks.task import Task
+from onestride.tasks.task import Selector, Start, Task
 
 #: How candidates' noise is scaled, and what share of them each way (DNK, section V-A).
 TEMPERATURES, SHARES = (0.3, 0.5, 0.7), (0.25, 0.5, 0.25)
-#: What a checkpoint's config holds beside its schema.
+Precision = Literal["32-true", "bf16-mixed"]
+#: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
+SELECTOR, GUIDE = "selector", "guide"
+#: What a checkpoint's config holds beside its schema; "guidance" too where the teacher is guided.
 ENTRIES = ("kind", "task", "generator", "candidates", "temperatures", "shares", "training")
 #: What a checkpoint's "kind" may be.
 GENERATORS: dict[str, tuple[type, type]] = {
     "teacher": (TeacherConfig, DiffusionPlanner),
     "student": (KoopmanConfig, KoopmanStudent),
+    "consistency": (ConsistencyConfig, ConsistencyStudent),
+    "edm": (EDMConfig, EDMPlanner),
 }
 
 
@@ -60,6 +70,8 @@ class NoPlanError(ArithmeticError):
 class Policy:
     """Candidates from the generator, the best of them by the selector, its first action for the robot.
 
+    selector: default the task's own; tasks without one need a learned one, or ``unselected``.
+    precision: of the generator's products; "bf16-mixed" is several times faster where the machine has units for it.
     candidates: how many plans are drawn per decision. temperatures, shares: candidate noise is scaled as the
     student's training noise was, in the same proportions.
     """
@@ -70,11 +82,13 @@ class Policy:
         generator: Any,
         normalizer: Normalizer,
         *,
+        selector: Selector | None = None,
         candidates: int = 64,
         temperatures: Sequence[float] = TEMPERATURES,
         shares: Sequence[float] = SHARES,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        precision: Precision = "32-true",
         config: dict[str, Any] | None = None,
     ) -> None:
         if candidates < 1:
@@ -82,8 +96,9 @@ class Policy:
         self.task, self.device = task, torch.device(device)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
+        self.selector = _ready(selector, self.device) if selector is not None else task.score
         self.fixed = task.fixed.to(self.device)
-        self.candidates = candidates
+        self.candidates, self.precision = candidates, precision
         self.config = config or {}
         self.temperatures, self.shares = tuple(temperatures), tuple(shares)
         bounds = (torch.tensor(shares).cumsum(0) * candidates).round()
@@ -108,20 +123,14 @@ class Policy:
         observation = np.asarray(observation)
         self.task.check(observation)
         row = torch.from_numpy(observation).to(self.device, torch.float32)[None]
-        start = self.task.encode(row)
-        context = self.normalizer.context(start.context)  # (1, C)
-        shape = (self.candidates, self.task.horizon, self.task.transition_dim)
-        noise = torch.randn(shape, generator=self.rng, device=self.device)
-        prior = conditioned_prior(noise, self.temperature, start.start, self.normalizer, self.fixed)
+        start, prior = self._encode(row)
         encoded = self._now()
-        plans = self.normalizer.unnormalize(self.generator.sample(prior, context, generator=self.rng))
+        plans = self._generate(prior, start)
         generated = self._now()
-        scores = self.task.score(plans[None], row, start.frame)[0]
-        # A candidate that is not a number never wins.
-        best = torch.where(scores.isfinite(), scores, -torch.inf).argmax()
-        plan = plans[best]
+        scores, best = self._select(plans, row, start.frame)
+        plan = plans[0, best[0]]
         action = self.task.command(plan[None], start.frame)[0].double().cpu().numpy()
-        if not (np.isfinite(action).all() and bool(scores[best].isfinite())):
+        if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
             raise NoPlanError(f"none of {self.candidates} candidates is finite; is the checkpoint trained?")
         done = self._now()
         timings = {
@@ -130,7 +139,61 @@ class Policy:
             "select": done - generated,
             "total": done - began,
         }
-        return Decision(action, plan.cpu().numpy(), plans, scores.cpu().numpy(), timings)
+        return Decision(action, plan.cpu().numpy(), plans[0], scores[0].cpu().numpy(), timings)
+
+    @torch.inference_mode()
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Many observations at once (B, observation_dim) -> actions (B, A): what ``decide`` does, for simulations.
+
+        Raises:
+            NoPlanError: not one candidate of some observation is finite.
+        """
+        rows = torch.from_numpy(np.asarray(observations)).to(self.device, torch.float32)
+        start, prior = self._encode(rows)
+        plans = self._generate(prior, start)
+        scores, best = self._select(plans, rows, start.frame)
+        each = torch.arange(len(rows), device=self.device)
+        actions = self.task.command(plans[each, best], start.frame)
+        if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
+            raise NoPlanError(f"none of {self.candidates} candidates is finite; is the checkpoint trained?")
+        return actions.double().cpu().numpy()
+
+    def _encode(self, rows: Tensor) -> tuple[Start, Tensor]:
+        """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
+        start = self.task.encode(rows)
+        shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)
+        noise = torch.randn(shape, generator=self.rng, device=self.device)
+        known = start.start if len(rows) == 1 else start.start.repeat_interleave(self.candidates, 0)
+        temperature = self.temperature.repeat(len(rows))
+        prior = conditioned_prior(noise, temperature, known, self.normalizer, self.fixed)
+        return start, prior.unflatten(0, (len(rows), self.candidates))
+
+    def _generate(self, prior: Tensor, start: Start) -> Tensor:
+        """Priors -> plans (B, N, H, D) in task units."""
+        context = self.normalizer.context(start.context)
+        if len(context) > 1:
+            context = context.repeat_interleave(self.candidates, 0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+            plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng).float()
+        return self.normalizer.unnormalize(plans).view_as(prior)
+
+    def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
+        """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""
+        scores = self.score(plans, rows, frame)
+        return scores, torch.where(scores.isfinite(), scores, -torch.inf).argmax(1)
+
+    def score(self, plans: Tensor, rows: Tensor, frame: Any) -> Tensor:
+        """Plans (B, N, H, D) of observations (B, .), task units -> (B, N) by the selector.
+
+        Raises:
+            ValueError: neither the policy nor its task has one.
+        """
+        if self.selector is None:
+            raise ValueError(
+                f"task '{self.task.name}' has no selector of its own: give the policy one (selector=...), such as an "
+                "IQL critic (`onestride critic`) or a return model (`onestride returns`)"
+            )
+        return self.selector(plans, rows, frame)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -146,17 +209,24 @@ class Policy:
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the checkpoint: config, weights and normaliser."""
-        kind = next(kind for kind, (_, made) in GENERATORS.items() if isinstance(self.generator, made))
+        guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
+        planner = guided.planner if guided else self.generator
         config = {
-            "kind": kind,
+            "kind": next(kind for kind, (_, made) in GENERATORS.items() if isinstance(planner, made)),
             "task": self.task.name,
+            "horizon": self.task.horizon,
             "generator": asdict(self.generator.config),
             "candidates": self.candidates,
             "temperatures": list(self.temperatures),
             "shares": list(self.shares),
             "training": training,
         }
-        save_checkpoint(folder, _whole(self.generator, self.normalizer), config)
+        if guided:
+            config["guidance"] = guided.weight
+            save_selector(folder / GUIDE, ReturnSelector(guided.returns, self.normalizer), self.task.name)
+        if isinstance(self.selector, Learned):
+            save_selector(folder / SELECTOR, self.selector, self.task.name)
+        save_checkpoint(folder, _whole(planner, self.normalizer), config)
 
     @classmethod
     def from_pretrained(
@@ -167,10 +237,13 @@ class Policy:
         device: str = "cpu",
         seed: int = 0,
         candidates: int | None = None,
+        selector: Selector | str | Path | None = None,
+        precision: Precision = "32-true",
     ) -> Policy:
         """Load a trained policy from a checkpoint's folder.
 
-        task: the task it must be of, where the caller needs a certain one.
+        task: the task it must be of, where the caller needs a certain one. selector: another one than the
+        checkpoint's own: a function, or the folder of a learned one.
 
         Raises:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
@@ -187,21 +260,32 @@ class Policy:
         if config["kind"] not in GENERATORS:
             raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
         record = TASKS[config["task"]]()
+        record = replace(record, horizon=config.get("horizon", record.horizon))
         try:
             generator = make_generator(record, config["kind"], config["generator"])
         except (TypeError, ValueError) as error:  # a setting of another version
             raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
         normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
         load_weights(folder, _whole(generator, normalizer))
+        if "guidance" in config:
+            guide = load_selector(folder / GUIDE, record)
+            assert isinstance(guide, ReturnSelector)
+            generator = GuidedPlanner(generator, guide.model, config["guidance"])
+        if selector is None and (folder / SELECTOR / CONFIG).is_file():
+            selector = folder / SELECTOR
+        if isinstance(selector, str | Path):
+            selector = load_selector(Path(selector), TASKS[config["task"]]())
         return cls(
             record,
             generator,
             normalizer,
+            selector=selector,
             candidates=config["candidates"] if candidates is None else candidates,
             temperatures=config["temperatures"],
             shares=config["shares"],
             seed=seed,
             device=device,
+            precision=precision,
             config=config,
         )
 
@@ -211,6 +295,17 @@ def make_generator(task: Task, kind: str, settings: dict[str, Any]) -> Any:
     config_class, generator_class = GENERATORS[kind]
     config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     return generator_class(config, task.fixed, task.context_dim, task.state_dim)
+
+
+def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
+    """The selector that prefers nothing: the first candidate, which is as random as any, wins."""
+    del observation, frame
+    return plans.new_zeros(plans.shape[:2])
+
+
+def _ready(selector: Selector, device: torch.device) -> Selector:
+    """A learned selector on the device, for scoring only."""
+    return selector.to(device).eval().requires_grad_(False) if isinstance(selector, nn.Module) else selector
 
 
 def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.Module:

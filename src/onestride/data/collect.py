@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from onestride.progress import track
 
 #: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
+Unit = Literal["episodes", "steps"]
 
 
 def collect(
-    source: Source, episodes: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box
+    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit = "episodes"
 ) -> dict[str, Any]:
-    """Make ``episodes`` episodes and write them as one dataset; returns its metadata.
+    """Make so many episodes, or steps, and write them as one dataset; returns its metadata.
+
+    Counted in episodes, the last chunk's surplus is left out; counted in steps, whole chunks are kept, so that a
+    source whose chunks are all of one length gives exactly what was asked for if that is a multiple of it.
 
     Chunks are kept beside the dataset until it is written: the same command after a kill goes on, and gives
     the same episodes. A finished dataset with the same settings is left as it is.
@@ -34,7 +38,7 @@ def collect(
     Raises:
         CheckpointError: the folder, or the chunks beside it, come from other settings.
     """
-    settings = {"seed": seed, "episodes": episodes, **metadata}
+    settings = {"seed": seed, unit: amount, **metadata}
     parts = folder.with_name(f".{folder.name}.parts")
     if folder.exists():
         found = read_metadata(folder)
@@ -48,25 +52,29 @@ def collect(
         raise CheckpointError(f"{parts} was begun with other settings; choose another --out, or delete that folder")
     write_json(parts / "settings.json", settings)
     counts: Counter[str] = Counter()
-    done = chunk = 0
+    made = {"episodes": 0, "steps": 0}
+    chunk = 0
     seconds = 0.0
-    with track("collecting episodes", episodes) as bar:
-        while done < episodes:
+    with track(f"collecting {unit}", amount) as bar:
+        while made[unit] < amount:
             path = parts / f"{chunk:05d}.safetensors"
             if not path.exists():
                 started = time.monotonic()
-                made, happened = source(seed, chunk)
-                _save_part(path, made, happened, time.monotonic() - started)
+                episodes, happened = source(seed, chunk)
+                _save_part(path, episodes, happened, time.monotonic() - started)
             _, header = load_tensors(path)
-            done += int(header["episodes"])
+            made["episodes"] += int(header["episodes"])
+            made["steps"] += int(header["steps"])
             seconds += float(header["seconds"])
             counts += Counter(json.loads(header["counts"]))
             chunk += 1
-            if chunk >= 20 and done == 0:
+            if chunk >= 20 and not any(made.values()):
                 raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
-            bar.update(min(done, episodes))
-    report = {**settings, "counts": dict(counts), "episodes_per_s": done / max(seconds, 1e-9)}
-    write_dataset(folder, _first(parts, chunk, episodes), episodes, report, action)
+            bar.update(min(made[unit], amount), f"{made[unit] / max(seconds, 1e-9):.0f} {unit}/s")
+    rate = {f"{name}_per_s": number / max(seconds, 1e-9) for name, number in made.items()}
+    report = {**settings, "counts": dict(counts), **rate}
+    total = amount if unit == "episodes" else made["episodes"]
+    write_dataset(folder, _first(parts, chunk, total), total, report, action)
     shutil.rmtree(parts)
     return report
 
@@ -79,7 +87,13 @@ def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], second
     tensors["ends"] = torch.tensor([[e.terminated, e.truncated] for e in episodes])
     if episodes:
         tensors |= {name: rows(name) for name in ("observations", "actions", "rewards")}
-    header = {"episodes": str(len(episodes)), "counts": json.dumps(counts), "seconds": str(seconds)}
+    steps = sum(len(e) for e in episodes)
+    header = {
+        "episodes": str(len(episodes)),
+        "steps": str(steps),
+        "counts": json.dumps(counts),
+        "seconds": str(seconds),
+    }
     save_tensors(path, tensors, header)
 
 

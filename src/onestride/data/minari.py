@@ -85,13 +85,19 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
     storage = MinariStorage.read(folder.resolve() / "data")
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(storage.get_episodes(range(total))):
+            if isinstance(row["observations"], dict):
+                raise ValueError(
+                    f"{folder}, episode {number}: observations are a dictionary of {', '.join(row['observations'])}; "
+                    "only flat observations are read: concatenate what the planner shall see, and write it anew"
+                )
+            terminated = bool(row["terminations"][-1])
             try:
                 yield Episode(
                     row["observations"],
                     row["actions"],
                     row["rewards"],
-                    bool(row["terminations"][-1]),
-                    bool(row["truncations"][-1]),
+                    terminated,
+                    bool(row["truncations"][-1]) or not terminated,  # one that just stops was cut off
                 )
             except ValueError as error:
                 raise ValueError(f"{folder}, episode {number}: {error}") from error

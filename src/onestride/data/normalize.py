@@ -30,7 +30,8 @@ class Normalizer(nn.Module):
     def fit(cls, plans: Tensor, context: Tensor) -> Normalizer:
         """From plans (M, H, D) and context (M, C) in task units."""
         flat = plans.flatten(0, 1)
-        return cls(flat.mean(0), flat.std(0, correction=0), context.mean(0), context.std(0, correction=0))
+        spread = context.std(0, correction=0) if context.shape[1] else context.mean(0)  # std warns of no columns
+        return cls(flat.mean(0), flat.std(0, correction=0), context.mean(0), spread)
 
     @classmethod
     def empty(cls, transition_dim: int, context_dim: int) -> Normalizer:

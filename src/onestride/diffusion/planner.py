@@ -26,6 +26,7 @@ class TeacherConfig:
     n_steps: int = 30  # reverse steps (DNK, section V-C)
     prediction: Literal["x0", "eps"] = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
+    sample_steps: int | None = None  # network calls of a decision; None: all n_steps
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class DiffusionPlanner(nn.Module):
     @property
     def nfe(self) -> int:
         """Network calls per decision."""
-        return self.config.n_steps
+        return self.config.sample_steps or self.config.n_steps
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Denoising loss (DDPM, Ho et al. 2020; DNK eq. 5) of batch {"plans" (B, H, D), "context" (B, C)}.
@@ -104,6 +105,6 @@ class DiffusionPlanner(nn.Module):
             self.fixed,
             self.schedule,
             solver=solver or self.config.solver,
-            steps=steps,
+            steps=steps or self.config.sample_steps,
             generator=generator,
         )

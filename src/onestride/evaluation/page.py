@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from onestride.checkpoint import CheckpointError, read_json, write_atomically
-from onestride.evaluation import figures
+from onestride.evaluation import figures, shell
 from onestride.evaluation.figures import label, ordered
 from onestride.evaluation.film import Motion, film
 from onestride.evaluation.report import (
@@ -57,18 +54,16 @@ def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path
     for name in (*PICTURES, MP4):
         if not (folder / name).is_file():
             absent.setdefault(name, f"there is no {name}")
-    text = PAGE.substitute(
-        title=escape(f"{comparison['experiment']}: {_names(comparison)}"),
-        summary=_summary(comparison),
+    text = shell.document(
+        comparison,
+        title=f"{comparison['experiment']}: {_names(comparison)}",
+        lead=_summary(comparison),
         headline=_headline(comparison),
-        table=_html([list(metric) for metric in zip(*table_cells(comparison, paper=True), strict=True)]),
-        generation=_html(generation_cells(comparison)),
-        film=_film_element(folder, captions, absent),
-        pictures="\n".join(_picture_element(folder, name, captions, absent) for name in PICTURES),
-        notes="".join(f"<li>{escape(note)}</li>" for note in comparison.get("notes") or ["none"]),
-        command=escape(str(comparison.get("command", UNDEFINED))),
-        facts="".join(
-            _fact(comparison, name) for name in ("started", "wall_s", "seeds", "machine", "versions", "config")
+        body=BODY.substitute(
+            table=shell.table([list(metric) for metric in zip(*table_cells(comparison, paper=True), strict=True)]),
+            generation=shell.table(generation_cells(comparison)),
+            film=_film_element(folder, captions, absent),
+            pictures="\n".join(_picture_element(folder, name, captions, absent) for name in PICTURES),
         ),
     )
     out = page or folder / "report.html"
@@ -144,7 +139,7 @@ def _summary(comparison: dict[str, Any]) -> str:
     seeds = len(comparison.get("seeds", {}).get("training", []))
     trained = f" Each student was trained {seeds} times, from different seeds." if seeds > 1 else ""
     same = "The same scenes, the same arm, the same clock for every method: what differs is the planner."
-    return escape(f"{same} Trials: {counts}.{trained}")
+    return f"{same} Trials: {counts}.{trained}"
 
 
 def _headline(comparison: dict[str, Any]) -> str:
@@ -168,108 +163,29 @@ def _headline(comparison: dict[str, Any]) -> str:
     ):
         large = column.cell(means(student))
         cards.append((large if large == UNDEFINED else large + unit, what, _against(column, student, teacher)))
-    return "".join(
-        f'<div class="card"><strong>{escape(large)}</strong><span>{escape(f"{label(name)}: {what}")}</span>'
-        f"<small>{escape(small)}</small></div>"
-        for large, what, small in cards
-    )
+    return shell.cards([(large, f"{label(name)}: {what}", small) for large, what, small in cards])
 
 
 def _against(column: Column, student: Row, teacher: Row) -> str:
     return f"{column.heading}: {column.cell(student)}, {label('teacher')} {column.cell(teacher)}"
 
 
-def _html(cells: list[list[str]]) -> str:
-    def line(tag: str, texts: list[str]) -> str:
-        first = f'<th scope="row">{escape(texts[0])}</th>' if tag == "td" else "<td></td>"
-        scope = ' scope="col"' if tag == "th" else ""
-        return f"<tr>{first}{''.join(f'<{tag}{scope}>{escape(text)}</{tag}>' for text in texts[1:])}</tr>"
-
-    body = "".join(line("td", texts) for texts in cells[1:])
-    return f'<div class="wide"><table><thead>{line("th", cells[0])}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _embedded(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _figure(element: str, caption: str) -> str:
-    return f"<figure>{element}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _absent(what: str, why: str) -> str:
-    return f'<p class="absent">{escape(f"Not shown: {what[0].lower()}{what[1:]}, because {why}.")}</p>'
-
-
 def _picture_element(folder: Path, name: str, captions: dict[str, str], absent: dict[str, str]) -> str:
     alt, caption = PICTURES[name]
     if name in absent:
-        return _absent(alt, absent[name])
-    element = f'<img src="{_embedded(folder / name, "image/png")}" alt="{escape(alt)}" loading="lazy">'
-    return _figure(element, f"{caption} {captions.get(name, '')}".strip())
+        return shell.absent(alt, absent[name])
+    return shell.picture(folder / name, alt, f"{caption} {captions.get(name, '')}".strip())
 
 
 def _film_element(folder: Path, captions: dict[str, str], absent: dict[str, str]) -> str:
     if MP4 in absent:
-        return _absent("The film of both arms", absent[MP4])
-    element = (
-        f'<video src="{_embedded(folder / MP4, "video/mp4")}" controls autoplay muted loop playsinline '
-        'aria-label="Film of both arms side by side, at the same wall time"></video>'
-    )
+        return shell.absent("The film of both arms", absent[MP4])
     caption = "Both arms in the same scene at the same wall time: each clock stops when its arm has arrived."
-    return _figure(element, f"{caption} {captions.get(MP4, '')}".strip())
+    what = "Film of both arms side by side, at the same wall time"
+    return shell.film(folder / MP4, what, f"{caption} {captions.get(MP4, '')}".strip())
 
 
-def _fact(comparison: dict[str, Any], name: str) -> str:
-    value = comparison.get(name)
-    if isinstance(value, dict):
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        return f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
-    return f'<p class="fact"><b>{escape(name)}</b> {escape(UNDEFINED if value is None else str(value))}</p>'
-
-
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark }
-:root { --ink: #1c2430; --soft: #5b6675; --paper: #fbfbfc; --card: #fff; --line: #dfe3e9; --mark: #b34700 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8ebf0; --soft: #a4aebd; --paper: #14181f; --card: #1d232c; --line: #353e4b; --mark: #ff9a5c }
-}
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem }
-h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem }
-.lead, figcaption, small { color: var(--soft) }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: 1rem; margin-top: 1.75rem }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: 1rem 1.1rem }
-.card strong { display: block; font-size: 2rem; line-height: 1.15; color: var(--mark) }
-.card span { display: block; font-weight: 600 } .card small { display: block; margin-top: .35rem }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .75rem; background: var(--card) }
-table { border-collapse: collapse; width: 100%; font-size: .84rem; font-variant-numeric: tabular-nums }
-th, td { padding: .5rem .65rem; text-align: right; border-top: 1px solid var(--line); vertical-align: top }
-td { white-space: nowrap } tbody th { text-align: left }
-thead th, thead td { border-top: 0; color: var(--soft); font-weight: 600; vertical-align: bottom }
-figure { margin: 0 0 2rem } figcaption { margin-top: .6rem; font-size: .93rem }
-img, video { display: block; width: 100%; height: auto; border-radius: .75rem; border: 1px solid var(--line) }
-img { padding: .6rem; background: #fff }
-.absent { padding: .9rem 1.1rem; border: 1px dashed var(--line); border-radius: .75rem; color: var(--soft) }
-pre { overflow-x: auto; padding: .9rem 1.1rem; font-size: .85rem }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: .75rem }
-summary { cursor: pointer; font-weight: 600; padding: .3rem 0 } .fact { margin: .3rem 0 }
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<p class="lead">$summary</p>
-<div class="cards">$headline</div>
-<h2>Both arms, one clock</h2>
+BODY = Template("""<h2>Both arms, one clock</h2>
 $film
 <h2>Numbers</h2>
 $table
@@ -279,13 +195,4 @@ method's. The last columns are the paper's, from its own robot and computer: com
 <h2>What the generators make</h2>
 $generation
 <h2>Pictures</h2>
-$pictures
-<h2>Notes</h2>
-<ul>$notes</ul>
-<h2>Make it again</h2>
-<pre><code>$command</code></pre>
-$facts
-</main>
-</body>
-</html>
-""")
+$pictures""")

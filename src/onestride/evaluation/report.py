@@ -154,12 +154,12 @@ def generation_cells(comparison: dict[str, Any]) -> list[list[str]]:
 
 def table(comparison: dict[str, Any], paper: bool = False) -> str:
     """The main table as Markdown: mean ± standard deviation over trials. ``paper``: with the paper's rows below."""
-    return _markdown(table_cells(comparison, paper))
+    return markdown(table_cells(comparison, paper))
 
 
 def generation_table(comparison: dict[str, Any]) -> str:
     """What the generators make, as Markdown: how varied the candidates are, and success by training seed."""
-    return _markdown(generation_cells(comparison))
+    return markdown(generation_cells(comparison))
 
 
 def terminal_table(comparison: dict[str, Any]) -> Table:
@@ -176,7 +176,7 @@ def terminal_table(comparison: dict[str, Any]) -> Table:
     return made
 
 
-def _markdown(cells: list[list[str]]) -> str:
+def markdown(cells: list[list[str]]) -> str:
     lines = ["| " + " | ".join(line) + " |" for line in cells]
     return "\n".join([lines[0], "| --- |" + " ---: |" * (len(cells[0]) - 1), *lines[1:]])
 

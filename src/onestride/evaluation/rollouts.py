@@ -62,7 +62,7 @@ def evaluate(
             f"{folder} holds an evaluation of other checkpoints, scenes or settings; choose another --out or delete it"
         )
     write_json(folder / SETTINGS, settings)
-    records = _read_records(folder / EPISODES)
+    records = read_records(folder / EPISODES)
     done = {(r["row"], r["seed"], r["scene"]) for r in records}
     motion = dict(load_tensors(folder / "motion.safetensors")[0]) if (folder / "motion.safetensors").exists() else {}
     if len(done) < len(contenders) * len(scenes):
@@ -186,7 +186,7 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
     """Every whole line; a last line cut by a kill is dropped, and that trial is run again."""
     if not path.exists():
         return []

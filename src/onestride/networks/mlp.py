@@ -17,12 +17,13 @@ class ResidualMLP(nn.Module):
     Per block ``h <- h + W2 silu(W1 (scale_k LN(h) + shift_k) + b1) + b2``; scale and shift come from k (FiLM,
     Perez et al. 2018; zero start as in DiT, Peebles and Xie 2023). W2 starts at zero, so each block starts as the
     identity. The context enters the input layer only: its product is a term of its own, so one context ``(1, C)``
-    may serve a whole batch of candidates.
+    may serve a whole batch of candidates. ``scalar``: one number per plan instead of a plan (a value of it).
 
     Raises ValueError when a size is not positive.
     """
 
     features: Tensor
+    omega: Tensor
 
     def __init__(
         self,
@@ -33,21 +34,23 @@ class ResidualMLP(nn.Module):
         n_steps: int,
         width: int = 384,
         blocks: int = 4,
+        scalar: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"horizon": horizon, "transition_dim": transition_dim, "n_steps": n_steps, "width": width}
         if min(*sizes.values(), blocks) < 1 or context_dim < 0:
             raise ValueError(f"sizes must be positive (context_dim >= 0), got {sizes}, {blocks=}, {context_dim=}")
         self.horizon, self.transition_dim, self.context_dim = horizon, transition_dim, context_dim
-        self.width = width
+        self.width, self.scalar = width, scalar
         self.input = nn.Linear(horizon * transition_dim, width)
         self.context = nn.Linear(context_dim, width, bias=False) if context_dim else None
         self.expand = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.contract = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.output = nn.Linear(width, horizon * transition_dim)
+        self.output = nn.Linear(width, 1 if scalar else horizon * transition_dim)
         # Features of k = 0 ... N, fixed. An int k then costs one row of a thin product, whatever the batch.
-        table = sinusoidal(torch.arange(n_steps + 1), frequencies(_TIME_DIM, 4.0 * n_steps))
-        self.register_buffer("features", table, persistent=False)  # (N+1, 64)
+        omega = frequencies(_TIME_DIM, 4.0 * n_steps)
+        self.register_buffer("features", sinusoidal(torch.arange(n_steps + 1), omega), persistent=False)  # (N+1, 64)
+        self.register_buffer("omega", omega, persistent=False)  # (32,), for a k between those
         self.time = nn.Sequential(nn.Linear(_TIME_DIM, _TIME_DIM), nn.SiLU())
         self.film = nn.Linear(_TIME_DIM, (blocks + 1) * 2 * width)  # one pair per block, one for the output
         with torch.no_grad():
@@ -57,7 +60,9 @@ class ResidualMLP(nn.Module):
             self.film.bias.view(blocks + 1, 2, width).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale 1, shift 0
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
-        """x ``(B, H, D)``, k ``(B,)`` integer or one int in 0 ... N, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``.
+        """x ``(B, H, D)``, k ``(B,)`` integer or one int in 0 ... N, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``,
+        or ``(B,)`` of a scalar network. A task without context has C = 0, or None. A k between the integers, or
+        outside 0 ... N, is a float tensor ``(B,)`` or ``(1,)``.
 
         Raises ValueError when x is of another shape, a context is missing, of another shape, or not expected, or
         an int k is out of range.
@@ -70,15 +75,19 @@ class ResidualMLP(nn.Module):
                 got = None if context is None else tuple(context.shape)
                 raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
             h = h + self.context(context)
-        elif context is not None:
+        elif context is not None and context.shape[-1]:
             raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
         if isinstance(k, int) and not 0 <= k < len(self.features):
             raise ValueError(f"k is {k}, expected 0 ... {len(self.features) - 1}, the n_steps of this network")
-        rows = self.features[k].view(-1, _TIME_DIM)  # (1 or B, 64)
+        if isinstance(k, Tensor) and k.is_floating_point():
+            rows = sinusoidal(k, self.omega)
+        else:
+            rows = self.features[k].view(-1, _TIME_DIM)  # (1 or B, 64)
         film = self.film(self.time(rows)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
         for i, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
             h = h + contract(F.silu(expand(self._modulated(h, film[2 * i], film[2 * i + 1]))))
-        return self.output(self._modulated(h, film[-2], film[-1])).view_as(x)
+        output = self.output(self._modulated(h, film[-2], film[-1]))
+        return output[:, 0] if self.scalar else output.view_as(x)
 
     def _modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return torch.addcmul(shift, F.layer_norm(h, (self.width,)), scale)

@@ -75,7 +75,7 @@ class TemporalUNet(nn.Module):
                 got = None if context is None else tuple(context.shape)
                 raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
             e = e + self.context(context)
-        elif context is not None:
+        elif context is not None and context.shape[-1]:
             raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
         h = x.transpose(1, 2)  # (B, D, H)
         skips = []  # the finest level's is not used, as in the source
@@ -88,13 +88,67 @@ class TemporalUNet(nn.Module):
         return self.output(h).transpose(1, 2)  # (B, H, D)
 
 
+class TemporalValue(nn.Module):
+    """The way down of the U-Net, with kernels of 3, to one number per plan (Janner et al. 2022, appendix C).
+
+    Raises ValueError as the U-Net does.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        transition_dim: int,
+        context_dim: int,
+        *,
+        width: int = 32,
+        multipliers: tuple[int, ...] = (1, 2, 4, 8),
+    ) -> None:
+        super().__init__()
+        stride = 2 ** (len(multipliers) - 1)
+        if not multipliers or horizon % stride or width % _GROUPS:
+            raise ValueError(
+                f"horizon {horizon} must be a multiple of {stride} = 2^(levels-1) and width {width} of {_GROUPS}; got "
+                f"{multipliers=}"
+            )
+        self.horizon, self.transition_dim, self.context_dim = horizon, transition_dim, context_dim
+        self.time = TimeEmbedding(width)
+        channels = [width * m for m in multipliers]
+        self.down = nn.ModuleList(
+            _Level(c_in, c_out, width, kernel=3)
+            for c_in, c_out in zip([transition_dim, *channels[:-1]], channels, strict=True)
+        )
+        self.downsample = nn.ModuleList(nn.Conv1d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
+        last = channels[-1] * horizon // stride
+        self.output = nn.Sequential(
+            nn.Linear(last + width + context_dim, last // 2), nn.Mish(), nn.Linear(last // 2, 1)
+        )
+
+    def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
+        """x ``(B, H, D)``, k ``(B,)`` integer or one int, context ``(B, C)``, ``(1, C)`` or None -> ``(B,)``."""
+        if x.shape[1:] != (self.horizon, self.transition_dim):
+            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
+        if (0 if context is None else context.shape[-1]) != self.context_dim:
+            raise ValueError(
+                f"context is {None if context is None else tuple(context.shape)}, expected (B, C) with "
+                f"C = {self.context_dim}"
+            )
+        e = self.time(k)  # (1 or B, W)
+        h = x.transpose(1, 2)
+        for i, level in enumerate(self.down):
+            h = level(h if i == 0 else self.downsample[i - 1](h), e)
+        said = [h.flatten(1), e.expand(len(x), -1)]
+        if self.context_dim and context is not None:
+            said.append(context.expand(len(x), -1))
+        return self.output(torch.cat(said, 1))[:, 0]
+
+
 class _Level(nn.Module):
     """Two residual blocks at one resolution."""
 
-    def __init__(self, c_in: int, c_out: int, time_dim: int) -> None:
+    def __init__(self, c_in: int, c_out: int, time_dim: int, kernel: int = _KERNEL) -> None:
         super().__init__()
-        self.first = _ResidualBlock(c_in, c_out, time_dim)
-        self.second = _ResidualBlock(c_out, c_out, time_dim)
+        self.first = _ResidualBlock(c_in, c_out, time_dim, kernel)
+        self.second = _ResidualBlock(c_out, c_out, time_dim, kernel)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         return self.second(self.first(h, e), e)
@@ -103,10 +157,10 @@ class _Level(nn.Module):
 class _ResidualBlock(nn.Module):
     """``conv -> norm -> Mish``, plus the time features, ``conv -> norm -> Mish``, plus the input."""
 
-    def __init__(self, c_in: int, c_out: int, time_dim: int) -> None:
+    def __init__(self, c_in: int, c_out: int, time_dim: int, kernel: int) -> None:
         super().__init__()
-        self.first = _convolution(c_in, c_out)
-        self.second = _convolution(c_out, c_out)
+        self.first = _convolution(c_in, c_out, kernel)
+        self.second = _convolution(c_out, c_out, kernel)
         self.time = nn.Sequential(nn.Mish(), nn.Linear(time_dim, c_out))
         self.skip = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1)
 
@@ -114,5 +168,5 @@ class _ResidualBlock(nn.Module):
         return self.second(self.first(h) + self.time(e)[..., None]) + self.skip(h)
 
 
-def _convolution(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv1d(c_in, c_out, _KERNEL, padding=_KERNEL // 2), nn.GroupNorm(_GROUPS, c_out), nn.Mish())
+def _convolution(c_in: int, c_out: int, kernel: int = _KERNEL) -> nn.Sequential:
+    return nn.Sequential(nn.Conv1d(c_in, c_out, kernel, padding=kernel // 2), nn.GroupNorm(_GROUPS, c_out), nn.Mish())

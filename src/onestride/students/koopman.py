@@ -7,6 +7,7 @@
     dnk    P diag(gamma(z1)) Q: factorised, gains depend on the state (the FDK layer)
     kdm    a full matrix and a bias, the same for every state (Berman et al. 2025)
     kdm-f  P^-1 diag(lambda) P, complex, |lambda| < 1, the same for every state (the same source)
+    mlp    no Koopman layer and none of its losses: two more layers, trained on the plans alone (a control)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-Operator = Literal["dnk", "kdm", "kdm-f"]
+Operator = Literal["dnk", "kdm", "kdm-f", "mlp"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
@@ -31,6 +32,7 @@ class KoopmanConfig:
     hidden: int = 512
     gain_hidden: int = 256
     shared_encoder: bool = True  # one encoder for prior and target (DNK); KDM's code has two
+    weighted: bool = True  # pairs weigh by their quality's rank
     latent_noise: float = 0.0  # KDM's code adds N(0, 0.4^2) to both latents
     reconstruction: float = 0.8
     latent: float = 0.2
@@ -141,6 +143,20 @@ class StaticFactorizedLayer(nn.Module):
         return {"spectral": gap.square().sum(0).add(1e-12).sqrt().mean(), "inverse": inverse}
 
 
+class PlainLayer(nn.Module):
+    """z0 = W2 silu(W1 z1): as many products as the FDK layer, no structure."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(latent_dim, latent_dim), nn.SiLU(), nn.Linear(latent_dim, latent_dim))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, None]:
+        return self.net(z), None
+
+    def regularizers(self, _gains: None) -> dict[str, Tensor]:
+        return {}
+
+
 class Encoder(nn.Module):
     """(B, H, D) and context (B, C) or (1, C) -> (B, L)."""
 
@@ -175,13 +191,15 @@ class KoopmanStudent(nn.Module):
         size, hidden, latent = fixed.numel(), config.hidden, config.latent_dim
         self.encoder = Encoder(size, context_dim, hidden, latent)
         self.target_encoder = None if config.shared_encoder else Encoder(size, context_dim, hidden, latent)
-        self.operator: FDKLayer | StaticLayer | StaticFactorizedLayer
+        self.operator: FDKLayer | StaticLayer | StaticFactorizedLayer | PlainLayer
         if config.operator == "dnk":
             self.operator = FDKLayer(latent, config.gain_hidden)
         elif config.operator == "kdm":
             self.operator = StaticLayer(latent)
-        else:
+        elif config.operator == "kdm-f":
             self.operator = StaticFactorizedLayer(latent)
+        else:
+            self.operator = PlainLayer(latent)
         self.decoder = nn.Sequential(
             nn.Linear(latent, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, (horizon, transition_dim)),
@@ -207,11 +225,10 @@ class KoopmanStudent(nn.Module):
         entries are put back before the loss: they weigh nothing.
         """
         prior, target, context = batch["prior"], batch["target"], batch["context"]
-        w = batch["weight"]
+        w = batch["weight"] if self.config.weighted else torch.ones_like(batch["weight"])
 
-        def mean(square: Tensor) -> Tensor:
-            return (square.flatten(1).mean(1) * w).mean()
-
+        if self.config.operator == "mlp":
+            return self._plans_alone(prior, target, context, w)
         if self.target_encoder is None:  # one pass over both: the products are twice as large, not twice as many
             z1, z_target = self.encoder(torch.cat((prior, target)), _twice(context)).chunk(2)
         else:
@@ -223,16 +240,31 @@ class KoopmanStudent(nn.Module):
         plan, again = self.decoder(torch.cat((z0, z_target))).chunk(2)
         plan, again = torch.where(self.fixed, target, plan), torch.where(self.fixed, target, again)
 
-        action_error = (plan - target)[..., self.state_dim :].square() * self.action_weight
         losses = {
-            "reconstruction": mean((again - target).square()),
-            "latent": mean((z0 - z_target.detach()).square()),
-            "prediction": mean((plan - target).square()),
-            "action": mean(action_error),
+            "reconstruction": _weighted((again - target).square(), w),
+            "latent": _weighted((z0 - z_target.detach()).square(), w),
+            **self._plan_losses(plan, target, w),
             **self.operator.regularizers(gains),  # type: ignore[arg-type]
         }
         loss = torch.stack([getattr(self.config, name) * value for name, value in losses.items()]).sum()
         return {"loss": loss, **losses}
+
+    def _plan_losses(self, plan: Tensor, target: Tensor, w: Tensor) -> dict[str, Tensor]:
+        """Prediction and action (eq. 15 and 16)."""
+        action_error = (plan - target)[..., self.state_dim :].square() * self.action_weight
+        return {"prediction": _weighted((plan - target).square(), w), "action": _weighted(action_error, w)}
+
+    def _plans_alone(self, prior: Tensor, target: Tensor, context: Tensor | None, w: Tensor) -> dict[str, Tensor]:
+        """What a network without a latent dynamics learns from the same pairs."""
+        plan = self.decoder(self.operator(self.encoder(prior, context))[0])
+        losses = self._plan_losses(torch.where(self.fixed, target, plan), target, w)
+        loss = self.config.prediction * losses["prediction"] + self.config.action * losses["action"]
+        return {"loss": loss, **losses}
+
+
+def _weighted(square: Tensor, w: Tensor) -> Tensor:
+    """Mean over entries, weighted over rows: square (B, ...), w (B,)."""
+    return (square.flatten(1).mean(1) * w).mean()
 
 
 def _twice(context: Tensor | None) -> Tensor | None:

@@ -36,6 +36,8 @@ class PairsConfig:
     temperatures: tuple[float, ...] = TEMPERATURES
     probabilities: tuple[float, ...] = SHARES
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
+    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations: see beyond the data
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of the teacher's products, as in training
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,13 +113,17 @@ def _block(teacher: Policy, observations: Tensor, config: PairsConfig, block: in
     noise = torch.randn(BLOCK, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
     observation = observations[pick].to(device)
     start = teacher.task.encode(observation)
-    prior = conditioned_prior(noise.to(device), temperature.to(device), start.start, teacher.normalizer, teacher.fixed)
+    states = start.start
+    if config.jitter:
+        shift = torch.randn(states.shape, generator=rng).to(device) * torch.rand(BLOCK, 1, generator=rng).to(device)
+        states = states + config.jitter * shift * teacher.normalizer.std[: states.shape[-1]]
+    prior = conditioned_prior(noise.to(device), temperature.to(device), states, teacher.normalizer, teacher.fixed)
     context = teacher.normalizer.context(start.context)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more = torch.Generator(device).manual_seed(_seed(config.seed, ~block))
     target = teacher.generator.sample(prior, context, solver=config.solver, generator=more)
     plans = teacher.normalizer.unnormalize(target)
-    quality = teacher.task.score(plans[:, None], observation, start.frame)[:, 0]
+    quality = teacher.score(plans[:, None], observation, start.frame)[:, 0]
     rows = min(BLOCK, config.count - block * BLOCK)
     values = (prior, target, context, quality, temperature)
     columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}

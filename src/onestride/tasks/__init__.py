@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from onestride.tasks.task import Task
 
@@ -14,4 +15,14 @@ def kinova() -> Task:
     return task()
 
 
-TASKS: dict[str, Callable[[], Task]] = {"kinova": kinova}
+def _locomotion(body: str, version: str) -> Task:
+    from onestride.tasks.locomotion import locomotion
+
+    return locomotion(body, version)  # type: ignore[arg-type]
+
+
+TASKS: dict[str, Callable[[], Task]] = {"kinova": kinova} | {
+    f"{body}-{version}": partial(_locomotion, body, version)
+    for body in ("halfcheetah", "walker2d", "hopper")
+    for version in ("v5", "v4")
+}

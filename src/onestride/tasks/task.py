@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,26 @@ class Start:
     frame: Any
 
 
+#: plans (B, N, H, D) in task units, observation (B, observation_dim), frame -> scores (B, N), higher is better.
+Selector = Callable[[Tensor, Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A Gymnasium environment that waits for its planner, and the returns that count as 0 and as 1.
+
+    environment: Gymnasium's id, its version included. random, expert: D4RL's reference returns.
+    """
+
+    environment: str
+    random: float
+    expert: float
+
+    def normalised(self, total: float) -> float:
+        """Return of an episode -> D4RL's normalised return, 1 an expert's (not times 100)."""
+        return (total - self.random) / (self.expert - self.random)
+
+
 @dataclass(frozen=True)
 class Task:
     """A frozen record; functions are batched torch unless said otherwise.
@@ -38,7 +58,8 @@ class Task:
     encode(observation (B, observation_dim)) -> Start.
     plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
     command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
-    score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the default selector, higher is better.
+    score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the task's own selector, higher is
+        better; None where one has to be learnt.
     check(observation) raises ObservationError for one that cannot be acted on (NumPy, one row).
     arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
     paths(plans (B, M, D) of B frames) -> (B, M, 3) [m], what figures draw.
@@ -46,6 +67,8 @@ class Task:
     scenes(count, seed) -> problems to evaluate on, never trained on.
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
+    padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
+    benchmark: where the task is a benchmark of returns, what it is scored on.
     """
 
     name: str
@@ -58,7 +81,7 @@ class Task:
     encode: Callable[[Tensor], Start]
     plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     command: Callable[[Tensor, Any], Tensor]
-    score: Callable[[Tensor, Tensor, Any], Tensor]
+    score: Selector | None
     check: Callable[[np.ndarray], None]
     paths: Callable[[Tensor, Any], Tensor]
     arrived: Callable[[np.ndarray], bool]
@@ -68,6 +91,8 @@ class Task:
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
     dwell: int = 0
+    padding: Literal["hold", "none"] = "hold"
+    benchmark: Benchmark | None = None
 
     @property
     def transition_dim(self) -> int:

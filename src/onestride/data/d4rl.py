@@ -1,0 +1,64 @@
+"""Episodes in D4RL's HDF5 files: flat arrays, one row per step.
+
+v0 has no ``timeouts``, v1 has them, v2 has ``next_observations`` too; what a layout lacks is made up for as
+``episodes_from_arrays`` says. ``infos/*`` and ``metadata/*`` are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from onestride.data.arrays import episodes_from_arrays
+from onestride.data.episode import Episode
+
+NEEDED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+
+
+def read_d4rl(
+    path: Path, *, low: ArrayLike | None = -1.0, high: ArrayLike | None = 1.0, max_steps: int = 1000
+) -> Iterator[Episode]:
+    """Every episode, in order; the file is read and checked when this is called.
+
+    Args:
+        low: lower bound of the actions, one number or (A,); ``None`` is no bound. ``high`` likewise.
+        max_steps: where a file without ``timeouts`` is cut [steps].
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not HDF5, another layout, or arrays that ``episodes_from_arrays`` refuses.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; a D4RL dataset is one .hdf5 file")
+    if not h5py.is_hdf5(path):
+        with path.open("rb") as f:
+            start = f.read(16)
+        raise ValueError(f"{path} is not an HDF5 file (it begins with {start!r}); was it downloaded whole?")
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = _read(path, file)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}); it was altered or cut short: download it again") from error
+    return episodes_from_arrays(**arrays, max_steps=max_steps, low=low, high=high, source=str(path))
+
+
+def _read(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
+    missing = [key for key in NEEDED if key not in file]
+    if missing:
+        minari = "; for a Minari dataset give the folder that holds data/" if "episode_0" in file else ""
+        raise ValueError(
+            f"{path} has no {', '.join(missing)}; it has {', '.join(sorted(file)[:12]) or 'nothing'}. "
+            f"A D4RL file has {', '.join(NEEDED)}{minari}"
+        )
+    arrays = {}
+    for key in (*NEEDED, *(key for key in OPTIONAL if key in file)):
+        found = file[key]
+        if not isinstance(found, h5py.Dataset):
+            raise ValueError(f"{path}: {key} is not an array but a group; this reader takes one array per key")
+        arrays[key] = found[()]
+    return arrays

@@ -1,0 +1,171 @@
+"""Episodes in LeRobotDataset v3 folders, their columns of numbers; pictures are not read.
+
+``meta/info.json`` says what there is, ``meta/episodes/**.parquet`` how long each episode is, ``data/**.parquet``
+holds the frames: one row per step, several episodes to a file. LeRobot itself is not needed, pyarrow is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.checkpoint import read_json
+from onestride.data.arrays import episodes_from_arrays
+from onestride.data.episode import Episode
+
+VERSION = "v3."
+REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
+EPISODE, FRAME = "episode_index", "frame_index"
+PICTURES = ("image", "video")
+
+
+def read_lerobot(
+    folder: Path,
+    *,
+    observation: Sequence[str] = ("observation.state",),
+    action: str = "action",
+    reward: str = REWARD,
+) -> Iterator[Episode]:
+    """Every episode, in order; the frames are read and checked when this is called.
+
+    The columns named in ``observation`` are put side by side. Rewards are 0 where there is no ``next.reward``. An
+    episode is terminated if its last frame has ``next.done`` without ``next.truncated``, else truncated; marks on
+    earlier frames end nothing, since the recording went on. The format has no observation after the last frame:
+    ``episodes_from_arrays`` says what is done about it.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        FileNotFoundError: no dataset there, or none of its frames.
+        ValueError: another version of the format, a column that is missing or holds no numbers, frames that are
+            missing, or arrays that ``episodes_from_arrays`` refuses.
+    """
+    observation = (observation,) if isinstance(observation, str) else tuple(observation)
+    features = _read_features(folder)
+    rewarded = reward in features or reward != REWARD  # only the default may be missing
+    wanted = [*observation, action, *([reward] if rewarded else [])]
+    _check_columns(folder, wanted, features)
+    marks = [name for name in (DONE, TRUNCATED) if name in features]
+
+    frames = _read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks])
+    order = np.lexsort((frames[FRAME][:, 0], frames[EPISODE][:, 0]))
+    frames = {name: values[order] for name, values in frames.items()}
+    episode = frames[EPISODE][:, 0]
+    _check_frames(folder, episode, frames[FRAME][:, 0])
+
+    last = np.append(episode[1:] != episode[:-1], True)  # (M,), of its episode
+    never = np.zeros((len(last), 1), dtype=bool)
+    done, truncated = (frames.get(name, never)[:, 0].astype(bool) for name in (DONE, TRUNCATED))
+    return episodes_from_arrays(
+        np.concatenate([frames[name] for name in observation], axis=1),
+        frames[action],
+        frames[reward] if rewarded else np.zeros(len(last)),
+        terminals=last & done & ~truncated,
+        timeouts=last & (truncated | ~done),
+        source=str(folder),
+    )
+
+
+def _read_features(folder: Path) -> dict[str, Any]:
+    """The dataset's columns: name -> dtype, shape and names."""
+    path = folder / "meta" / "info.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no LeRobotDataset (no meta/info.json)")
+    info = read_json(path)
+    if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
+        raise ValueError(f"{path} has no features; it was altered or is of something else")
+    version = info.get("codebase_version")
+    if not str(version).startswith(VERSION):
+        raise ValueError(
+            f"{folder} is of LeRobotDataset version {version}, this reader takes {VERSION}x; "
+            "convert it with the script that LeRobot has for this"
+        )
+    return info["features"]
+
+
+def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) -> None:
+    pictures = sorted(name for name, feature in features.items() if feature.get("dtype") in PICTURES)
+    numbers = sorted(features.keys() - set(pictures))
+    bad = [name for name in wanted if name not in numbers]
+    if not bad:
+        return
+    message = f"{folder} has no column of numbers named {', '.join(bad)}; it has {', '.join(numbers) or 'none'}"
+    if pictures:
+        message += f". Pictures are not read: {', '.join(pictures)}"
+        if not any(name.startswith("observation") for name in numbers):
+            message += "; this dataset observes by pictures alone, so it cannot be used here"
+    raise ValueError(message)
+
+
+def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.ndarray]:
+    """Columns of all files under ``folder/part``, one below the other: name -> (M, width)."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("reading a LeRobotDataset needs pyarrow: pip install onestride[lerobot]") from error
+
+    paths = sorted((folder / part).glob("chunk-*/file-*.parquet"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no {part}/chunk-*/file-*.parquet; was it downloaded whole?")
+    tables = []
+    for path in paths:
+        try:
+            with parquet.ParquetFile(path) as file:
+                names = file.schema_arrow.names
+                missing = [name for name in columns if name not in names]
+                if missing:
+                    raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+                table = file.read(columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); it was altered or cut short") from error
+        tables.append({name: _matrix(f"{path}, column {name}", table.column(name)) for name in columns})
+    for name in columns:
+        widths = {table[name].shape[1]: path for table, path in zip(tables, paths, strict=True)}
+        if len(widths) > 1:
+            raise ValueError(f"column {name} is {' but '.join(f'{w} wide in {path}' for w, path in widths.items())}")
+    return {name: np.concatenate([table[name] for table in tables]) for name in columns}
+
+
+def _matrix(where: str, column: Any) -> np.ndarray:
+    """(rows, width) of a column of numbers, or of lists of numbers that are all of one length."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    rows, width, empty = len(array), 1, array.null_count
+    if types.is_fixed_size_list(array.type):
+        width, array = array.type.list_size, array.flatten()
+    elif types.is_list(array.type) or types.is_large_list(array.type):
+        widths = array.drop_null().value_lengths().unique().to_pylist()
+        if len(widths) > 1:
+            raise ValueError(f"{where} holds lists of lengths {widths[:5]}, expected one length")
+        width, array = widths[0] if widths else 0, array.flatten()
+    if not (types.is_integer(array.type) or types.is_floating(array.type) or types.is_boolean(array.type)):
+        raise ValueError(f"{where} holds {column.type}, expected numbers or lists of numbers")
+    if empty or array.null_count:
+        raise ValueError(f"{where} has {empty or array.null_count} empty entries, expected none")
+    return array.to_numpy(zero_copy_only=False).reshape(rows, width)
+
+
+def _check_frames(folder: Path, episode: np.ndarray, frame: np.ndarray) -> None:
+    """Every episode has the frames that ``meta/episodes`` says, each once."""
+    table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
+    lengths = dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
+    numbers, counts = np.unique(episode, return_counts=True)
+    found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    for number in sorted(lengths.keys() | found.keys()):
+        if lengths.get(number) != found.get(number):
+            raise ValueError(
+                f"{folder}, episode {number}: {found.get(number, 0)} frames under data/, "
+                f"{lengths.get(number, 0)} by meta/episodes; was it downloaded whole?"
+            )
+    expected = np.arange(len(frame)) - np.repeat(counts.cumsum() - counts, counts)
+    wrong = np.flatnonzero(frame != expected)
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(
+            f"{folder}, episode {episode[row]}: frame {expected[row]} is missing or there twice (next is {frame[row]})"
+        )

@@ -1,0 +1,363 @@
+"""Returns in an environment that waits for its planner: the protocol of the DNK paper's Table I (section V-B).
+
+Seeds x episodes x 1000 steps. Generators and selectors are crossed, and every generator is also run without a
+selector, since a good selector can hide a collapsed student. Every episode is kept; a killed evaluation goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onestride.checkpoint import CheckpointError, load_config, load_tensors, read_json, save_tensors, write_json
+from onestride.control.policy import Policy, Precision, unselected
+from onestride.data.episode import Episode
+from onestride.diffusion.guidance import GuidedPlanner
+from onestride.evaluation.metrics import latency, summarize
+from onestride.evaluation.result import result
+from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
+from onestride.pipeline import CRITIC, RETURNS, TEACHER, data_report, rows_of, task_of, without_history
+from onestride.presets import ReturnsConfig
+from onestride.progress import track
+from onestride.tasks.lockstep import Lockstep
+from onestride.tasks.task import Task
+from onestride.training import fast_precision
+
+FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
+STATES = "states.safetensors"
+WARM_UP = 30  # decisions thrown away before the first that counts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the evaluation: a generator's checkpoint, its training seed and who selects."""
+
+    row: str  # of the table
+    seed: int
+    folder: Path
+    selector: str  # "iql", "returns" or "none"
+    candidates: int | None = None  # other than the checkpoint's own
+    steps: int | None = None  # of a teacher that samples by DDIM with so many calls
+
+
+def benchmark(
+    run: Path,
+    config: ReturnsConfig,
+    command: str,
+    device: str = "cpu",
+    *,
+    name: str = "evaluation",
+    entries: Sequence[Entry] = (),
+) -> Path:
+    """Evaluate planners of the run; writes ``run/<name>/comparison.json`` and what lies beside it.
+
+    entries: which; by default those of the paper's table, as far as they are trained.
+
+    Raises:
+        CheckpointError: nothing to evaluate, or the folder holds an evaluation of other checkpoints or settings.
+    """
+    folder, task = run / name, task_of(run)
+    precision = fast_precision() if config.precision == "auto" else config.precision
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entries = entries or lineup(run, config)
+    settings = {
+        "config": asdict(config),
+        "precision": precision,
+        "task": task.name,
+        "checkpoints": {e.folder.name: load_config(e.folder)["training"]["id"] for e in entries},
+        "rows": [[e.row, e.seed, e.selector, e.candidates, e.steps] for e in entries],
+    }
+    _claim(folder, settings)
+    records = _roll_all(run, entries, task, config, folder, device, precision)
+    clouds = _clouds(run, entries, task, config, folder, device)
+    times = _latency(run, entries, config, folder, device)
+    calls = {e.row: policy_of(run, e, device).generator.nfe for e in entries}
+    rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
+    path = folder / "comparison.json"
+    earlier = read_json(path)["wall_s"] if path.exists() else 0.0
+    folders = {str(e.folder.relative_to(run)) for e in entries}
+    report = result(
+        task.name,
+        command,
+        config={
+            "evaluate": asdict(config),
+            "data": data_report(run),
+            **{name: without_history(load_config(run / name)) for name in sorted(folders | {RETURNS, CRITIC})},
+        },
+        seeds={"episodes": FIRST_SEED, "training": sorted({e.seed for e in entries})},
+        started=started,
+        wall_s=earlier + time.monotonic() - began,
+        rows=rows,
+        notes=_notes(task, config, precision),
+    )
+    write_json(path, report)
+    return folder
+
+
+def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
+    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected."""
+    entries = []
+    for name, (row, seed) in rows_of(run).items():
+        whole = load_config(run / name).get("horizon") == task_of(run).horizon
+        if row == TEACHER:
+            names = {"returns": row, "iql": f"{row}-iql"}
+            seeds: Sequence[int] = range(config.teacher_seeds)
+        else:
+            names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
+            seeds = (seed,)
+        for selector, named in (names | {"none": f"{row}-unselected"}).items():
+            entries += [Entry(named, s, run / name, selector) for s in seeds]
+    if not entries:
+        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
+    order = {TEACHER: 0, "dnk": 1}
+    return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
+
+
+def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy:
+    """The entry's planner with its selector; without one, a single candidate is drawn."""
+    selector = unselected if entry.selector == "none" else run / entry.selector
+    candidates = 1 if entry.selector == "none" else entry.candidates
+    policy = Policy.from_pretrained(
+        entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
+    )
+    if entry.steps is not None:
+        planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
+        planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)
+    return policy
+
+
+# ---------------------------------------------------------------- episodes
+
+
+def roll(policy: Policy, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
+    """Episodes first ... first + count - 1 of a seed; candidates' noise depends on the two numbers alone."""
+    policy.reset(1_000_003 * seed + first)
+    seeds = [FIRST_SEED + 10_000 * seed + first + i for i in range(count)]
+    return lockstep.roll(seeds, lambda observations, _: policy.act(observations))
+
+
+def _roll_all(
+    run: Path, entries: Sequence[Entry], task: Task, config: ReturnsConfig, folder: Path, device: str,
+    precision: Precision,
+) -> list[dict[str, Any]]:  # fmt: skip
+    assert task.benchmark is not None
+    records = read_records(folder / EPISODES)
+    done = {(r["row"], r["seed"], r["episode"]) for r in records}
+    states = dict(load_tensors(folder / STATES)[0]) if (folder / STATES).exists() else {}
+    lockstep = Lockstep(task.benchmark.environment, min(config.width, config.episodes))
+    with track("episodes", len(entries) * config.episodes, done=len(records)) as bar:
+        for first in range(0, config.episodes, lockstep.width):
+            numbers = range(first, min(first + lockstep.width, config.episodes))
+            for entry in entries:
+                if all((entry.row, entry.seed, n) in done for n in numbers):
+                    continue
+                episodes = roll(policy_of(run, entry, device, precision), lockstep, entry.seed, first, len(numbers))
+                made = [_record(entry, n, e, task) for n, e in zip(numbers, episodes, strict=True)]
+                made = [r for r in made if (r["row"], r["seed"], r["episode"]) not in done]  # a kill may cut a batch
+                key = f"{entry.row}-{entry.seed}"
+                if key not in states:  # where this planner goes by itself
+                    states[key] = _visited(episodes, config.states)
+                    save_tensors(folder / STATES, states)
+                with (folder / EPISODES).open("a") as f:
+                    f.write("".join(json.dumps(r) + "\n" for r in made))
+                records += made
+                score = np.mean([r["return_normalised"] for r in made])
+                bar.update(len(records), f"{entry.row} {entry.seed}: {score:.3f}")
+    lockstep.close()
+    return records
+
+
+def _record(entry: Entry, number: int, episode: Episode, task: Task) -> dict[str, Any]:
+    assert task.benchmark is not None
+    total = float(episode.rewards.astype(np.float64).sum())
+    return {
+        "row": entry.row,
+        "seed": entry.seed,
+        "episode": number,
+        "return_raw": total,
+        "return_normalised": task.benchmark.normalised(total),
+        "steps": len(episode),
+        "fell": episode.terminated,
+    }
+
+
+def _visited(episodes: Sequence[Episode], count: int) -> torch.Tensor:
+    """So many observations, evenly over all that were seen (count, O)."""
+    seen = np.concatenate([e.observations[:-1] for e in episodes])
+    return torch.from_numpy(seen[np.linspace(0, len(seen) - 1, count).round().astype(int)])
+
+
+# ---------------------------------------------------------------- candidates and latency
+
+
+def _clouds(
+    run: Path, entries: Sequence[Entry], task: Task, config: ReturnsConfig, folder: Path, device: str
+) -> list[dict[str, Any]]:
+    """Candidates before any selector: spread, and distance from the teacher's from the same noise.
+
+    At states the first entry (the table's teacher) visits and at states the planner itself visits. The teacher samples
+    without noise of its own (DDIM) here, or it would be away from itself.
+    """
+    path = folder / "candidates.jsonl"
+    records = read_records(path)
+    done = {(r["row"], r["seed"]) for r in records}
+    states = load_tensors(folder / STATES)[0]
+    teacher = Policy.from_pretrained(run / TEACHER, device=device)
+    shown: dict[str, Any] = {}
+    plain = [e for e in entries if e.selector == "none"]
+    reference = f"{entries[0].row}-{entries[0].seed}"
+    with track("candidates", len(plain)) as bar:
+        for number, entry in enumerate(plain):
+            row = generator_of(entry.row)
+            if (row, entry.seed) not in done:
+                policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
+                record: dict[str, Any] = {"row": row, "seed": entry.seed}
+                for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
+                    rows = states[key].to(device)
+                    mine, theirs = _actions(policy, rows, entry.seed), _actions(teacher, rows, entry.seed)
+                    record[f"{where}action_spread"] = float(mine.std(1).mean())
+                    if policy.task.horizon == task.horizon:
+                        record[f"{where}teacher_distance"] = float((mine - theirs).square().mean().sqrt())
+                records.append(record)
+                with path.open("a") as f:
+                    f.write(json.dumps(record) + "\n")
+            bar.update(number + 1)
+    if not (folder / "candidates.safetensors").exists():
+        rows = states[reference][: config.shown].to(device)
+        for entry in plain:
+            policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
+            row = generator_of(entry.row)
+            if policy.task.horizon == task.horizon and f"plans.{row}" not in shown:
+                shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()
+        save_tensors(folder / "candidates.safetensors", shown)
+    return records
+
+
+@torch.inference_mode()
+def _plans(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
+    """Candidates (B, N, H, D) at observations (B, O), normalised, without a sampler's own noise."""
+    policy.reset(seed)
+    start, prior = policy._encode(rows)
+    kwargs = {"solver": "ddim"} if policy.config["kind"] == "teacher" else {}
+    flat = policy.generator.sample(prior.flatten(0, 1), policy.normalizer.context(start.context), **kwargs)
+    return flat.view_as(prior)
+
+
+def _actions(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
+    """First actions (B, N, A), normalised."""
+    return _plans(policy, rows, seed)[:, :, 0, policy.task.state_dim :]
+
+
+def _latency(
+    run: Path, entries: Sequence[Entry], config: ReturnsConfig, folder: Path, device: str
+) -> dict[str, list[float]]:
+    """Wall time of single decisions [s], all rows in turns on the same observations."""
+    path = folder / "latency.json"
+    if path.exists():
+        return read_json(path)
+    first = {e.row: e for e in reversed(entries) if e.selector != "none"}
+    policies = {row: policy_of(run, entry, device) for row, entry in sorted(first.items())}
+    observations = load_tensors(folder / STATES)[0][f"{entries[0].row}-{entries[0].seed}"].double().numpy()
+    for policy in policies.values():
+        policy.warm_up(observations[0], WARM_UP)
+    times: dict[str, list[float]] = {row: [] for row in policies}
+    with track("latency", config.decisions) as bar:
+        for i in range(config.decisions):
+            for row, policy in policies.items():
+                times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
+            bar.update(i + 1)
+    write_json(path, times)
+    return times
+
+
+# ---------------------------------------------------------------- the table's rows
+
+
+def summary(
+    records: Sequence[dict[str, Any]],
+    clouds: Sequence[dict[str, Any]],
+    times: dict[str, list[float]],
+    calls: dict[str, int],
+    row: str,
+) -> dict[str, Any]:
+    """One row's metrics. Returns: mean and standard deviation over seeds of the seeds' means, as the paper reports."""
+    mine = [r for r in records if r["row"] == row]
+    seeds = [r["seed"] for r in mine]
+    made: dict[str, Any] = {}
+    for name in ("return_normalised", "return_raw"):
+        per_seed = summarize([r[name] for r in mine], seeds)["per_seed"]
+        made[name] = _over_seeds(per_seed)
+    by_seed = {s: [r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))}
+    made["sigma_ep"] = _over_seeds([float(np.std(v)) for v in by_seed.values()])
+    made["worst_seed_return"] = _single(min(made["return_normalised"]["per_seed"]))
+    made["fell"] = summarize([float(r["fell"]) for r in mine], seeds)
+    made["episodes"] = _single(len(mine))
+    made["nfe"] = _single(calls[row])
+    base = generator_of(row)
+    cloud = [c for c in clouds if c["row"] == base]
+    for name in ("action_spread", "teacher_distance", "own_action_spread", "own_teacher_distance"):
+        if cloud and name in cloud[0]:
+            made[name] = _over_seeds([c[name] for c in cloud])
+    unselected_row = [r for r in records if r["row"] == f"{base}-unselected"]
+    if unselected_row:
+        per_seed = summarize([r["return_normalised"] for r in unselected_row], [r["seed"] for r in unselected_row])
+        made["unselected_return"] = _over_seeds(per_seed["per_seed"])
+    if row in times:
+        made |= {name: _single(value) for name, value in latency(times[row]).items()}
+        made["decision_ms_mean"]["std"] = 1e3 * float(np.std(times[row]))
+        made["control_hz"] = _single(1e3 / made["decision_ms_mean"]["mean"])
+    return made
+
+
+def generator_of(row: str) -> str:
+    """A row without its selector: what its candidates come from."""
+    for ending in ("-unselected", "-classifier", "-iql"):
+        row = row.removesuffix(ending)
+    return row
+
+
+def _over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": float(np.mean(per_seed)),
+        "std": float(np.std(per_seed)),
+        "n": len(per_seed),
+        "per_seed": list(per_seed),
+    }
+
+
+def _single(value: float | None) -> dict[str, Any]:
+    return {"mean": value, "std": None, "n": 1, "per_seed": []}
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Take the folder for these settings."""
+    path = folder / SETTINGS
+    if path.exists() and read_json(path) != json.loads(json.dumps(settings)):
+        raise CheckpointError(
+            f"{folder} holds an evaluation of other checkpoints or settings; move it away or delete it to evaluate anew"
+        )
+    write_json(path, settings)
+
+
+def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
+    assert task.benchmark is not None
+    return [
+        f"Environment {task.benchmark.environment}, which waits for the planner; {config.episodes} episodes of at most "
+        "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
+        "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
+        "return_normalised: mean and standard deviation over seeds of each seed's mean; students' seeds are training "
+        "seeds, the teacher has one training and its seeds are those of its noise and starts.",
+        "Rows ending in -unselected draw one candidate and take it: what the generator is worth by itself.",
+        "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
+        "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
+        "actions from the teacher's from the same noise (DDIM).",
+        f"Episodes: generators in {precision}, selectors in 32-true. Latencies: single decisions in 32-true, all rows "
+        "in turns on the same observations, warm-up thrown away.",
+    ]

@@ -1,0 +1,104 @@
+"""A run's teacher and students on the same problems, trial by trial: the arm's comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.checkpoint import CheckpointError, load_config, read_json, write_json
+from onestride.control.policy import Policy
+from onestride.evaluation.metrics import TRIAL_METRICS, summarize
+from onestride.evaluation.result import result
+from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
+from onestride.pipeline import data_report, rows_of, task_of, without_history
+from onestride.presets import EvaluateConfig
+from onestride.tasks.kinova import demonstrations
+
+
+def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu") -> Path:
+    """The run's teacher and students on the same scenes; writes ``comparison.json`` into the folder it returns.
+
+    That is ``run/evaluation``, and ``run/evaluation-real`` on wall time: the two stand side by side.
+    """
+    folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    task, names = task_of(run), rows_of(run)
+    if "teacher" not in names or len(names) < 2:
+        raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")
+    contenders = [
+        Contender(row, seed, Policy.from_pretrained(run / name, task=task.name, device=device))
+        for name, (row, seed) in names.items()
+    ]
+    contenders.sort(key=lambda c: (c.row != "teacher", c.row != "dnk", c.row, c.seed))
+    scenes = task.scenes(config.trials, config.scene_seed)
+    both_open = demonstrations.open_on_both_sides(scenes)
+    records = evaluate(
+        contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",
+        filmed=both_open[0] if both_open else 0,
+    )  # fmt: skip
+    clouds = candidate_clouds(contenders, scenes, both_open, folder)
+    rows = {name: _summary(records, clouds, name) for name in dict.fromkeys(c.row for c in contenders)}
+    path = folder / "comparison.json"
+    # Trials already on record were paid for by an earlier command.
+    earlier = read_json(path)["wall_s"] if path.exists() else 0.0
+    report = result(
+        task.name,
+        command,
+        config={
+            "evaluate": asdict(config),
+            "data": data_report(run),
+            **{name: without_history(load_config(run / name)) for name in names},
+        },
+        seeds={"scenes": config.scene_seed, "training": sorted({c.seed for c in contenders})},
+        started=started,
+        wall_s=earlier + time.monotonic() - began,
+        rows=rows,
+        notes=_notes(config, len(both_open)),
+    )
+    write_json(path, report)
+    return folder
+
+
+def _summary(records: Sequence[dict[str, Any]], clouds: Sequence[dict[str, Any]], row: str) -> dict[str, Any]:
+    mine = [r for r in records if r["row"] == row]
+    seeds = [r["seed"] for r in mine]
+    summary = {name: summarize([r[name] for r in mine], seeds) for name in TRIAL_METRICS}
+    cloud = [c for c in clouds if c["row"] == row]
+    for name in ("candidate_spread_mm", "teacher_distance_mm", "candidates_free"):
+        summary[name] = summarize([c[name] for c in cloud], [c["seed"] for c in cloud])
+    sided = [c for c in cloud if "sides" in c]
+    if sided:
+        seeds = [c["seed"] for c in sided]
+        teacher = {c["scene"]: np.array(c["sides"]) for c in clouds if c["row"] == "teacher" and "sides" in c}
+        for i, side in enumerate(("left", "right", "over")):
+            summary[f"side_{side}"] = summarize([c["sides"][i] for c in sided], seeds)
+        # Both sides are used where each has at least one candidate in twenty.
+        summary["both_sides_used"] = summarize([float(min(c["sides"][:2]) >= 0.05) for c in sided], seeds)
+        distance = [0.5 * float(np.abs(np.array(c["sides"]) - teacher[c["scene"]]).sum()) for c in sided]
+        summary["side_distance_from_teacher"] = summarize(distance, seeds)
+    return summary
+
+
+def _notes(config: EvaluateConfig, both_open: int) -> list[str]:
+    clock = {
+        "charged": "Simulated time advanced by each decision's measured wall time (charged clock).",
+        "real": "Wall time (real clock).",
+    }[config.clock]
+    return [
+        clock,
+        "Methods took turns scene by scene; the first 50 decisions of each were thrown away.",
+        f"Sides are counted at the start of the {both_open} scenes in which the planner found a way on the left and on "
+        "the right of the blocking obstacle; side_distance_from_teacher is the total variation distance of the shares "
+        "left, right and over.",
+        "teacher_distance_mm is between each candidate and the teacher's from the same noise, root mean square over "
+        "candidates and rows, at every scene's start: no selector has a say in it.",
+        "candidates_free is the share of all candidates, not only the chosen one, whose path keeps the tool (3 cm) off "
+        "every obstacle: the rest is what the selector has to throw away.",
+        "Standard deviations are over trials; per_seed holds each training seed's mean.",
+        "completion_time_s is over successful trials.",
+    ]

@@ -1,0 +1,122 @@
+"""The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector: the best first action wins.
+
+Only the first action of a plan is executed, so only it is judged, at the true state: min over the critics of
+Q(s, a_1). No policy is learnt here; the generator is the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from onestride.data.normalize import Normalizer
+
+
+@dataclass(frozen=True)
+class IQLConfig:
+    """The source's values, with layer normalisation in the networks: Q grows less wildly where there is no data."""
+
+    hidden: int = 256
+    critics: int = 2
+    expectile: float = 0.7
+    discount: float = 0.99
+    polyak: float = 0.005
+
+    def __post_init__(self) -> None:
+        if not (0 < self.expectile < 1 and 0 < self.discount < 1 and 0 < self.polyak <= 1):
+            raise ValueError(
+                f"iql.expectile {self.expectile} and iql.discount {self.discount} must lie between 0 and 1, "
+                f"iql.polyak {self.polyak} in (0, 1]"
+            )
+        if self.critics < 1 or self.hidden < 1:
+            raise ValueError(f"iql needs at least 1 critic and 1 hidden unit, got {self.critics} and {self.hidden}")
+
+
+class Ensemble(nn.Module):
+    """E networks of two hidden layers in three batched products: (B, I) -> (E, B)."""
+
+    def __init__(self, members: int, inputs: int, hidden: int) -> None:
+        super().__init__()
+        sizes = ((inputs, hidden), (hidden, hidden), (hidden, 1))
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in sizes:
+            bound = fan_in**-0.5
+            self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.expand(len(self.weights[0]), *x.shape)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias, h, weight)
+            if i < 2:
+                h = F.silu(F.layer_norm(h, h.shape[-1:]))
+        return h[..., 0]
+
+
+class IQL(nn.Module):
+    """Twin Q and V on transitions; inputs are normalised inside, rewards come scaled (``reward_scale``)."""
+
+    def __init__(self, config: IQLConfig, observation_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.q = Ensemble(config.critics, observation_dim + action_dim, config.hidden)
+        self.v = Ensemble(1, observation_dim, config.hidden)
+        self.target = Ensemble(config.critics, observation_dim + action_dim, config.hidden)
+        self.target.load_state_dict(self.q.state_dict())
+        self.target.requires_grad_(False)
+
+    def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Expectile loss of V (eq. 5) and TD loss of Q (eq. 6) on normalised transitions.
+
+        The optimiser's last step is carried into the target networks first: between steps nothing else happens.
+        """
+        del generator
+        with torch.no_grad():
+            for slow, fast in zip(self.target.parameters(), self.q.parameters(), strict=True):
+                slow.lerp_(fast, self.config.polyak)
+        pair = torch.cat((batch["observation"], batch["action"]), -1)
+        with torch.no_grad():
+            goal = self.target(pair).amin(0)
+            following = self.v(batch["next_observation"])[0]
+            target = batch["reward"] + self.config.discount * (1 - batch["terminated"]) * following
+        ahead = goal - self.v(batch["observation"])[0]
+        weight = torch.where(ahead > 0, self.config.expectile, 1 - self.config.expectile)
+        v_loss = (weight * ahead.square()).mean()
+        q_loss = (self.q(pair) - target).square().mean(1).sum()
+        return {"loss": v_loss + q_loss, "v": v_loss, "q": q_loss}
+
+
+class CriticSelector(nn.Module):
+    """Scores plans by min Q(s, a_1): plans (B, N, H, D) and observation in task units -> (B, N)."""
+
+    training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
+
+    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.iql, self.normalizer = iql, normalizer
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+
+    low: Tensor
+    high: Tensor
+
+    def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
+        """The action is clamped as it will be when it is sent; the state is the observed one, never a dreamt one."""
+        del frame
+        b, n = plans.shape[:2]
+        action = plans[:, :, 0, observation.shape[-1] :].clamp(self.low, self.high)
+        pair = torch.cat((observation[:, None].expand(b, n, -1), action), -1)
+        return self.iql.q(self.normalizer.plans(pair).flatten(0, 1)).amin(0).view(b, n)
+
+
+def reward_scale(returns: Tensor) -> float:
+    """Returns of whole episodes (E,) -> the factor that makes their range 1000 (the source's, for MuJoCo)."""
+    spread = float(returns.max() - returns.min())
+    if spread <= 0:
+        raise ValueError("all episodes earned the same: there is nothing to learn a critic from")
+    return 1000.0 / spread

@@ -1,0 +1,165 @@
+"""What a path holds is seen by looking; every format gives the same episodes."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+from gymnasium.spaces import Box
+from pyarrow import parquet
+
+from onestride.data.adapters import read_episodes
+from onestride.data.episode import Episode
+from onestride.data.minari import write_dataset
+from onestride.data.windows import make_windows
+
+LENGTHS = (4, 6)
+
+
+@pytest.fixture
+def flat():
+    """Two terminated episodes."""
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(10, 4)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, size=(10, 2)).astype(np.float32),
+        "rewards": rng.normal(size=10).astype(np.float32),
+        "terminals": np.isin(np.arange(10), (3, 9)),
+        "timeouts": np.zeros(10, bool),
+    }
+
+
+@pytest.fixture
+def episodes(flat):
+    """The same two, with the last observation again as the one after it."""
+    made = []
+    for start, steps in zip((0, 4), LENGTHS, strict=True):
+        rows = slice(start, start + steps)
+        o = flat["observations"][rows]
+        made.append(Episode(np.concatenate((o, o[-1:])), flat["actions"][rows], flat["rewards"][rows], True))
+    return made
+
+
+def as_npz(folder, flat, episodes):
+    np.savez(folder / "mine.npz", **flat)
+    return folder / "mine.npz"
+
+
+def as_compressed_npz_without_timeouts(folder, flat, episodes):
+    np.savez_compressed(folder / "mine.npz", **{key: a for key, a in flat.items() if key != "timeouts"})
+    return folder / "mine.npz"
+
+
+def as_hdf5(folder, flat, episodes):
+    with h5py.File(folder / "walker.hdf5", "w") as f:
+        for key, value in flat.items():
+            f[key] = value
+    return folder / "walker.hdf5"
+
+
+def as_h5(folder, flat, episodes):
+    return as_hdf5(folder, flat, episodes).rename(folder / "walker.h5")
+
+
+def as_minari(folder, flat, episodes):
+    write_dataset(folder / "minari", episodes, 2, {}, Box(-1, 1, (2,), np.float32))
+    return folder / "minari"
+
+
+def as_lerobot(folder, flat, episodes):
+    rows = {
+        "observation.state": list(flat["observations"]),
+        "action": list(flat["actions"]),
+        "next.reward": flat["rewards"],
+        "next.done": flat["terminals"],
+        "episode_index": np.repeat([0, 1], LENGTHS),
+        "frame_index": np.concatenate([np.arange(n) for n in LENGTHS]),
+    }
+    parts = {"data": rows, "meta/episodes": {"episode_index": [0, 1], "length": LENGTHS}}
+    for part, table in parts.items():
+        (folder / "lerobot" / part / "chunk-000").mkdir(parents=True)
+        parquet.write_table(pa.table(table), folder / "lerobot" / part / "chunk-000" / "file-000.parquet")
+    info = {"codebase_version": "v3.0", "features": {name: {"dtype": "float32"} for name in rows}}
+    (folder / "lerobot" / "meta" / "info.json").write_text(json.dumps(info))
+    return folder / "lerobot"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [as_npz, as_compressed_npz_without_timeouts, as_hdf5, as_h5, as_minari, as_lerobot],
+    ids=lambda f: f.__name__,
+)
+def test_the_same_episodes_from_every_format(write, flat, episodes, point, tmp_path):
+    found = list(read_episodes(write(tmp_path, flat, episodes)))
+    assert len(found) == 2
+    for x, y in zip(found, episodes, strict=True):
+        for name in ("observations", "actions", "rewards"):
+            np.testing.assert_array_equal(getattr(x, name), getattr(y, name))
+        assert (x.terminated, x.truncated) == (True, False)
+    assert len(make_windows(found, point)) == 10
+
+
+def test_next_observations_of_an_npz_are_used(flat, tmp_path):
+    np.savez(tmp_path / "mine.npz", **flat, next_observations=flat["observations"] + 7)
+    found = list(read_episodes(tmp_path / "mine.npz"))
+    np.testing.assert_array_equal(found[1].observations[-1], flat["observations"][9] + 7)
+
+
+# ---- what is refused ----
+
+
+def refused(path, message, kind: type[Exception] = ValueError):
+    with pytest.raises(kind, match=message):
+        read_episodes(path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "frames.parquet", "folder"])
+def test_anything_else_is_told_what_is_understood(tmp_path, name):
+    path = tmp_path / name
+    path.mkdir() if name == "folder" else path.write_text("hello")
+    understood = (
+        r"data/metadata\.json \(Minari\).*meta/info\.json \(LeRobot.*\.hdf5 or \.h5 \(D4RL\).*\.npz with the arr"
+    )
+    refused(path, rf"{name} is no dataset that is understood here: .*{understood}")
+
+
+def test_nothing_there(tmp_path):
+    refused(tmp_path / "none", "none does not exist; a dataset is a folder with", FileNotFoundError)
+
+
+def test_an_npz_without_its_arrays(flat, tmp_path):
+    np.savez(tmp_path / "mine.npz", obs=flat["observations"], actions=flat["actions"], rewards=flat["rewards"])
+    refused(tmp_path / "mine.npz", r"has no observations, terminals; it has actions, obs, rewards, a dataset of arrays")
+
+
+def test_pickled_objects_are_not_loaded(flat, tmp_path):
+    np.savez(tmp_path / "mine.npz", **flat | {"rewards": np.array([{}] * 10)})
+    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read .*Object arrays cannot be loaded.*np\.savez")
+
+
+def test_an_npz_that_is_none(flat, tmp_path):
+    path = tmp_path / "mine.npz"
+    with path.open("wb") as f:
+        np.save(f, flat["actions"])
+    refused(path, r"mine\.npz is not whole, or not what np\.savez writes")
+    np.savez(path, **flat)
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(path, r"mine\.npz is not whole, or not what np\.savez writes")
+
+
+def test_an_npz_altered_inside(flat, tmp_path):
+    np.savez(tmp_path / "mine.npz", **flat)
+    bytes_ = bytearray((tmp_path / "mine.npz").read_bytes())
+    at = bytes_.index(flat["observations"].tobytes()) + 20
+    bytes_[at] ^= 255
+    (tmp_path / "mine.npz").write_bytes(bytes_)
+    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read \(Bad CRC-32")
+
+
+def test_the_arrays_own_errors_name_the_file(flat, tmp_path):
+    flat["rewards"][3] = np.inf
+    np.savez(tmp_path / "mine.npz", **flat)
+    refused(tmp_path / "mine.npz", r"mine\.npz: rewards\[3\] is not finite")

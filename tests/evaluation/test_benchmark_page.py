@@ -1,0 +1,90 @@
+"""A benchmark's page needs nothing else, and says what is missing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.checkpoint import save_tensors, write_json
+from onestride.evaluation import benchmark_film, benchmark_page
+from onestride.evaluation.benchmark import summary
+from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What an evaluation leaves: teacher and DNK, two seeds of three episodes."""
+    rows = ("teacher", "dnk", "dnk-classifier", "dnk-unselected")
+    records = [
+        {"row": row, "seed": seed, "episode": e, "return_raw": 9e3, "return_normalised": 0.7 + 0.01 * e, "fell": False}
+        for row in rows for seed in (0, 1) for e in range(3)
+    ]  # fmt: skip
+    times = {"teacher": [0.12, 0.1], "dnk": [0.004, 0.005], "dnk-classifier": [0.005]}
+    clouds = [{"row": "dnk", "seed": seed, "action_spread": 0.2, "teacher_distance": 0.1} for seed in (0, 1)]
+    comparison = {
+        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate", "config": {"evaluate": {}},
+        "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
+        "rows": {row: summary(records, clouds, times, row) for row in rows}, "notes": ["mind <this>"],
+    }  # fmt: skip
+    folder = tmp_path / "evaluation"
+    write_json(folder / "comparison.json", comparison)
+    write_json(folder / "latency.json", times)
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    cloud = torch.randn(2, 16, 4, 23, generator=torch.Generator().manual_seed(0))
+    save_tensors(folder / "candidates.safetensors", {"plans.teacher": cloud, "plans.dnk": 0.9 * cloud})
+    return folder
+
+
+def fake_shots(motion, row, steps, size):
+    steps = np.unique(steps)
+    return Shots(steps, np.full((len(steps), 48, 64, 3), 200, np.uint8), 0.1 * steps)
+
+
+def test_page_is_self_contained(folder, monkeypatch):
+    monkeypatch.setattr(benchmark_film, "shoot", fake_shots)
+    actions = {row: np.zeros((6, 6), np.float32) for row in FILMED[:2]}
+    motion = Motion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
+    save_motion(motion, folder / "motion.safetensors")
+    page = benchmark_page.write(folder, folder.parent).read_text()
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) == 5 + 3  # pictures; films of two rows and the replay
+    assert all(source.startswith("data:") for source in sources)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert "Not shown" not in page
+    assert "mind &lt;this&gt;" in page
+    assert "0.8885 ± 0.0042" in page
+    assert "paper, D4RL&#x27;s own data, RTX 5090: return" in page
+    assert "Teacher: 110 ms a decision, 2.2 times slower; DNK: 4.5 ms a decision, full speed." in page
+    assert all((folder / name).is_file() for name in benchmark_page.PUBLISHED)
+    again = benchmark_page.write(folder, folder.parent, pictures=False, page=folder.parent / "other.html")
+    assert again.read_text() == page
+
+
+def test_page_says_what_is_missing(folder, monkeypatch):
+    (folder / "latency.json").unlink()
+    (folder / "candidates.safetensors").unlink()
+    (folder / "episodes.jsonl").write_text("")
+    page = benchmark_page.write(folder, folder.parent).read_text()
+    assert page.count("Not shown") == 4 + 3
+    assert "because there is no episode" in page
+    assert "holds no Minari dataset" in page  # nor planners to film
+    assert str(folder.parent) not in page
+
+
+def test_page_without_opengl(folder, monkeypatch):
+    def shoot(*_):
+        raise RenderError("no OpenGL")
+
+    monkeypatch.setattr(benchmark_film, "shoot", shoot)
+    actions = {row: np.zeros((6, 6), np.float32) for row in FILMED[:2]}
+    motion = Motion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
+    save_motion(motion, folder / "motion.safetensors")
+    page = benchmark_page.write(folder, folder.parent).read_text()
+    assert "Not shown: the replay, because no OpenGL." in page
+
+
+def test_no_comparison(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no comparison\.json: evaluate first"):
+        benchmark_page.write(tmp_path, tmp_path)
