@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -180,6 +181,7 @@ class Policy:
     def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
         """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""
         scores = self.score(plans, rows, frame)
+        scores = torch.where(plans.isfinite().flatten(2).all(2), scores, torch.nan)
         return scores, torch.where(scores.isfinite(), scores, -torch.inf).argmax(1)
 
     def score(self, plans: Tensor, rows: Tensor, frame: Any) -> Tensor:
@@ -221,6 +223,8 @@ class Policy:
             "shares": list(self.shares),
             "training": training,
         }
+        for inside in (GUIDE, SELECTOR):  # of another policy that was here
+            shutil.rmtree(folder / inside, ignore_errors=True)
         if guided:
             config["guidance"] = guided.weight
             save_selector(folder / GUIDE, ReturnSelector(guided.returns, self.normalizer), self.task.name)

@@ -36,7 +36,7 @@ class PairsConfig:
     temperatures: tuple[float, ...] = TEMPERATURES
     probabilities: tuple[float, ...] = SHARES
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
-    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations: see beyond the data
+    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of the teacher's products, as in training
     seed: int = 0
 
@@ -47,6 +47,8 @@ class PairsConfig:
             raise ValueError(
                 f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
             )
+        if self.jitter < 0:
+            raise ValueError(f"pairs.jitter is {self.jitter}, expected at least 0")
         if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
             raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
         if self.solver not in SOLVERS:

@@ -63,8 +63,10 @@ class GymRobot:
 
     def read(self) -> np.ndarray:
         """The observation now; steps the environment up to the clock."""
-        if self.command is not None:
-            due = math.floor((self.clock.now() - self.began) / self.control_dt + 1e-6)
+        if self.command is None:
+            self.began = self.clock.now()
+        else:
+            due = self._periods()
             while self.steps < due and self.ended is None:
                 observation, reward, terminated, truncated, _ = self.environment.step(self.command)
                 self.observation = np.asarray(observation, dtype=np.float64)
@@ -77,10 +79,14 @@ class GymRobot:
     def write(self, command: np.ndarray) -> None:
         """Torques from now on (A,), in -1 ... 1."""
         if self.command is None:
-            self.began = self.clock.now()
+            self.began += self._periods() * self.control_dt  # in which it stood still
         else:
             self.read()  # what has passed until now was done with the last one
         self.command = np.asarray(command, dtype=np.float32)
+
+    def _periods(self) -> int:
+        """Whole control periods since it began; a hundredth of one early is on time, as real clocks need."""
+        return math.floor((self.clock.now() - self.began) / self.control_dt + 0.01)
 
     def stop(self) -> None:
         self.environment.close()
