@@ -243,6 +243,11 @@ class Quickstart(Common):
         _evaluate(self.run, preset.evaluate, self.device, self.pictures)
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
+        if preset.selectors is not None:  # a benchmark of returns
+            print(f"  open {self.run / 'report.html'}")
+            print(f"  onestride run --run {self.run}            the student drives the body in real time")
+            print("  onestride reproduce ablations --help           what each piece of DNK adds")
+            return
         print(f"  open {self.run / 'report.html'}")
         print(f"  onestride run --run {self.run} --scene 3            the student drives the arm in real time")
         print(f"  onestride distill --run {self.run} --student.operator kdm   an ablation is one flag; then evaluate")
@@ -289,15 +294,18 @@ class Reproduce(Common):
                     f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "
                     "--data with a file recorded in the v5 environment"
                 )
-        name = self.task
+        name = self.task if self.what == "table1" else f"{self.task}-ablations"
+        names = _names(self.publish, name) if self.publish is not None else {}
         if self.what == "table1":
             _make(run, preset, self.behaviours, self.device)
             folder = _evaluate(run, preset.evaluate, self.device, self.pictures)
         else:
-            name = f"{self.task}-ablations"
             folder = _ablate(run, preset, self.device)
-        if self.publish is not None:
-            _publish_as(folder, self.publish, name)
+        for source, target in names.items():
+            if (folder / source).exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / source, target)
+                print(f"published: {target}")
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
@@ -315,20 +323,21 @@ def _ablate(run: Path, preset: Preset, device: str) -> Path:
     return folder
 
 
-def _publish_as(folder: Path, to: Path, name: str) -> None:
-    """``comparison.json`` as ``<name>.json``, its records as ``<name>.episodes.jsonl``, pictures likewise."""
-    files = {
-        p: to / (f"{name}.json" if p.name == "comparison.json" else f"{name}.{p.name}")
-        for p in sorted(folder.iterdir())
-        if p.suffix in (".json", ".jsonl", ".png", ".gif") and p.name not in ("evaluation.json", "latency.json")
-    }
+PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif")
+RECORDS = ("comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json")
+
+
+def _names(to: Path, name: str) -> dict[str, Path]:
+    """``comparison.json`` becomes ``<name>.json``, everything else ``<name>.<what>``.
+
+    Raises:
+        FileExistsError: one of them is there already.
+    """
+    files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in (*RECORDS, *PICTURES)}
     there = [str(target) for target in files.values() if target.exists()]
     if there:
         raise FileExistsError(f"{', '.join(there)} would be overwritten; name another folder, or remove them first")
-    to.mkdir(parents=True, exist_ok=True)
-    for source, target in files.items():
-        shutil.copy2(source, target)
-    print(f"published: {', '.join(str(target) for target in files.values())}")
+    return files
 
 
 def _task(name: str) -> Task:

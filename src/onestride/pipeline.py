@@ -26,8 +26,8 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json
-from onestride.control.policy import GENERATORS, Policy, make_generator
+from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json, write_json
+from onestride.control.policy import GENERATORS, GUIDE, SELECTOR, Policy, make_generator
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
@@ -36,9 +36,8 @@ from onestride.data.minari import read_dataset, read_metadata, write_dataset
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import Windows, make_transitions, make_windows, window_returns
 from onestride.diffusion.edm import EDMConfig
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import TeacherConfig
-from onestride.diffusion.returns import ReturnConfig, ReturnSelector
+from onestride.diffusion.returns import ReturnConfig
 from onestride.progress import console
 from onestride.selectors.iql import IQLConfig, reward_scale
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
@@ -158,33 +157,41 @@ def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig, guida
     """Train the teacher on the run's episodes.
 
     Where the task's selector is learnt, the run's return model goes with it: it ranks, and guides with this weight.
+    Another weight later needs no other training.
     """
     folder, task = run / TEACHER, task_of(run)
+    if task.score is None:
+        _identity_of(run / RETURNS, "onestride returns")  # said before hours of training, not after
     identity = {"data": _data_identity(run), "generator": asdict(config)}
-    if task.score is None:
-        identity |= {"guidance": guidance, "returns": _identity_of(run / RETURNS, "onestride returns")}
-    if _finished(folder, training, identity):
-        return folder
-    windows, normalizer = _windows(run, task)
-    data = _normalised(windows, normalizer)
-    del windows
-    ema, record = _train(folder, "teacher", asdict(config), task, data, training, identity)
-    if task.score is None:
-        returns = load_selector(run / RETURNS, task)
-        assert isinstance(returns, ReturnSelector)
-        generator = GuidedPlanner(ema, returns.model, guidance) if guidance else ema  # type: ignore[arg-type]
-        Policy(task, generator, normalizer, selector=returns).save(folder, record)
-    else:
+    if not _finished(folder, training, identity):
+        windows, normalizer = _windows(run, task)
+        data = _normalised(windows, normalizer)
+        del windows
+        ema, record = _train(folder, "teacher", asdict(config), task, data, training, identity)
         Policy(task, ema, normalizer).save(folder, record)
+    if task.score is None:
+        _equip(folder, run / RETURNS, task, guidance)
     finish(folder)
     return folder
+
+
+def _equip(folder: Path, returns: Path, task: Task, guidance: float) -> None:
+    """Put the return model beside a teacher's weights, which stay as they are, and say so in its config."""
+    config, model = load_config(folder), load_selector(returns, task)
+    wanted = config | {"guidance": guidance, "ranked_by": load_config(returns)["training"]["id"]}
+    if config != wanted:
+        for inside in (GUIDE, SELECTOR):
+            save_selector(folder / inside, model, task.name)
+        write_json(folder / CONFIG, wanted)
 
 
 def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
     """Teacher-target pairs of the run's teacher, in ``run/<name>``."""
     folder = run / name
     task = task_of(run)
-    identity = {"data": _data_identity(run), "teacher": load_config(run / TEACHER)["training"]["id"]}
+    config_of = load_config(run / TEACHER)
+    identity = {"data": _data_identity(run), "teacher": config_of["training"]["id"]}
+    identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
     precision = fast_precision() if config.precision == "auto" else config.precision
     config = replace(config, precision=precision)
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=precision)

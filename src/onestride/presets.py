@@ -184,6 +184,7 @@ def locomotion(body: str) -> Preset:
             returns_training=TrainConfig(steps=8_000, batch_size=512, weight_decay=1e-4),
             critic=IQLConfig(),
             critic_training=critic_training(50_000),
+            guidance=1e-4,  # CleanDiffuser's on HalfCheetah: next to nothing
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddpm"),
         teacher_training=TrainConfig(steps=12_000, batch_size=512, learning_rate=1e-3),

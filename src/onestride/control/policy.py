@@ -271,7 +271,7 @@ class Policy:
             raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
         normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
         load_weights(folder, _whole(generator, normalizer))
-        if "guidance" in config:
+        if config.get("guidance"):
             guide = load_selector(folder / GUIDE, record)
             assert isinstance(guide, ReturnSelector)
             generator = GuidedPlanner(generator, guide.model, config["guidance"])
