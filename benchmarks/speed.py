@@ -1,9 +1,10 @@
 """Speed as ratios within one run: decisions, planner, training, and the machine's own ceiling beside them.
 
-    python benchmarks/speed.py [--run runs/demo] [--rounds 40] [--out results/bench/speed.json]
+    python benchmarks/speed.py [--preset demo] [--run runs/demo] [--rounds 40] [--out results/bench/speed.json]
 
 Teacher and student decide in turns on the same observations, so that a machine whose speed drifts slows both.
-Without a trained run, untrained networks of the demo preset's sizes are timed: the arithmetic is the same.
+Without a trained run, untrained networks of the preset's sizes are timed: the arithmetic is the same. A benchmark's
+preset (halfcheetah-small) also times the teacher of the paper's size, the temporal U-Nets, as ``teacher-unet``.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from onestride import presets
 from onestride.checkpoint import versions, write_json
 from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
+from onestride.diffusion.guidance import GuidedPlanner
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import machine
+from onestride.presets import Preset
+from onestride.selectors.store import make_selector_model, wrap
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
+from onestride.tasks.task import Task
 from onestride.training import TrainConfig, train
 
 
@@ -33,15 +38,17 @@ from onestride.training import TrainConfig, train
 class Arguments:
     """What to time, and where to write it."""
 
+    preset: str = "demo"
     run: Path | None = None
     rounds: int = 40
     out: Path | None = None
 
 
 def main(arguments: Arguments) -> None:
-    policies = load(arguments.run)
-    scenes = TASKS["kinova"]().scenes(8, 7)
-    observations = [policies["teacher"].task.first_observation(s) for s in scenes]
+    preset = presets.load(arguments.preset)
+    task = TASKS[preset.task]()
+    policies = untrained(preset, task) if arguments.run is None else trained(arguments.run)
+    observations = [task.first_observation(s) for s in task.scenes(8, 7)]
     times: dict[str, list[float]] = {name: [] for name in policies}
     ceiling: list[float] = []
     for policy in policies.values():
@@ -66,31 +73,56 @@ def main(arguments: Arguments) -> None:
         "versions": versions(),
         "machine": machine() | {"matmul_gflops_p50": float(np.median(ceiling))},
         "rows": rows,
-        "planner_trajectories_per_s": planner(),
-        "training_windows_per_s": training(),
+        "training_windows_per_s": training(preset, task),
+        **({"planner_trajectories_per_s": planner()} if task.benchmark is None else {}),
     }
     for name, row in rows.items():
         print(
             f"{name:10s} p50 {row['decision_ms_p50']:8.2f} ms  p95 {row['decision_ms_p95']:8.2f} ms  "
             f"{row['speed_up_p50']:6.1f}x  {100 * row['share_of_ceiling']:5.1f} % of {np.median(ceiling):.0f} GFLOP/s"
         )
-    print(f"planner    {report['planner_trajectories_per_s']:.0f} trajectories/s")
+    if "planner_trajectories_per_s" in report:
+        print(f"planner    {report['planner_trajectories_per_s']:.0f} trajectories/s")
     for name, value in report["training_windows_per_s"].items():
         print(f"training   {name}: {value:.0f} windows/s")
     if arguments.out is not None:
         write_json(arguments.out, report)
 
 
-def load(run: Path | None) -> dict[str, Policy]:
-    if run is not None:
-        names = ["teacher", *(p.parent.name for p in sorted(run.glob("*-0/config.json")))]
-        return {name: Policy.from_pretrained(run / name) for name in names}
-    preset, task = presets.demo(), TASKS["kinova"]()
+def trained(run: Path) -> dict[str, Policy]:
+    names = ["teacher", *(p.parent.name for p in sorted(run.glob("*-0/config.json")))]
+    return {name: Policy.from_pretrained(run / name) for name in names}
+
+
+def untrained(preset: Preset, task: Task) -> dict[str, Policy]:
     normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+
+    def policy(kind: str, config: Any, ranked_by: Any, guidance: float = 0.0) -> Policy:
+        generator = make_generator(task, kind, asdict(config))
+        if guidance:
+            generator = GuidedPlanner(generator, ranked_by.model, guidance)
+        return Policy(task, generator, normalizer, selector=ranked_by)
+
+    if preset.selectors is None:
+        return {"teacher": policy("teacher", preset.teacher, None), "dnk": policy("student", preset.student, None)}
+    large = presets.load(full_size(preset))
+    assert large.selectors is not None
+
+    def selector(kind: str, config: Any) -> Any:
+        return wrap(make_selector_model(kind, asdict(config), task), normalizer, task)
+
+    small, unets = preset.selectors, large.selectors
     return {
-        "teacher": Policy(task, make_generator(task, "teacher", asdict(preset.teacher)), normalizer),
-        "dnk": Policy(task, make_generator(task, "student", asdict(preset.student)), normalizer),
+        "teacher": policy("teacher", preset.teacher, selector("returns", small.returns), small.guidance),
+        "teacher-unet": policy("teacher", large.teacher, selector("returns", unets.returns), unets.guidance),
+        "dnk": policy("student", preset.student, selector("iql", small.critic)),
+        "dnk-classifier": policy("student", preset.student, selector("returns", small.returns)),
     }
+
+
+def full_size(preset: Preset) -> str:
+    """The name of the same body's preset at the paper's sizes."""
+    return f"{preset.task.split('-')[0]}-full"
 
 
 def gflops(rows: int = 64, width: int = 512) -> float:
@@ -118,9 +150,8 @@ def planner() -> float:
     return made / (time.perf_counter() - began)
 
 
-def training(steps: int = 60, rows: int = 8192) -> dict[str, float]:
-    """Windows per second of teacher and student at the demo preset, data held on the device."""
-    preset, task = presets.demo(), TASKS["kinova"]()
+def training(preset: Preset, task: Task, steps: int = 60, rows: int = 8192) -> dict[str, float]:
+    """Windows per second of teacher and student at the preset's sizes, data held on the device."""
     plans, context = torch.randn(rows, task.horizon, task.transition_dim), torch.randn(rows, task.context_dim)
     data = {
         "teacher": {"plans": plans, "context": context},

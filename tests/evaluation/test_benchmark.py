@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride import presets
+from onestride import ablations, presets
 from onestride.checkpoint import CheckpointError, load_config, load_tensors
 from onestride.cli import main
 from onestride.control.policy import GUIDE, SELECTOR, Policy
@@ -429,3 +429,31 @@ def test_an_evaluation_of_nothing_is_refused():
 def test_checkpoints_name_their_training(run):
     ids = {load_config(run / n)["training"]["id"] for n in ("returns", "iql", "teacher", "dnk-0", "kdm-0", "ct-0")}
     assert len(ids) == 6
+
+
+def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, monkeypatch):
+    whole = tmp_path / "run"
+    shutil.copytree(run, whole)
+    for name, kept in (("CANDIDATES", (1, 4)), ("DDIM_STEPS", (1, 2))):
+        monkeypatch.setattr(ablations, name, kept)
+    kept = ("dnk", "no-action", "no-weights")
+    monkeypatch.setattr(ablations, "OTHER_STUDENTS", {k: ablations.OTHER_STUDENTS[k] for k in kept})
+    preset = presets.load(PRESET)
+    config = ablations.AblationConfig(preset.ablation_training, preset.pairs, CONFIG, seeds=(0,))
+    folder = ablations.ablate(whole, preset.student, config, "test")
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    wanted = {"dnk", "no-action", "no-weights", "single-lambda", "ancestral"}
+    assert set(rows) == (
+        wanted
+        | {f"{name}-unselected" for name in wanted}
+        | {"dnk-1-candidates", "dnk-4-candidates", "teacher-ddim-1", "teacher-ddim-2"}
+    )
+    assert [rows[f"teacher-ddim-{n}"]["nfe"]["mean"] for n in (1, 2)] == [1, 2]
+    trained = {name: load_config(whole / "ablations" / f"{name}-0") for name in wanted}
+    assert trained["no-action"]["generator"] == trained["dnk"]["generator"] | {"action": 0.0}
+    assert trained["no-weights"]["generator"] == trained["dnk"]["generator"] | {"weighted": False}
+    assert trained["single-lambda"]["generator"] == trained["dnk"]["generator"]
+    assert trained["single-lambda"]["temperatures"] == [0.5]
+    manifest = json.loads((whole / "ablations" / "pairs-ancestral" / "pairs.json").read_text())
+    assert manifest["settings"]["solver"] == "ddpm"
+    assert not (whole / "dnk-1").exists()  # nothing of it stands among the table's own checkpoints
