@@ -6,14 +6,12 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 
 from __future__ import annotations
 
-import difflib
 import json
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 import tyro
 
@@ -26,8 +24,10 @@ from onestride.selectors.iql import IQLConfig
 from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import PairsConfig
-from onestride.tasks.task import Task
 from onestride.training import TrainConfig
+
+if TYPE_CHECKING:
+    from onestride.experiment import Outcome
 
 RUN = Path("runs/demo")
 
@@ -57,11 +57,13 @@ class Collect(Common):
 
     def __call__(self) -> None:
         from onestride import pipeline
+        from onestride.experiment import task_named
 
-        if _task(self.task).benchmark is None:
+        task = task_named(self.task)
+        if task.benchmark is None:
             report = pipeline.plan_stage(self.run, self.amount, self.seed)
         else:
-            report = pipeline.behaviour_stage(self.run, _task(self.task), self.behaviours, self.amount, self.seed)
+            report = pipeline.behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
         print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):
@@ -77,9 +79,10 @@ class Import(Common):
     """What they are of, such as halfcheetah-v4 for D4RL's own files."""
 
     def __call__(self) -> None:
+        from onestride.experiment import task_named
         from onestride.pipeline import bring_stage
 
-        report = bring_stage(self.run, _task(self.task), self.path)
+        report = bring_stage(self.run, task_named(self.task), self.path)
         print(f"{self.run / 'data'}: {report['total_episodes']} episodes, {report['total_steps']} steps")
 
 
@@ -192,9 +195,16 @@ class Evaluate(Common):
     """Also put results, records and pictures here, such as results/kinova; what is there is not overwritten."""
 
     def __call__(self) -> None:
-        folder = _evaluate(self.run, self.evaluate, self.device, self.pictures)
-        if self.publish is not None:
-            _publish(folder, self.publish)
+        from onestride import experiment
+
+        files = experiment.published(self.publish, self._dataset()) if self.publish is not None else {}
+        outcome = experiment.evaluate(self.run, self.evaluate, _command(), self.device, self.pictures)
+        _say(outcome)
+        experiment.publish(outcome.folder, files)
+
+    def _dataset(self) -> str | None:
+        """What a benchmark's results are called: the folder of the run."""
+        return self.run.name if isinstance(self.evaluate, ReturnsConfig) else None
 
 
 @dataclass(frozen=True)
@@ -233,14 +243,15 @@ class Quickstart(Common):
     pictures: bool = True
 
     def __call__(self) -> None:
+        from onestride import experiment
         from onestride.progress import console
 
         began = time.monotonic()
         preset = presets.load(self.preset)
         console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
-        _make(self.run, preset, self.behaviours, self.device)
-        _evaluate(self.run, preset.evaluate, self.device, self.pictures)
+        experiment.make(self.run, preset, self.behaviours, self.device)
+        _say(experiment.evaluate(self.run, preset.evaluate, _command(), self.device, self.pictures))
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
         if preset.selectors is not None:  # a benchmark of returns
@@ -275,152 +286,48 @@ class Reproduce(Common):
     pictures: bool = True
 
     def __call__(self) -> None:
+        from onestride import experiment
         from onestride.pipeline import bring_stage
         from onestride.progress import console
 
         began = time.monotonic()
         preset = presets.load(f"{self.task.split('-')[0]}-{self.budget}")
         run = self.run / f"{self.task}-{self.budget}"
+        name = self.task if self.what == "table1" else f"{self.task}-ablations"
+        files = experiment.published(self.publish, name) if self.publish is not None else {}
         hours = preset.hours if self.what == "table1" else preset.ablation_hours
         console.print(f"[bold]{self.what}[/bold] on {self.task}: {preset.about}", highlight=False)
-        console.print(
-            f"This takes about {hours:g} hours there; stop it and repeat the command as you like. It is in {run}"
-        )
+        console.print(f"It takes about {hours:g} hours there and goes to {run}; stop it and repeat it as you like.")
         if not (run / "data").exists():
             if self.data is not None:
-                bring_stage(run, _task(preset.task), self.data)
+                bring_stage(run, experiment.task_named(preset.task), self.data)
             elif not self.behaviours:
                 raise ValueError(
                     f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "
                     "--data with a file recorded in the v5 environment"
                 )
-        name = self.task if self.what == "table1" else f"{self.task}-ablations"
-        names = _names(self.publish, name) if self.publish is not None else {}
         if self.what == "table1":
-            _make(run, preset, self.behaviours, self.device)
-            folder = _evaluate(run, preset.evaluate, self.device, self.pictures)
+            experiment.make(run, preset, self.behaviours, self.device)
+            outcome = experiment.evaluate(run, preset.evaluate, _command(), self.device, self.pictures)
         else:
-            folder = _ablate(run, preset, self.device)
-        for source, target in names.items():
-            if (folder / source).exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(folder / source, target)
-                print(f"published: {target}")
+            outcome = experiment.ablations(run, preset, _command(), self.device)
+        _say(outcome)
+        experiment.publish(outcome.folder, files)
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
-def _ablate(run: Path, preset: Preset, device: str) -> Path:
-    from onestride.ablations import AblationConfig, ablate
-    from onestride.evaluation import benchmark_report
+def _command() -> str:
+    """What was typed, for the record."""
+    return "onestride " + " ".join(sys.argv[1:])
+
+
+def _say(outcome: Outcome) -> None:
     from onestride.progress import console
 
-    assert isinstance(preset.evaluate, ReturnsConfig)
-    assert preset.ablation_training is not None
-    evaluate = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
-    config = AblationConfig(preset.ablation_training, preset.pairs, evaluate, preset.seeds)
-    folder = ablate(run, preset.student, config, "onestride " + " ".join(sys.argv[1:]), device)
-    console.print(benchmark_report.terminal_table(json.loads((folder / "comparison.json").read_text())))
-    return folder
-
-
-PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif")
-RECORDS = ("comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json")
-
-
-def _names(to: Path, name: str) -> dict[str, Path]:
-    """``comparison.json`` becomes ``<name>.json``, everything else ``<name>.<what>``.
-
-    Raises:
-        FileExistsError: one of them is there already.
-    """
-    files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in (*RECORDS, *PICTURES)}
-    there = [str(target) for target in files.values() if target.exists()]
-    if there:
-        raise FileExistsError(f"{', '.join(there)} would be overwritten; name another folder, or remove them first")
-    return files
-
-
-def _task(name: str) -> Task:
-    from onestride.tasks import TASKS
-
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"there is no task '{name}'.{hint} There are: {', '.join(TASKS)}")
-    return TASKS[name]()
-
-
-def _make(run: Path, preset: Preset, behaviours: tuple[Path, ...], device: str) -> None:
-    """Every stage of a preset up to its students."""
-    from onestride import pipeline
-
-    task = _task(preset.task)
-    if task.benchmark is None:
-        pipeline.plan_stage(run, preset.amount, preset.data_seed)
-    elif behaviours or not (run / "data").exists():  # data that was imported is taken as it is
-        pipeline.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
-    guidance = 0.0
-    if preset.selectors is not None:
-        chosen = preset.selectors
-        pipeline.returns_stage(run, chosen.returns, chosen.returns_training)
-        pipeline.critic_stage(run, chosen.critic, chosen.critic_training)
-        guidance = chosen.guidance
-    pipeline.teacher_stage(run, preset.teacher, preset.teacher_training, guidance)
-    pipeline.pairs_stage(run, preset.pairs, device)
-    for operator in preset.operators:
-        for seed in preset.seeds:
-            pipeline.distill_stage(run, *presets.student_of(preset, operator, seed))
-    if preset.consistency is not None:
-        c = preset.consistency
-        if "cd" in c.methods:
-            pipeline.edm_stage(run, c.edm, c.edm_training, c.horizon)
-        for method in c.methods:
-            for seed in preset.seeds:
-                student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
-                pipeline.consistency_stage(run, student, training, c.horizon)
-
-
-def _score(run: Path, config: ReturnsConfig, command: str, device: str, pictures: bool) -> Path:
-    from onestride.evaluation import benchmark_page, benchmark_report
-    from onestride.evaluation.benchmark import benchmark
-    from onestride.progress import console
-
-    folder = benchmark(run, config, command, device)
-    written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-    console.print(benchmark_report.terminal_table(json.loads((folder / "comparison.json").read_text())))
-    print(f"results: {folder / 'comparison.json'}\nreport:  {written}")
-    return folder
-
-
-def _evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, device: str, pictures: bool) -> Path:
-    from onestride.evaluation import page, report
-    from onestride.evaluation.comparison import compare
-    from onestride.progress import console
-
-    command = "onestride " + " ".join(sys.argv[1:])
-    if isinstance(config, ReturnsConfig):
-        return _score(run, config, command, device, pictures)
-    folder = compare(run, config, command, device)
-    comparison = json.loads((folder / "comparison.json").read_text())
-    written = page.write(folder, pictures=pictures, page=run / "report.html")
-    console.print(report.terminal_table(comparison))
-    print(f"results: {folder / 'comparison.json'}\nreport:  {written}")
-    return folder
-
-
-PUBLISHED = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")
-
-
-def _publish(folder: Path, to: Path) -> None:
-    """Copy what others should see; refuse, before anything is copied, to replace a single file."""
-    there = [name for name in PUBLISHED if (to / name).exists()]
-    if there:
-        raise FileExistsError(f"{to} holds {', '.join(there)} already; name another folder, or remove them first")
-    to.mkdir(parents=True, exist_ok=True)
-    for name in PUBLISHED:
-        if (folder / name).exists():
-            shutil.copy2(folder / name, to / name)
-    print(f"published: {to}")
+    console.print(outcome.table)
+    print(f"results: {outcome.folder / 'comparison.json'}")
+    if outcome.page is not None:
+        print(f"report:  {outcome.page}")
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Common]:

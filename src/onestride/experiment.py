@@ -1,0 +1,126 @@
+"""A preset's stages in their order, the evaluation of what they made, and what of it is published."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from onestride import pipeline, presets
+from onestride.ablations import AblationConfig, ablate
+from onestride.checkpoint import read_json
+from onestride.evaluation import benchmark_page, benchmark_report, page, report
+from onestride.evaluation.benchmark import benchmark
+from onestride.evaluation.comparison import compare
+from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.tasks import TASKS
+from onestride.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the results are, the page made of them (if one was), and the table for the terminal."""
+
+    folder: Path
+    page: Path | None
+    table: Table
+
+
+def task_named(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest and all of them.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"there is no task '{name}'.{hint} There are: {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> None:
+    """Every stage of a preset up to its students."""
+    task = task_named(preset.task)
+    if task.benchmark is None:
+        pipeline.plan_stage(run, preset.amount, preset.data_seed)
+    elif behaviours or not (run / "data").exists():  # data that was imported is taken as it is
+        pipeline.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
+    guidance = 0.0
+    if preset.selectors is not None:
+        chosen = preset.selectors
+        pipeline.returns_stage(run, chosen.returns, chosen.returns_training)
+        pipeline.critic_stage(run, chosen.critic, chosen.critic_training)
+        guidance = chosen.guidance
+    pipeline.teacher_stage(run, preset.teacher, preset.teacher_training, guidance)
+    pipeline.pairs_stage(run, preset.pairs, device)
+    for operator in preset.operators:
+        for seed in preset.seeds:
+            pipeline.distill_stage(run, *presets.student_of(preset, operator, seed))
+    if preset.consistency is not None:
+        c = preset.consistency
+        if "cd" in c.methods:
+            pipeline.edm_stage(run, c.edm, c.edm_training, c.horizon)
+        for method in c.methods:
+            for seed in preset.seeds:
+                student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
+                pipeline.consistency_stage(run, student, training, c.horizon)
+
+
+def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:
+    """The run's planners compared as its task is: trials of the arm, returns of a benchmark."""
+    if isinstance(config, ReturnsConfig):
+        folder = benchmark(run, config, command, device)
+        written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
+        return Outcome(folder, written, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
+    folder = compare(run, config, command, device)
+    written = page.write(folder, pictures=pictures, page=run / "report.html")
+    return Outcome(folder, written, report.terminal_table(read_json(folder / "comparison.json")))
+
+
+def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
+    """DNK with one piece taken away at a time, beside the run's table."""
+    assert isinstance(preset.evaluate, ReturnsConfig)
+    assert preset.ablation_training is not None
+    evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
+    config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
+    folder = ablate(run, preset.student, config, command, device)
+    return Outcome(folder, None, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
+
+
+# ---------------------------------------------------------------- publishing
+
+ARM = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")
+RECORDS = ("comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json")
+PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif")
+
+
+def published(to: Path, name: str | None) -> dict[str, Path]:
+    """What an evaluation leaves -> where it goes, checked before any work.
+
+    name: of a benchmark's dataset, whose ``comparison.json`` becomes ``<name>.json`` and everything else
+    ``<name>.<what>``; None keeps the arm's names.
+
+    Raises:
+        FileExistsError: one of them is there already.
+    """
+    if name is None:
+        files = {f: to / f for f in ARM}
+    else:
+        files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in (*RECORDS, *PICTURES)}
+    there = [target.name for target in files.values() if target.exists()]
+    if there:
+        raise FileExistsError(f"{to} holds {', '.join(there)} already; name another folder, or remove them first")
+    return files
+
+
+def publish(folder: Path, files: dict[str, Path]) -> None:
+    """Copy what is there."""
+    for source, target in files.items():
+        if (folder / source).exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / source, target)
