@@ -9,21 +9,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.checkpoint import read_json, write_atomically
-from onestride.evaluation import report
+from onestride.evaluation import benchmark_report, report
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
+LOCOMOTION = Path("results/locomotion")  # one JSON per dataset
 DOCUMENT = Path("README.md")
 
 
 def tables(root: Path) -> dict[str, str]:
     """Every table by its name, made from the JSON below ``root``."""
     comparison = read_json(root / RESULT)
-    return {
+    made = {
         "kinova": report.table(comparison, paper=True),
         "kinova-candidates": report.generation_table(comparison),
         "kinova-real": report.table(read_json(root / ON_WALL_TIME)),
     }
+    for path in sorted((root / LOCOMOTION).glob("*.json")):
+        if path.stem.count("."):
+            continue  # what lies beside a result
+        measured = read_json(path)
+        made[path.stem] = benchmark_report.table(measured)
+        made[f"{path.stem}-detail"] = benchmark_report.detail_table(measured)
+        made[f"{path.stem}-generators"] = benchmark_report.generation_table(measured)
+    return made
 
 
 def main(root: Path = Path()) -> None:
