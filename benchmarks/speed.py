@@ -137,10 +137,22 @@ def gflops(rows: int = 64, width: int = 512) -> float:
 
 
 def flop(policy: Policy, observation: np.ndarray) -> int:
-    """Operations in one decision, counted as it is made."""
+    """Operations in one decision, counted as it is made.
+
+    The counter cannot look into a gradient: guidance counts as two passes of the return model per step, one forward
+    and one back to the input.
+    """
+    guided = policy.generator if isinstance(policy.generator, GuidedPlanner) else None
+    policy.generator = guided.planner if guided else policy.generator
     with FlopCounterMode(display=False) as counter:
-        policy.decide(observation)
-    return counter.get_total_flops()
+        decision = policy.decide(observation)
+    total = counter.get_total_flops()
+    if guided:
+        policy.generator = guided
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            guided.returns(decision.plans.clone(), 1, None)
+        total += 2 * guided.nfe * counter.get_total_flops()
+    return total
 
 
 def planner() -> float:

@@ -26,7 +26,8 @@ def folder(tmp_path):
     comparison = {
         "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate", "config": {"evaluate": {}},
         "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
-        "rows": {row: summary(records, clouds, times, dict.fromkeys(rows, 1), row) for row in rows}, "notes": ["mind <this>"],
+        "rows": {row: summary(records, clouds, times, dict.fromkeys(rows, 1), row) for row in rows},
+        "notes": ["mind <this>"],
     }  # fmt: skip
     folder = tmp_path / "evaluation"
     write_json(folder / "comparison.json", comparison)
