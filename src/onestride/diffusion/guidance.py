@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnModel
-from onestride.diffusion.samplers import sample
 
 
 class GuidedPlanner(nn.Module):
@@ -52,12 +51,6 @@ class GuidedPlanner(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As ``DiffusionPlanner.sample``."""
-        return sample(
-            lambda x, k: self.denoise(x, k, context),
-            prior,
-            self.planner.fixed,
-            self.planner.schedule,
-            solver=solver or self.config.solver,
-            steps=steps or self.config.sample_steps,
-            generator=generator,
+        return self.planner.sample(
+            prior, context, solver=solver, steps=steps, generator=generator, denoise=self.denoise
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,10 +98,15 @@ class DiffusionPlanner(nn.Module):
         solver: str | None = None,
         steps: int | None = None,
         generator: torch.Generator | None = None,
+        denoise: Callable[[Tensor, int, Tensor | None], Tensor] | None = None,
     ) -> Tensor:
-        """Plans (B, H, D) from a prior (B, H, D); the context is (B, C), or (1, C) for all candidates alike."""
+        """Plans (B, H, D) from a prior (B, H, D); the context is (B, C), or (1, C) for all candidates alike.
+
+        denoise: in place of the planner's own, such as a guided one.
+        """
+        estimate = denoise or self.denoise
         return sample(
-            lambda x, k: self.denoise(x, k, context),
+            lambda x, k: estimate(x, k, context),
             prior,
             self.fixed,
             self.schedule,

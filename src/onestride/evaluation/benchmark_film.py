@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -29,7 +29,7 @@ from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
 from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
-from onestride.evaluation.film import _font, _write_gif
+from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.pipeline import task_of
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
@@ -228,8 +228,8 @@ def film(
             bar.update(len(shots), label(row))
     for row, steps in plain.items():
         pictures = [_bars([_view(motion, row, shots[row], s)], "as if decisions took no time") for s in steps]
-        write_atomically(folder / names[row], lambda p, made=pictures: _write_mp4(p, made))
-    for fps, name, write in ((FPS, "replay", _write_mp4), (GIF_FPS, "gif", _write_gif)):
+        write_atomically(folder / names[row], lambda p, made=pictures: _write_mp4(p, made, FPS))
+    for fps, name, write in ((FPS, "replay", partial(_write_mp4, fps=FPS)), (GIF_FPS, "gif", _write_gif)):
         if fps in replays:
             pictures = _side_by_side(motion, shots, replays[fps], periods, fps)
             write_atomically(folder / names[name], lambda p, made=pictures, write=write: write(p, made))
@@ -290,18 +290,6 @@ def _bars(views: Sequence[Image.Image], foot: str) -> np.ndarray:
         draw.line((k * w, 0, k * w, h), "white", 4)
     draw.text((image.width // 2, h + FOOTER // 2), foot, "#555", _font(12), anchor="mm")
     return np.asarray(image)
-
-
-def _write_mp4(path: Path, pictures: Sequence[np.ndarray]) -> None:
-    h, w = pictures[0].shape[:2]
-    writer = imageio_ffmpeg.write_frames(
-        str(path), (w, h), fps=FPS, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2, quality=6,
-        output_params=["-f", "mp4", "-movflags", "+faststart"],
-    )  # fmt: skip
-    writer.send(None)
-    for picture in pictures:
-        writer.send(np.ascontiguousarray(picture))
-    writer.close()
 
 
 if __name__ == "__main__":

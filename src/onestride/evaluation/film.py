@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +175,10 @@ def _compose(motion: Motion, rows: list[str], view: dict[str, np.ndarray], t: fl
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _write_mp4(path: Path, pictures: list[np.ndarray]) -> None:
+def _write_mp4(path: Path, pictures: Sequence[np.ndarray], fps: int = FPS) -> None:
     h, w = pictures[0].shape[:2]
     writer = imageio_ffmpeg.write_frames(
-        str(path), (w, h), fps=FPS, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2, quality=7,
+        str(path), (w, h), fps=fps, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=2, quality=7,
         output_params=["-f", "mp4", "-movflags", "+faststart"],
     )  # fmt: skip
     writer.send(None)
