@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +36,7 @@ def task_named(name: str) -> Task:
         ValueError: there is none; the message names the nearest and all of them.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"there is no task '{name}'.{hint} There are: {', '.join(TASKS)}")
+        raise presets.unknown("task", name, TASKS)
     return TASKS[name]()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -291,10 +291,16 @@ def load(name: str) -> Preset:
         ValueError: there is none; the message names the nearest and all of them.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"there is no preset '{name}'.{hint} There are: {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]()
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not there: it names the nearest and all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return ValueError(f"there is no {what} '{name}'.{hint} There are: {', '.join(known)}")
 
 
 def student_of(preset: Preset, operator: Operator, seed: int) -> tuple[KoopmanConfig, TrainConfig]:
