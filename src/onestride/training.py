@@ -149,8 +149,9 @@ def finish(folder: Path) -> None:
 
 
 def fast_precision() -> Literal["bf16-mixed", "32-true"]:
-    """bf16-mixed on a GPU or a CPU with AMX tiles, else 32-true: elsewhere bfloat16 is emulated and slower."""
-    fast = torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
+    """bf16-mixed on a GPU or a CPU with AMX tiles or AVX-512 BF16, else 32-true: elsewhere bfloat16 is emulated."""
+    able = torch.cpu.get_capabilities()
+    fast = torch.cuda.is_available() or able.get("amx_bf16", False) or able.get("avx512_bf16", False)
     return "bf16-mixed" if fast else "32-true"
 
 

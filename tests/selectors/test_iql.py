@@ -26,7 +26,7 @@ def normal(*shape, seed=0):
 def make():
     def iql(**settings):
         torch.manual_seed(0)
-        made = IQL(IQLConfig(**{"hidden": 16} | settings), O, A)
+        made = IQL(IQLConfig(**{"hidden": 16, "action_noise": 0.0} | settings), O, A)
         with torch.no_grad():
             for p in made.target.parameters():  # as if it had followed for a while
                 p.add_(0.1 * normal(*p.shape, seed=9))
@@ -86,9 +86,11 @@ def test_members_start_apart():
 # ---- the losses, eq. 5 and 6 ----
 
 
-@pytest.mark.parametrize("tau", [0.5, 0.7, 0.95])
-def test_losses_are_the_naive_ones(make, batch, tau):
-    iql = make(expectile=tau, discount=0.9, critics=3)
+@pytest.mark.parametrize(("tau", "noise"), [(0.5, 0.0), (0.7, 0.0), (0.95, 0.0), (0.7, 1.5)])
+def test_losses_are_the_naive_ones(make, batch, tau, noise):
+    iql = make(expectile=tau, discount=0.9, critics=3, action_noise=noise)
+    stream = seeded()
+    moved = batch["action"] + noise * torch.rand((M, 1), generator=stream) * torch.randn((M, A), generator=stream)
     found = iql.training_step(batch, seeded())  # moves the targets first: what is left in it is what it used
     v_loss = q_loss = 0.0
     with torch.no_grad():
@@ -100,7 +102,8 @@ def test_losses_are_the_naive_ones(make, batch, tau):
             target = row["reward"][0]
             if not row["terminated"][0]:
                 target = target + 0.9 * iql.v(row["next_observation"])[0, 0]
-            q_loss += ((iql.q(pair)[:, 0] - target) ** 2).sum() / M  # of every critic
+            judged = torch.cat((row["observation"], moved[i : i + 1]), 1)
+            q_loss += ((iql.q(judged)[:, 0] - target) ** 2).sum() / M  # of every critic
     torch.testing.assert_close(found["v"], v_loss, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found["q"], q_loss, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found["loss"], found["v"] + found["q"])
@@ -159,7 +162,7 @@ def expectile(values, tau):
 @pytest.mark.parametrize("tau", [0.5, 0.7, 0.9])
 def test_v_is_the_expectile_of_what_the_arms_are_worth(tau):
     torch.manual_seed(0)
-    iql = IQL(IQLConfig(hidden=16, expectile=tau, polyak=0.1), 1, 1)
+    iql = IQL(IQLConfig(hidden=16, expectile=tau, polyak=0.1, action_noise=0.0), 1, 1)
     state, one = torch.zeros(5, 1), torch.ones(5)
     data = {"observation": state, "next_observation": state, "action": ARMS[:, None], "reward": WORTH}
     fit(iql, data | {"terminated": one}, 500)
@@ -171,6 +174,31 @@ def test_v_is_the_expectile_of_what_the_arms_are_worth(tau):
         plans = torch.zeros(1, 5, 4, 2)
         plans[0, :, 0, 1] = ARMS
         assert selector(plans, torch.zeros(1, 1), None).argmax().item() == 2
+
+
+def test_with_action_noise_an_action_is_worth_what_the_data_near_it_are():
+    """Two actions, worth -1 and 2: at a the noisy critic is E[worth | a], over noise of every size up to 1."""
+    worth, actions = torch.tensor([-1.0, 2.0]), torch.tensor([-1.0, 1.0])
+    size = (torch.arange(4000) + 0.5) / 4000
+    asked = torch.tensor([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0])
+    apart = (asked[:, None, None] - actions[:, None]) / size
+    likely = (torch.exp(-0.5 * apart**2) / size).mean(-1)  # (7, 2)
+    expected = (likely * worth).sum(1) / likely.sum(1)
+    torch.manual_seed(0)
+    iql = IQL(IQLConfig(hidden=64, action_noise=1.0, critics=1), 1, 1)
+    state = torch.zeros(4096, 1)
+    step = {"observation": state, "action": actions.repeat(2048)[:, None], "next_observation": state}
+    step |= {"reward": worth.repeat(2048), "terminated": torch.ones(4096)}
+    optimizer = torch.optim.Adam(iql.q.parameters(), 1e-2)
+    annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    for i in range(400):
+        optimizer.zero_grad()
+        iql.training_step(step, seeded(i))["q"].backward()
+        optimizer.step()
+        annealed.step()
+    with torch.no_grad():
+        found = iql.q(torch.stack((torch.zeros(7), asked), 1))[0]
+    torch.testing.assert_close(found, expected, atol=0.12, rtol=0)
 
 
 def test_a_reward_for_ever_is_worth_its_discounted_sum():
@@ -230,6 +258,7 @@ def test_returns_are_scaled_to_a_range_of_a_thousand():
         ({"expectile": 1.0}, r"iql\.expectile 1\.0"),
         ({"discount": 1.0}, r"iql\.discount 1\.0"),
         ({"polyak": 0.0}, r"iql\.polyak 0\.0"),
+        ({"action_noise": -1.0}, r"iql\.action_noise is -1\.0"),
         ({"critics": 0}, "at least 1 critic"),
         ({"hidden": 0}, "1 hidden unit"),
     ],

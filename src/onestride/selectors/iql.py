@@ -18,13 +18,20 @@ from onestride.data.normalize import Normalizer
 
 @dataclass(frozen=True)
 class IQLConfig:
-    """The source's values, with layer normalisation in the networks: Q grows less wildly where there is no data."""
+    """The source's values, with two guards against an argmax over candidates that are not quite data.
+
+    Layer normalisation in the networks, and ``action_noise``: Q is learnt at actions moved by noise whose size is drawn
+    up to this many standard deviations, so that an action between the data's is worth what the data near it are
+    (Bishop 1995: noise on inputs smooths what is learnt). Without it Q extrapolates beyond the best action it knows,
+    and the best of 64 candidates is the one that is furthest off. 0 is the source's.
+    """
 
     hidden: int = 256
     critics: int = 2
     expectile: float = 0.7
     discount: float = 0.99
     polyak: float = 0.005
+    action_noise: float = 1.0
 
     def __post_init__(self) -> None:
         if not (0 < self.expectile < 1 and 0 < self.discount < 1 and 0 < self.polyak <= 1):
@@ -32,6 +39,8 @@ class IQLConfig:
                 f"iql.expectile {self.expectile} and iql.discount {self.discount} must lie between 0 and 1, "
                 f"iql.polyak {self.polyak} in (0, 1]"
             )
+        if self.action_noise < 0:
+            raise ValueError(f"iql.action_noise is {self.action_noise}, expected at least 0")
         if self.critics < 1 or self.hidden < 1:
             raise ValueError(f"iql needs at least 1 critic and 1 hidden unit, got {self.critics} and {self.hidden}")
 
@@ -75,20 +84,26 @@ class IQL(nn.Module):
 
         The optimiser's last step is carried into the target networks first: between steps nothing else happens.
         """
-        del generator
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.q.parameters(), strict=True):
                 slow.lerp_(fast, self.config.polyak)
-        pair = torch.cat((batch["observation"], batch["action"]), -1)
+        observation, action = batch["observation"], batch["action"]
+        pair = torch.cat((observation, action), -1)
         with torch.no_grad():
             goal = self.target(pair).amin(0)
             following = self.v(batch["next_observation"])[0]
             target = batch["reward"] + self.config.discount * (1 - batch["terminated"]) * following
-        ahead = goal - self.v(batch["observation"])[0]
+        ahead = goal - self.v(observation)[0]
         weight = torch.where(ahead > 0, self.config.expectile, 1 - self.config.expectile)
         v_loss = (weight * ahead.square()).mean()
-        q_loss = (self.q(pair) - target).square().mean(1).sum()
+        moved = torch.cat((observation, action + self._noise(action, generator)), -1)
+        q_loss = (self.q(moved) - target).square().mean(1).sum()
         return {"loss": v_loss + q_loss, "v": v_loss, "q": q_loss}
+
+    def _noise(self, action: Tensor, generator: torch.Generator) -> Tensor:
+        """Of every size up to the configured one, so that near the data Q stays sharp."""
+        size = torch.rand((len(action), 1), generator=generator, device=action.device)
+        return self.config.action_noise * size * torch.randn(action.shape, generator=generator, device=action.device)
 
 
 class CriticSelector(nn.Module):
