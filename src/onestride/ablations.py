@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onestride.evaluation.benchmark import Entry, benchmark
+from onestride.evaluation.benchmark import benchmark
+from onestride.evaluation.lineup import Entry
 from onestride.pipeline import PAIRS, TEACHER, distill_stage, pairs_stage
 from onestride.presets import ReturnsConfig
 from onestride.students.koopman import KoopmanConfig

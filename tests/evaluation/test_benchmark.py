@@ -17,7 +17,8 @@ from onestride.control.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.evaluation import benchmark as module
-from onestride.evaluation.benchmark import Entry, benchmark, lineup, policy_of, roll, summary
+from onestride.evaluation.benchmark import benchmark, roll, summary
+from onestride.evaluation.lineup import Entry, lineup, policy_of
 from onestride.presets import ReturnsConfig
 from onestride.selectors.iql import CriticSelector
 from onestride.tasks import TASKS, behaviour
@@ -28,7 +29,8 @@ CONFIG = replace(presets.load(PRESET).evaluate, precision="32-true")
 CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collected
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
-    "teacher", "teacher-iql", "teacher-unselected", "dnk", "dnk-classifier", "dnk-unselected",
+    "teacher", "teacher-first", "teacher-iql", "teacher-unselected",
+    "dnk", "dnk-classifier", "dnk-first", "dnk-unselected",
     "cd", "cd-unselected", "ct", "ct-unselected", "kdm", "kdm-classifier", "kdm-unselected",
 ]  # fmt: skip
 
@@ -177,6 +179,7 @@ def test_rows_are_the_papers_and_crossed_and_unselected(run):
     assert {e.row: e.selector for e in entries} == {
         row: "none" if row.endswith("-unselected")
         else "returns" if row in ("teacher", "dnk-classifier", "kdm-classifier")
+        else "first" if row.endswith("-first")
         else "iql"
         for row in ROWS
     }  # fmt: skip
@@ -189,6 +192,12 @@ def test_who_is_not_selected_draws_one_candidate(run):
     entry = Entry("dnk-unselected", 0, run / "dnk-0", "none")
     assert policy_of(run, entry, "cpu").candidates == 1
     assert policy_of(run, replace(entry, selector="iql"), "cpu").candidates == 64
+
+
+def test_the_paper_s_critic_judges_the_first_action_ours_the_plan(run):
+    entry = Entry("dnk", 0, run / "dnk-0", "iql")
+    found = {s: policy_of(run, replace(entry, selector=s), "cpu").selector.rows for s in ("iql", "first")}
+    assert found == {"iql": 4, "first": 1}
 
 
 @pytest.mark.parametrize(("steps", "calls"), [(1, 1), (3, 3), (None, 4)])

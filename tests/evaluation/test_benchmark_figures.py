@@ -7,6 +7,7 @@ from matplotlib.colors import to_hex
 
 from onestride.checkpoint import CheckpointError, save_tensors
 from onestride.evaluation import benchmark_figures as figures
+from onestride.evaluation.lineup import parts
 
 
 def row(ms, value, std=0.01):
@@ -19,8 +20,9 @@ def test_names_and_order():
         "teacher", "teacher-iql", "dnk", "dnk-classifier", "dnk-unselected", "kdm-f", "kdm-f-classifier", "ct",
     ]  # fmt: skip
     assert figures.label("kdm-f-classifier") == "KDM-F (classifier)"
-    assert figures.parts("teacher") == ("teacher", "classifier")
-    assert figures.parts("kdm-f") == ("kdm-f", "iql")
+    assert parts("teacher") == ("teacher", "classifier")
+    assert parts("kdm-f") == ("kdm-f", "iql")
+    assert parts("kdm-f-first") == ("kdm-f", "first")
     assert figures.label("dnk-8-candidates") == "dnk-8-candidates"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ import torch
 from onestride.checkpoint import CheckpointError, load_config, load_tensors, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.data.episode import Episode
-from onestride.diffusion.guidance import GuidedPlanner
+from onestride.evaluation.lineup import Entry, lineup, parts, policy_of
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
-from onestride.pipeline import CRITIC, RETURNS, TEACHER, data_report, rows_of, task_of, without_history
+from onestride.pipeline import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.tasks.lockstep import Lockstep
@@ -33,18 +33,6 @@ from onestride.training import fast_precision
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
 STATES = "states.safetensors"
 WARM_UP = 30  # decisions thrown away before the first that counts
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the evaluation: a generator's checkpoint, its training seed and who selects."""
-
-    row: str  # of the table
-    seed: int
-    folder: Path
-    selector: str  # "iql", "returns" or "none"
-    candidates: int | None = None  # other than the checkpoint's own
-    steps: int | None = None  # of a teacher that samples by DDIM with so many calls
 
 
 def benchmark(
@@ -99,38 +87,6 @@ def benchmark(
     )
     write_json(path, report)
     return folder
-
-
-def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
-    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected."""
-    entries = []
-    for name, (row, seed) in rows_of(run).items():
-        whole = load_config(run / name).get("horizon") == task_of(run).horizon
-        if row == TEACHER:
-            names = {"returns": row, "iql": f"{row}-iql"}
-            seeds: Sequence[int] = range(config.teacher_seeds)
-        else:
-            names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
-            seeds = (seed,)
-        for selector, named in (names | {"none": f"{row}-unselected"}).items():
-            entries += [Entry(named, s, run / name, selector) for s in seeds]
-    if not entries:
-        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
-    order = {TEACHER: 0, "dnk": 1}
-    return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
-
-
-def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy:
-    """The entry's planner with its selector; without one, a single candidate is drawn."""
-    selector = unselected if entry.selector == "none" else run / entry.selector
-    candidates = 1 if entry.selector == "none" else entry.candidates
-    policy = Policy.from_pretrained(
-        entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
-    )
-    if entry.steps is not None:
-        planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
-        planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)
-    return policy
 
 
 # ---------------------------------------------------------------- episodes
@@ -215,7 +171,7 @@ def _clouds(
     reference = f"{entries[0].row}-{entries[0].seed}"
     with track("candidates", len(plain)) as bar:
         for number, entry in enumerate(plain):
-            row = generator_of(entry.row)
+            row = parts(entry.row)[0]
             if (row, entry.seed) not in done:
                 policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
@@ -233,7 +189,7 @@ def _clouds(
         rows = states[reference][: config.shown].to(device)
         for entry in plain:
             policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
-            row = generator_of(entry.row)
+            row = parts(entry.row)[0]
             if policy.task.horizon == task.horizon and f"plans.{row}" not in shown:
                 shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()
         save_tensors(folder / "candidates.safetensors", shown)
@@ -300,7 +256,7 @@ def summary(
     made["fell"] = summarize([float(r["fell"]) for r in mine], seeds)
     made["episodes"] = _single(len(mine))
     made["nfe"] = _single(calls[row])
-    base = generator_of(row)
+    base = parts(row)[0]
     cloud = [c for c in clouds if c["row"] == base]
     for name in ("action_spread", "teacher_distance", "own_action_spread", "own_teacher_distance"):
         if cloud and name in cloud[0]:
@@ -314,13 +270,6 @@ def summary(
         made["decision_ms_mean"]["std"] = 1e3 * float(np.std(times[row]))
         made["control_hz"] = _single(1e3 / made["decision_ms_mean"]["mean"])
     return made
-
-
-def generator_of(row: str) -> str:
-    """A row without its selector: what its candidates come from."""
-    for ending in ("-unselected", "-classifier", "-iql"):
-        row = row.removesuffix(ending)
-    return row
 
 
 def _over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:

@@ -24,12 +24,13 @@ from safetensors.numpy import save as to_bytes
 
 from onestride.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
 from onestride.control.policy import Policy
-from onestride.evaluation.benchmark import FIRST_SEED, lineup, policy_of
+from onestride.evaluation.benchmark import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
 from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
+from onestride.evaluation.lineup import lineup, policy_of
 from onestride.pipeline import task_of
 from onestride.presets import ReturnsConfig
 from onestride.progress import track

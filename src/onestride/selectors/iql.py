@@ -1,7 +1,9 @@
-"""The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector: the best first action wins.
+"""The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector. No policy is learnt: the generator is it.
 
-Only the first action of a plan is executed, so only it is judged, at the true state: min over the critics of
-Q(s, a_1). No policy is learnt here; the generator is the policy.
+A plan is worth the mean of min over the critics of Q(s_t, a_t) over its first ``rows`` rows: the true state and the
+first action, then the states and actions that the plan goes on with. The DNK paper judges the first action alone
+(``rows=1``). With data of two behaviours that rewards the action whose state no behaviour follows up: the best first
+action of 64 is one that mixes them, and the body falls over. An action that its own plan continues well is safe.
 """
 
 from __future__ import annotations
@@ -15,23 +17,18 @@ from torch.nn import functional as F  # noqa: N812
 
 from onestride.data.normalize import Normalizer
 
+JUDGED_ROWS = 4  # of a plan, by the critic
+
 
 @dataclass(frozen=True)
 class IQLConfig:
-    """The source's values, with two guards against an argmax over candidates that are not quite data.
-
-    Layer normalisation in the networks, and ``action_noise``: Q is learnt at actions moved by noise whose size is drawn
-    up to this many standard deviations, so that an action between the data's is worth what the data near it are
-    (Bishop 1995: noise on inputs smooths what is learnt). Without it Q extrapolates beyond the best action it knows,
-    and the best of 64 candidates is the one that is furthest off. 0 is the source's.
-    """
+    """The source's values, with layer normalisation in the networks: Q grows less wildly where there is no data."""
 
     hidden: int = 256
     critics: int = 2
     expectile: float = 0.7
     discount: float = 0.99
     polyak: float = 0.005
-    action_noise: float = 1.0
 
     def __post_init__(self) -> None:
         if not (0 < self.expectile < 1 and 0 < self.discount < 1 and 0 < self.polyak <= 1):
@@ -39,8 +36,6 @@ class IQLConfig:
                 f"iql.expectile {self.expectile} and iql.discount {self.discount} must lie between 0 and 1, "
                 f"iql.polyak {self.polyak} in (0, 1]"
             )
-        if self.action_noise < 0:
-            raise ValueError(f"iql.action_noise is {self.action_noise}, expected at least 0")
         if self.critics < 1 or self.hidden < 1:
             raise ValueError(f"iql needs at least 1 critic and 1 hidden unit, got {self.critics} and {self.hidden}")
 
@@ -84,36 +79,33 @@ class IQL(nn.Module):
 
         The optimiser's last step is carried into the target networks first: between steps nothing else happens.
         """
+        del generator
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.q.parameters(), strict=True):
                 slow.lerp_(fast, self.config.polyak)
-        observation, action = batch["observation"], batch["action"]
-        pair = torch.cat((observation, action), -1)
+        pair = torch.cat((batch["observation"], batch["action"]), -1)
         with torch.no_grad():
             goal = self.target(pair).amin(0)
             following = self.v(batch["next_observation"])[0]
             target = batch["reward"] + self.config.discount * (1 - batch["terminated"]) * following
-        ahead = goal - self.v(observation)[0]
+        ahead = goal - self.v(batch["observation"])[0]
         weight = torch.where(ahead > 0, self.config.expectile, 1 - self.config.expectile)
         v_loss = (weight * ahead.square()).mean()
-        moved = torch.cat((observation, action + self._noise(action, generator)), -1)
-        q_loss = (self.q(moved) - target).square().mean(1).sum()
+        q_loss = (self.q(pair) - target).square().mean(1).sum()
         return {"loss": v_loss + q_loss, "v": v_loss, "q": q_loss}
-
-    def _noise(self, action: Tensor, generator: torch.Generator) -> Tensor:
-        """Of every size up to the configured one, so that near the data Q stays sharp."""
-        size = torch.rand((len(action), 1), generator=generator, device=action.device)
-        return self.config.action_noise * size * torch.randn(action.shape, generator=generator, device=action.device)
 
 
 class CriticSelector(nn.Module):
-    """Scores plans by min Q(s, a_1): plans (B, N, H, D) and observation in task units -> (B, N)."""
+    """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N).
+
+    rows: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
+    """
 
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
-    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
+    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor, rows: int = JUDGED_ROWS) -> None:
         super().__init__()
-        self.iql, self.normalizer = iql, normalizer
+        self.iql, self.normalizer, self.rows = iql, normalizer, rows
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
@@ -121,12 +113,14 @@ class CriticSelector(nn.Module):
     high: Tensor
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
-        """The action is clamped as it will be when it is sent; the state is the observed one, never a dreamt one."""
+        """Actions are clamped as they will be when they are sent; the first state is the observed one."""
         del frame
         b, n = plans.shape[:2]
-        action = plans[:, :, 0, observation.shape[-1] :].clamp(self.low, self.high)
-        pair = torch.cat((observation[:, None].expand(b, n, -1), action), -1)
-        return self.iql.q(self.normalizer.plans(pair).flatten(0, 1)).amin(0).view(b, n)
+        dim = observation.shape[-1]
+        pair = plans[:, :, : self.rows].clone()
+        pair[:, :, 0, :dim] = observation[:, None]
+        pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
+        return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
 
 
 def reward_scale(returns: Tensor) -> float:
