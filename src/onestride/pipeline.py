@@ -357,8 +357,8 @@ def _identity_of(folder: Path, command: str) -> str:
 
 
 def _data_identity(run: Path) -> dict[str, Any]:
-    metadata = read_metadata(run / "data")
-    return {k: metadata[k] for k in ORIGIN if k in metadata}
+    metadata, early = read_metadata(run / "data"), task_of(run).early
+    return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})
 
 
 def _box(task: Task) -> Box:

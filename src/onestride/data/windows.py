@@ -34,7 +34,7 @@ def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
 
     Where the task's padding is "hold", every step begins a window, and one that runs past its episode's end repeats
     the last observation and action: for a position target this is holding still. Where it is "none", windows are
-    whole: an episode of T steps has T - H + 1.
+    whole: an episode of T steps has T - H + 1. What begins in the task's ``early`` steps is there as many times over.
 
     Raises:
         ValueError: no episode, one whose shapes are not the task's, or not one as long as a window.
@@ -87,7 +87,7 @@ def window_returns(episodes: Iterable[Episode], task: Task, discount: float, ter
 
 
 def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tensor]:
-    """Every step as {"observation", "next_observation" (M, O), "action" (M, A), "reward", "terminated" (M,)}.
+    """Every step, the ``early`` ones as often as in ``make_windows``, as {"observation", "next_observation" (M, O), "action" (M, A), "reward", "terminated" (M,)}.
 
     "terminated" is 1 on a terminal step only: an episode that was cut off has a next observation like any other.
     """
@@ -96,15 +96,22 @@ def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tenso
         ends = np.zeros(len(episode))
         ends[-1] = episode.terminated
         rows = (episode.observations[:-1], episode.observations[1:], episode.actions, episode.rewards, ends)
+        order = _repeated(np.arange(len(episode)), task)
         for column, values in zip(columns.values(), rows, strict=True):
-            column.append(values)
+            column.append(values[order])
     return {name: torch.from_numpy(np.concatenate(parts)).float() for name, parts in columns.items()}
 
 
 def _rows(steps: int, task: Task) -> np.ndarray:
     """Which steps (M, H) the windows of an episode are made of."""
     starts = steps if task.padding == "hold" else max(steps - task.horizon + 1, 0)
-    return np.minimum(np.arange(starts)[:, None] + np.arange(task.horizon), steps)
+    return np.minimum(_repeated(np.arange(starts), task)[:, None] + np.arange(task.horizon), steps)
+
+
+def _repeated(starts: np.ndarray, task: Task) -> np.ndarray:
+    """Steps of an episode (S,) in order, each as often as it is learnt from."""
+    early, times = task.early
+    return np.repeat(starts, np.where(starts < early, times, 1))
 
 
 def _checked(episodes: Iterable[Episode], task: Task) -> Iterator[Episode]:

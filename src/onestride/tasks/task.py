@@ -68,6 +68,8 @@ class Task:
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
+    early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
+        start from rest, all of them pass through a transient that is a small part of the data.
     benchmark: where the task is a benchmark of returns, what it is scored on.
     """
 
@@ -92,6 +94,7 @@ class Task:
     measure: Callable[[Any, Any], dict[str, Any]]
     dwell: int = 0
     padding: Literal["hold", "none"] = "hold"
+    early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
 
     @property
