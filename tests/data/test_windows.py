@@ -205,3 +205,26 @@ def test_steps_and_returns_refuse_what_windows_refuse(episodes, point, make):
         make([*episodes, other], point)
     with pytest.raises(ValueError, match="holds no episode"):
         make([], point)
+
+
+# ---- early steps ----
+
+
+@pytest.mark.parametrize("padding", ["hold", "none"])
+def test_what_begins_early_is_there_so_many_times_in_windows_returns_and_transitions_alike(episodes, point, padding):
+    once = replace(point, padding=padding)
+    often = replace(once, early=(3, 4))
+    starts = {"hold": lambda t: t, "none": lambda t: max(t - once.horizon + 1, 0)}[padding]
+    times = {
+        rows: torch.tensor([4 if i < 3 else 1 for e in episodes for i in range(rows(len(e)))])
+        for rows in (starts, lambda t: t)
+    }
+    of_windows, of_steps = times.values()
+    plain, repeated = make_windows(episodes, once), make_windows(episodes, often)
+    for name in ("plans", "context", "observations"):
+        assert torch.equal(getattr(repeated, name), getattr(plain, name).repeat_interleave(of_windows, 0))
+    returns = window_returns(episodes, once, 0.9)
+    assert torch.equal(window_returns(episodes, often, 0.9), returns.repeat_interleave(of_windows))
+    steps, more = make_transitions(episodes, once), make_transitions(episodes, often)
+    for name, column in steps.items():
+        assert torch.equal(more[name], column.repeat_interleave(of_steps, 0)), name

@@ -87,9 +87,10 @@ def window_returns(episodes: Iterable[Episode], task: Task, discount: float, ter
 
 
 def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tensor]:
-    """Every step, the ``early`` ones as often as in ``make_windows``, as {"observation", "next_observation" (M, O), "action" (M, A), "reward", "terminated" (M,)}.
+    """Every step as {"observation", "next_observation" (M, O), "action" (M, A), "reward", "terminated" (M,)}.
 
     "terminated" is 1 on a terminal step only: an episode that was cut off has a next observation like any other.
+    Early steps are there as often as in ``make_windows``.
     """
     columns: dict[str, list[np.ndarray]] = {k: [] for k in STEP}
     for episode in _checked(episodes, task):
