@@ -78,6 +78,7 @@ class EpisodeLog:
     """
 
     capacity: int  # ticks whose times are kept
+    began: float = 0.0
     success: bool = False
     outcome: str = "timeout"  # "arrived", "timeout", "stopped: …", or the robot's fault
     duration: float = 0.0
@@ -131,7 +132,7 @@ def run_episode(
     dt = task.control_dt if period is None else period
     dwell = round(task.dwell * task.control_dt / dt)
     log = EpisodeLog(math.ceil(min(timeout / dt + 2, KEPT)))
-    start = clock.now()
+    start = log.began = clock.now()
     if isinstance(policy, Beside):
         ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience(), on_decision, log)
     else:
