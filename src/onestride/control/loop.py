@@ -86,6 +86,7 @@ class EpisodeLog:
     ticks: int = 0  # control periods that passed
     overruns: int = 0
     dropped: int = 0  # decisions that came when their observation had expired
+    replaced: int = 0  # decisions that a newer one overtook before they were looked at
     late: Counter[str] = field(default_factory=Counter)  # what the ladder did instead, by rung
     filled: int = 0  # commands the ladder sent
     held: Counter[str] = field(default_factory=Counter)  # commands not sent, by reason
@@ -143,6 +144,8 @@ def run_episode(
             now = clock.now()  # before reading: an observation is at least as old as it is taken to be
             observation = robot.read()
             log.duration, log.final_observation = now - start, observation
+            due = log.ticks * dt
+            ticking.catch_up(_periods(now - start, dt, timeout))
             refusal = _refusal(task, observation)
             arrived = arrived + 1 if refusal is None and task.arrived(observation) else 0
             fault = robot.fault()
@@ -154,7 +157,7 @@ def run_episode(
                 break
             if now - start >= timeout:
                 break
-            log.started.add(log.ticks * dt, now - start - log.ticks * dt)
+            log.started.add(due, now - start - due)
             ended = ticking.tick(observation, refusal, now)
             if ended is not None:
                 log.outcome = ended
@@ -163,6 +166,11 @@ def run_episode(
     finally:
         robot.stop()
     return log
+
+
+def _periods(passed: float, dt: float, timeout: float) -> int:
+    """Whole control periods in ``passed`` [s]; beyond the timeout there are no more ticks."""
+    return math.floor(passed / dt + 1e-9) if passed < timeout else math.ceil(timeout / dt - 1e-9)
 
 
 def _refusal(task: Task, observation: np.ndarray) -> str | None:
@@ -189,6 +197,9 @@ class _WithinTick:
     start: float
     on_decision: OnDecision | None
     log: EpisodeLog
+
+    def catch_up(self, periods: int) -> None:
+        """Nothing: ticks that were missed are counted when the decision is there."""
 
     def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
         """Moves the log on by the periods that passed. Returns why the episode is over: never."""
@@ -253,14 +264,17 @@ class _BesideTick:
         self.kept_up = True  # the tick before this one sent its own command
         self.number: int | None = None  # of the last answer
 
-    def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
-        """Moves the log on by the periods that passed. Returns why the episode is over, or None."""
-        log = self.log
-        asleep = math.floor((now - self.start) / self.dt + 1e-9) - log.ticks  # ticks that never began
+    def catch_up(self, periods: int) -> None:
+        """So many have passed: count the ticks that never began, because this process stood still."""
+        asleep = periods - self.log.ticks
         if asleep > 0:
-            log.overruns += asleep
-            log.ticks += asleep
+            self.log.overruns += asleep
+            self.log.ticks += asleep
             self.kept_up = False
+
+    def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
+        """Moves the log on by one period. Returns why the episode is over, or None."""
+        log = self.log
         if refusal is not None:
             log.held[refusal] += 1
         else:
@@ -286,7 +300,7 @@ class _BesideTick:
         if answer.observed < self.start:  # of the episode before
             return False
         if self.number is not None:
-            log.dropped += answer.number - self.number - 1
+            log.replaced += answer.number - self.number - 1
         self.number = answer.number
         log.decided.add(now - self.start, answer.took)
         own = answer.observed == asked and now < deadline

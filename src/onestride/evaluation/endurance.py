@@ -98,11 +98,11 @@ class Record:
         self.decided, self.started, self.sent = Ring(room, 2), Ring(room, 2), Ring(room, 2)  # as in EpisodeLog
         self.memory = Ring(math.ceil(2 * config.duration / WATCH_EVERY) + 100, 2)  # when, resident [MB]
         self.began = time.perf_counter()
-        self.ticks = self.executed = self.filled = self.overruns = self.starved = self.dropped = 0
+        self.ticks = self.executed = self.filled = self.overruns = self.starved = self.dropped = self.replaced = 0
         self.late: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.control_s = self.wall_s = 0.0
+        self.wall_s = 0.0
         self.granted: dict[str, str] = {}
         self.stalls: list[float] = []
 
@@ -111,12 +111,11 @@ class Record:
         shift = np.array([log.began - self.began, 0.0])
         for mine, theirs in ((self.decided, log.decided), (self.started, log.started), (self.sent, log.sent)):
             mine.extend(theirs.rows + shift)
-        for name in ("ticks", "executed", "filled", "overruns", "starved", "dropped"):
+        for name in ("ticks", "executed", "filled", "overruns", "starved", "dropped", "replaced"):
             setattr(self, name, getattr(self, name) + getattr(log, name))
         self.late += log.late
         self.held += log.held
         self.outcomes[log.outcome] += 1
-        self.control_s += log.duration
 
 
 def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Record:
@@ -142,7 +141,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
                         gc.collect()  # while nothing moves: it is off when something does
                     log = run_episode(
                         robot, clock, worker, task,
-                        timeout=min(config.timeout, (left - 0.5) / config.rate),  # between the last tick and the next
+                        timeout=min(config.timeout, (left - 0.01) / config.rate),  # ends at the next tick's due time
                         period=1 / config.rate, patience=config.patience,
                     )  # fmt: skip
                     record.add(log)
@@ -213,16 +212,17 @@ def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
     start, end, growth = memory_growth(record.memory.rows[:, 1])
     p99 = times["decision_ms_p99"]
     values: dict[str, float | None] = {
-        "control_s": record.control_s,
+        "control_s": record.ticks / config.rate,
         "ticks": record.ticks,
         "decisions": len(took),
         "executed_steps": record.executed,
-        "control_hz": record.executed / record.control_s if record.control_s else None,
+        "control_hz": config.rate * record.executed / max(record.ticks, 1),
         "overruns": record.overruns,
         "overrun_ratio": record.overruns / max(record.ticks, 1),
         "starved_ticks": record.starved,
         "starved_ratio": record.starved / max(record.ticks, 1),
         "dropped_decisions": record.dropped,
+        "replaced_decisions": record.replaced,
         **{f"late_{rung}": record.late[rung] for rung in ("plan", "hold", "standing", "stop")},
         "held_commands": sum(record.held.values()),
         **{f"held: {reason}": count for reason, count in sorted(record.held.items())},
@@ -305,7 +305,8 @@ def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
         f"{1e3 * task.control_dt:g} ms apart. Scenes ended: {ended}. Resets between scenes are not control time.",
         "overruns: ticks without their decision by the time the next one was due. starved_ticks: nothing was sent. "
         "late_*: what the late-command ladder did instead. dropped_decisions: their observation had expired when they "
-        "came. control_hz: decisions that were sent in their own tick, per second of control.",
+        "came; replaced_decisions: a newer one overtook them. control_hz: decisions sent in their own tick, per second "
+        "of control.",
         "jitter: how far from its due time a tick began. observation_age: of what was sent, when it was sent. rss: "
         "medians of the first and last twentieth of the samples, after warm-up.",
         f"Stalls: {stall.kind} of {stall.length:g} s every {stall.every:g} s, at {_moments(record.stalls)} s."
