@@ -122,7 +122,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
     """Drive scene after scene for ``config.duration`` of control, on wall time.
 
     Raises:
-        ValueError: the task has no simulated robot.
+        ValueError: the task has no simulated robot, or in none of the scenes it can begin.
     """
     task, clock = loaded.task, RealClock()
     if not scenes or task.environment(scenes[0], clock) is None:
@@ -134,7 +134,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             with _Watch(record, bar, config.duration), stalled or nullcontext():
-                number = config.first_scene
+                number, empty = config.first_scene, 0
                 while (left := config.ticks - record.ticks) > 0:
                     robot = task.environment(scenes[number % len(scenes)], clock)
                     if config.realtime:
@@ -145,7 +145,9 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
                         period=1 / config.rate, patience=config.patience,
                     )  # fmt: skip
                     record.add(log)
-                    number += 1
+                    number, empty = number + 1, 0 if log.ticks else empty + 1
+                    if empty >= len(scenes):
+                        raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
             record.wall_s = clock.now() - record.began
             bar.update(math.ceil(config.duration))
     if stalled is not None:
