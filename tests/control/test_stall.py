@@ -117,10 +117,10 @@ stalled = Stalled(Quick(), Stall("pause", 0.5, 0.2))
 with Worker(stalled, clock) as worker, stalled:
     log = run_episode(Robot(), clock, worker, TASKS["halfcheetah-v5"](), timeout=1.995, period=0.01,
                       patience=Patience(0.1, 0.05, 5.0))
-rungs = dict(log.late)
-print(json.dumps({"sent": [t - log.began for t in sent], "stalls": [m - log.began for m in stalled.moments], "ticks": log.ticks,
+print(json.dumps({
+    "sent": [t - log.began for t in sent], "stalls": [m - log.began for m in stalled.moments], "ticks": log.ticks,
     "overruns": log.overruns, "executed": log.executed, "filled": log.filled, "starved": log.starved,
-    "ages": log.sent.rows.tolist(), "late": rungs, "outcome": log.outcome}))
+    "ages": log.sent.rows.tolist(), "outcome": log.outcome}))
 """
 
 

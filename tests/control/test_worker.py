@@ -112,6 +112,21 @@ def test_what_breaks_there_is_raised_here():
             worker.answer(until())
 
 
+def test_warm_up_decides_and_throws_away():
+    policy = Gated()
+    policy.gate.release(3)
+    with Worker(policy, CLOCK) as worker:
+        assert worker.warm_up(np.array([1.0]), 3).number == 3
+        assert worker.answer(CLOCK.now()) is None
+
+
+def test_a_warm_up_without_a_plan_says_so():
+    policy = Gated(NoPlanError("is the checkpoint trained?"))
+    policy.gate.release()
+    with Worker(policy, CLOCK) as worker, pytest.raises(NoPlanError, match="trained"):
+        worker.warm_up(np.array([1.0]))
+
+
 def test_leaving_ends_the_thread():
     worker = Worker(Gated(), CLOCK)
     with worker:

@@ -317,7 +317,7 @@ class _BesideTick:
         if violation is not None:
             log.held[f"command refused: {violation}"] += 1
             return own
-        self.ladder.take(partial(_commands, self.task, answer), answer.observed)
+        self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
         if own:
             self.robot.write(command)
             log.executed += 1
@@ -353,7 +353,7 @@ class _BesideTick:
         return self.task.rest(observation) if self.task.rest is not None else None
 
 
-def _commands(task: Task, answer: Answer) -> np.ndarray | None:
+def commands_of(task: Task, answer: Answer) -> np.ndarray | None:
     """Every row of the chosen plan as a command (H, A), or None where the task's rows are none."""
     if task.commands is None or answer.decision is None:
         return None

@@ -38,6 +38,24 @@ class Worker:
             self._changed.notify_all()
         self._thread.join(timeout=5.0)  # a decision that never ends is left behind
 
+    def warm_up(self, observation: np.ndarray, calls: int = 50) -> Answer:
+        """Decide and throw away, in the thread that will decide; returns the last.
+
+        Raises:
+            NoPlanError: the policy has no plan for it.
+            TimeoutError: a decision took longer than a minute.
+        """
+        answer = None
+        for _ in range(calls):
+            self.ask(observation, self.clock.now())
+            answer = self.answer(self.clock.now() + 60.0)
+            if answer is None:
+                raise TimeoutError("no decision in a minute of warm-up; is the device right for this checkpoint?")
+            if answer.no_plan is not None:
+                raise answer.no_plan
+        assert answer is not None
+        return answer
+
     def ask(self, observation: np.ndarray, observed: float) -> None:
         """Decide about this one next; one that still waits is replaced."""
         with self._changed:

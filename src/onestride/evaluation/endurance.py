@@ -23,7 +23,7 @@ import torch
 from onestride.checkpoint import load_config, save_tensors, write_json
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
-from onestride.control.loop import Decider, EpisodeLog, run_episode
+from onestride.control.loop import Decider, EpisodeLog, commands_of, run_episode
 from onestride.control.policy import Policy
 from onestride.control.realtime import punctual
 from onestride.control.ring import Ring
@@ -129,7 +129,8 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
     stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
     with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
-        _warm_up(worker, clock, task, task.first_observation(scenes[config.first_scene % len(scenes)]))
+        first = task.first_observation(scenes[config.first_scene % len(scenes)])
+        commands_of(task, worker.warm_up(first, WARM_UP))  # what the ladder computes is warm too
         record = Record(config)
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
@@ -153,24 +154,6 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
     if stalled is not None:
         record.stalls = [moment - record.began for moment in stalled.moments]
     return record
-
-
-def _warm_up(worker: Worker, clock: RealClock, task: Task, observation: np.ndarray) -> None:
-    """Decide and throw away, in the thread that will decide; then what the ladder computes, in this one."""
-    task.check(observation)
-    answer = None
-    for _ in range(WARM_UP):
-        worker.ask(observation, clock.now())
-        while answer is None or answer.decision is None:
-            answer = worker.answer(clock.now() + 60.0)
-            if answer is None:
-                raise ValueError("no decision in 60 s of warm-up; is the device right for this checkpoint?")
-            if answer.no_plan is not None:
-                raise answer.no_plan
-        if task.commands is not None:
-            frame = task.encode(torch.from_numpy(observation).float()[None]).frame
-            task.commands(torch.from_numpy(answer.decision.plan)[None], frame)
-        answer = None
 
 
 class _Watch:
