@@ -146,6 +146,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
                         period=1 / config.rate, patience=config.patience,
                     )  # fmt: skip
                     record.add(log)
+                    del robot  # before the next is made: two at once would be the run's largest memory
                     number, empty = number + 1, 0 if log.ticks else empty + 1
                     if empty >= len(scenes):
                         raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
