@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,6 +318,37 @@ def test_whatever_happens_nothing_stale_nothing_out_of_limits_and_every_tick_acc
     times = np.array([t for t, _ in robot.sent])
     slots = np.floor(times / DT + 1e-9)
     assert np.bincount(slots.astype(int)).max() <= 2  # the ladder's for the tick before, and the tick's own
+
+
+class Slow:
+    """Limits that take their time to look: the process stands still between the decision's check and its write."""
+
+    def __init__(self, limits, clock, when, length) -> None:
+        self.limits, self.clock, self.when, self.length = limits, clock, when, length
+
+    def violation(self, command, observation):
+        if self.clock.now() >= self.when:
+            self.clock.sleep_until(self.clock.now() + self.length)
+            self.when = math.inf
+        return self.limits.violation(command, observation)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_pause_just_before_the_write_is_seen(late):
+    clock = Clock({})
+    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    limits: Any = Slow(task.limits, clock, 0.11 if late else 0.1, 0.2)
+    beside = Later(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
+    seen: list[float] = []
+    log = run_episode(
+        robot, clock, beside, replace(task, limits=limits), timeout=TIMEOUT, period=DT, patience=PATIENCE,
+        on_decision=lambda observation, decision: seen.append(observation[0]),
+    )  # fmt: skip
+    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    assert log.held == ({"late command refused: expired": 1} if late else {})
+    assert log.ticks == 100
+    assert len(seen) == log.decided.count
+    assert not [t for t, _ in robot.sent if 0.1 < t < 0.3]
 
 
 def test_buffers_do_not_grow_tick_by_tick():

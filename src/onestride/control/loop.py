@@ -287,7 +287,11 @@ class _BesideTick:
         if refusal is None:
             deadline, answered = self.start + (log.ticks + 1) * self.dt, False
             while not answered and (answer := self.policy.answer(deadline)) is not None:
+                if answer.observed < self.start:
+                    continue  # of the episode before
                 answered = self._take(answer, observation, now, deadline)
+                if self.on_decision is not None and answer.decision is not None:
+                    self.on_decision(answer.observation, answer.decision)  # after the command is sent
             if not answered:
                 log.overruns += 1
         log.ticks += 1
@@ -297,8 +301,6 @@ class _BesideTick:
         """Send what is in time, keep what is late for the ladder, drop what has expired. Returns whether this
         tick is answered."""
         log, now = self.log, self.clock.now()
-        if answer.observed < self.start:  # of the episode before
-            return False
         if self.number is not None:
             log.replaced += answer.number - self.number - 1
         self.number = answer.number
@@ -307,8 +309,6 @@ class _BesideTick:
         if answer.decision is None:
             log.held[f"no plan: {answer.no_plan}"] += 1
             return own
-        if self.on_decision is not None:
-            self.on_decision(answer.observation, answer.decision)
         if not self.ladder.fresh(answer.observed, now):
             log.dropped += 1
             return False
@@ -318,13 +318,15 @@ class _BesideTick:
             log.held[f"command refused: {violation}"] += 1
             return own
         self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
-        if own:
-            self.robot.write(command)
-            log.executed += 1
-            log.sent.add(now - self.start, now - answer.observed)
-            self.ladder.sent(command, self._rest(observation), now)
-            self.kept_up = True
-        return own
+        now = self.clock.now()  # again, directly before the write: this process may have stood still since
+        if not own or now >= deadline:
+            return False
+        self.robot.write(command)
+        log.executed += 1
+        log.sent.add(now - self.start, now - answer.observed)
+        self.ladder.sent(command, self._rest(observation), now)
+        self.kept_up = True
+        return True
 
     def _late(self, observation: np.ndarray, refusal: str | None) -> str | None:
         """The ladder's command for a tick that is over. Without a usable observation nothing can be checked or sent."""
@@ -338,6 +340,9 @@ class _BesideTick:
             return None
         if command is not None:
             violation = self.task.limits.violation(command, observation)
+            now = self.clock.now()  # again, directly before the write
+            if rung == "plan" and not self.ladder.fresh(self.ladder.observed, now):
+                violation = "expired"
             if violation is not None:
                 log.held[f"late command refused: {violation}"] += 1
                 return None
