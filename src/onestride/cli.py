@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 import tyro
 
 from onestride import presets
+from onestride.control.ladder import Patience
+from onestride.control.stall import Stall
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
@@ -209,18 +211,54 @@ class Evaluate(Common):
 
 @dataclass(frozen=True)
 class Run(Common):
-    """Drive the simulated arm with a checkpoint, in real time, and say what happened."""
+    """Drive the task's simulated robot with a checkpoint, in real time, and say what happened.
+
+    One scene:       onestride run --run runs/demo --scene 3
+    Ten minutes:     onestride run --run runs/demo --rate 100 --duration 600
+    ... disturbed:   add --stall busy:2:0.05, gil:2:0.05 or pause:2:0.3
+
+    With --duration the loop is measured: scenes follow one another, decisions are made beside the loop, and when one
+    is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
+    that are stale or out of limits are never sent; everything is counted. A report (.json), a plot (.png) and every
+    tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; then nothing is written.
+    """
 
     checkpoint: Path | None = None
     """A trained policy's folder; default: the run's dnk-0."""
     scene: int = 0
-    """Which of the evaluation scenes."""
+    """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
-    """real: wall time; charged: simulated time pays for each decision."""
+    """real: wall time; charged: simulated time pays for each decision (one scene only)."""
     timeout: float = 60.0
+    """A scene is given up after so long [s]."""
     device: str = "cpu"
+    duration: float | None = None
+    """Measure the loop for so long [s]; 600 for the ten-minute proof."""
+    rate: float | None = None
+    """Decisions per second [Hz], with --duration; default: the task's own rate."""
+    expiry: float = Patience.expiry
+    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate."""
+    fade: float = Patience.fade
+    """After the last plan has expired, slow down to hold in so long [s]."""
+    stop: float = Patience.stop
+    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows."""
+    stall: str | None = None
+    """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
+    Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
+    `setsid -w` before the command)."""
+    realtime: bool = False
+    """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
+    root or CAP_SYS_NICE; the report says what was granted."""
+    out: Path | None = None
+    """The report's file; default: realtime/<checkpoint>-<rate>hz-<time>.json in the run. Nothing is overwritten."""
 
     def __call__(self) -> None:
+        if self.duration is not None:
+            self._endure(self.duration)
+            return
+        for name in ("rate", "stall", "realtime", "out"):
+            if getattr(self, name) is not None and getattr(self, name) is not False:
+                raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
         from onestride.control.policy import Policy
         from onestride.evaluation.rollouts import run_trial
 
@@ -231,6 +269,33 @@ class Run(Common):
         record, _ = run_trial(policy, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
         del record["decision_ms"]
         print(json.dumps(record, indent=2))
+
+    def _endure(self, duration: float) -> None:
+        """Everything that can be wrong is said before anything moves."""
+        from onestride.control.realtime import ADVICE
+        from onestride.evaluation import endurance
+        from onestride.progress import console
+
+        if self.clock != "real":
+            raise ValueError("--duration measures wall time; leave --clock charged away")
+        stall = Stall.parse(self.stall) if self.stall is not None else None
+        patience = Patience(self.expiry, self.fade, self.stop)
+        if self.rate is not None:  # before a checkpoint is loaded
+            endurance.EnduranceConfig(duration, self.rate, self.timeout, self.scene, patience, stall, self.realtime)
+        folder = self.checkpoint or self.run / "dnk-0"
+        loaded = endurance.load_decider(folder, self.device)
+        rate = 1 / loaded.task.control_dt if self.rate is None else self.rate
+        config = endurance.EnduranceConfig(duration, rate, self.timeout, self.scene, patience, stall, self.realtime)
+        name = f"{folder.name}-{rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        out = self.out or folder.parent / "realtime" / name
+        endurance.targets(out)
+        scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
+        record = endurance.endure(loaded, scenes, config)
+        report = endurance.write(out, record, loaded, config, folder.name, _command())
+        metrics = {name: value["mean"] for name, value in report["rows"][folder.name].items()}
+        print(json.dumps(metrics, indent=2))
+        console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
+        print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ QUIET_EVERY = 15.0  # where no terminal is watching, a line this often [s]
 class Bar:
     """What a long step reports to."""
 
-    def __init__(self, title: str, total: int, done: int) -> None:
+    def __init__(self, title: str, total: int, done: int, per_second: float) -> None:
         self.title, self.total, self.first = title, total, done
         self.started = self.printed = time.monotonic()
         self.progress: Progress | None = None
@@ -31,6 +31,7 @@ class Bar:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=console,
+                refresh_per_second=per_second,
             )
             self.task = self.progress.add_task(title, total=total, completed=done, note="")
 
@@ -49,9 +50,9 @@ class Bar:
 
 
 @contextmanager
-def track(title: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """A bar from ``done`` to ``total``; on a terminal it is drawn, elsewhere it is a line every 15 s."""
-    bar = Bar(title, total, done)
+def track(title: str, total: int, done: int = 0, per_second: float = 10.0) -> Iterator[Bar]:
+    """A bar from ``done`` to ``total``; on a terminal it is drawn ``per_second``, elsewhere it is a line every 15 s."""
+    bar = Bar(title, total, done, per_second)
     if bar.progress is None:
         yield bar
     else:

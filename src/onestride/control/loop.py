@@ -1,7 +1,12 @@
 """The one episode loop: simulation, evaluation and hardware differ only in robot and clock.
 
-Deadlines are absolute: tick k is due at start + k * control_dt. A decision that is not ready by the next tick
-skips the ticks it missed (never a burst), and until it is ready the robot holds the last command.
+Deadlines are absolute: tick k is due at start + k * period. A decision is made in one of two ways.
+
+Within the tick (a ``Decider``): a decision that is not ready by the next tick is sent late and skips the ticks it
+missed (never a burst); until it is ready the robot holds the last command.
+
+Beside the loop (a ``Beside``, see ``worker.py``): each tick has until the next one; then the late-command ladder acts
+for it (``ladder.py``). What was computed from an observation older than its expiry is dropped, never sent.
 """
 
 from __future__ import annotations
@@ -11,14 +16,20 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from onestride.control.clock import Clock
+from onestride.control.ladder import Ladder, Patience
 from onestride.control.policy import Decision, NoPlanError
+from onestride.control.ring import Ring
 from onestride.control.robot import Robot
 from onestride.tasks.task import ObservationError, Task
+
+KEPT = 1_000_000  # at most so many ticks' times are kept of an episode, the last ones
 
 
 class Decider(Protocol):
@@ -27,75 +38,139 @@ class Decider(Protocol):
     def decide(self, observation: np.ndarray) -> Decision: ...
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A decision, or why there is none, about the observation (observation_dim,) of time ``observed``.
+
+    took: its wall time [s]. number: how many answers this one makes; a gap says that one was replaced unseen.
+    """
+
+    observed: float
+    observation: np.ndarray
+    decision: Decision | None
+    no_plan: NoPlanError | None
+    took: float
+    number: int
+
+
+@runtime_checkable
+class Beside(Protocol):
+    """Decides while the loop goes on."""
+
+    def ask(self, observation: np.ndarray, observed: float) -> None:
+        """Decide about this one next; one that still waits is replaced."""
+        ...
+
+    def answer(self, until: float) -> Answer | None:
+        """The newest answer nobody took yet; waits for it up to clock time ``until``, then None."""
+        ...
+
+
 #: Called with every observation and the decision it led to, after the clock has been charged.
 OnDecision = Callable[[np.ndarray, Decision], None]
 
 
 @dataclass
 class EpisodeLog:
-    """What happened. Times are the clock's [s]; decisions are wall time [s]."""
+    """What happened. Times are the clock's [s]; decisions are wall time [s]. Nothing in it grows tick by tick.
 
+    overruns: within the tick, decisions not ready by the next one; beside the loop, ticks without their decision.
+    """
+
+    capacity: int  # ticks whose times are kept
+    began: float = 0.0
     success: bool = False
-    outcome: str = "timeout"  # "arrived", "timeout", or the robot's fault
+    outcome: str = "timeout"  # "arrived", "timeout", "stopped: …", or the robot's fault
     duration: float = 0.0
-    decisions: list[float] = field(default_factory=list)  # wall time of each
-    executed: int = 0  # commands sent
+    executed: int = 0  # commands sent, each of a decision about its own tick's observation
     ticks: int = 0  # control periods that passed
-    overruns: int = 0  # decisions not ready by the next tick
+    overruns: int = 0
+    dropped: int = 0  # decisions that came when their observation had expired
+    replaced: int = 0  # decisions that a newer one overtook before they were looked at
+    late: Counter[str] = field(default_factory=Counter)  # what the ladder did instead, by rung
+    filled: int = 0  # commands the ladder sent
     held: Counter[str] = field(default_factory=Counter)  # commands not sent, by reason
     final_observation: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        self.decided = Ring(self.capacity, 2)  # when since the start, how long it took
+        self.started = Ring(self.capacity, 2)  # ticks: when due since the start, how much later it began
+        self.sent = Ring(self.capacity, 2)  # commands of plans: when since the start, age of the observation behind it
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """Wall time of each [s]."""
+        return self.decided.rows[:, 1]
+
     @property
     def starved(self) -> int:
-        """Control periods in which no fresh command came: the robot went on with a stale one."""
-        return max(self.ticks - self.executed, 0)
+        """Control periods in which no command came: the robot went on with a stale one."""
+        return max(self.ticks - self.executed - self.filled, 0)
 
 
 def run_episode(
-    robot: Robot, clock: Clock, policy: Decider, task: Task, *, timeout: float, on_decision: OnDecision | None = None
+    robot: Robot,
+    clock: Clock,
+    policy: Decider | Beside,
+    task: Task,
+    *,
+    timeout: float,
+    period: float | None = None,
+    patience: Patience | None = None,
+    on_decision: OnDecision | None = None,
 ) -> EpisodeLog:
     """Observe, decide, check, command, once per control period, until arrival, fault or ``timeout`` [s].
 
     A refused observation (not finite, wrong shape) or command (not finite, out of limits) sends nothing: the
     robot holds, the event is counted by its reason, and the next tick tries again. Whatever happens, an
     exception included, the robot is stopped at the end.
+
+    period [s] between ticks: by default the task's. patience: with late decisions of a policy beside the loop.
+
+    Raises:
+        ValueError: with this patience every decision would have expired before it can be sent.
     """
-    log = EpisodeLog()
-    dt = task.control_dt
-    start = clock.now()
+    dt = task.control_dt if period is None else period
+    dwell = round(task.dwell * task.control_dt / dt)
+    log = EpisodeLog(math.ceil(min(timeout / dt + 2, KEPT)))
+    start = log.began = clock.now()
+    if isinstance(policy, Beside):
+        ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience(), on_decision, log)
+    else:
+        ticking = _WithinTick(robot, clock, policy, task, dt, start, on_decision, log)
     arrived = 0
     try:
         while True:
+            now = clock.now()  # before reading: an observation is at least as old as it is taken to be
             observation = robot.read()
-            now = clock.now()
             log.duration, log.final_observation = now - start, observation
+            due = log.ticks * dt
+            ticking.catch_up(_periods(now - start, dt, timeout))
             refusal = _refusal(task, observation)
             arrived = arrived + 1 if refusal is None and task.arrived(observation) else 0
             fault = robot.fault()
             if fault is not None:
                 log.outcome = fault
                 break
-            if arrived > task.dwell:
+            if arrived > dwell:
                 log.success, log.outcome = True, "arrived"
                 break
             if now - start >= timeout:
                 break
-            command = None
-            if refusal is None:
-                command = _decide(policy, observation, task, clock, log, on_decision)
-            else:
-                log.held[refusal] += 1
-            if command is not None:
-                robot.write(command)
-                log.executed += 1
-            late = math.floor((clock.now() - start) / dt + 1e-9) - log.ticks  # whole periods since this tick
-            if late >= 1:
-                log.overruns += 1
-            log.ticks += late + 1
+            log.started.add(due, now - start - due)
+            ended = ticking.tick(observation, refusal, now)
+            if ended is not None:
+                log.outcome = ended
+                break
             clock.sleep_until(start + log.ticks * dt)
     finally:
         robot.stop()
     return log
+
+
+def _periods(passed: float, dt: float, timeout: float) -> int:
+    """Whole control periods in ``passed`` [s]; beyond the timeout there are no more ticks."""
+    return math.floor(passed / dt + 1e-9) if passed < timeout else math.ceil(timeout / dt - 1e-9)
 
 
 def _refusal(task: Task, observation: np.ndarray) -> str | None:
@@ -107,25 +182,186 @@ def _refusal(task: Task, observation: np.ndarray) -> str | None:
     return None
 
 
-def _decide(
-    policy: Decider, observation: np.ndarray, task: Task, clock: Clock, log: EpisodeLog, on_decision: OnDecision | None
-) -> np.ndarray | None:
-    """The command to send, or None to hold."""
-    began = time.perf_counter()
-    try:
-        decision = policy.decide(observation)
-    except NoPlanError as error:
-        log.held[f"no plan: {error}"] += 1
-        decision = None
-    took = time.perf_counter() - began
-    clock.charge(took)
-    log.decisions.append(took)
-    if decision is None:
+# ---------------------------------------------------------------- a tick: from an observation to a command
+
+
+@dataclass
+class _WithinTick:
+    """Decides, then sends, however late that is."""
+
+    robot: Robot
+    clock: Clock
+    policy: Decider
+    task: Task
+    dt: float
+    start: float
+    on_decision: OnDecision | None
+    log: EpisodeLog
+
+    def catch_up(self, periods: int) -> None:
+        """Nothing: ticks that were missed are counted when the decision is there."""
+
+    def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
+        """Moves the log on by the periods that passed. Returns why the episode is over: never."""
+        del now
+        log = self.log
+        if refusal is not None:
+            log.held[refusal] += 1
+        elif (command := self._decide(observation)) is not None:
+            self.robot.write(command)
+            log.executed += 1
+        late = math.floor((self.clock.now() - self.start) / self.dt + 1e-9) - log.ticks  # periods since this tick
+        if late >= 1:
+            log.overruns += 1
+        log.ticks += late + 1
         return None
-    if on_decision is not None:
-        on_decision(observation, decision)
-    violation = task.limits.violation(decision.action, observation)
-    if violation is not None:
-        log.held[f"command refused: {violation}"] += 1
+
+    def _decide(self, observation: np.ndarray) -> np.ndarray | None:
+        """The command to send, or None to hold."""
+        began = time.perf_counter()
+        try:
+            decision = self.policy.decide(observation)
+        except NoPlanError as error:
+            self.log.held[f"no plan: {error}"] += 1
+            decision = None
+        took = time.perf_counter() - began
+        self.clock.charge(took)
+        self.log.decided.add(self.clock.now() - self.start, took)
+        if decision is None:
+            return None
+        if self.on_decision is not None:
+            self.on_decision(observation, decision)
+        violation = self.task.limits.violation(decision.action, observation)
+        if violation is not None:
+            self.log.held[f"command refused: {violation}"] += 1
+            return None
+        return decision.action
+
+
+class _BesideTick:
+    """Asks, and sends the answer if it comes before the next tick is due; the ladder acts for ticks without one."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        clock: Clock,
+        policy: Beside,
+        task: Task,
+        dt: float,
+        start: float,
+        patience: Patience,
+        on_decision: OnDecision | None,
+        log: EpisodeLog,
+    ) -> None:
+        if patience.expiry < dt:
+            raise ValueError(
+                f"expiry is {patience.expiry:g} s, shorter than the control period of {dt:g} s: decisions could expire "
+                "before they are late; allow at least one period"
+            )
+        self.robot, self.clock, self.policy, self.task = robot, clock, policy, task
+        self.dt, self.start, self.on_decision, self.log = dt, start, on_decision, log
+        self.ladder = Ladder(patience, task.control_dt, start)
+        self.kept_up = True  # the tick before this one sent its own command
+        self.number: int | None = None  # of the last answer
+
+    def catch_up(self, periods: int) -> None:
+        """So many have passed: count the ticks that never began, because this process stood still."""
+        asleep = periods - self.log.ticks
+        if asleep > 0:
+            self.log.overruns += asleep
+            self.log.ticks += asleep
+            self.kept_up = False
+
+    def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
+        """Moves the log on by one period. Returns why the episode is over, or None."""
+        log = self.log
+        if refusal is not None:
+            log.held[refusal] += 1
+        else:
+            self.policy.ask(observation, now)
+        if not self.kept_up:
+            ended = self._late(observation, refusal)
+            if ended is not None:
+                return ended
+        self.kept_up = False
+        if refusal is None:
+            deadline, answered = self.start + (log.ticks + 1) * self.dt, False
+            while not answered and (answer := self.policy.answer(deadline)) is not None:
+                if answer.observed < self.start:
+                    continue  # of the episode before
+                answered = self._take(answer, observation, now, deadline)
+                if self.on_decision is not None and answer.decision is not None:
+                    self.on_decision(answer.observation, answer.decision)  # after the command is sent
+            if not answered:
+                log.overruns += 1
+        log.ticks += 1
         return None
-    return decision.action
+
+    def _take(self, answer: Answer, observation: np.ndarray, asked: float, deadline: float) -> bool:
+        """Send what is in time, keep what is late for the ladder, drop what has expired. Returns whether this
+        tick is answered."""
+        log, now = self.log, self.clock.now()
+        if self.number is not None:
+            log.replaced += answer.number - self.number - 1
+        self.number = answer.number
+        log.decided.add(now - self.start, answer.took)
+        own = answer.observed == asked and now < deadline
+        if answer.decision is None:
+            log.held[f"no plan: {answer.no_plan}"] += 1
+            return own
+        if not self.ladder.fresh(answer.observed, now):
+            log.dropped += 1
+            return False
+        command = answer.decision.action
+        violation = self.task.limits.violation(command, answer.observation)
+        if violation is not None:
+            log.held[f"command refused: {violation}"] += 1
+            return own
+        self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
+        now = self.clock.now()  # again, directly before the write: this process may have stood still since
+        if not own or now >= deadline:
+            return False
+        self.robot.write(command)
+        log.executed += 1
+        log.sent.add(now - self.start, now - answer.observed)
+        self.ladder.sent(command, self._rest(observation), now)
+        self.kept_up = True
+        return True
+
+    def _late(self, observation: np.ndarray, refusal: str | None) -> str | None:
+        """The ladder's command for a tick that is over. Without a usable observation nothing can be checked or sent."""
+        log, now = self.log, self.clock.now()
+        rest = self._rest(observation) if refusal is None else None
+        rung, command = self.ladder.late(now, rest)
+        if rung == "stop":
+            log.late[rung] += 1
+            return f"stopped: no decision for {self.ladder.patience.stop:g} s"
+        if refusal is not None:
+            return None
+        if command is not None:
+            violation = self.task.limits.violation(command, observation)
+            now = self.clock.now()  # again, directly before the write
+            if rung == "plan" and not self.ladder.fresh(self.ladder.observed, now):
+                violation = "expired"
+            if violation is not None:
+                log.held[f"late command refused: {violation}"] += 1
+                return None
+            self.robot.write(command)
+            log.filled += 1
+            if rung == "plan":
+                log.sent.add(now - self.start, now - self.ladder.observed)
+                self.ladder.sent(command, rest, now)
+        log.late[rung] += 1
+        return None
+
+    def _rest(self, observation: np.ndarray) -> np.ndarray | None:
+        return self.task.rest(observation) if self.task.rest is not None else None
+
+
+def commands_of(task: Task, answer: Answer) -> np.ndarray | None:
+    """Every row of the chosen plan as a command (H, A), or None where the task's rows are none."""
+    if task.commands is None or answer.decision is None:
+        return None
+    frame = task.encode(torch.from_numpy(answer.observation).float()[None]).frame
+    plan = torch.from_numpy(answer.decision.plan)
+    return task.commands(plan[None], frame)[0].double().numpy()

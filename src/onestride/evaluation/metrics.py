@@ -46,10 +46,10 @@ def summarize(values: Sequence[float | None], seeds: Sequence[int]) -> dict[str,
     return {"mean": float(numbers.mean()), "std": float(numbers.std()), "n": len(numbers), "per_seed": per_seed}
 
 
-def latency(decisions_s: Sequence[float]) -> dict[str, float | None]:
+def latency(decisions_s: Sequence[float] | NDArray[np.floating]) -> dict[str, float | None]:
     """Decision times [s] -> mean, p50, p95, p99 and max [ms]."""
     names = ("mean", "p50", "p95", "p99", "max")
-    if not decisions_s:
+    if len(decisions_s) == 0:
         return {f"decision_ms_{name}": None for name in names}
     ms = 1e3 * np.asarray(decisions_s)
     values = (ms.mean(), *np.percentile(ms, (50, 95, 99)), ms.max())

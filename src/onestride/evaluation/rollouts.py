@@ -114,7 +114,7 @@ def _record(log: EpisodeLog, policy: Policy, scene: Any, robot: Any) -> dict[str
         "held_commands": sum(log.held.values()),
         "held": dict(log.held),
         "nfe": policy.generator.nfe,
-        "decision_ms": [round(1e3 * d, 4) for d in log.decisions],
+        "decision_ms": [round(1e3 * d, 4) for d in log.decisions.tolist()],
     }
 
 

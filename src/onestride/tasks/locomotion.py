@@ -122,8 +122,11 @@ def locomotion(body: str, version: Version) -> Task:
     name, environment = f"{body}-{version}", f"{b.environment}-{version}"
     benchmark = Benchmark(environment, b.random, b.expert)
 
-    def command(plans: Tensor, _frame: Any) -> Tensor:
-        return plans[:, 0, b.observation_dim :].clamp(-1.0, 1.0)
+    def commands(plans: Tensor, _frame: Any) -> Tensor:
+        return plans[..., b.observation_dim :].clamp(-1.0, 1.0)
+
+    def command(plans: Tensor, frame: Any) -> Tensor:
+        return commands(plans[:, 0], frame)
 
     def first_observation(seed: int) -> np.ndarray:
         env = make_environment(environment)
@@ -153,6 +156,8 @@ def locomotion(body: str, version: Version) -> Task:
         environment=lambda seed, clock: GymRobot(environment, b.control_dt, seed, clock),
         first_observation=first_observation,
         measure=measure,
+        commands=commands,
+        rest=lambda _observation: np.zeros(b.action_dim),
         limits=Limits(-np.ones(b.action_dim), np.ones(b.action_dim)),
         padding="none",
         early=EARLY,

@@ -67,6 +67,9 @@ class Task:
     scenes(count, seed) -> problems to evaluate on, never trained on.
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
+    commands(plans (B, H, D), frame) -> (B, H, A) of every row, in the robot's units: what may be sent of a plan when
+        the next decision is late; None where only the first row is a command.
+    rest(observation) -> (A,) the command that keeps the robot where it is (NumPy, one row); None: there is none.
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
@@ -92,6 +95,8 @@ class Task:
     environment: Callable[[Any, Clock], Any]
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
+    commands: Callable[[Tensor, Any], Tensor] | None = None
+    rest: Callable[[np.ndarray], np.ndarray] | None = None
     dwell: int = 0
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)

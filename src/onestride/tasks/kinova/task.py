@@ -154,6 +154,11 @@ def command(plans: Tensor, frame: Frame) -> Tensor:
     return frame.position + _turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
 
 
+def commands(plans: Tensor, frame: Frame) -> Tensor:
+    """Plans (B, H, 9) -> the Cartesian position targets of all rows (B, H, 3) [m]."""
+    return positions(plans, frame) + _turn_back(frame.axes, plans[..., 6:]) * frame.stride[:, None]
+
+
 def clearance(path: Tensor, observation: Tensor) -> Tensor:
     """Path (B, T, 3), observation (B, 41) -> (B, T) [m]: of the tip, the arm's body or the workspace's walls.
 
@@ -212,6 +217,11 @@ def first_observation(scene: Scene) -> np.ndarray:
     return np.concatenate((scene.start, np.zeros(3), scene.goal, scene.obstacles.ravel()))
 
 
+def rest(observation: np.ndarray) -> np.ndarray:
+    """The target that is where the tool is already (3,) [m]."""
+    return observation[:3].copy()
+
+
 def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
     """Of a finished trial: how near the goal it ended, and how near an obstacle it came, tip and whole arm."""
     error = float(np.linalg.norm(arm.ee_path[-1] - scene.goal))
@@ -246,5 +256,7 @@ def task() -> Task:
         first_observation=first_observation,
         measure=measure,
         limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
+        commands=commands,
+        rest=rest,
         dwell=4,
     )

@@ -1,0 +1,115 @@
+"""Stalls on purpose, to see what the loop does about them. Simulated robots only."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from onestride.control.loop import Decider
+from onestride.control.policy import Decision
+
+KINDS = {
+    "busy": "the deciding thread burns a core",
+    "gil": "a second thread holds Python's lock, so that nothing else in Python runs",
+    "pause": "the whole process is stopped (SIGSTOP) and continued by a small helper",
+}
+
+#: What the helper of "pause" runs: it prints when it stopped us, and ends when our end of its input is closed.
+HELPER = """
+import os, select, signal, sys, time
+process, every, length = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+while not select.select([sys.stdin], [], [], every)[0]:
+    try:
+        os.kill(process, signal.SIGSTOP)
+        print(time.perf_counter(), flush=True)
+        time.sleep(length)
+    finally:
+        os.kill(process, signal.SIGCONT)
+"""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Of one kind, ``every`` so many seconds, ``length`` seconds long."""
+
+    kind: str
+    every: float
+    length: float
+
+    @classmethod
+    def parse(cls, text: str) -> Stall:
+        """From text such as ``busy:2.0:0.05``.
+
+        Raises:
+            ValueError: it is not such a text, or the stalls would follow one another without a gap.
+        """
+        wanted = f"expected KIND:EVERY:LENGTH in seconds, such as busy:2.0:0.05, with KIND one of {', '.join(KINDS)}"
+        kind, _, numbers = text.partition(":")
+        every, _, length = numbers.partition(":")
+        try:
+            stall = cls(kind, float(every), float(length))
+        except ValueError:
+            raise ValueError(f"stall is '{text}'; {wanted}") from None
+        if kind not in KINDS:
+            raise ValueError(f"stall is '{text}'; {wanted}")
+        if not (0 < stall.length < stall.every and math.isfinite(stall.every)):
+            raise ValueError(f"stall is '{text}'; expected 0 < LENGTH < EVERY, both finite")
+        return stall
+
+
+class Stalled:
+    """``policy`` with stalls between entering and leaving the context. ``moments``: when each began [s], real clock."""
+
+    def __init__(self, policy: Decider, stall: Stall) -> None:
+        self.policy, self.stall = policy, stall
+        self.moments: list[float] = []
+        self._next = math.inf
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._helper: subprocess.Popen[str] | None = None
+
+    def decide(self, observation: np.ndarray) -> Decision:
+        """What the policy decides, after a stall where one is due."""
+        now = time.perf_counter()
+        if now >= self._next:
+            self.moments.append(now)
+            self._next = now + self.stall.every
+            while time.perf_counter() < now + self.stall.length:
+                pass
+        return self.policy.decide(observation)
+
+    def __enter__(self) -> Stalled:
+        if self.stall.kind == "busy":
+            self._next = time.perf_counter() + self.stall.every
+        elif self.stall.kind == "gil":
+            self._thread = threading.Thread(target=self._hold_lock, name="stalls", daemon=True)
+            self._thread.start()
+        else:
+            arguments = [str(os.getpid()), str(self.stall.every), str(self.stall.length)]
+            self._helper = subprocess.Popen(
+                [sys.executable, "-c", HELPER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._next = math.inf
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._helper is not None:  # it is never killed: it could have stopped us a moment ago
+            self.moments += [float(line) for line in self._helper.communicate()[0].split()]
+
+    def _hold_lock(self) -> None:
+        usleep = ctypes.PyDLL(None).usleep  # PyDLL, unlike CDLL, keeps the lock during the call
+        while not self._over.wait(self.stall.every):
+            self.moments.append(time.perf_counter())
+            usleep(int(1e6 * self.stall.length))

@@ -1,0 +1,429 @@
+"""The loop with decisions beside it: what is late, dropped and sent, with time under the test's control."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.control.clock import ChargedClock
+from onestride.control.ladder import Patience
+from onestride.control.loop import Answer, Beside, Decider, run_episode
+from onestride.control.policy import Decision, NoPlanError
+from onestride.tasks import TASKS
+
+DT = 0.01
+ROW = 0.05  # [s] between a plan's rows
+PATIENCE = Patience(expiry=0.085, fade=0.05, stop=0.305)
+TIMEOUT = 100 * DT - DT / 2  # 100 ticks
+
+
+class Clock(ChargedClock):
+    """Stands still as a whole at some moments: the first wait that goes past ``when`` ends ``length`` later."""
+
+    def __init__(self, pauses: dict[float, float]) -> None:
+        super().__init__()
+        self.pauses = dict(pauses)
+
+    def sleep_until(self, t: float) -> None:
+        super().sleep_until(t)
+        for when in [w for w in self.pauses if self.time >= w]:
+            self.time = max(self.time, when + self.pauses.pop(when))
+
+
+class Later:
+    """Answers as a thread would: one observation is worked on for its cost [s], the newest one waits."""
+
+    def __init__(self, policy: Decider, clock: ChargedClock, costs: Iterator[float]) -> None:
+        self.policy, self.clock, self.costs = policy, clock, costs
+        self.waiting: tuple[np.ndarray, float] | None = None
+        self.working: tuple[float, Answer] | None = None  # when it is ready
+        self.ready: Answer | None = None
+        self.number = 0
+
+    def _start(self, observation: np.ndarray, observed: float, at: float) -> None:
+        cost, decision, no_plan = next(self.costs), None, None
+        try:
+            decision = self.policy.decide(observation)
+        except NoPlanError as error:
+            no_plan = error
+        self.number += 1
+        self.working = at + cost, Answer(observed, observation, decision, no_plan, cost, self.number)
+
+    def _advance(self) -> None:
+        while self.working is not None and self.working[0] <= self.clock.now() + 1e-12:
+            at, self.ready = self.working
+            self.working = None
+            if self.waiting is not None:
+                (observation, observed), self.waiting = self.waiting, None
+                self._start(observation, observed, at)
+
+    def ask(self, observation: np.ndarray, observed: float) -> None:
+        self._advance()
+        if self.working is None:
+            self._start(observation.copy(), observed, self.clock.now())
+        else:
+            self.waiting = observation.copy(), observed
+
+    def answer(self, until: float) -> Answer | None:
+        self._advance()
+        while self.ready is None:
+            if self.working is None or self.working[0] > until:
+                self.clock.sleep_until(until)
+                self._advance()
+                break
+            self.clock.sleep_until(self.working[0])
+            self._advance()
+        answer, self.ready = self.ready, None
+        return answer
+
+
+class Recorder:
+    """Remembers every command with its time; refuses what no robot may be sent."""
+
+    def __init__(self, clock: ChargedClock, broken: Callable[[float], bool] = lambda _: False) -> None:
+        self.clock, self.broken, self.stops = clock, broken, 0
+        self.sent: list[tuple[float, np.ndarray]] = []
+
+    def read(self) -> np.ndarray:
+        observation = np.zeros(17)
+        observation[0] = self.clock.now()  # when it was seen, for policies to write into their plans
+        return np.full(17, np.nan) if self.broken(self.clock.now()) else observation
+
+    def write(self, command: np.ndarray) -> None:
+        assert self.stops == 0
+        assert np.isfinite(command).all()
+        assert np.abs(command).max() <= 1
+        self.sent.append((self.clock.now(), command.copy()))
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def fault(self) -> None:
+        return None
+
+
+class Stamped:
+    """Plans whose commands say when they were seen ([0], up to 1 s) and which row they are ([1], in tenths)."""
+
+    def __init__(self, spoil: Callable[[int], np.ndarray | None] = lambda _: None) -> None:
+        self.spoil, self.count = spoil, 0
+
+    def decide(self, observation: np.ndarray) -> Decision:
+        self.count += 1
+        plan = np.zeros((4, 23), np.float32)
+        plan[:, 17] = observation[0]
+        plan[:, 18] = 0.1 * np.arange(4)
+        action = plan[0, 17:].astype(float)
+        spoiled = self.spoil(self.count)
+        return Decision(action if spoiled is None else spoiled, plan, torch.zeros(1, 4, 23), np.zeros(1), {})
+
+
+def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, patience=PATIENCE):
+    clock = Clock(pauses or {})
+    robot = Recorder(clock, broken)
+    task = replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    beside = Later(policy or Stamped(), clock, costs)
+    assert isinstance(beside, Beside)
+    log = run_episode(robot, clock, beside, task, timeout=timeout, period=DT, patience=patience)
+    assert robot.stops == 1
+    assert log.starved == log.ticks - len(robot.sent)
+    return log, robot
+
+
+def once(tick: int, cost: float, usual: float = 0.002) -> Iterator[float]:
+    """One decision of ``cost`` [s], all others quick."""
+    return chain(repeat(usual, tick), [cost], repeat(usual))
+
+
+def ages(robot: Recorder, log) -> np.ndarray:
+    return log.sent.rows[:, 1]
+
+
+def test_quick_decisions_are_each_sent_in_their_tick():
+    log, robot = drive(repeat(0.002))
+    assert (log.ticks, log.executed, log.overruns, log.starved, log.dropped) == (100, 100, 0, 0, 0)
+    np.testing.assert_allclose([t for t, _ in robot.sent], DT * np.arange(100) + 0.002, atol=1e-9)
+    np.testing.assert_allclose(ages(robot, log), 0.002, atol=1e-9)
+    np.testing.assert_allclose(log.started.rows[:, 1], 0.0, atol=1e-9)
+    assert not log.late
+
+
+def test_a_stalled_decision_is_bridged_by_the_last_plan_at_every_deadline():
+    """Tick 10's takes 47 ms."""
+    log, robot = drive(once(10, 0.047))
+    # ticks 10 .. 13 get nothing; 14's observation waits until 147 ms and is answered at 149 ms, in time
+    assert (log.ticks, log.overruns, log.executed) == (100, 4, 96)
+    assert log.late == {"plan": 4}
+    assert (log.starved, log.dropped) == (0, 0)
+    late = robot.sent[10:14]
+    np.testing.assert_allclose([t for t, _ in late], [0.11, 0.12, 0.13, 0.14], atol=1e-9)
+    np.testing.assert_allclose([c[0] for _, c in late], 0.09, atol=1e-6)  # the last plan is tick 9's
+    np.testing.assert_allclose([c[1] for _, c in late], [0.0, 0.0, 0.0, 0.1], atol=1e-6)  # its row 1 is from 140 ms on
+    np.testing.assert_allclose(np.diff([t for t, _ in robot.sent[15:]]), DT, atol=1e-9)  # and no burst after
+
+
+def test_a_long_stall_goes_down_the_ladder_and_its_decision_is_dropped():
+    """Tick 10 takes 200 ms: tick 9's plan is good until 170 ms, then the command fades until it holds."""
+    log, robot = drive(once(10, 0.2))
+    # at 110 .. 170 ms the plan (7), at 180 .. 300 ms hold (13): 20 ticks, 10 .. 29; at 300 ms tick 30 is answered
+    assert (log.overruns, log.late, log.dropped) == (20, {"plan": 7, "hold": 13}, 1)
+    assert log.executed == 80
+    hold = np.array([c[0] for t, c in robot.sent if 0.175 < t < 0.3005 and c[0] < 0.2])
+    drive_then = 0.09 * np.array([0.8, 0.6, 0.4, 0.2])
+    np.testing.assert_allclose(hold[:4], drive_then, atol=1e-6)
+    np.testing.assert_allclose(hold[4:13], 0.0, atol=1e-6)
+    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+
+
+def test_without_end_the_robot_is_stopped_for_good():
+    log, robot = drive(once(10, 10.0))
+    assert log.outcome == "stopped: no decision for 0.305 s"
+    assert log.late == {"plan": 7, "hold": 22, "stop": 1}
+    assert robot.sent[-1][0] == pytest.approx(0.39)
+    assert log.duration == pytest.approx(0.4)
+
+
+def test_a_first_decision_that_never_comes_moves_nothing():
+    log, robot = drive(repeat(10.0))
+    assert robot.sent == []
+    assert log.late == {"standing": 30, "stop": 1}
+    assert log.outcome.startswith("stopped")
+
+
+def test_decisions_always_one_period_late_keep_the_robot_on_their_plans():
+    """Each takes a period and a half: none is in time, and the ladder follows the newest of them at every tick."""
+    log, robot = drive(repeat(0.015))
+    assert log.executed == 0
+    assert log.overruns == log.ticks == 100
+    assert log.late == {"standing": 1, "plan": 98}
+    assert log.dropped == 0
+    assert ages(robot, log).max() <= 0.035 + 1e-9
+
+
+@pytest.mark.parametrize("length", [0.03, 0.1, 0.2])
+@pytest.mark.parametrize("when", [0.3 + 0.001, 0.3 + 0.006])
+def test_a_pause_of_the_whole_process_costs_its_ticks_and_nothing_stale_is_sent(when, length):
+    """Stopped while waiting for tick 30's decision, or, after it was sent, for tick 31."""
+    deciding = when < 0.302
+    log, robot = drive(repeat(0.002), pauses={when: length})
+    woke = max(when + length, 0.302 if deciding else 0.31)
+    inside = math.floor(woke / DT + 1e-9)  # the tick it woke up in
+    missed = inside - 30 if deciding else inside - 31
+    assert log.ticks == 100
+    assert log.overruns == missed
+    # of the ticks it slept through, one gets the ladder's command on waking: never a burst
+    assert log.executed == 100 - missed
+    assert log.filled == 1
+    assert log.starved == missed - 1
+    after = [t for t, _ in robot.sent if t >= when]
+    assert after[0] == pytest.approx(woke)
+    assert after[1] == pytest.approx(woke + 0.002)
+    np.testing.assert_allclose(after[2:], DT * np.arange(inside + 1, 100) + 0.002, atol=1e-9)
+    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    # the decision in hand was made before the pause: dropped when it has expired by now, else its plan is what is left
+    expired = deciding and woke - 0.3 > PATIENCE.expiry
+    assert log.dropped == int(expired)
+    assert log.started.rows[:, 1].max() == pytest.approx(woke - 0.31)
+
+
+def test_a_pause_across_the_end_counts_its_ticks():
+    log, _ = drive(repeat(0.002), pauses={0.951: 1.0}, timeout=1.0)
+    assert (log.ticks, log.overruns, log.executed) == (100, 5, 95)
+
+
+def test_a_pause_beyond_patience_ends_the_episode():
+    log, robot = drive(repeat(0.002), pauses={0.301: 0.5})
+    assert log.outcome == "stopped: no decision for 0.305 s"
+    assert max(t for t, _ in robot.sent) < 0.301
+    assert log.overruns == 50  # tick 30's own and the 49 that never began; tick 80 began, and ended the episode
+
+
+def test_observations_that_are_not_numbers_send_nothing_and_are_counted():
+    log, robot = drive(repeat(0.002), broken=lambda t: 0.2995 < t < 0.3495)
+    assert sum(log.held.values()) == 5
+    assert all(reason.startswith("observation refused") for reason in log.held)
+    assert log.overruns == 0
+    assert log.executed == 95
+    assert log.late == {"plan": 1}  # for the last of them, when the sixth observation is good again
+    assert [t for t, _ in robot.sent if 0.2995 < t < 0.3495] == []
+
+
+def test_observations_that_stay_broken_stop_the_robot():
+    log, robot = drive(repeat(0.002), broken=lambda t: t > 0.2995)
+    assert log.outcome == "stopped: no decision for 0.305 s"
+    assert max(t for t, _ in robot.sent) < 0.3
+
+
+@pytest.mark.parametrize(("action", "reason"), [(np.nan, "not finite"), (1.5, "out of the workspace")])
+def test_bad_commands_are_never_sent_nor_the_rest_of_their_plans(action, reason):
+    log, robot = drive(repeat(0.002), policy=Stamped(lambda n: np.full(6, action) if n in (31, 32) else None))
+    assert log.held == {f"command refused: {reason}": 2}
+    assert (log.overruns, log.executed, log.late) == (0, 98, {"plan": 2})
+    bridged = [c[0] for t, c in robot.sent if min(abs(t - 0.31), abs(t - 0.32)) < 1e-9]
+    np.testing.assert_allclose(bridged, 0.29, atol=1e-6)  # the plan before them
+
+
+def test_no_plan_is_counted_and_bridged():
+    class Lost(Stamped):
+        def decide(self, observation: np.ndarray) -> Decision:
+            decision = super().decide(observation)
+            if self.count == 31:
+                raise NoPlanError("none of 64 candidates is finite")
+            return decision
+
+    log, _ = drive(repeat(0.002), policy=Lost())
+    assert log.held == {"no plan: none of 64 candidates is finite": 1}
+    assert (log.overruns, log.executed, log.late) == (0, 99, {"plan": 1})
+
+
+def test_late_rows_out_of_limits_are_not_sent():
+    class Wild(Stamped):
+        def decide(self, observation: np.ndarray) -> Decision:
+            decision = super().decide(observation)
+            decision.plan[:, 19] = np.nan  # what command() clamps, it does not mend
+            return decision
+
+    log, robot = drive(once(10, 0.035), policy=Wild())
+    assert log.held["late command refused: not finite"] == 3
+    assert log.filled == 0
+    assert log.starved == 3
+    assert len(robot.sent) == log.executed == 97
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_nothing_stale_nothing_out_of_limits_and_every_tick_accounted_for(seed):
+    """Random costs, pauses, broken observations and spoiled commands; the recorder refuses bad commands itself."""
+    rng = np.random.default_rng(seed)
+    costs = iter(np.where(rng.random(2000) < 0.1, rng.uniform(0, 0.2, 2000), rng.uniform(0, 0.012, 2000)))
+    pauses = {float(t): float(rng.uniform(0, 0.15)) for t in rng.uniform(0, 1, 3)}
+    bad = rng.random(1000) < 0.05
+    policy = Stamped(lambda n: np.full(6, np.nan) if rng.random() < 0.03 else None)
+    log, robot = drive(costs, pauses=pauses, policy=policy, broken=lambda t: bool(bad[int(t / DT) % 1000]))
+    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    of_plans = {round(at, 9) for at in log.sent.rows[:, 0]}
+    for at, command in robot.sent:
+        if round(at, 9) in of_plans:  # others fade
+            assert at - command[0] <= PATIENCE.expiry + 1e-6  # by what the plan itself says
+    assert log.executed + log.filled == len(robot.sent)
+    if log.outcome == "timeout":
+        assert log.ticks == 100
+        refused = sum(n for reason, n in log.held.items() if reason.startswith("observation"))
+        answered = log.executed + sum(n for r, n in log.held.items() if r.startswith(("command", "no plan")))
+        assert log.ticks <= log.overruns + refused + answered  # a late answer may be refused as well
+    times = np.array([t for t, _ in robot.sent])
+    slots = np.floor(times / DT + 1e-9)
+    assert np.bincount(slots.astype(int)).max() <= 2  # the ladder's for the tick before, and the tick's own
+
+
+class Slow:
+    """Limits that take their time to look: the process stands still between the decision's check and its write."""
+
+    def __init__(self, limits, clock, when, length) -> None:
+        self.limits, self.clock, self.when, self.length = limits, clock, when, length
+
+    def violation(self, command, observation):
+        if self.clock.now() >= self.when:
+            self.clock.sleep_until(self.clock.now() + self.length)
+            self.when = math.inf
+        return self.limits.violation(command, observation)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_pause_just_before_the_write_is_seen(late):
+    clock = Clock({})
+    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    limits: Any = Slow(task.limits, clock, 0.11 if late else 0.1, 0.2)
+    beside = Later(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
+    seen: list[float] = []
+    log = run_episode(
+        robot, clock, beside, replace(task, limits=limits), timeout=TIMEOUT, period=DT, patience=PATIENCE,
+        on_decision=lambda observation, decision: seen.append(observation[0]),
+    )  # fmt: skip
+    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    assert log.held == ({"late command refused: expired": 1} if late else {})
+    assert log.ticks == 100
+    assert len(seen) == log.decided.count
+    assert not [t for t, _ in robot.sent if 0.1 < t < 0.3]
+
+
+def test_buffers_do_not_grow_tick_by_tick():
+    log, _ = drive(repeat(0.002), timeout=50 * DT)
+    assert log.capacity == 52
+    for ring in (log.decided, log.started, log.sent):
+        assert ring._rows.shape == (52, 2)
+
+
+def test_what_is_left_of_the_episode_before_is_ignored():
+    clock = Clock({})
+    beside = Later(Stamped(), clock, repeat(0.002))
+    beside.ask(np.zeros(17), -1.0)
+    robot, task = Recorder(clock), TASKS["halfcheetah-v5"]()
+    log = run_episode(robot, clock, beside, task, timeout=10 * DT - DT / 2, period=DT, patience=PATIENCE)
+    assert (log.executed, log.dropped, log.replaced, log.decided.count) == (10, 0, 0, 10)
+
+
+def test_an_expiry_shorter_than_the_period_is_refused():
+    with pytest.raises(ValueError, match="allow at least one period"):
+        drive(repeat(0.002), patience=Patience(0.005, 0.1, 0.5))
+
+
+def test_a_task_without_rows_or_rest_still_holds_and_stops():
+    clock = Clock({})
+    robot = Recorder(clock)
+    task = replace(TASKS["halfcheetah-v5"](), commands=None, rest=None)
+    beside = Later(Stamped(), clock, once(10, 10.0))
+    log = run_episode(robot, clock, beside, task, timeout=TIMEOUT, period=DT, patience=PATIENCE)
+    assert log.late == {"hold": 29, "stop": 1}
+    assert len(robot.sent) == log.executed == 10
+
+
+def test_the_tasks_dwell_is_time_not_ticks():
+    """On the arm, five times the rate asks for five times the ticks within the goal's radius."""
+    task, clock = TASKS["kinova"](), Clock({})
+
+    class AtGoal(Recorder):
+        def read(self) -> np.ndarray:
+            here = np.array([0.4, 0.1, 0.2])
+            return np.concatenate((here, np.zeros(3), here, np.zeros(32)))
+
+    class Stay:
+        def decide(self, observation: np.ndarray) -> Decision:
+            return Decision(observation[:3], np.zeros((32, 9), np.float32), torch.zeros(1, 32, 9), np.zeros(1), {})
+
+    log = run_episode(AtGoal(clock), clock, Later(Stay(), clock, repeat(0.002)), task, timeout=9.0, period=DT)
+    assert log.success
+    assert log.duration == pytest.approx(task.dwell * task.control_dt)
+
+
+@pytest.mark.parametrize("name", ["kinova", "hopper-v5"])
+def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
+    task = TASKS[name]()
+    rng = torch.Generator().manual_seed(0)
+    first = task.first_observation(arm_scenes[0] if name == "kinova" else 0)
+    start = task.encode(torch.from_numpy(first).float()[None])
+    plans = torch.randn(1, task.horizon, task.transition_dim, generator=rng)
+    plans[:, 0, : task.state_dim] = start.start
+    assert task.commands is not None
+    assert task.rest is not None
+    rows = task.commands(plans, start.frame)
+    assert rows.shape == (1, task.horizon, task.action_dim)
+    torch.testing.assert_close(rows[:, 0], task.command(plans, start.frame), atol=1e-6, rtol=0)
+    assert task.limits.violation(task.rest(first), first) is None
+
+
+def test_the_arms_later_rows_are_the_targets_its_windows_were_made_of(arm_scenes):
+    """plan_window, then commands: back to the recorded position targets, row by row."""
+    task = TASKS["kinova"]()
+    scene = arm_scenes[0]
+    observations = np.tile(task.first_observation(scene), (task.horizon, 1))
+    observations[:, :3] = np.linspace(scene.start, scene.goal, task.horizon + 1)[:-1]
+    actions = np.linspace(scene.start, scene.goal, task.horizon + 1)[1:]
+    plans, _ = task.plan_window(torch.from_numpy(observations)[None], torch.from_numpy(actions)[None])
+    frame = task.encode(torch.from_numpy(observations[:1])).frame
+    assert task.commands is not None
+    np.testing.assert_allclose(task.commands(plans, frame)[0], actions, atol=1e-6)

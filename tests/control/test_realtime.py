@@ -1,0 +1,54 @@
+"""What is changed for a punctual run is put back, and what is refused is said."""
+
+import gc
+import os
+import sys
+
+import pytest
+
+from onestride.control import realtime
+from onestride.control.realtime import punctual
+
+
+def test_nothing_is_asked_for_unless_wanted(monkeypatch):
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("not asked for"))
+    before = sys.getswitchinterval()
+    with punctual(False) as granted:
+        assert granted == {"scheduler": "normal", "garbage_collector": "on"}
+        assert gc.isenabled()
+        assert sys.getswitchinterval() == pytest.approx(realtime.SWITCH)
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_a_refusal_is_said_and_the_collector_comes_back(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with punctual(True) as granted:
+        assert "refused (Operation not permitted)" in granted["scheduler"]
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_was_granted_is_given_back_also_after_an_error(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda process, policy, param: calls.append((process, policy)))
+
+    def breaks():
+        with punctual(True) as granted:
+            assert granted["scheduler"] == f"SCHED_FIFO, priority {realtime.PRIORITY}"
+            raise RuntimeError("the robot's fault")
+
+    with pytest.raises(RuntimeError, match="the robot's fault"):
+        breaks()
+    assert calls == [(0, os.SCHED_FIFO), (0, os.sched_getscheduler(0))]
+    assert gc.isenabled()
+
+
+def test_a_system_without_it(monkeypatch):
+    monkeypatch.delattr(os, "sched_setscheduler")
+    with punctual(True) as granted:
+        assert "not to be had" in granted["scheduler"]

@@ -1,0 +1,194 @@
+"""A measured run: everything is accounted for, written once, and what is wrong is said before anything moves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.checkpoint import load_tensors
+from onestride.control.ladder import Patience
+from onestride.control.loop import EpisodeLog
+from onestride.control.policy import Decision
+from onestride.control.stall import Stall
+from onestride.evaluation import endurance
+from onestride.evaluation.endurance import (
+    EnduranceConfig,
+    Loaded,
+    Record,
+    endure,
+    memory_growth,
+    summary,
+    targets,
+    write,
+)
+from onestride.tasks import TASKS
+
+
+class Still:
+    """Decides for the point of conftest: stay."""
+
+    def decide(self, observation: np.ndarray) -> Decision:
+        return Decision(observation[:2], np.zeros((4, 4), np.float32), torch.zeros(1, 4, 4), np.zeros(1), {})
+
+
+class Point:
+    """Never arrives; breaks after ``life`` reads."""
+
+    def __init__(self, clock, life) -> None:
+        self.life = life
+
+    def read(self):
+        self.life -= 1
+        return np.array([0.0, 0.0, 1.0, 1.0])
+
+    def write(self, command):
+        pass
+
+    def stop(self):
+        pass
+
+    def fault(self):
+        return "worn out" if self.life <= 0 else None
+
+
+@pytest.fixture
+def loaded(point, monkeypatch) -> Loaded:
+    monkeypatch.setattr(endurance, "WARM_UP", 2)
+    task = replace(
+        point,
+        environment=lambda scene, clock: Point(clock, scene),
+        first_observation=lambda scene: np.array([0.0, 0.0, 1.0, 1.0]),
+    )
+    return Loaded(Still(), task, {"kind": "student"})
+
+
+def config(**kwargs) -> EnduranceConfig:
+    patience = Patience(expiry=5.0, fade=0.1, stop=5.0)  # a test machine may stand still
+    return EnduranceConfig(**{"duration": 0.3, "rate": 100.0, "patience": patience, **kwargs})
+
+
+def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
+    lives = [11, 1, 8]  # the second ends before its first tick
+    record = endure(loaded, lives, config(first_scene=1))
+    row = {name: value["mean"] for name, value in summary(record, config()).items()}
+    assert row["ticks"] == 30
+    assert row["control_s"] == pytest.approx(0.3)
+    assert record.outcomes["worn out"] >= 1
+    assert row["scenes"] == sum(record.outcomes.values()) >= 2
+    assert row["executed_steps"] + row["starved_ticks"] + record.filled == 30
+    assert row["overruns"] == 30 - row["executed_steps"]
+    assert row["decisions"] == record.decided.count >= row["executed_steps"]
+    assert row["stalls"] == 0
+    whens = record.started.rows[:, 0]
+    assert (np.diff(whens) > 0).all()  # over the scenes, since the run began
+
+
+def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
+    settings = config(stall=Stall("busy", 0.1, 0.002))
+    record = endure(loaded, [1000], settings)
+    assert len(record.stalls) >= 1
+    out = tmp_path / "deep" / "run.json"
+    report = write(out, record, loaded, settings, "dnk-0", "onestride run")
+    assert json.loads(out.read_text()) == json.loads(json.dumps(report))
+    assert report["schema"] == 1
+    assert report["experiment"] == "realtime-point"
+    assert report["config"]["run"]["stall"] == {"kind": "busy", "every": 0.1, "length": 0.002}
+    assert report["config"]["granted"]["scheduler"] == "normal"
+    assert set(report["rows"]["dnk-0"]["jitter_ms_p99"]) == {"mean", "std", "n", "per_seed"}
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    tensors, _ = load_tensors(out.with_suffix(".safetensors"))
+    took = 1e3 * tensors["decided"][:, 1].double().numpy()
+    assert np.percentile(took, 99) == pytest.approx(report["rows"]["dnk-0"]["decision_ms_p99"]["mean"], rel=1e-5)
+    with pytest.raises(FileExistsError, match=r"holds run.json, run.png, run.safetensors already"):
+        targets(out)
+
+
+def test_a_task_without_a_simulated_robot_is_refused(loaded):
+    for scenes, task in (([], loaded.task), ([1], replace(loaded.task, environment=lambda scene, clock: None))):
+        with pytest.raises(ValueError, match="no simulated robot"):
+            endure(replace(loaded, task=task), scenes, config())
+
+
+def test_scenes_that_end_before_they_begin_end_the_run(loaded):
+    with pytest.raises(ValueError, match="the last one ended: worn out"):
+        endure(loaded, [1, 1], config())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rate": 0.0}, "rate is 0"),
+        ({"rate": -5.0}, "rate is -5"),
+        ({"duration": 0.0}, "duration is 0"),
+        ({"duration": float("nan")}, "duration is nan"),
+        ({"timeout": -1.0}, "timeout is -1"),
+        ({"first_scene": -1}, "scene is -1"),
+        ({"patience": Patience(0.005, 0.1, 0.5)}, "allow at least one period"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        config(**wrong)
+
+
+def test_percentiles_and_counts_in_closed_form():
+    settings = config(duration=1.0)
+    record, log = Record(settings), EpisodeLog(100)
+    for k in range(100):
+        log.started.add(0.01 * k, 1e-3 * k * (-1) ** k)
+        log.decided.add(0.01 * k, 2e-3)
+    log.ticks, log.executed, log.overruns, log.filled, log.dropped = 100, 90, 10, 7, 2
+    log.late.update({"plan": 5, "hold": 2})
+    log.held.update({"no plan": 1})
+    record.add(log)
+    row = {name: value["mean"] for name, value in summary(record, settings).items()}
+    assert row["control_hz"] == pytest.approx(90.0)
+    assert (row["overrun_ratio"], row["starved_ticks"], row["dropped_decisions"]) == (0.1, 3, 2)
+    assert (row["late_plan"], row["late_hold"], row["late_stop"]) == (5, 2, 0)
+    assert row["held: no plan"] == row["held_commands"] == 1
+    assert row["jitter_ms_p50"] == pytest.approx(49.5)
+    assert row["jitter_ms_max"] == pytest.approx(99.0)
+    assert row["headroom_p99"] == pytest.approx(0.8)
+    assert row["rss_growth_percent"] is None
+
+
+def test_memory_growth_is_between_the_two_ends():
+    mb = np.concatenate((np.full(10, 100.0), [500.0], np.full(180, 150.0), np.full(10, 101.0)))
+    assert memory_growth(mb) == (100.0, 101.0, pytest.approx(1.0))
+    assert memory_growth(np.array([1.0, 2.0])) == (None, None, None)
+    assert memory_growth(np.full(50, np.nan)) == (None, None, None)
+
+
+def test_memory_taken_for_a_run_does_not_grow_with_its_ticks(loaded):
+    settings = config()
+    record = Record(settings)
+    shapes = [ring._rows.shape for ring in (record.decided, record.started, record.sent, record.memory)]
+    for _ in range(100):
+        log = EpisodeLog(50)
+        log.started.extend(np.zeros((50, 2)))
+        record.add(log)
+    assert [ring._rows.shape for ring in (record.decided, record.started, record.sent, record.memory)] == shapes
+
+
+def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
+    """Decided at 100 Hz, the body still takes a step every 50 ms."""
+    monkeypatch.setattr(endurance, "WARM_UP", 2)
+
+    class Zero:
+        def decide(self, observation: np.ndarray) -> Decision:
+            return Decision(np.zeros(6), np.zeros((4, 23), np.float32), torch.zeros(1, 4, 23), np.zeros(1), {})
+
+    robots = []
+    task = TASKS["halfcheetah-v5"]()
+    made = task.environment
+
+    def environment(scene, clock):
+        robots.append(made(scene, clock))
+        return robots[-1]
+
+    loaded = Loaded(Zero(), replace(task, environment=environment), {})
+    record = endure(loaded, task.scenes(2, 0), config(duration=0.25))
+    assert record.ticks == 25
+    assert robots[-1].steps <= 5
