@@ -234,6 +234,37 @@ class Run(Common):
 
 
 @dataclass(frozen=True)
+class Export(Common):
+    """Write a student's whole decision as one graph that ONNX Runtime runs without this library."""
+
+    checkpoint: tyro.conf.Positional[Path] = Path()
+    """A trained student's folder, such as runs/demo/dnk-0."""
+    out: Path = Path("exported")
+    """Where to; what is there is not overwritten."""
+    format: Literal["onnx"] = "onnx"
+    selector: Path | None = None
+    """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
+    int8: bool = False
+    """Large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down."""
+    candidates: int | None = None
+    """Candidates per decision; default: the checkpoint's."""
+    draws: int = 64
+    """For how many decisions there is noise of its own before it comes round again."""
+    seed: int = 0
+
+    def __call__(self) -> None:
+        from onestride.control.policy import Policy
+        from onestride.engine.export import export
+
+        policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
+        found = export(policy, self.out, int8=self.int8, draws=self.draws, seed=self.seed, checkpoint=self.checkpoint)
+        print(f"{self.out}: {found.same_winner} of {found.decisions} decisions have the policy's winner", end="")
+        print(f" ({found.ties} others are ties); action error p50 {found.action_error_p50:.1e}, ", end="")
+        print(f"max {found.action_error_max:.1e} (1: half the limits' range)")
+        print(f"  python {self.out / 'example.py'}")
+
+
+@dataclass(frozen=True)
 class Quickstart(Common):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
@@ -340,6 +371,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Common]:
         "distill": Distill(preset=name, student=preset.student, training=preset.student_training),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
+        "export": Export(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(preset=name),
     }

@@ -122,26 +122,26 @@ class Engine:
         if backend not in BACKENDS:
             raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
         reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
-        makers: list[Callable[[], Runner]] = []
+        runners: list[Runner] = []
         with TemporaryDirectory() as folder:
             if backend in ("onnx", "onnx-int8") or (backend == "auto" and policy.device.type == "cpu"):
                 graph = Path(folder) / GRAPH
                 try:
                     write_graph(reduced, graph, int8=backend == "onnx-int8")
-                    name = backend if backend != "auto" else "onnx"
-                    makers += [_onnx(graph.read_bytes(), n, name) for n in thread_counts(threads)]
+                    name = "onnx" if backend == "auto" else backend
+                    runners += [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
                 except ImportError:
                     if backend != "auto":
                         raise
             if backend in ("torch", "auto"):
-                makers.append(lambda: TorchRunner(reduced, policy.device))
+                runners.append(TorchRunner(reduced, policy.device))
             if backend == "compile":
-                makers.append(lambda: TorchRunner(reduced, policy.device, compiled=True))
+                runners.append(TorchRunner(reduced, policy.device, compiled=True))
             if backend == "cuda-graph" or (backend == "auto" and policy.device.type == "cuda"):
                 from onestride.engine.cuda_graph import CudaGraphRunner
 
-                makers.append(lambda: CudaGraphRunner(reduced, policy.device))
-            runner, chosen = fastest([make() for make in makers], policy.task)
+                runners.append(CudaGraphRunner(reduced, policy.device))
+            runner, chosen = fastest(runners, policy.task)
         return cls(runner, policy.task, draws, chosen)
 
     @classmethod
@@ -157,10 +157,9 @@ class Engine:
         contract = load_contract(folder)
         task = TASKS[contract["task"]]()
         content = (folder / GRAPH).read_bytes()
-        makers = [_onnx(content, n, contract["precision"], provider) for n in thread_counts(threads)]
-        runners = [make() for make in makers]
-        for runner in runners[:1]:
-            agrees(runner, contract, task, folder)
+        name = "onnx-int8" if contract["precision"] == "int8" else "onnx"
+        runners = [OnnxRunner(content, n, name, provider) for n in thread_counts(threads)]
+        agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         return cls(runner, task, contract["draws"], chosen)
 
@@ -193,6 +192,9 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.force_spinning_stop", "1"
+        )  # threads wait awake within a decision only
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
         self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
@@ -232,10 +234,6 @@ class TorchRunner:
         choice = self._call(self._observation, self._draws[draw])
         values = [None if v is None else v.cpu().numpy() for v in choice]
         return Answer(values[0], float(values[1]), int(values[2]), values[3], values[4])
-
-
-def _onnx(graph: bytes, threads: int, name: str, provider: str = CPU) -> Callable[[], Runner]:
-    return lambda: OnnxRunner(graph, threads, name, provider)
 
 
 def thread_counts(threads: int | None) -> list[int]:
@@ -294,16 +292,17 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def agrees(runner: OnnxRunner | Runner, contract: dict[str, Any], task: Task, folder: Path) -> None:
+def agrees(runner: OnnxRunner, contract: dict[str, Any], task: Task, folder: Path) -> None:
     """Whether graph, contract and task are of one size.
 
     Raises:
         CheckpointError: they are not; the message says which.
     """
-    assert isinstance(runner, OnnxRunner)
     shapes = {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
     if set(INPUTS) - shapes.keys() or set(OUTPUTS[:4]) - shapes.keys():
-        raise CheckpointError(f"{folder / GRAPH} has {', '.join(shapes)}; expected {', '.join((*INPUTS, *OUTPUTS[:4]))}")
+        raise CheckpointError(
+            f"{folder / GRAPH} has {', '.join(shapes)}; expected {', '.join((*INPUTS, *OUTPUTS[:4]))}"
+        )
     for name, said, tasks in (
         ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
         ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),

@@ -71,7 +71,11 @@ def _in_8_bits(model: Any, path: Path) -> Any:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise extra("onnxruntime") from error
-    large = [n.name for n in model.graph.node if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")]
+    large = [
+        n.name
+        for n in model.graph.node
+        if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")
+    ]
     with _quiet():
         # The quantiser takes a Gemm for a MatMul and an Add, and calls the product so.
         quantize_dynamic(
