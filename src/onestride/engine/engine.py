@@ -207,15 +207,18 @@ class OnnxRunner:
         for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
             for v in values:
                 bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
-        self._observation, self._draw = (self._arrays[name] for name in INPUTS)
-        self._action, self._score, self._winner, self._scores = (self._arrays[name] for name in OUTPUTS[:4])
+
+    def give(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Inputs by name -> all arrays by name, inputs too; the next call overwrites them. Others keep their value."""
+        for name, value in values.items():
+            if name in self._arrays:  # the graph may not depend on it
+                self._arrays[name][...] = value
+        self.session.run_with_iobinding(self._binding)
+        return self._arrays
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
-        self._observation[:] = observation
-        self._draw[0] = draw
-        self.session.run_with_iobinding(self._binding)
-        plan = self._arrays.get("plan")
-        return Answer(self._action, float(self._score), int(self._winner), self._scores, plan)
+        found = self.give({"observation": observation, "draw": draw})
+        return Answer(found["action"], float(found["score"]), int(found["winner"]), found["scores"], found.get("plan"))
 
 
 class TorchRunner:
@@ -232,8 +235,10 @@ class TorchRunner:
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         self._observation.copy_(torch.from_numpy(observation))
         choice = self._call(self._observation, self._draws[draw])
-        values = [None if v is None else v.cpu().numpy() for v in choice]
-        return Answer(values[0], float(values[1]), int(values[2]), values[3], values[4])
+        plan = None if choice.plan is None else choice.plan.cpu().numpy()
+        return Answer(
+            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
+        )
 
 
 def thread_counts(threads: int | None) -> list[int]:
@@ -275,7 +280,8 @@ def load_contract(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CHECKSUMS).is_file():
         raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
-    listed = dict(reversed(line.split("  ", 1)) for line in (folder / CHECKSUMS).read_text().splitlines() if line)
+    lines = (folder / CHECKSUMS).read_text().splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in (GRAPH, CONTRACT):
         if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
             raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
@@ -300,15 +306,13 @@ def agrees(runner: OnnxRunner, contract: dict[str, Any], task: Task, folder: Pat
     """
     shapes = {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
     if set(INPUTS) - shapes.keys() or set(OUTPUTS[:4]) - shapes.keys():
-        raise CheckpointError(
-            f"{folder / GRAPH} has {', '.join(shapes)}; expected {', '.join((*INPUTS, *OUTPUTS[:4]))}"
-        )
+        wanted = ", ".join((*INPUTS, *OUTPUTS[:4]))
+        raise CheckpointError(f"{folder / GRAPH} has {', '.join(shapes)}; expected {wanted}")
     for name, said, tasks in (
         ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
         ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),
     ):
         if not shapes[name] == said == tasks:
             raise CheckpointError(
-                f"{folder / GRAPH} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}: "
-                "they are not of one export"
+                f"{folder / GRAPH} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,33 @@ def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
     Raises:
         ImportError: the export extra is not installed.
     """
+    example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    wrapped = _Outputs(reduced).eval()
+    write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
+
+
+def write_module(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    int8: bool = False,
+) -> None:
+    """Any module of fixed shapes as a graph; inputs it does not use are left out.
+
+    Raises:
+        ImportError: the export extra is not installed.
+    """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise extra(str(error.name)) from error
-    example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
-    wrapped = _Outputs(reduced).eval()
-    names = list(OUTPUTS[: len(wrapped(*example))])
     with _quiet():
         program = torch.onnx.export(
-            wrapped, example, dynamo=True, opset_version=OPSET, input_names=list(INPUTS), output_names=names,
+            module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs),
             verbose=False,
         )  # fmt: skip
     assert program is not None
@@ -57,8 +73,7 @@ def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
     for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    for function in list(model.functions):
-        model.functions.remove(function)
+    model.ClearField("functions")
     model = _in_8_bits(model, path) if int8 else model
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -1,0 +1,108 @@
+"""The teacher at its best on a CPU: all its network calls as one ONNX graph, for a fair comparison with its students.
+
+What every call computes again is computed once: the share of context and of the fixed entries in the first layer, and
+the scales and shifts that the noise index gives, which become the gains of the layer normalisations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from onestride.diffusion.planner import DiffusionPlanner
+from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_from_eps
+from onestride.engine.affine import affine, apart, dense
+from onestride.engine.engine import OnnxRunner
+from onestride.engine.graph import write_module
+from onestride.engine.reduce import ReduceError, film_at
+from onestride.networks.mlp import ResidualMLP
+
+
+class Unrolled(nn.Module):
+    """``forward(prior (N, H, D), context (1, C), noise (noisy steps, N, H, D))`` -> plans (N, H, D), normalised.
+
+    The same plans as ``DiffusionPlanner.sample`` with the planner's own solver and steps.
+
+    Raises:
+        ReduceError: the network is no residual MLP.
+    """
+
+    fixed: Tensor
+    film: Tensor
+
+    @torch.no_grad()
+    def __init__(self, planner: DiffusionPlanner) -> None:
+        super().__init__()
+        network, self.planner_config, self.schedule = planner.network, planner.config, planner.schedule
+        if not isinstance(network, ResidualMLP):
+            raise ReduceError(f"only a residual MLP is unrolled, this teacher is a {type(network).__name__}")
+        self.free_from = int(planner.fixed.sum())
+        known, free = apart(affine(network.input), self.free_from)
+        self.known, self.free = dense(known).to(network.input.weight), dense(free).to(network.input.weight)
+        self.context, self.output = network.context, network.output
+        self.expand, self.contract, self.width = network.expand, network.contract, network.width
+        steps = plan_steps(self.schedule, self.planner_config.solver, self.planner_config.sample_steps)
+        self.row = {step.k: i for i, step in enumerate(steps)}
+        film = [film_at(network, network.features[step.k : step.k + 1]) for step in steps]
+        self.register_buffer("film", torch.stack(film))  # (steps, 2 blocks + 2, W)
+        self.register_buffer("fixed", planner.fixed)
+
+    def forward(self, prior: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        known = self.known(prior[:1].flatten(1)[:, : self.free_from])
+        if self.context is not None:
+            known = known + self.context(context)
+        config = self.planner_config
+        return sample(
+            lambda x, k: self._denoise(x, k, known),
+            prior,
+            self.fixed,
+            self.schedule,
+            solver=config.solver,
+            steps=config.sample_steps,
+            noise=noise,
+        )
+
+    def _denoise(self, x: Tensor, k: int, known: Tensor) -> Tensor:
+        film = self.film[self.row[k]]
+        h = F.linear(x.flatten(1)[:, self.free_from :], self.free.weight) + known
+        for i, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
+            h = h + contract(F.silu(expand(F.layer_norm(h, (self.width,), film[2 * i], film[2 * i + 1]))))
+        output = self.output(F.layer_norm(h, (self.width,), film[-2], film[-1])).view_as(x)
+        if self.planner_config.prediction == "x0":
+            return output
+        return x0_from_eps(x, output, self.schedule.alpha[k], self.schedule.sigma[k])
+
+
+class OnnxPlanner(nn.Module):
+    """A generator: the planner's plans from its unrolled graph, for one observation's candidates at a time.
+
+    Raises:
+        ReduceError: the network is no residual MLP.
+        ImportError: the export extra is not installed.
+    """
+
+    def __init__(self, planner: DiffusionPlanner, candidates: int, context_dim: int, threads: int = 1) -> None:
+        super().__init__()
+        self.config, self.nfe = planner.config, planner.nfe
+        unrolled = Unrolled(planner).eval()
+        self.noisy = noisy_steps(planner.schedule, planner.config.solver, planner.config.sample_steps)
+        prior = torch.zeros(candidates, *planner.fixed.shape)
+        self.noise = torch.zeros(self.noisy, *prior.shape)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "teacher.onnx"
+            example = (prior, torch.zeros(1, context_dim), self.noise)
+            write_module(unrolled, example, ("prior", "context", "noise"), ("plans",), path)
+            self.runner = OnnxRunner(path.read_bytes(), threads)
+
+    def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
+        """As ``DiffusionPlanner.sample``, of as many priors as it was made for, all with the same observation."""
+        for z in self.noise:
+            torch.randn(z.shape, generator=generator, out=z)
+        given = {"prior": prior.numpy(), "noise": self.noise.numpy()}
+        if context is not None:
+            given["context"] = context.numpy()
+        return torch.from_numpy(self.runner.give(given)["plans"])
