@@ -19,7 +19,7 @@ from onestride import presets
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
-from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.presets import BenchConfig, EvaluateConfig, Preset, ReturnsConfig
 from onestride.selectors.iql import IQLConfig
 from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig
@@ -265,6 +265,26 @@ class Export(Common):
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Measure what a decision costs: teacher, student and engine in turns, beside the machine's ceilings."""
+
+    run: Path | None = None
+    """Trained policies; default: untrained ones of the preset's sizes."""
+    preset: str = "demo"
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    out: Path | None = None
+    """Where to write the record, such as results/bench/mine.json; what is there is not overwritten."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+    def __call__(self) -> None:
+        from onestride.evaluation.bench import bench, lines
+
+        record = bench(self.run, presets.load(self.preset), self.bench, _command(), self.out)
+        print("\n".join([*lines(record), *record["notes"]]))
+
+
+@dataclass(frozen=True)
 class Quickstart(Common):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
@@ -361,7 +381,7 @@ def _say(outcome: Outcome) -> None:
         print(f"report:  {outcome.page}")
 
 
-def _commands(preset: Preset, name: str) -> dict[str, Common]:
+def _commands(preset: Preset, name: str) -> dict[str, Common | Bench]:
     """Every command with the preset's values as defaults."""
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
@@ -372,6 +392,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Common]:
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
         "export": Export(preset=name),
+        "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(preset=name),
     }
@@ -402,7 +423,7 @@ def _preset_asked_for(arguments: list[str]) -> str:
     return "demo"
 
 
-def _parse(defaults: dict[str, Common], arguments: list[str]) -> Common:
+def _parse(defaults: dict[str, Common | Bench], arguments: list[str]) -> Common | Bench:
     choices = tuple(
         Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
         for name, default in defaults.items()

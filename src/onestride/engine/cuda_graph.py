@@ -67,7 +67,8 @@ class CudaGraphPlanner(nn.Module):
 
     def __init__(self, planner: Any, *, products: Products = "float32") -> None:
         super().__init__()
-        self.planner, self.products = planner, products
+        self.planner = planner
+        self.products: Products = products
         self.config, self.nfe = planner.config, planner.nfe
         self._replay: Callable[[], None] | None = None
 
