@@ -81,8 +81,8 @@ def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, o
         "share_of_ceiling is of float32 products with as many rows, the faster of torch and ONNX Runtime",
         "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
     ]
-    if any(isinstance(p.generator, GuidedPlanner) for p in policies.values()):
-        notes.append("the teacher is guided; teacher-optimised is the same without its guidance")
+    if isinstance(policies["teacher"].generator, GuidedPlanner):
+        notes.append("the teachers are guided by the return model")
     record = result(
         "bench",
         command,
@@ -145,13 +145,12 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
         flop, moved, call = _work_of(policy, observation)
         made[name] = Contender(policy, policy.generator.nfe, flop, moved, call)
         if name == "teacher":
-            planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
             try:
-                fast = OnnxPlanner(planner, n, policy.task.context_dim, torch.get_num_threads())
+                fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
             except ReduceError:  # a U-Net stays as it is
                 continue
-            flop, moved, _ = _work_of(_with(policy, planner, n), observation, Unrolled(planner))
-            made["teacher-optimised"] = Contender(_with(policy, fast, n), planner.nfe, flop, moved, call)
+            flop, moved, _ = _work_of(policy, observation, Unrolled(policy.generator))
+            made["teacher-optimised"] = Contender(_with(policy, fast, n), fast.nfe, flop, moved, call)
     student, call = made["student"].decider, made["student"].call_flop
     assert isinstance(student, Policy)
     reduced = reduce(student, draws=config.draws)
@@ -223,7 +222,7 @@ def _work_of(policy: Policy, observation: np.ndarray, unrolled: Unrolled | None 
         noise = torch.zeros(planner.nfe, *prior.shape)
         fewer = _work(lambda: unrolled(prior, context, noise))
         flop, moved = flop - sampling[0] + fewer[0], moved - sampling[1] + fewer[1]
-    if guided:
+    elif guided:
         more = _work(lambda: guided.returns(prior, 1, context if policy.task.context_dim else None))
         flop, moved = flop + 2 * guided.nfe * more[0], moved + 2 * guided.nfe * more[1]
     return flop, moved, sampling[0] // planner.nfe
