@@ -13,6 +13,7 @@ from onestride.engine.affine import (
     beside,
     dense,
     in_units,
+    of_offset,
     of_scaled,
     of_units,
     outputs,
@@ -77,6 +78,7 @@ def test_units_are_part_of_the_layer(x, layers):
     mean, std = torch.linspace(-1, 1, 5).double(), torch.linspace(0.1, 3, 5).double()
     close(run(of_units(affine(first), mean, std), x), first((x - mean) / std))
     close(run(in_units(affine(second), mean[:3], std[:3]), first(x)), second(first(x)) * std[:3] + mean[:3])
+    close(run(of_offset(affine(first), mean), x - mean), first(x))
     close(run(of_scaled(affine(first), std, mean), x), first(x * std + mean))
 
 

@@ -59,6 +59,22 @@ def test_it_is_the_plain_policy_on_the_arm_ranked_by_geometry(make_arm_policy, r
     exactly(make_arm_policy("student", operator=operator), arm_rows(6), reference)
 
 
+@pytest.mark.parametrize("selector", ["iql", "returns"])
+def test_columns_that_hardly_change_lose_nothing_in_float32(make, reference, observations, selector):
+    """Their scale is a thousand, so a mean that is taken away too late costs three digits."""
+    policy = make(selector=selector)
+    for scales in (policy.normalizer, policy.selector.normalizer):
+        scales.std[[3, 9]] = 1e-3
+        scales.mean[[3, 9]] = 5.0
+    observations[:, [3, 9]] = 5.0 + 1e-3 * observations[:, [3, 9]]
+    observations = observations.astype(np.float32)
+    found = decide_all(reduce(policy, draws=6), observations)
+    wanted = reference(policy, observations, bank_noise(policy, 6, 0))
+    assert torch.equal(found[2], wanted[2])
+    torch.testing.assert_close(found[0].double(), wanted[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1].double(), wanted[1], rtol=1e-5, atol=1e-5)
+
+
 def test_any_function_may_rank_and_the_whole_plan_may_be_asked_for(make, reference, observations):
     def smooth(plans, rows, frame):
         return -plans.diff(dim=2).square().sum((2, 3)) - rows.square().sum(-1, keepdim=True)

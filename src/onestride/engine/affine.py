@@ -67,6 +67,14 @@ def of_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
     return Affine(weight, layer.bias - weight @ mean.double())
 
 
+def of_offset(layer: Affine, offset: Tensor) -> Affine:
+    """A map of x as a map of ``x - offset``.
+
+    Where a column hardly changes its scale is large, and in float32 its mean has to go before, not after.
+    """
+    return Affine(layer.weight, layer.bias + layer.weight @ offset.double())
+
+
 def in_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
     """A map to y as a map to ``y std + mean``."""
     return Affine(layer.weight * std.double()[:, None], layer.bias * std.double() + mean.double())

@@ -35,6 +35,7 @@ from onestride.engine.affine import (
     beside,
     dense,
     in_units,
+    of_offset,
     of_scaled,
     of_units,
     outputs,
@@ -71,17 +72,26 @@ class Choice(NamedTuple):
 class Reduced(nn.Module):
     """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; ``reduce`` makes it."""
 
+    offset: Tensor  # what is known less this is what the first layers see
     bank: Tensor  # (draws, N, hidden)
     noise: Tensor | None  # (draws, N, R), where the last layer has the noise as an input of its own
 
     def __init__(
-        self, task: Task, known: Affine, bank: Tensor, noise: Tensor | None, trunk: nn.Module, ranking: Ranking
+        self,
+        task: Task,
+        known: Affine,
+        offset: Tensor,
+        bank: Tensor,
+        noise: Tensor | None,
+        trunk: nn.Module,
+        ranking: Ranking,
     ) -> None:
         super().__init__()
         self.task = task
-        self.known = dense(known)
+        self.known = dense(of_offset(known, offset))
         self.trunk, self.scorer = trunk, ranking.scorer
         self.finish = nn.Identity() if ranking.finish is None else dense(ranking.finish)
+        self.register_buffer("offset", offset)
         self.register_buffer("bank", bank)
         self.register_buffer("noise", noise)
 
@@ -98,7 +108,7 @@ class Reduced(nn.Module):
     def forward(self, observation: Tensor, draw: Tensor) -> Choice:
         row = observation[None]
         start = self.task.encode(row)
-        known = self.known(torch.cat((start.start, start.context), -1))
+        known = self.known(torch.cat((start.start, start.context), -1) - self.offset)
         hidden = self.bank.shape[-1]
         features = self.trunk(self.bank.index_select(0, draw)[0] + known[:, :hidden])
         if self.noise is not None:
@@ -128,7 +138,9 @@ def reduce(
         ReduceError: the generator makes more than one network call, or nothing ranks its plans.
     """
     if policy.selector is None:
-        raise ReduceError(f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector")
+        raise ReduceError(
+            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
+        )
     if draws < 1:
         raise ReduceError(f"a decision needs noise: draws is {draws}, expected at least 1")
     task, normalizer = policy.task, _exact(policy.normalizer)
@@ -138,11 +150,8 @@ def reduce(
 
     plan_part, context_part = apart(parts.first, size)
     start_part, noise_part = apart(plan_part, o)
-    known = of_units(
-        beside(start_part, context_part),
-        torch.cat((mean[:o], normalizer.context_mean)),
-        torch.cat((std[:o], normalizer.context_std)),
-    )
+    offset = torch.cat((mean[:o], normalizer.context_mean))
+    known = of_units(beside(start_part, context_part), offset, torch.cat((std[:o], normalizer.context_std)))
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
     free = scaled.flatten(2)[..., o:]
     bank = free @ noise_part.weight.T
@@ -156,7 +165,7 @@ def reduce(
     if ranking.known is not None:
         nothing = Affine(torch.zeros(len(ranking.known.bias), task.context_dim).double(), torch.zeros(()).double())
         known = stacked(known, beside(ranking.known, nothing))
-    return Reduced(task, known, bank, noise, parts.trunk, ranking).to(dtype).eval().requires_grad_(False)
+    return Reduced(task, known, offset, bank, noise, parts.trunk, ranking).to(dtype).eval().requires_grad_(False)
 
 
 def bank_noise(policy: Policy, draws: int, seed: int) -> Tensor:
@@ -356,12 +365,15 @@ def _returns(selector: ReturnSelector, last: Affine, task: Task, plan: bool) -> 
     assert isinstance(network, ResidualMLP)
     film = film_at(network, network.features[:1])
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
-    known, free = apart(of_units(affine(network.input), mean, std), task.state_dim)
-    whole = after(free, last)
-    smaller = whole.weight.numel() < free.weight.numel() + last.weight.numel()
-    first = dense(whole) if smaller else nn.Sequential(dense(last), dense(free))
+    o = task.state_dim
+    known, free = apart(affine(network.input), o)
+    seen = in_units(last, -mean[o:] / std[o:], 1 / std[o:])  # plans as the return model's normaliser gives them
+    whole = after(free, seen)
+    smaller = whole.weight.numel() < free.weight.numel() + seen.weight.numel()
+    first = dense(whole) if smaller else nn.Sequential(dense(seen), dense(free))
     output = of_scaled(affine(network.output), film[-2], film[-1])
     finish = last if plan else outputs(last, 0, task.action_dim)
+    known = of_units(known, mean[:o], std[:o])
     return Ranking(ReturnScorer(first, ResidualTrunk(network, film), output), known, finish)
 
 
