@@ -234,7 +234,7 @@ class Run(Common):
 
 
 @dataclass(frozen=True)
-class Export(Common):
+class Export:
     """Write a student's whole decision as one graph that ONNX Runtime runs without this library."""
 
     checkpoint: tyro.conf.Positional[Path] = Path()
@@ -251,6 +251,8 @@ class Export(Common):
     draws: int = 64
     """For how many decisions there is noise of its own before it comes round again."""
     seed: int = 0
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
         from onestride.control.policy import Policy
@@ -367,6 +369,9 @@ class Reproduce(Common):
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
+Command = Common | Export | Bench
+
+
 def _command() -> str:
     """What was typed, for the record."""
     return "onestride " + " ".join(sys.argv[1:])
@@ -381,7 +386,7 @@ def _say(outcome: Outcome) -> None:
         print(f"report:  {outcome.page}")
 
 
-def _commands(preset: Preset, name: str) -> dict[str, Common | Bench]:
+def _commands(preset: Preset, name: str) -> dict[str, Command]:
     """Every command with the preset's values as defaults."""
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
@@ -391,7 +396,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Common | Bench]:
         "distill": Distill(preset=name, student=preset.student, training=preset.student_training),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
-        "export": Export(preset=name),
+        "export": Export(),
         "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(preset=name),
@@ -423,7 +428,7 @@ def _preset_asked_for(arguments: list[str]) -> str:
     return "demo"
 
 
-def _parse(defaults: dict[str, Common | Bench], arguments: list[str]) -> Common | Bench:
+def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
     choices = tuple(
         Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
         for name, default in defaults.items()
