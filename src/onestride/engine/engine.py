@@ -23,7 +23,7 @@ import torch
 
 from onestride.checkpoint import CheckpointError, read_json
 from onestride.control.policy import Decision, NoPlanError, Policy
-from onestride.engine.graph import INPUTS, OUTPUTS, extra, write_graph
+from onestride.engine.graph import INPUTS, OUTPUTS, extra, quiet, write_graph
 from onestride.engine.reduce import Reduced, reduce
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
@@ -227,9 +227,13 @@ class TorchRunner:
     def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
         self.name = "compile" if compiled else "torch"
         self.module = reduced.to(device)
-        self._call: Callable[..., Any] = torch.compile(self.module) if compiled else self.module
+        self._call: Callable[..., Any] = self.module
         self._observation = torch.zeros(reduced.task.observation_dim, device=device)
         self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
+        if compiled:  # now, not in the first decision
+            with quiet():
+                self._call = torch.compile(self.module)
+                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
 
     @torch.inference_mode()
     def run(self, observation: np.ndarray, draw: int) -> Answer:

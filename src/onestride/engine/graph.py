@@ -61,7 +61,7 @@ def write_module(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise extra(str(error.name)) from error
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs),
             verbose=False,
@@ -91,7 +91,7 @@ def _in_8_bits(model: Any, path: Path) -> Any:
         for n in model.graph.node
         if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")
     ]
-    with _quiet():
+    with quiet():
         # The quantiser takes a Gemm for a MatMul and an Add, and calls the product so.
         quantize_dynamic(
             model, path, nodes_to_quantize=[f"{name}_MatMul" for name in large], weight_type=QuantType.QInt8,
@@ -112,7 +112,7 @@ class _Outputs(nn.Module):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The writers warn of what does not concern a user: packages that are not there, names to come."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
