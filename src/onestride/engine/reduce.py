@@ -155,7 +155,9 @@ def reduce(
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
     free = scaled.flatten(2)[..., o:]
     bank = free @ noise_part.weight.T
-    wanted = size - o if plan or not isinstance(policy.selector, CriticSelector) else task.action_dim
+    wanted = size - o
+    if isinstance(policy.selector, CriticSelector) and not plan:
+        wanted = judged_entries(policy.selector, task)
     last = in_units(outputs(parts.last, o, o + wanted), mean[o : o + wanted], std[o : o + wanted])
     noise = None
     if parts.skip:
@@ -312,40 +314,63 @@ def _ranking(selector: Selector, last: Affine, task: Task, plan: bool) -> Rankin
 
 
 class CriticScorer(nn.Module):
-    """min Q(s, a_1): the critics' first layers are one product, the second ones one batched product."""
+    """Mean over a plan's first rows of min Q(s_t, a_t): the critics' first layers are one product, their second one
+    batched product. All in the critics' own units, the clamp of actions too.
+    """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, selector: CriticSelector, action: Affine, first: Affine, *, all_features: bool) -> None:
+    def __init__(self, selector: CriticSelector, seen: Affine, first: Affine, task: Task) -> None:
+        """seen: features -> free entries of the judged rows. first: a row (D) -> the critics' hidden units (E W)."""
         super().__init__()
-        q = selector.iql.q
+        q, self.action_dim, self.transition_dim = selector.iql.q, task.action_dim, task.transition_dim
         self.members, _, self.width = q.weights[0].shape
-        self.action, self.first, self.all_features = dense(action), dense(first), all_features
+        self.decode, self.pair = dense(seen), dense(first)
+        self.action = dense(apart(first, task.state_dim)[1])
         self.weight, self.last = (nn.Parameter(w.detach().double().cpu()) for w in list(q.weights)[1:])
         self.bias, self.last_bias = (nn.Parameter(b.detach().double().cpu()) for b in list(q.biases)[1:])
-        self.register_buffer("low", selector.low.cpu().clone())
-        self.register_buffer("high", selector.high.cpu().clone())
+        mean, std = (v[task.state_dim :] for v in (_exact(selector.normalizer).mean, _exact(selector.normalizer).std))
+        rows = (len(seen.bias) + task.state_dim) // task.transition_dim
+        for name, limit, state in (("low", selector.low, -torch.inf), ("high", selector.high, torch.inf)):
+            row = torch.cat((torch.full((task.state_dim,), state), (limit.cpu() - mean) / std))
+            self.register_buffer(name, row.repeat(rows)[task.state_dim :])
 
     def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
         del row, start
-        action = self.action(features)
-        h = self.first(torch.minimum(torch.maximum(action, self.low), self.high)) + known
-        h = h.view(-1, self.members, self.width).transpose(0, 1)  # (E, N, W)
+        seen = self.decode(features)
+        x = torch.minimum(torch.maximum(seen, self.low), self.high)
+        h = self.action(x[:, : self.action_dim]) + known  # of the first rows, whose state is the observed one
+        if x.shape[1] > self.action_dim:
+            h = torch.cat((h, self.pair(x[:, self.action_dim :].reshape(-1, self.transition_dim))))
+        h = h.view(-1, self.members, self.width).transpose(0, 1)  # (E, rows N, W)
         h = F.silu(F.layer_norm(h, (self.width,)))
         h = F.silu(F.layer_norm(torch.matmul(h, self.weight) + self.bias, (self.width,)))
-        scores = (torch.matmul(h, self.last) + self.last_bias)[..., 0].amin(0)
+        worth = (torch.matmul(h, self.last) + self.last_bias)[..., 0].amin(0)
+        n = len(features)
+        scores = worth[:n]
+        if len(worth) > n:
+            later = worth[n:].view(n, -1)
+            scores = (scores + later.sum(1)) / (1 + later.shape[1])
         # The clamp would hide an action that is infinite; nothing is added to the score of any other.
-        return features if self.all_features else action, scores + 0 * action.sum(-1)
+        return features, scores + 0 * seen.sum(-1)
 
 
 def _critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) -> Ranking:
     weight, bias = selector.iql.q.weights[0], selector.iql.q.biases[0]  # (E, in, W), (E, 1, W)
     first = Affine(weight.detach().double().cpu().transpose(1, 2).flatten(0, 1), bias.detach().double().cpu().flatten())
-    normalizer = _exact(selector.normalizer)
-    known, first = apart(of_units(first, normalizer.mean, normalizer.std), task.state_dim)
-    action = outputs(last, 0, task.action_dim)
-    return Ranking(CriticScorer(selector, action, first, all_features=plan), known, last if plan else None)
+    normalizer, o, size = _exact(selector.normalizer), task.state_dim, judged_entries(selector, task)
+    mean, std = (v.repeat(task.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
+    seen = in_units(outputs(last, 0, size), -mean / std, 1 / std)
+    known = of_units(apart(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
+    finish = last if plan else outputs(last, 0, task.action_dim)
+    return Ranking(CriticScorer(selector, seen, first, task), known, finish)
+
+
+def judged_entries(selector: CriticSelector, task: Task) -> int:
+    """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows."""
+    rows = min(getattr(selector, "rows", 1), task.horizon)
+    return rows * task.transition_dim - task.state_dim
 
 
 class ReturnScorer(nn.Module):
