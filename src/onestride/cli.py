@@ -248,6 +248,8 @@ class Export:
     """Large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down."""
     candidates: int | None = None
     """Candidates per decision; default: the checkpoint's."""
+    plan: bool = True
+    """Also give the winner's whole plan, which a control loop may follow while the next decision is late."""
     draws: int = 64
     """For how many decisions there is noise of its own before it comes round again."""
     seed: int = 0
@@ -259,7 +261,15 @@ class Export:
         from onestride.engine.export import export
 
         policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
-        found = export(policy, self.out, int8=self.int8, draws=self.draws, seed=self.seed, checkpoint=self.checkpoint)
+        found = export(
+            policy,
+            self.out,
+            int8=self.int8,
+            draws=self.draws,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            plan=self.plan,
+        )
         print(f"{self.out}: {found.same_winner} of {found.decisions} decisions have the policy's winner", end="")
         print(f" ({found.ties} others are ties); action error p50 {found.action_error_p50:.1e}, ", end="")
         print(f"max {found.action_error_max:.1e} (1: half the limits' range)")

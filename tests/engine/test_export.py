@@ -60,7 +60,9 @@ def test_the_folder_decides_as_the_checkpoint(exported, checkpoint, observations
     engine = Engine.from_folder(exported, threads=1)
     policy = Policy.from_pretrained(checkpoint, seed=2)
     for observation in observations[:5]:
-        np.testing.assert_allclose(engine.decide(observation).action, policy.decide(observation).action, atol=1e-5)
+        found, wanted = engine.decide(observation), policy.decide(observation)
+        np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+        np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
 
 
 def test_the_contract_says_what_it_is(exported, checkpoint):
@@ -93,12 +95,14 @@ def test_the_example_needs_neither_this_library_nor_torch(exported, observations
 
 def test_another_selector_fewer_candidates_and_8_bits(checkpoint, make, tmp_path, capsys):
     save_selector(tmp_path / "returns", make(selector="returns").selector, "halfcheetah-v5")
-    arguments = ["--selector", tmp_path / "returns", "--candidates", 4, "--draws", 2, "--int8"]
+    arguments = ["--selector", tmp_path / "returns", "--candidates", 4, "--draws", 2, "--int8", "--no-plan"]
     main([str(a) for a in ["export", checkpoint, "--out", tmp_path / "out", *arguments]])
     said = json.loads((tmp_path / "out" / CONTRACT).read_text())
     assert (said["selector"], said["candidates"], said["precision"]) == ("ReturnSelector", 4, "int8")
     assert "decisions have the policy's winner" in capsys.readouterr().out
-    assert len(Engine.from_folder(tmp_path / "out", threads=1).decide(np.zeros(17)).scores) == 4
+    decision = Engine.from_folder(tmp_path / "out", threads=1).decide(np.zeros(17))
+    assert decision.scores.shape == (4,)
+    assert decision.plan.shape == (0, 23)
 
 
 # ---- refused when made ----

@@ -36,7 +36,8 @@ def agree(runner, reduced, rows, atol=1e-5):
 
 
 def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path):
-    reduced = reduce(make(), draws=8, plan=True)
+    policy = make()
+    reduced = reduce(policy, draws=8, plan=True)
     model, runner = written(reduced, tmp_path)
     rng = np.random.default_rng(0)
     agree(runner, reduced, 2 * rng.normal(size=(300, 17)))
@@ -45,9 +46,10 @@ def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path
         runner.run(row, 3).plan, reduced(torch.from_numpy(row), torch.tensor([3])).plan, atol=1e-5
     )
     count = Counter(node.op_type for node in model.graph.node)
-    assert count["Gemm"] + count["MatMul"] <= 11  # known, 5 of the trunk, 2 + 2 of the critics, the winner's plan
+    # The known, 5 of the trunk, 5 of the critics (6 where they judge later rows too), the winner's plan.
+    assert count["Gemm"] + count["MatMul"] <= 12 + (getattr(policy.selector, "rows", 1) > 1)
     assert count["LayerNormalization"] == 6
-    assert len(model.graph.node) < 80
+    assert len(model.graph.node) < 90
     assert {o.domain for o in model.opset_import} == {""}
     assert model.opset_import[0].version == OPSET
     assert not model.functions

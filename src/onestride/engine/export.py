@@ -52,8 +52,10 @@ class Agreement:
         return self.same_winner + self.ties == self.decisions and self.action_error_max <= TOLERANCE
 
 
-def export(policy: Policy, out: Path, *, int8: bool, draws: int, seed: int, checkpoint: Path | None) -> Agreement:
-    """Write the folder ``out``, whole or not at all.
+def export(
+    policy: Policy, out: Path, *, int8: bool, draws: int, seed: int, checkpoint: Path | None, plan: bool = True
+) -> Agreement:
+    """Write the folder ``out``, whole or not at all. plan: the graph gives the winner's plan too.
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
@@ -62,7 +64,7 @@ def export(policy: Policy, out: Path, *, int8: bool, draws: int, seed: int, chec
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
-    reduced = reduce(policy, draws=draws, seed=seed)
+    reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:

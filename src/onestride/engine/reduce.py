@@ -10,7 +10,7 @@ What a decision computes for nothing is taken out, exactly (``affine.py`` has th
 - what the noise adds to the first layer is looked up: ``bank[draw]`` holds it for N candidates, for every draw;
 - linear layers in a row are one: the encoder's last, Q and the gains' first; P and the decoder's first; KDM's and
   KDM-F's matrix with both neighbours; the decoder's last and the return model's first, where that is smaller;
-- only those entries of a plan are decoded that score and action need.
+- only those entries of a plan are decoded that score and action need, the winner's plan where it is asked for.
 
 Layer normalisations stay as they are: their gain stands before a SiLU, and runtimes take the mean away in the same
 pass as the scale. The residual MLPs' have nothing between them and the next product, and are part of it.
