@@ -91,6 +91,18 @@ def _in_8_bits(model: Any, path: Path) -> Any:
         for n in model.graph.node
         if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")
     ]
+    # Equal weights were written once, and the quantiser would turn them round once for every layer that has them.
+    by_name = {i.name: i for i in model.graph.initializer}
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type == "Gemm":
+            weight = node.input[1]
+            if weight in seen:
+                again = onnx.TensorProto()
+                again.CopyFrom(by_name[weight])
+                again.name = node.input[1] = f"{weight}.{node.name}"
+                model.graph.initializer.append(again)
+            seen.add(weight)
     with quiet():
         # The quantiser takes a Gemm for a MatMul and an Add, and calls the product so.
         quantize_dynamic(
