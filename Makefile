@@ -17,6 +17,7 @@ test: $(READY)
 
 
 bench: $(READY)
+	$(BIN)/onestride bench
 	$(BIN)/python benchmarks/speed.py
 
 # The tables in README.md, from results/.

@@ -81,6 +81,16 @@ def test_commands_of_a_benchmark_have_its_presets_values(capsys):
     assert (out["evaluate"]["episodes"], out["evaluate"]["width"]) == (7, 50)
 
 
+def test_exporting_and_timing_resolve_without_a_run(capsys, tmp_path):
+    out = json.loads(run(capsys, "export", str(tmp_path / "dnk-0"), "--draws", "8", "--dry-run"))
+    assert (out["checkpoint"], out["draws"], out["int8"]) == (str(tmp_path / "dnk-0"), 8, False)
+    out = json.loads(run(capsys, "bench", "--preset", "hopper-small", "--bench.candidates", "64", "--dry-run"))
+    assert (out["preset"], out["bench"]["candidates"]) == ("hopper-small", [64])
+    assert "holds no finished checkpoint" in refused(
+        capsys, "export", str(tmp_path / "x"), "--out", str(tmp_path / "y")
+    )
+
+
 def test_a_bad_choice_is_refused_by_name(capsys):
     message = refused(capsys, "distill", "--student.operator", "dmk", "--dry-run")
     assert "Invalid choice" in message

@@ -8,6 +8,7 @@ What flows through it, in reading order::
     students/    teacher-target pairs, and the one-step students distilled from them
     selectors/   scores for candidate plans
     control/     policy = normaliser + generator + selector; the one episode loop and its clocks
+    engine/      the fast path: one decision as one graph
     evaluation/  rollouts, metrics, figures, report
 
 Shapes: B batch, N candidates, H horizon, O observation columns of a plan, A action columns, D = O + A,

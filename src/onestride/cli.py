@@ -21,7 +21,7 @@ from onestride.control.stall import Stall
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
-from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.presets import BenchConfig, EvaluateConfig, Preset, ReturnsConfig
 from onestride.selectors.iql import IQLConfig
 from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig
@@ -299,6 +299,69 @@ class Run(Common):
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a student's whole decision as one graph that ONNX Runtime runs without this library."""
+
+    checkpoint: tyro.conf.Positional[Path] = Path()
+    """A trained student's folder, such as runs/demo/dnk-0."""
+    out: Path = Path("exported")
+    """Where to; what is there is not overwritten."""
+    format: Literal["onnx"] = "onnx"
+    selector: Path | None = None
+    """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
+    int8: bool = False
+    """Large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down."""
+    candidates: int | None = None
+    """Candidates per decision; default: the checkpoint's."""
+    plan: bool = True
+    """Also give the winner's whole plan, which a control loop may follow while the next decision is late."""
+    draws: int = 64
+    """For how many decisions there is noise of its own before it comes round again."""
+    seed: int = 0
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+    def __call__(self) -> None:
+        from onestride.control.policy import Policy
+        from onestride.engine.export import export
+
+        policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
+        found = export(
+            policy,
+            self.out,
+            int8=self.int8,
+            draws=self.draws,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            plan=self.plan,
+        )
+        print(f"{self.out}: {found.same_winner} of {found.decisions} decisions have the policy's winner", end="")
+        print(f" ({found.ties} others are ties); action error p50 {found.action_error_p50:.1e}, ", end="")
+        print(f"max {found.action_error_max:.1e} (1: half the limits' range)")
+        print(f"  python {self.out / 'example.py'}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure what a decision costs: teacher, student and engine in turns, beside the machine's ceilings."""
+
+    run: Path | None = None
+    """Trained policies; default: untrained ones of the preset's sizes."""
+    preset: str = "demo"
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    out: Path | None = None
+    """Where to write the record, such as results/bench/mine.json; what is there is not overwritten."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+    def __call__(self) -> None:
+        from onestride.evaluation.bench import bench, lines
+
+        record = bench(self.run, presets.load(self.preset), self.bench, _command(), self.out)
+        print("\n".join([*lines(record), *record["notes"]]))
+
+
+@dataclass(frozen=True)
 class Quickstart(Common):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
@@ -381,6 +444,9 @@ class Reproduce(Common):
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
 
 
+Command = Common | Export | Bench
+
+
 def _command() -> str:
     """What was typed, for the record."""
     return "onestride " + " ".join(sys.argv[1:])
@@ -395,7 +461,7 @@ def _say(outcome: Outcome) -> None:
         print(f"report:  {outcome.page}")
 
 
-def _commands(preset: Preset, name: str) -> dict[str, Common]:
+def _commands(preset: Preset, name: str) -> dict[str, Command]:
     """Every command with the preset's values as defaults."""
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
@@ -405,6 +471,8 @@ def _commands(preset: Preset, name: str) -> dict[str, Common]:
         "distill": Distill(preset=name, student=preset.student, training=preset.student_training),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
+        "export": Export(),
+        "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(preset=name),
     }
@@ -435,7 +503,7 @@ def _preset_asked_for(arguments: list[str]) -> str:
     return "demo"
 
 
-def _parse(defaults: dict[str, Common], arguments: list[str]) -> Common:
+def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
     choices = tuple(
         Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
         for name, default in defaults.items()

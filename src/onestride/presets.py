@@ -54,6 +54,21 @@ class ReturnsConfig:
 
 
 @dataclass(frozen=True)
+class BenchConfig:
+    """What decisions are timed for (``onestride bench``)."""
+
+    candidates: tuple[int, ...] = (1, 16, 64, 256)
+    rounds: int = 40
+    draws: int = 64
+    threads: int | None = None  # of every row and of the ceilings; None: torch's own setting
+    paper_teacher: bool = False  # also the temporal U-Nets of the paper's size, where the preset has them
+
+    def __post_init__(self) -> None:
+        if not self.candidates or min(*self.candidates, self.rounds, self.draws) < 1:
+            raise ValueError(f"bench wants numbers of at least 1, got {self}")
+
+
+@dataclass(frozen=True)
 class Selectors:
     """What is learnt beside the teacher where a task has no selector of its own."""
 

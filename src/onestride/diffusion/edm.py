@@ -97,10 +97,13 @@ class Preconditioned(nn.Module):
             sigma = torch.full((1, 1, 1), sigma, dtype=x.dtype, device=x.device)
         above = (sigma - self.boundary) / self.sigma_data
         c_in = (sigma.square() + self.sigma_data**2).rsqrt()
-        k = _K_PER_C_NOISE / 4 * sigma.log().flatten()
-        output = self.network(torch.where(self.fixed, x, c_in * x), k, context)
+        output = self.network(torch.where(self.fixed, x, c_in * x), self.index(sigma), context)
         clean = x / (1 + above.square()) + above * self.sigma_data**2 * c_in * output
         return torch.where(self.fixed, x, clean)
+
+    def index(self, sigma: Tensor) -> Tensor:
+        """The network's k of a noise level, (1, 1, 1) or (B, 1, 1) -> (1,) or (B,)."""
+        return _K_PER_C_NOISE / 4 * sigma.log().flatten()
 
 
 class EDMPlanner(nn.Module):

@@ -105,6 +105,7 @@ def sample(
     solver: str = "ddim",
     steps: int | None = None,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Plans ``(B, H, D)`` from a prior ``(B, H, D)``.
 
@@ -114,6 +115,7 @@ def sample(
         ``denoise`` and in the result, bit for bit.
     solver, steps: see ``SOLVERS`` and ``plan_steps``.
     generator: of the noise that "ddpm" adds, on the prior's device; the other solvers draw nothing.
+    noise: that noise itself, ``(noisy steps, B, H, D)``, in place of a generator (``noisy_steps``).
 
     Gradient mode is the caller's. Raises ValueError for an unknown solver or number of steps, a mask of another shape
     or dtype, a missing generator, or an estimate of another shape than the plan.
@@ -124,9 +126,10 @@ def sample(
             f"the (H, D) of prior {tuple(prior.shape)}"
         )
     plan = plan_steps(schedule, solver, steps)
-    if generator is None and any(step.noise for step in plan):
+    if generator is None and noise is None and any(step.noise for step in plan):
         raise ValueError(f"solver {solver!r} draws noise: pass generator=torch.Generator(device={str(prior.device)!r})")
     x, x0_previous = prior, None
+    given = iter(noise.unbind(0) if noise is not None else ())
     for step in plan:
         x0 = denoise(x, step.k)
         if x0.shape != prior.shape:
@@ -135,11 +138,19 @@ def sample(
         if x0_previous is not None and step.previous:
             x = torch.add(x, x0_previous, alpha=step.previous)
         if step.noise:
-            z = torch.randn(prior.shape, generator=generator, device=prior.device, dtype=prior.dtype)
+            if noise is not None:
+                z = next(given)
+            else:
+                z = torch.randn(prior.shape, generator=generator, device=prior.device, dtype=prior.dtype)
             x = torch.add(x, z, alpha=step.noise)
         x = torch.where(fixed, prior, x)
         x0_previous = x0
     return x
+
+
+def noisy_steps(schedule: Schedule, solver: str, steps: int | None = None) -> int:
+    """How many steps of a run add noise."""
+    return sum(step.noise > 0 for step in plan_steps(schedule, solver, steps))
 
 
 def x0_from_eps(x: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:

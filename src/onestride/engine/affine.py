@@ -1,0 +1,96 @@
+"""Rewrites of linear layers that change no result: what a trained network computes, in fewer products.
+
+Every function is exact in real arithmetic and works in float64, so that what is rounded to float32 in the end is
+rounded once. A layer is ``y = weight x + bias`` with weight (out, in) and bias (out,), as in ``nn.Linear``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from onestride.students.koopman import StaticFactorizedLayer
+
+
+class Affine(NamedTuple):
+    """``y = weight x + bias``, float64."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor  # (out,)
+
+
+def affine(layer: nn.Linear) -> Affine:
+    """The map of a trained layer."""
+    weight = layer.weight.detach().double().cpu()
+    return Affine(weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu())
+
+
+def dense(layer: Affine) -> nn.Linear:
+    """A layer again: the last thing that is done to a map."""
+    made = nn.Linear(layer.weight.shape[1], layer.weight.shape[0], dtype=layer.weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(layer.weight)
+        made.bias.copy_(layer.bias)
+    return made
+
+
+def after(second: Affine, first: Affine) -> Affine:
+    """Two maps in a row are one."""
+    return Affine(second.weight @ first.weight, second.weight @ first.bias + second.bias)
+
+
+def stacked(*maps: Affine) -> Affine:
+    """Maps of the same input are one, with their outputs side by side."""
+    return Affine(torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps]))
+
+
+def beside(left: Affine, right: Affine) -> Affine:
+    """The sum of two maps of different inputs is one of both inputs side by side."""
+    return Affine(torch.cat((left.weight, right.weight), 1), left.bias + right.bias)
+
+
+def apart(layer: Affine, at: int) -> tuple[Affine, Affine]:
+    """A map as the sum of a map of its first ``at`` inputs, which keeps the bias, and one of the others."""
+    return Affine(layer.weight[:, :at], layer.bias), Affine(layer.weight[:, at:], torch.zeros_like(layer.bias))
+
+
+def outputs(layer: Affine, first: int, last: int | None = None) -> Affine:
+    """Only the outputs first ... last - 1."""
+    return Affine(layer.weight[first:last], layer.bias[first:last])
+
+
+def of_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
+    """A map of ``(x - mean) / std`` as a map of x."""
+    weight = layer.weight / std.double()
+    return Affine(weight, layer.bias - weight @ mean.double())
+
+
+def of_offset(layer: Affine, offset: Tensor) -> Affine:
+    """A map of x as a map of ``x - offset``.
+
+    Where a column hardly changes its scale is large, and in float32 its mean has to go before, not after.
+    """
+    return Affine(layer.weight, layer.bias + layer.weight @ offset.double())
+
+
+def in_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
+    """A map to y as a map to ``y std + mean``."""
+    return Affine(layer.weight * std.double()[:, None], layer.bias * std.double() + mean.double())
+
+
+def of_scaled(layer: Affine, scale: Tensor, shift: Tensor) -> Affine:
+    """A map of ``x scale + shift`` as a map of x: the gain of a normalisation that nothing bends before the layer."""
+    return Affine(layer.weight * scale.double(), layer.bias + layer.weight @ shift.double())
+
+
+@torch.no_grad()
+def spectral_matrix(layer: StaticFactorizedLayer) -> Affine:
+    """KDM-F's ``Re(P_inv diag(lambda) P)`` as the real matrix it is, rows of P at unit length."""
+    p = layer.P.detach().double().cpu().view(2, -1, layer.P.shape[1])
+    p = p / p.square().sum((0, 2), keepdim=True).sqrt()
+    inverse = layer.P_inv.detach().double().cpu()
+    eigenvalues = torch.polar(torch.exp(-torch.exp(layer.nu.double().cpu())), torch.exp(layer.theta.double().cpu()))
+    whole = torch.complex(inverse[0], inverse[1]) @ (eigenvalues[:, None] * torch.complex(p[0], p[1]))
+    return Affine(whole.real.contiguous(), whole.real.new_zeros(len(whole)))

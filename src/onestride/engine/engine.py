@@ -1,0 +1,322 @@
+"""The engine: decides as a policy does, from a reduced graph on the fastest backend of this machine.
+
+    engine = Engine.from_folder("exported/dnk")      or      Engine.from_policy(policy)
+    action = engine.decide(observation).action
+
+Its buffers are made once: a decision allocates what it gives back and nothing else. Candidates have new noise at
+every decision, which comes round after ``draws`` of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+import torch
+
+from onestride.checkpoint import CheckpointError, read_json
+from onestride.control.policy import Decision, NoPlanError, Policy
+from onestride.engine.graph import INPUTS, OUTPUTS, extra, quiet, write_graph
+from onestride.engine.reduce import Reduced, reduce
+from onestride.tasks import TASKS
+from onestride.tasks.task import Task
+
+Backend = Literal["auto", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+GRAPH, CONTRACT, CHECKSUMS = "model.onnx", "contract.json", "SHA256SUMS"
+CPU = "CPUExecutionProvider"
+
+
+class Answer(NamedTuple):
+    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
+
+    action: np.ndarray
+    score: float
+    winner: int
+    scores: np.ndarray
+    plan: np.ndarray | None
+
+
+class Runner(Protocol):
+    """A reduced decision on some backend."""
+
+    name: str
+
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        """Of an observation float32 (observation_dim,) with the noise of ``draw``; overwritten by the next call."""
+        ...
+
+
+class Engine:
+    """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why."""
+
+    def __init__(self, runner: Runner, task: Task, draws: int, chosen: str) -> None:
+        self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
+        self._observation = np.zeros(task.observation_dim, np.float32)
+        self._nothing = np.zeros((0, task.transition_dim), np.float32)
+        self.reset()
+
+    def reset(self, draw: int = 0) -> None:
+        """Start the candidates' noise over, at this draw."""
+        self._next = draw % self.draws
+
+    def decide(self, observation: np.ndarray) -> Decision:
+        """The best plan's first action for one observation (observation_dim,), in the robot's units.
+
+        plan and plans hold the winner alone, and only where the engine decodes plans.
+
+        Raises:
+            NoPlanError: not one candidate is finite.
+            ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
+        """
+        began = time.perf_counter()
+        observation = np.asarray(observation)
+        self.task.check(observation)
+        self._observation[:] = observation
+        draw, self._next = self._next, (self._next + 1) % self.draws
+        checked = time.perf_counter()
+        answer = self.runner.run(self._observation, draw)
+        action = answer.action.astype(np.float64)
+        if not (np.isfinite(answer.score) and np.isfinite(action).all()):
+            raise NoPlanError(f"none of {len(answer.scores)} candidates is finite; is the checkpoint trained?")
+        plan = self._nothing if answer.plan is None else answer.plan.copy()
+        plans = torch.from_numpy(plan[None] if len(plan) else plan[:, None])
+        done = time.perf_counter()
+        timings = {"encode": checked - began, "generate": done - checked, "select": 0.0, "total": done - began}
+        return Decision(action, plan, plans, answer.scores.copy(), timings)
+
+    def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
+        """Decide and throw away, then start the noise over."""
+        for _ in range(calls):
+            self.decide(observation)
+        self.reset()
+
+    @classmethod
+    def from_policy(
+        cls,
+        policy: Policy,
+        backend: Backend = "auto",
+        *,
+        threads: int | None = None,
+        draws: int = 64,
+        seed: int = 0,
+        plan: bool = False,
+    ) -> Engine:
+        """Reduce a policy and run it.
+
+        backend: "auto" measures those that give the policy's own action, and takes the fastest; "onnx-int8" differs
+        a little, and "compile" takes half a minute to start: both only when they are asked for.
+        threads: of the CPU; None measures 1 ... all cores (ONNX), or takes torch's setting.
+
+        Raises:
+            ReduceError: the policy cannot be reduced.
+            ImportError: the backend needs the export extra, and it is not installed.
+        """
+        if backend not in BACKENDS:
+            raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
+        runners: list[Runner] = []
+        with TemporaryDirectory() as folder:
+            if backend in ("onnx", "onnx-int8") or (backend == "auto" and policy.device.type == "cpu"):
+                graph = Path(folder) / GRAPH
+                try:
+                    write_graph(reduced, graph, int8=backend == "onnx-int8")
+                    name = "onnx" if backend == "auto" else backend
+                    runners += [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
+                except ImportError:
+                    if backend != "auto":
+                        raise
+            if backend in ("torch", "auto"):
+                runners.append(TorchRunner(reduced, policy.device))
+            if backend == "compile":
+                runners.append(TorchRunner(reduced, policy.device, compiled=True))
+            if backend == "cuda-graph" or (backend == "auto" and policy.device.type == "cuda"):
+                from onestride.engine.cuda_graph import CudaGraphRunner
+
+                runners.append(CudaGraphRunner(reduced, policy.device))
+            runner, chosen = fastest(runners, policy.task)
+        return cls(runner, policy.task, draws, chosen)
+
+    @classmethod
+    def from_folder(cls, path: str | Path, *, provider: str = CPU, threads: int | None = None) -> Engine:
+        """Load what ``onestride export`` wrote. ``threads`` None: 1 ... all cores are measured.
+
+        Raises:
+            CheckpointError: nothing there, altered, or a graph that is not what its contract says.
+            ImportError: ONNX Runtime is not installed.
+            ValueError: this ONNX Runtime has no such provider.
+        """
+        folder = Path(path)
+        contract = load_contract(folder)
+        task = TASKS[contract["task"]]()
+        content = (folder / GRAPH).read_bytes()
+        name = "onnx-int8" if contract["precision"] == "int8" else "onnx"
+        runners = [OnnxRunner(content, n, name, provider) for n in thread_counts(threads)]
+        agrees(runners[0], contract, task, folder)
+        runner, chosen = fastest(runners, task)
+        return cls(runner, task, contract["draws"], chosen)
+
+
+# ---------------------------------------------------------------- backends
+
+
+@dataclass(frozen=True)
+class _Shape:
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+class OnnxRunner:
+    """A graph in ONNX Runtime, with inputs and outputs bound to arrays that stay."""
+
+    def __init__(self, graph: bytes, threads: int, name: str = "onnx", provider: str = CPU) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise extra("onnxruntime") from error
+        there = onnxruntime.get_available_providers()
+        if provider not in there:
+            raise ValueError(
+                f"this ONNX Runtime has no {provider}; it has {', '.join(there)}. Install a build that has it, such as "
+                "onnxruntime-gpu for CUDA"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.force_spinning_stop", "1"
+        )  # threads wait awake within a decision only
+        self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
+        self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+        self.inputs, self.outputs = (
+            [_Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
+            for values in (self.session.get_inputs(), self.session.get_outputs())
+        )
+        self._binding = self.session.io_binding()
+        self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
+        for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
+            for v in values:
+                bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
+
+    def give(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Inputs by name -> all arrays by name, inputs too; the next call overwrites them. Others keep their value."""
+        for name, value in values.items():
+            if name in self._arrays:  # the graph may not depend on it
+                self._arrays[name][...] = value
+        self.session.run_with_iobinding(self._binding)
+        return self._arrays
+
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        found = self.give({"observation": observation, "draw": draw})
+        return Answer(found["action"], float(found["score"]), int(found["winner"]), found["scores"], found.get("plan"))
+
+
+class TorchRunner:
+    """The reduced module in torch, as it is or compiled."""
+
+    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
+        self.name = "compile" if compiled else "torch"
+        self.module = reduced.to(device)
+        self._call: Callable[..., Any] = self.module
+        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
+        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
+        if compiled:  # now, not in the first decision
+            with quiet():
+                self._call = torch.compile(self.module)
+                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
+
+    @torch.inference_mode()
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        self._observation.copy_(torch.from_numpy(observation))
+        choice = self._call(self._observation, self._draws[draw])
+        plan = None if choice.plan is None else choice.plan.cpu().numpy()
+        return Answer(
+            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
+        )
+
+
+def thread_counts(threads: int | None) -> list[int]:
+    """What to measure: the number asked for, or 1, 2, 4 ... and all the cores this process may use."""
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}, expected at least 1")
+        return [threads]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
+
+
+def fastest(runners: Sequence[Runner], task: Task, rounds: int = 20) -> tuple[Runner, str]:
+    """The runner whose median decision is shortest, measured in turns; and what to say about it."""
+    if len(runners) == 1:
+        return runners[0], runners[0].name
+    observation = np.zeros(task.observation_dim, np.float32)
+    times: list[list[float]] = [[] for _ in runners]
+    for i in range(rounds + 3):  # the first three warm up
+        for runner, taken in zip(runners, times, strict=True):
+            began = time.perf_counter()
+            runner.run(observation, 0)
+            if i >= 3:
+                taken.append(time.perf_counter() - began)
+    medians = [1e3 * float(np.median(taken)) for taken in times]
+    best = int(np.argmin(medians))
+    others = ", ".join(f"{r.name} {m:.2f}" for r, m in zip(runners, medians, strict=True) if r is not runners[best])
+    return runners[best], f"{runners[best].name}: {medians[best]:.2f} ms at the start (others: {others})"
+
+
+# ---------------------------------------------------------------- an exported folder
+
+
+def load_contract(folder: Path) -> dict[str, Any]:
+    """The contract of an exported folder whose files are as they were written.
+
+    Raises:
+        CheckpointError: nothing there, incomplete, altered, or of a task or schema this version does not have.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
+    lines = (folder / CHECKSUMS).read_text().splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (GRAPH, CONTRACT):
+        if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
+            raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
+    contract = read_json(folder / CONTRACT)
+    if contract.get("schema") != 1:
+        raise CheckpointError(f"{folder} has contract schema {contract.get('schema')}, this version reads 1")
+    if contract["task"] not in TASKS:
+        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(TASKS)}")
+    return contract
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def agrees(runner: OnnxRunner, contract: dict[str, Any], task: Task, folder: Path) -> None:
+    """Whether graph, contract and task are of one size.
+
+    Raises:
+        CheckpointError: they are not; the message says which.
+    """
+    shapes = {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
+    if set(INPUTS) - shapes.keys() or set(OUTPUTS[:4]) - shapes.keys():
+        wanted = ", ".join((*INPUTS, *OUTPUTS[:4]))
+        raise CheckpointError(f"{folder / GRAPH} has {', '.join(shapes)}; expected {wanted}")
+    for name, said, tasks in (
+        ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
+        ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),
+    ):
+        if not shapes[name] == said == tasks:
+            raise CheckpointError(
+                f"{folder / GRAPH} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
+            )

@@ -1,0 +1,136 @@
+"""The reduced decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
+
+Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,); outputs ``action`` float32 (A,), ``score``
+float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is decoded.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onestride.engine.reduce import Reduced
+
+OPSET = 18
+INPUTS = ("observation", "draw")
+OUTPUTS = ("action", "score", "winner", "scores", "plan")
+
+
+def extra(what: str) -> ImportError:
+    """The error for a package of the export extra that is not there."""
+    return ImportError(f"{what} is not installed: pip install onestride[export]")
+
+
+def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
+    """Write the graph to ``path``.
+
+    int8: the trunk's products in 8 bits (weights per output, activations as they come); what decodes and what ranks
+    stays in float32.
+
+    Raises:
+        ImportError: the export extra is not installed.
+    """
+    example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    wrapped = _Outputs(reduced).eval()
+    write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
+
+
+def write_module(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    int8: bool = False,
+) -> None:
+    """Any module of fixed shapes as a graph; inputs it does not use are left out.
+
+    Raises:
+        ImportError: the export extra is not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise extra(str(error.name)) from error
+    with quiet():
+        program = torch.onnx.export(
+            module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs),
+            verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    # What is left of the writing: stale shapes of folded constants, and where on the writer's disk each line stood.
+    model.graph.ClearField("value_info")
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.ClearField("functions")
+    model = _in_8_bits(model, path) if int8 else model
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _in_8_bits(model: Any, path: Path) -> Any:
+    import onnx
+
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise extra("onnxruntime") from error
+    large = [
+        n.name
+        for n in model.graph.node
+        if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")
+    ]
+    # Equal weights were written once, and the quantiser would turn them round once for every layer that has them.
+    by_name = {i.name: i for i in model.graph.initializer}
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type == "Gemm":
+            weight = node.input[1]
+            if weight in seen:
+                again = onnx.TensorProto()
+                again.CopyFrom(by_name[weight])
+                again.name = node.input[1] = f"{weight}.{node.name}"
+                model.graph.initializer.append(again)
+            seen.add(weight)
+    with quiet():
+        # The quantiser takes a Gemm for a MatMul and an Add, and calls the product so.
+        quantize_dynamic(
+            model, path, nodes_to_quantize=[f"{name}_MatMul" for name in large], weight_type=QuantType.QInt8,
+            per_channel=True,
+        )  # fmt: skip
+    return onnx.load(path)
+
+
+class _Outputs(nn.Module):
+    """A choice as the tuple that a graph gives."""
+
+    def __init__(self, reduced: Reduced) -> None:
+        super().__init__()
+        self.reduced = reduced
+
+    def forward(self, observation: Tensor, draw: Tensor) -> tuple[Tensor, ...]:
+        return tuple(value for value in self.reduced(observation, draw) if value is not None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The writers warn of what does not concern a user: packages that are not there, names to come."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

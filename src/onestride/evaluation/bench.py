@@ -1,0 +1,334 @@
+"""What a decision costs: teacher, student and engine in turns, beside the machine's own ceilings in the same run.
+
+    teacher             as it is                    student       as it is
+    teacher-optimised   its calls as one graph      engine        the student's decision as one graph
+                                                    engine-int8   with large products in 8 bits
+
+A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after one
+decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix products of
+the networks' size and a copy of memory, are measured in every round too. Ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from onestride import presets
+from onestride.checkpoint import write_json
+from onestride.control.loop import Decider
+from onestride.control.policy import Policy, make_generator
+from onestride.data.normalize import Normalizer
+from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.engine import Backend, Engine, OnnxRunner
+from onestride.engine.graph import write_module
+from onestride.engine.reduce import ReduceError, reduce
+from onestride.engine.teacher import OnnxPlanner, Unrolled
+from onestride.evaluation.metrics import latency, summarize
+from onestride.evaluation.result import result
+from onestride.presets import BenchConfig, Preset
+from onestride.progress import track
+from onestride.selectors.store import make_selector_model, wrap
+from onestride.tasks import TASKS
+from onestride.tasks.task import Task
+
+WARM_UP = 5
+BURST = 3  # decisions of a row in every round that count, after one that does not
+WIDTH = 512  # of the matrix products that are the ceiling
+
+
+@dataclass
+class Contender:
+    """Something that decides, and what a decision of it takes."""
+
+    decider: Decider
+    nfe: int
+    flop: int
+    bytes: int
+    call_flop: int  # of one call of the network, on all candidates
+
+
+def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, out: Path | None) -> dict[str, Any]:
+    """Measure, and write the record to ``out``. run: trained policies; None: untrained ones of the preset's sizes."""
+    if out is not None and out.exists():
+        raise FileExistsError(f"{out} is there already; name another file, or remove it first")
+    started, began = time.strftime("%Y-%m-%dT%H:%M:%S"), time.perf_counter()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
+    task = next(iter(policies.values())).task
+    observations = [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
+    contenders: dict[str, Contender] = {}
+    for n in config.candidates:
+        contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config).items()}
+    times, planning, ceilings = _measure(contenders, observations, config)
+    rows = {name: _row(name, contenders, times, planning, ceilings) for name in contenders}
+    notes = [
+        f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
+        f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
+        "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
+        "share_of_ceiling is of float32 products with as many rows, the faster of torch and ONNX Runtime",
+        "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
+    ]
+    if isinstance(policies["teacher"].generator, GuidedPlanner):
+        notes.append("the teachers are guided by the return model")
+    record = result(
+        "bench",
+        command,
+        config=asdict(config) | {"run": None if run is None else str(run), "preset": preset.about, "task": task.name},
+        seeds={"noise": 0},
+        started=started,
+        wall_s=time.perf_counter() - began,
+        rows=rows,
+        notes=notes,
+    )
+    record["machine"] |= {f"matmul_gflops_{n}": float(np.median(v)) for n, v in ceilings["matmul"].items()}
+    record["machine"]["copy_gb_per_s"] = float(np.median(ceilings["copy"][0]))
+    if out is not None:
+        write_json(out, record)
+    return record
+
+
+# ---------------------------------------------------------------- who decides
+
+
+def trained(run: Path) -> dict[str, Policy]:
+    """The run's teacher and its first student."""
+    students = sorted(p.parent.name for p in run.glob("*-0/config.json"))
+    if not students:
+        raise ValueError(f"{run} has no student; make one with `onestride distill`")
+    student = "dnk-0" if "dnk-0" in students else students[0]
+    return {"teacher": Policy.from_pretrained(run / "teacher"), "student": Policy.from_pretrained(run / student)}
+
+
+def untrained(preset: Preset, paper_teacher: bool = False) -> dict[str, Policy]:
+    """Teacher and student of a preset's sizes with random weights: the arithmetic is the same."""
+    task = TASKS[preset.task]()
+    made = {
+        "teacher": _untrained(task, preset, "teacher", preset.teacher),
+        "student": _untrained(task, preset, "student", preset.student),
+    }
+    if paper_teacher and preset.selectors is not None:
+        large = presets.load(f"{task.name.split('-')[0]}-full")
+        made["teacher-unet"] = _untrained(task, large, "teacher", large.teacher)
+    return made
+
+
+def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
+    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+    generator, selector = make_generator(task, kind, asdict(settings)), None
+    if (s := preset.selectors) is not None:
+        name, model = ("returns", s.returns) if kind == "teacher" else ("iql", s.critic)
+        selector = wrap(make_selector_model(name, asdict(model), task), normalizer, task)
+        if kind == "teacher" and s.guidance:
+            generator = GuidedPlanner(generator, selector.model, s.guidance)  # type: ignore[arg-type]
+    return Policy(task, generator, normalizer, selector=selector)
+
+
+def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dict[str, Contender]:
+    """Every row at ``n`` candidates."""
+    made: dict[str, Contender] = {}
+    observation = np.asarray(policies["student"].task.first_observation(policies["student"].task.scenes(1, 7)[0]))
+    for name, policy in policies.items():
+        policy = _with(policy, policy.generator, n)
+        flop, moved, call = _work_of(policy, observation)
+        made[name] = Contender(policy, policy.generator.nfe, flop, moved, call)
+        if name == "teacher":
+            try:
+                fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
+            except ReduceError:  # a U-Net stays as it is
+                continue
+            flop, moved, _ = _work_of(policy, observation, Unrolled(policy.generator))
+            made["teacher-optimised"] = Contender(_with(policy, fast, n), fast.nfe, flop, moved, call)
+    student, call = made["student"].decider, made["student"].call_flop
+    assert isinstance(student, Policy)
+    reduced = reduce(student, draws=config.draws)
+    backends: dict[str, Backend] = {"engine": "onnx", "engine-int8": "onnx-int8"}
+    for name, backend in backends.items():
+        engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
+        flop, moved = _work(lambda: reduced(torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
+        if name == "engine-int8":
+            moved -= 3 * sum(m.weight.numel() for m in reduced.trunk.modules() if isinstance(m, nn.Linear))
+        made[name] = Contender(engine, 1, flop, moved, call)
+    return made
+
+
+def _with(policy: Policy, generator: Any, candidates: int) -> Policy:
+    return Policy(
+        policy.task, generator, policy.normalizer, selector=policy.selector, candidates=candidates,
+        temperatures=policy.temperatures, shares=policy.shares, config=policy.config,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- what it takes
+
+
+class _Counter(TorchDispatchMode):
+    """Operations of matrix products and convolutions, and the bytes they read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry and func is not torch.ops.prim.device.default:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+        out = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.flop += flop_registry[packet](*args, **kwargs, out_val=out)
+            touched = [t for t in (*args, out) if isinstance(t, torch.Tensor)]
+            self.bytes += sum(t.numel() * t.element_size() for t in touched)
+        return out
+
+
+def _work(call: Callable[[], object]) -> tuple[int, int]:
+    """Operations and bytes of a call's products."""
+    with torch.no_grad(), _Counter() as counter:
+        call()
+    return counter.flop, counter.bytes
+
+
+def _work_of(policy: Policy, observation: np.ndarray, unrolled: Unrolled | None = None) -> tuple[int, int, int]:
+    """Operations and bytes of a plain decision, and operations of one call of its network.
+
+    The counter cannot look into a gradient: guidance counts as two passes of the return model per step, one forward
+    and one back to the input. unrolled: counted in place of the planner's own sampling.
+    """
+    guided = policy.generator if isinstance(policy.generator, GuidedPlanner) else None
+    planner = guided.planner if guided else policy.generator
+    plain = _with(policy, planner, policy.candidates)
+    flop, moved = _work(lambda: plain.decide(observation))
+    prior = torch.zeros(policy.candidates, policy.task.horizon, policy.task.transition_dim)
+    context = torch.zeros(1, policy.task.context_dim)
+    rng = torch.Generator()
+    sampling = _work(lambda: planner.sample(prior, context, generator=rng))
+    if unrolled is not None:
+        noise = torch.zeros(planner.nfe, *prior.shape)
+        fewer = _work(lambda: unrolled(prior, context, noise))
+        flop, moved = flop - sampling[0] + fewer[0], moved - sampling[1] + fewer[1]
+    elif guided:
+        more = _work(lambda: guided.returns(prior, 1, context if policy.task.context_dim else None))
+        flop, moved = flop + 2 * guided.nfe * more[0], moved + 2 * guided.nfe * more[1]
+    return flop, moved, sampling[0] // planner.nfe
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def _measure(
+    contenders: dict[str, Contender], observations: Sequence[np.ndarray], config: BenchConfig
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, dict[int, list[float]]]]:
+    """Decisions [s] and their planning [s] by row; ceilings by kind and rows: products [GFLOP/s], copies [GB/s]."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    planning: dict[str, list[float]] = {name: [] for name in contenders}
+    matmul: dict[int, list[float]] = {n: [] for n in config.candidates}
+    copies: list[float] = []
+    with _products(config.candidates) as product, track("bench", config.rounds) as bar:
+        for contender in contenders.values():
+            for _ in range(WARM_UP):
+                contender.decider.decide(observations[0])
+        block = np.ones(1 << 23)  # 64 MiB: more than caches hold
+        to = np.empty_like(block)
+        for i in range(config.rounds):
+            for name, contender in contenders.items():
+                contender.decider.decide(observations[i % len(observations)])
+                for j in range(BURST):
+                    observation = observations[(i + j) % len(observations)]
+                    began = time.perf_counter()
+                    decision = contender.decider.decide(observation)
+                    times[name].append(time.perf_counter() - began)
+                    planning[name].append(decision.timings["generate"])
+            for n in config.candidates:
+                matmul[n].append(2 * n * WIDTH * WIDTH / product(n) / 1e9)
+            copies.append(2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9)
+            bar.update(i + 1)
+    return times, planning, {"matmul": matmul, "copy": {0: copies}}
+
+
+@contextmanager
+def _products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
+    """rows -> the best time [s] of a product of that many, by torch or by ONNX Runtime, whichever is faster."""
+    layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
+    runners = {}
+    with TemporaryDirectory() as folder:
+        for n in rows:
+            path = Path(folder) / f"{n}.onnx"
+            write_module(layer, (torch.zeros(n, WIDTH),), ("x",), ("y",), path)
+            runners[n] = OnnxRunner(path.read_bytes(), torch.get_num_threads())
+    given = {n: torch.randn(n, WIDTH) for n in rows}
+
+    def best(n: int) -> float:
+        with torch.inference_mode():
+            plain = _best(lambda: layer(given[n]), 10)
+        return min(plain, _best(lambda: runners[n].give({}), 10))
+
+    yield best
+
+
+def _best(call: Callable[[], object], times: int) -> float:
+    """The shortest of some calls [s]."""
+    shortest = float("inf")
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        shortest = min(shortest, time.perf_counter() - began)
+    return shortest
+
+
+def _row(
+    name: str,
+    contenders: dict[str, Contender],
+    times: dict[str, list[float]],
+    planning: dict[str, list[float]],
+    ceilings: dict[str, dict[int, list[float]]],
+) -> dict[str, Any]:
+    contender, n = contenders[name], int(name.split("@")[1])
+    median = float(np.median(times[name]))
+    ceiling = float(np.median(ceilings["matmul"][n]))
+    numbers: dict[str, float | None] = {
+        **{k: v for k, v in latency(times[name]).items() if k != "decision_ms_mean"},
+        "planning_ms_p50": 1e3 * float(np.median(planning[name])),
+        "decisions_per_s": 1 / median,
+        "nfe": contender.nfe,
+        "batch_forwards": contender.flop / contender.call_flop,
+        "gflop": contender.flop / 1e9,
+        "mb": contender.bytes / 1e6,
+        "gflop_per_s": contender.flop / median / 1e9,
+        "share_of_ceiling": contender.flop / median / 1e9 / ceiling,
+        "speed_up_over_teacher": float(np.median(times[f"teacher@{n}"])) / median,
+        "speed_up_over_student": float(np.median(times[f"student@{n}"])) / median,
+    }
+    mean = summarize([1e3 * t for t in times[name]], [0] * len(times[name]))
+    return {"decision_ms_mean": mean, **{k: summarize([v], [0]) for k, v in numbers.items()}}
+
+
+def lines(record: dict[str, Any]) -> list[str]:
+    """The record for the terminal: a header, then a line per row."""
+    columns = (
+        ("p50 ms", "decision_ms_p50", "{:.3f}"), ("p95", "decision_ms_p95", "{:.3f}"),
+        ("p99", "decision_ms_p99", "{:.3f}"), ("max", "decision_ms_max", "{:.3f}"),
+        ("plan p50", "planning_ms_p50", "{:.3f}"), ("per s", "decisions_per_s", "{:.0f}"), ("nfe", "nfe", "{:.0f}"),
+        ("forwards", "batch_forwards", "{:.2f}"), ("GFLOP", "gflop", "{:.3f}"), ("MB", "mb", "{:.1f}"),
+        ("ceiling", "share_of_ceiling", "{:.0%}"), ("x teacher", "speed_up_over_teacher", "{:.1f}"),
+        ("x student", "speed_up_over_student", "{:.2f}"),
+    )  # fmt: skip
+    made = [f"{'':22s}" + "".join(f"{title:>10s}" for title, _, _ in columns)]
+    for name, row in record["rows"].items():
+        made.append(f"{name:22s}" + "".join(f"{form.format(row[metric]['mean']):>10s}" for _, metric, form in columns))
+    return made

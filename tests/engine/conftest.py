@@ -1,0 +1,116 @@
+"""Policies nobody trained, of every kind that can be reduced, and what the plain policy does, written out."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.control.policy import Policy, conditioned_prior, make_generator
+from onestride.data.normalize import Normalizer
+from onestride.selectors.store import make_selector_model, wrap
+from onestride.tasks import TASKS
+from onestride.tasks.kinova.task import first_observation
+
+CHEETAH = TASKS["halfcheetah-v5"]()
+SIZES = {
+    "teacher": {"width": 32, "blocks": 1, "n_steps": 4},
+    "student": {"latent_dim": 16, "hidden": 24, "gain_hidden": 8},
+    "consistency": {"width": 24, "blocks": 2},
+}
+MODELS = {
+    "iql": {"hidden": 16},
+    "returns": {"width": 16, "blocks": 2, "n_steps": 4},
+    "returns-unet": {"network": "unet", "unet_width": 8, "unet_multipliers": (1, 2), "n_steps": 4},
+}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def moved(module, by=0.1):
+    """Past the zeros that some layers start with."""
+    with torch.no_grad():
+        for i, p in enumerate(module.parameters()):
+            p.add_(by * normal(*p.shape, seed=i))
+    return module
+
+
+def normalizer(seed, dim=CHEETAH.transition_dim):
+    none, one = torch.zeros(0), torch.ones(0)
+    return Normalizer(0.3 * normal(dim, seed=seed), normal(dim, seed=seed + 1).abs() + 0.5, none, one)
+
+
+def learned(kind, task=CHEETAH):
+    torch.manual_seed(1)
+    model = make_selector_model(kind.split("-")[0], MODELS[kind], task)
+    return wrap(moved(model), normalizer(11), task)  # another normaliser than the generator's
+
+
+def cheetah_policy(kind="student", *, selector="iql", horizon=4, candidates=16, seed=0, **settings):
+    torch.manual_seed(seed)
+    task = replace(CHEETAH, horizon=horizon)
+    generator = moved(make_generator(task, kind, SIZES.get(kind, {}) | settings))
+    chosen = learned(selector, task) if isinstance(selector, str) else selector
+    return Policy(task, generator, normalizer(3), selector=chosen, candidates=candidates)
+
+
+@pytest.fixture(scope="session")
+def make():
+    """kind, selector, ... -> a policy of HalfCheetah."""
+    return cheetah_policy
+
+
+@pytest.fixture(scope="session")
+def reference():
+    return plain
+
+
+@pytest.fixture
+def observations():
+    return normal(6, CHEETAH.observation_dim, seed=7).double().numpy()
+
+
+@torch.no_grad()
+def plain(policy, observations, noise, dtype=torch.float64):
+    """Observations (B, .) and noise (B, N, H, D) through every line of the plain policy, batched, in ``dtype``.
+
+    Returns actions (B, A) and scores (B, N), winners (B,), plans (B, N, H, D).
+    """
+    generator, scales = copy.deepcopy(policy.generator).to(dtype), copy.deepcopy(policy.normalizer).to(dtype)
+    selector = policy.selector
+    if isinstance(selector, torch.nn.Module):
+        selector = copy.deepcopy(selector).to(dtype)
+    rows = torch.as_tensor(np.asarray(observations)).to(dtype)
+    b, n = noise.shape[:2]
+    start = policy.task.encode(rows)
+    prior = conditioned_prior(
+        noise.to(dtype).flatten(0, 1),
+        policy.temperature.to(dtype).repeat(b),
+        start.start.repeat_interleave(n, 0),
+        scales,
+        policy.fixed,
+    )
+    context = scales.context(start.context).repeat_interleave(n, 0)
+    plans = scales.unnormalize(generator.sample(prior, context)).view(b, n, *noise.shape[2:])
+    scores = selector(plans, rows, start.frame)
+    winners = scores.argmax(1)
+    return policy.task.command(plans[torch.arange(b), winners], start.frame), scores, winners, plans
+
+
+@pytest.fixture(scope="session")
+def arm_rows(arm_scenes):
+    """count -> what the arm may read (count, 41): anywhere on the way to a goal, moving."""
+    rng = np.random.default_rng(5)
+
+    def rows(count):
+        made = np.stack([first_observation(arm_scenes[i % len(arm_scenes)]) for i in range(count)])
+        made[:, :3] += rng.uniform(0, 1, (count, 1)) * (made[:, 6:9] - made[:, :3])
+        made[:, 3:6] = 0.05 * rng.normal(size=(count, 3))
+        return made
+
+    return rows

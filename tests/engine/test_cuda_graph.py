@@ -1,0 +1,75 @@
+"""CUDA graphs say what their modules say. All but the refusals need a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.control.policy import Policy
+from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner
+from onestride.engine.engine import Engine
+from onestride.engine.reduce import reduce
+
+
+def on_gpu(policy, generator=None):
+    return Policy(
+        policy.task, generator or policy.generator, policy.normalizer, selector=policy.selector,
+        candidates=policy.candidates, device="cuda",
+    )  # fmt: skip
+
+
+def test_without_a_gpu_it_says_so(make):
+    with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
+        CudaGraphRunner(reduce(make(), draws=1), "cpu")
+    with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
+        CudaGraphPlanner(make("teacher").generator).sample(torch.zeros(2, 4, 23), None)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
+def test_a_decision_is_the_modules(make, observations, selector):
+    reduced = reduce(make(selector=selector), draws=3, plan=True)
+    wanted = [reduced(torch.from_numpy(o).float(), torch.tensor([i % 3])) for i, o in enumerate(observations)]
+    runner = CudaGraphRunner(reduced, "cuda")
+    for i, (o, choice) in enumerate(zip(observations, wanted, strict=True)):
+        answer = runner.run(o.astype(np.float32), i % 3)
+        assert answer.winner == choice.winner
+        np.testing.assert_allclose(answer.action, choice.action, atol=1e-5)
+        np.testing.assert_allclose(answer.plan, choice.plan, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("products", ["tf32", "bfloat16"])
+def test_coarser_products_are_near(make, observations, products):
+    reduced = reduce(make(), draws=1)
+    row = observations[0].astype(np.float32)
+    wanted = reduced(torch.from_numpy(row), torch.tensor([0]))
+    answer = CudaGraphRunner(reduced, "cuda", products=products).run(row, 0)
+    np.testing.assert_allclose(answer.scores, wanted.scores, atol=0.2 * float(wanted.scores.std()))
+
+
+@pytest.mark.gpu
+def test_the_engine_and_the_arms_geometry_on_the_gpu(make_arm_policy, observation):
+    policy = make_arm_policy("student")
+    policy.reset(0)
+    wanted = policy.decide(observation).action
+    engine = Engine.from_policy(on_gpu(policy), "cuda-graph", draws=2)
+    np.testing.assert_allclose(engine.decide(observation).action, wanted, atol=1e-5)
+    assert Engine.from_policy(on_gpu(policy), "auto", draws=2).chosen.startswith(("cuda-graph", "torch"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_a_teachers_plans_are_its_own(make, observations, solver, guidance):
+    policy = make("teacher", selector="returns", solver=solver)
+    planner = policy.generator
+    if guidance:
+        planner = GuidedPlanner(planner, policy.selector.model, guidance)
+    plain, fast = on_gpu(policy, planner), on_gpu(policy, CudaGraphPlanner(planner))
+    plain.reset(1)
+    fast.reset(1)
+    for o in observations[:3]:  # the noise goes on from decision to decision
+        torch.testing.assert_close(fast.decide(o).plans, plain.decide(o).plans, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,129 @@
+"""The engine decides as the policy does, refuses what the policy refuses, and keeps its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.control.policy import Decision, NoPlanError
+from onestride.engine.engine import BACKENDS, Engine, OnnxRunner, TorchRunner, fastest, thread_counts
+from onestride.engine.reduce import ReduceError, reduce
+from onestride.tasks.task import ObservationError
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch", "auto"])
+def test_it_decides_as_the_policy_does_and_comes_round(make, observations, backend):
+    policy = make()
+    engine = Engine.from_policy(policy, backend, threads=1, draws=3, seed=4)
+    for _ in range(2):
+        policy.reset(4)
+        for observation in observations[:3]:
+            wanted, found = policy.decide(observation), engine.decide(observation)
+            assert isinstance(found, Decision)
+            assert found.action.dtype == np.float64
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+            np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
+            assert set(found.timings) == set(wanted.timings)
+    assert "torch" in engine.chosen if backend in ("torch", "auto") else engine.chosen == "onnx, 1 thread"
+
+
+def test_the_arm_and_its_refusals(make_arm_policy, observation):
+    policy = make_arm_policy("student")
+    engine = Engine.from_policy(policy, "onnx", threads=1, draws=2, plan=True)
+    policy.reset(0)
+    wanted, found = policy.decide(observation), engine.decide(observation)
+    np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+    np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+    assert found.plans.shape == (1, 32, 9)
+    far = observation.copy()
+    far[6] = 2.0
+    with pytest.raises(ObservationError, match="outside the workspace"):
+        engine.decide(far)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_observation_is_refused_before_the_graph_sees_it(make, observations, bad):
+    engine = Engine.from_policy(make(), "torch", draws=2)
+    seen = []
+    engine.runner.run = lambda *given: seen.append(given)
+    with pytest.raises(ObservationError, match="shape"):
+        engine.decide(observations[0][:-1])
+    observations[0][5] = bad
+    with pytest.raises(ObservationError, match=r"observation\[5\]"):
+        engine.decide(observations[0])
+    assert seen == []
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_no_finite_candidate_is_an_error(make, observations, backend):
+    policy = make()
+    with torch.no_grad():
+        policy.generator.decoder[6].bias[20] = torch.nan
+    with pytest.raises(NoPlanError, match="none of 16 candidates"):
+        Engine.from_policy(policy, backend, threads=1, draws=2).decide(observations[0])
+
+
+def test_what_was_given_back_stays(make, observations):
+    engine = Engine.from_policy(make(), "onnx", threads=1, draws=4)
+    first = engine.decide(observations[0])
+    action, scores = first.action.copy(), first.scores.copy()
+    engine.decide(observations[1])
+    np.testing.assert_array_equal(first.action, action)
+    np.testing.assert_array_equal(first.scores, scores)
+    engine.reset()
+    np.testing.assert_array_equal(engine.decide(observations[0]).action, action)
+
+
+def test_buffers_are_made_once(make, observations):
+    runner = Engine.from_policy(make(), "onnx", threads=1, draws=4).runner
+    assert isinstance(runner, OnnxRunner)
+    one = runner.run(observations[0].astype(np.float32), 0)
+    two = runner.run(observations[1].astype(np.float32), 1)
+    assert one.action is two.action
+    assert one.scores is two.scores
+
+
+def test_the_fastest_is_the_fastest(make):
+    class Slow(TorchRunner):
+        def run(self, observation, draw):
+            for _ in range(20):
+                answer = super().run(observation, draw)
+            return answer
+
+    policy = make()
+    quick, slow = TorchRunner(reduce(policy, draws=1)), Slow(reduce(policy, draws=1))
+    slow.name = "slow"
+    runner, said = fastest([slow, quick], policy.task, rounds=5)
+    assert runner is quick
+    assert said.startswith("torch: ")
+    assert "others: slow" in said
+
+
+def test_choices_that_are_none(make, policy):
+    with pytest.raises(ValueError, match="there are auto, onnx"):
+        Engine.from_policy(make(), "tensorrt")
+    with pytest.raises(ValueError, match="threads is 0"):
+        Engine.from_policy(make(), "onnx", threads=0)
+    with pytest.raises(ReduceError, match="distil it first"):
+        Engine.from_policy(policy)
+    assert thread_counts(3) == [3]
+    assert thread_counts(None)[0] == 1
+    assert "cuda-graph" in BACKENDS
+
+
+def test_without_the_extra_torch_runs_and_onnx_says_what_to_install(make, observations, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install onestride\[export\]"):
+        Engine.from_policy(make(), "onnx")
+    assert Engine.from_policy(make(), "auto").chosen == "torch"
+
+
+@pytest.mark.slow
+def test_the_compiled_module_says_the_same(make, observations):
+    policy = make()
+    engine = Engine.from_policy(policy, "compile", draws=2, seed=1)
+    policy.reset(1)
+    np.testing.assert_allclose(engine.decide(observations[0]).action, policy.decide(observations[0]).action, atol=1e-5)

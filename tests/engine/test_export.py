@@ -1,0 +1,189 @@
+"""An exported folder: whole or not there, checked when it is made and when it is loaded, and runnable alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from onestride.checkpoint import CheckpointError
+from onestride.cli import main
+from onestride.control.policy import Policy
+from onestride.engine import export as exporting
+from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, Engine, checksum
+from onestride.engine.export import ExportError, export
+from onestride.selectors.store import save_selector
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make, tmp_path_factory):
+    """A saved student of HalfCheetah, its selector within."""
+    folder = tmp_path_factory.mktemp("run") / "dnk-0"
+    make().save(folder, {"id": "abc"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """What the command wrote of it."""
+    out = tmp_path_factory.mktemp("out") / "engine"
+    main(["export", str(checkpoint), "--out", str(out), "--draws", "5", "--seed", "2"])
+    return out
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def copied(exported, folder):
+    folder.mkdir()
+    for path in exported.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def sealed(folder):
+    """Checksums of what is there now."""
+    names = [p.name for p in folder.iterdir() if p.name != CHECKSUMS]
+    (folder / CHECKSUMS).write_text("".join(f"{checksum(folder / n)}  {n}\n" for n in names))
+
+
+def test_the_folder_decides_as_the_checkpoint(exported, checkpoint, observations):
+    engine = Engine.from_folder(exported, threads=1)
+    policy = Policy.from_pretrained(checkpoint, seed=2)
+    for observation in observations[:5]:
+        found, wanted = engine.decide(observation), policy.decide(observation)
+        np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+        np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+
+
+def test_the_contract_says_what_it_is(exported, checkpoint):
+    said = json.loads((exported / CONTRACT).read_text())
+    assert said["inputs"]["observation"] | {"units": ""} == {"dtype": "float32", "shape": [17], "units": ""}
+    assert said["inputs"]["draw"]["high"] == 4
+    assert said["outputs"]["action"]["low"] == [-1.0] * 6
+    assert (said["task"], said["candidates"], said["draws"], said["seed"]) == ("halfcheetah-v5", 16, 5, 2)
+    assert (said["control_hz"], said["precision"], said["selector"]) == (20.0, "float32", "iql")
+    assert said["checkpoint"]["id"] == "abc"
+    assert said["checkpoint"]["sha256"] == checksum(checkpoint / "model.safetensors")
+    assert said["compared_with_the_policy"]["action_error_max"] < 1e-4
+    assert sorted(p.name for p in exported.iterdir()) == [
+        "SHA256SUMS", "contract.json", "example.cpp", "example.py", "model.onnx",
+    ]  # fmt: skip
+    assert "observation{};" in (exported / "example.cpp").read_text()
+
+
+def test_the_example_needs_neither_this_library_nor_torch(exported, observations):
+    code = (
+        "import sys, json, runpy; sys.modules['torch'] = sys.modules['onestride'] = None\n"
+        f"decide = runpy.run_path({str(exported / 'example.py')!r})['decide']\n"
+        f"print(json.dumps(decide({observations[1].tolist()}, 6).tolist()))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    engine = Engine.from_folder(exported, threads=1)
+    engine.reset(6)
+    np.testing.assert_allclose(json.loads(out), engine.decide(observations[1]).action, atol=1e-6)
+
+
+def test_another_selector_fewer_candidates_and_8_bits(checkpoint, make, tmp_path, capsys):
+    save_selector(tmp_path / "returns", make(selector="returns").selector, "halfcheetah-v5")
+    arguments = ["--selector", tmp_path / "returns", "--candidates", 4, "--draws", 2, "--int8", "--no-plan"]
+    main([str(a) for a in ["export", checkpoint, "--out", tmp_path / "out", *arguments]])
+    said = json.loads((tmp_path / "out" / CONTRACT).read_text())
+    assert (said["selector"], said["candidates"], said["precision"]) == ("ReturnSelector", 4, "int8")
+    assert "decisions have the policy's winner" in capsys.readouterr().out
+    decision = Engine.from_folder(tmp_path / "out", threads=1).decide(np.zeros(17))
+    assert decision.scores.shape == (4,)
+    assert decision.plan.shape == (0, 23)
+
+
+# ---- refused when made ----
+
+
+def test_what_is_there_is_not_overwritten(exported, checkpoint, capsys):
+    before = (exported / GRAPH).read_bytes()
+    assert "is there already" in refused(capsys, "export", checkpoint, "--out", exported)
+    assert (exported / GRAPH).read_bytes() == before
+
+
+def test_a_teacher_is_told_to_be_distilled(make, tmp_path, capsys):
+    make("teacher").save(tmp_path / "teacher", {})
+    message = refused(capsys, "export", tmp_path / "teacher", "--out", tmp_path / "out")
+    assert "DiffusionPlanner makes 4 network calls" in message
+    assert "distil it first" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypatch):
+    policy = make()
+    honest = exporting.reduce
+
+    def wrong(policy, **settings):
+        reduced = honest(policy, **settings)
+        reduced.trunk.carry.weight[0] += 1.0
+        return reduced
+
+    monkeypatch.setattr(exporting, "reduce", wrong)
+    with pytest.raises(ExportError, match="does not decide as the policy does"):
+        export(policy, tmp_path / "out", int8=False, draws=2, seed=0, checkpoint=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_it_says_what_to_install(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    message = refused(capsys, "export", checkpoint, "--out", tmp_path / "out")
+    assert "onnx is not installed: pip install onestride[export]" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- refused when loaded ----
+
+
+@pytest.mark.parametrize("name", [GRAPH, CONTRACT])
+def test_an_altered_or_missing_file_is_refused(exported, tmp_path, name):
+    folder = copied(exported, tmp_path / "e")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
+        Engine.from_folder(folder)
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
+        Engine.from_folder(folder)
+
+
+def test_a_folder_of_something_else_is_refused(checkpoint):
+    with pytest.raises(CheckpointError, match="holds no exported engine"):
+        Engine.from_folder(checkpoint)
+
+
+@pytest.mark.parametrize(("entry", "value", "message"), [
+    (("inputs", "observation", "shape"), [18], r"has observation \(17,\), its contract says \(18,\)"),
+    (("task",), "hopper-v5", r"task 'hopper-v5' has \(11,\)"),
+    (("task",), "juggler", "of task 'juggler', this version has"),
+    (("schema",), 2, "contract schema 2"),
+])  # fmt: skip
+def test_a_contract_of_another_graph_is_refused(exported, tmp_path, entry, value, message):
+    folder = copied(exported, tmp_path / "e")
+    said = json.loads((folder / CONTRACT).read_text())
+    inner = said
+    for key in entry[:-1]:
+        inner = inner[key]
+    inner[entry[-1]] = value
+    (folder / CONTRACT).write_text(json.dumps(said))
+    sealed(folder)
+    with pytest.raises(CheckpointError, match=message):
+        Engine.from_folder(folder, threads=1)
+
+
+def test_a_provider_that_is_not_there_is_named(exported):
+    with pytest.raises(ValueError, match=r"has no TensorrtExecutionProvider; it has .*CPUExecutionProvider"):
+        Engine.from_folder(exported, provider="TensorrtExecutionProvider")

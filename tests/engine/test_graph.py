@@ -1,0 +1,91 @@
+"""The graph: what the reduced module says, in standard operators, with nothing left to compute that need not be."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.engine.engine import OnnxRunner
+from onestride.engine.graph import OPSET, write_graph
+from onestride.engine.reduce import reduce
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def written(reduced, folder, **settings):
+    write_graph(reduced, folder / "g.onnx", **settings)
+    return onnx.load(folder / "g.onnx"), OnnxRunner((folder / "g.onnx").read_bytes(), threads=1)
+
+
+def agree(runner, reduced, rows, atol=1e-5):
+    for i, row in enumerate(np.asarray(rows, np.float32)):
+        choice, answer = (
+            reduced(torch.from_numpy(row), torch.tensor([i % reduced.draws])),
+            runner.run(row, i % reduced.draws),
+        )
+        lost = choice.score - choice.scores[answer.winner]
+        assert lost <= 1e-4 * choice.scores.std()
+        np.testing.assert_allclose(answer.scores, choice.scores, atol=1e-4)
+        if lost == 0:
+            np.testing.assert_allclose(answer.action, choice.action, atol=atol)
+            assert answer.score == pytest.approx(float(choice.score), abs=1e-4)
+
+
+def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path):
+    policy = make()
+    reduced = reduce(policy, draws=8, plan=True)
+    model, runner = written(reduced, tmp_path)
+    rng = np.random.default_rng(0)
+    agree(runner, reduced, 2 * rng.normal(size=(300, 17)))
+    row = rng.normal(size=17).astype(np.float32)
+    np.testing.assert_allclose(
+        runner.run(row, 3).plan, reduced(torch.from_numpy(row), torch.tensor([3])).plan, atol=1e-5
+    )
+    count = Counter(node.op_type for node in model.graph.node)
+    # The known, 5 of the trunk, 5 of the critics (6 where they judge later rows too), the winner's plan.
+    assert count["Gemm"] + count["MatMul"] <= 12 + (getattr(policy.selector, "rows", 1) > 1)
+    assert count["LayerNormalization"] == 6
+    assert len(model.graph.node) < 90
+    assert {o.domain for o in model.opset_import} == {""}
+    assert model.opset_import[0].version == OPSET
+    assert not model.functions
+
+
+@pytest.mark.parametrize(("kind", "selector"), [("consistency", "returns"), ("student", "returns-unet")])
+def test_other_students_and_rankings(make, tmp_path, kind, selector):
+    reduced = reduce(make(kind, selector=selector), draws=4)
+    _, runner = written(reduced, tmp_path)
+    agree(runner, reduced, np.random.default_rng(1).normal(size=(50, 17)))
+
+
+def test_the_arms_geometry_is_in_the_graph(make_arm_policy, arm_rows, tmp_path):
+    reduced = reduce(make_arm_policy("student"), draws=4)
+    _, runner = written(reduced, tmp_path)
+    agree(runner, reduced, arm_rows(50))
+
+
+def test_nothing_of_where_it_was_written_is_in_it(make, tmp_path):
+    write_graph(reduce(make(), draws=2), tmp_path / "g.onnx")
+    content = (tmp_path / "g.onnx").read_bytes()
+    assert b".py" not in content
+    assert b"/onestride/" not in content
+
+
+def test_8_bits_are_near_and_only_in_the_trunk(make, tmp_path):
+    reduced = reduce(make(), draws=8)
+    model, runner = written(reduced, tmp_path, int8=True)
+    count = Counter(node.op_type for node in model.graph.node)
+    assert count["MatMulInteger"] == 5  # encoder, [Q | gains], gains, P and decoder, decoder
+    whole = [
+        onnx.numpy_helper.to_array(i) for i in model.graph.initializer if "trunk" in i.name and "quantized" in i.name
+    ]
+    assert sum(w.dtype == np.int8 for w in whole) == 5
+    near = []
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
+        choice, answer = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
+        near.append(np.abs(answer.scores - choice.scores.numpy()).max() / choice.scores.std())
+    assert 0 < np.median(near) < 0.3

@@ -1,0 +1,95 @@
+"""What a decision costs: counted against closed forms, measured rows by the schema. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onestride import presets
+from onestride.cli import main
+from onestride.evaluation import bench as benching
+from onestride.evaluation.bench import lines, untrained
+from onestride.presets import BenchConfig
+
+pytest.importorskip("onnxruntime")
+
+
+def test_products_are_counted_and_nothing_else():
+    layer, x = nn.Linear(5, 7), torch.randn(3, 5)
+    flop, moved = benching._work(lambda: torch.nn.functional.silu(layer(x)).sum())
+    assert flop == 2 * 3 * 5 * 7
+    assert moved == 4 * (7 + 3 * 5 + 5 * 7 + 3 * 7)  # bias, rows, weights, result
+
+
+def test_a_students_decision_is_the_sum_of_its_layers():
+    policy = untrained(presets.load("halfcheetah-tiny"))["student"]
+    flop, _, call = benching._work_of(policy, np.zeros(17))
+    n, plan, hidden, latent, gains = 64, 4 * 23, 16, 16, 8
+    layers = [(plan, hidden), (hidden, hidden), (hidden, latent), (latent, latent), (latent, gains), (gains, latent)]
+    layers += [(latent, latent), (latent, hidden), (hidden, hidden), (hidden, plan)]
+    critics = getattr(policy.selector, "rows", 1) * 2 * (23 * 16 + 16 * 16 + 16)
+    assert call == 2 * n * sum(a * b for a, b in layers)
+    assert flop == call + 2 * n * critics
+
+
+def test_a_guided_teacher_counts_its_gradients():
+    policy = untrained(presets.load("halfcheetah-tiny"))["teacher"]
+    guided = benching._work_of(policy, np.zeros(17))
+    plain = benching._work_of(benching._with(policy, policy.generator.planner, 64), np.zeros(17))
+    value = benching._work(lambda: policy.generator.returns(torch.zeros(64, 4, 23), 1, None))[0]
+    assert guided[0] - plain[0] == 2 * 4 * value
+    assert guided[2] == plain[2]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "tiny.json"
+    arguments = ["--preset", "halfcheetah-tiny", "--bench.candidates", "1", "4", "--bench.rounds", "2"]
+    main(["bench", *arguments, "--bench.draws", "2", "--out", str(out)])
+    return out
+
+
+def test_the_record_is_of_the_schema(record):
+    said = json.loads(record.read_text())
+    names = ("teacher", "teacher-optimised", "student", "engine", "engine-int8")
+    assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
+    assert (said["schema"], said["experiment"]) == (1, "bench")
+    for row in said["rows"].values():
+        assert all(set(metric) == {"mean", "std", "n", "per_seed"} for metric in row.values())
+        order = [row[f"decision_ms_{name}"]["mean"] for name in ("p50", "p95", "p99", "max")]
+        assert order == sorted(order)
+        assert row["decision_ms_mean"]["n"] == 2 * 3
+    rows = said["rows"]
+    assert rows["teacher@1"]["nfe"]["mean"] == rows["teacher-optimised@4"]["nfe"]["mean"] == 4
+    assert rows["student@4"]["speed_up_over_student"]["mean"] == 1.0
+    assert rows["engine@4"]["gflop"]["mean"] < rows["student@4"]["gflop"]["mean"]
+    assert rows["engine-int8@4"]["mb"]["mean"] < rows["engine@4"]["mb"]["mean"]
+    ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
+    assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)
+    assert {"matmul_gflops_1", "matmul_gflops_4", "copy_gb_per_s"} <= set(said["machine"])
+    assert len(lines(said)) == 11
+
+
+def test_a_record_is_not_overwritten(record, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--preset", "halfcheetah-tiny", "--out", str(record)])
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_trained_policies_are_taken_from_a_run(make_arm_policy, tmp_path):
+    with pytest.raises(ValueError, match="has no student"):
+        benching.trained(tmp_path)
+    make_arm_policy("teacher").save(tmp_path / "teacher", {})
+    make_arm_policy("student", operator="kdm").save(tmp_path / "kdm-0", {})
+    assert list(benching.trained(tmp_path)) == ["teacher", "student"]
+
+
+def test_numbers_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        BenchConfig(candidates=())
+    with pytest.raises(ValueError, match="at least 1"):
+        BenchConfig(rounds=0)
