@@ -129,6 +129,18 @@ def test_a_trained_student_drives_the_arm(tiny_run, capsys):
     assert 1 <= record["executed_steps"] + record["held_commands"] <= 10  # fewer where decisions come late
 
 
+def test_the_same_student_drives_as_an_exported_engine(tiny_run, tmp_path, capsys):
+    exported = tmp_path / "exported"
+    run(capsys, "export", str(tiny_run / "dnk-0"), "--out", str(exported), "--draws", "4")
+    r = ("run", "--checkpoint", str(exported), "--clock", "charged", "--timeout", "0.5")
+    assert json.loads(run(capsys, *r))["nfe"] == 1
+    assert "leave --engine torch away" in refused(capsys, *r, "--engine", "torch")
+    reduced = ("run", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5", "--engine", "torch")
+    assert json.loads(run(capsys, *reduced))["executed_steps"] > 0
+    (exported / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:-1])
+    assert "is not the file that was exported" in refused(capsys, *r)
+
+
 def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_path, capsys):
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--scene", "3", "--rate", "50", "--duration", "0.4")
     out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30", "--stall", "gil:0.2:0.01")

@@ -21,6 +21,7 @@ from onestride.control.stall import Stall
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
+from onestride.engine.engine import Backend
 from onestride.presets import BenchConfig, EvaluateConfig, Preset, ReturnsConfig
 from onestride.selectors.iql import IQLConfig
 from onestride.students.consistency import ConsistencyConfig
@@ -224,7 +225,9 @@ class Run(Common):
     """
 
     checkpoint: Path | None = None
-    """A trained policy's folder; default: the run's dnk-0."""
+    """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
+    engine: Backend | None = None
+    """Run a policy as one graph: auto measures what is fastest here; onnx, onnx-int8, torch, compile, cuda-graph."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
@@ -259,11 +262,14 @@ class Run(Common):
         for name in ("rate", "stall", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
-        from onestride.control.policy import Policy
+        from onestride.evaluation.endurance import load_decider
         from onestride.evaluation.rollouts import run_trial
+        from onestride.progress import console
 
-        folder = self.checkpoint or self.run / "dnk-0"
-        policy = Policy.from_pretrained(folder, device=self.device)
+        loaded = load_decider(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
+        policy = loaded.decider
+        if "engine" in loaded.about:
+            console.print(f"engine: {loaded.about['engine']}", highlight=False)
         scene = policy.task.scenes(self.scene + 1, 0)[self.scene]
         policy.warm_up(policy.task.first_observation(scene))
         record, _ = run_trial(policy, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
@@ -283,7 +289,9 @@ class Run(Common):
         if self.rate is not None:  # before a checkpoint is loaded
             endurance.EnduranceConfig(duration, self.rate, self.timeout, self.scene, patience, stall, self.realtime)
         folder = self.checkpoint or self.run / "dnk-0"
-        loaded = endurance.load_decider(folder, self.device)
+        loaded = endurance.load_decider(folder, self.device, self.engine)
+        if "engine" in loaded.about:
+            console.print(f"engine: {loaded.about['engine']}", highlight=False)
         rate = 1 / loaded.task.control_dt if self.rate is None else self.rate
         config = endurance.EnduranceConfig(duration, rate, self.timeout, self.scene, patience, stall, self.realtime)
         name = f"{folder.name}-{rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"

@@ -108,6 +108,11 @@ class Policy:
         self.rng = torch.Generator(self.device)
         self.reset(seed)
 
+    @property
+    def nfe(self) -> int:
+        """Network calls of the generator per decision."""
+        return self.generator.nfe
+
     def reset(self, seed: int) -> None:
         """Start the candidates' noise over: the same seed and observations give the same actions."""
         self.rng.manual_seed(seed)

@@ -57,6 +57,8 @@ class Runner(Protocol):
 class Engine:
     """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why."""
 
+    nfe = 1
+
     def __init__(self, runner: Runner, task: Task, draws: int, chosen: str) -> None:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)

@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, save_tensors, write_json
+from onestride.checkpoint import load_config, read_json, save_tensors, write_json
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
-from onestride.control.loop import Decider, EpisodeLog, commands_of, run_episode
+from onestride.control.loop import EpisodeLog, commands_of, run_episode
 from onestride.control.policy import Policy
 from onestride.control.realtime import punctual
 from onestride.control.ring import Ring
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
+from onestride.engine.engine import CONTRACT, Backend, Engine
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
 from onestride.pipeline import without_history
@@ -75,19 +76,31 @@ class EnduranceConfig:
 class Loaded:
     """What decides, the task it is for, and what is written down about it."""
 
-    decider: Decider
+    decider: Policy | Engine
     task: Task
     about: dict[str, Any]
 
 
-def load_decider(checkpoint: Path, device: str) -> Loaded:
+def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Loaded:
     """What a folder holds, ready to decide. The one place that knows what may lie there.
 
+    A trained policy, run as it is or, with ``engine``, reduced and on that backend; or an exported engine.
+
     Raises:
-        CheckpointError: nothing that decides; see ``Policy.from_pretrained``.
+        CheckpointError: nothing that decides; see ``Policy.from_pretrained`` and ``Engine.from_folder``.
+        ValueError: an exported engine on a backend that is not ONNX Runtime, or a policy that cannot be reduced.
     """
-    policy = Policy.from_pretrained(checkpoint, device=device)
-    return Loaded(policy, policy.task, without_history(load_config(checkpoint)))
+    if (folder / CONTRACT).is_file():
+        if engine not in (None, "auto", "onnx", "onnx-int8"):
+            raise ValueError(f"{folder} is an exported graph, which ONNX Runtime runs; leave --engine {engine} away")
+        made = Engine.from_folder(folder)
+        return Loaded(made, made.task, read_json(folder / CONTRACT) | {"engine": made.chosen})
+    policy = Policy.from_pretrained(folder, device=device)
+    about = without_history(load_config(folder))
+    if engine is None:
+        return Loaded(policy, policy.task, about)
+    made = Engine.from_policy(policy, engine, plan=True)  # the ladder follows plans
+    return Loaded(made, policy.task, about | {"engine": made.chosen})
 
 
 class Record:

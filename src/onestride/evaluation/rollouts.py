@@ -19,6 +19,7 @@ from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.loop import EpisodeLog, run_episode
 from onestride.control.policy import Policy
+from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
 from onestride.progress import track
 
@@ -86,7 +87,7 @@ def evaluate(
 
 
 def run_trial(
-    policy: Policy, scene: Any, number: int, *, timeout: float, real_clock: bool
+    policy: Policy | Engine, scene: Any, number: int, *, timeout: float, real_clock: bool
 ) -> tuple[dict[str, Any], Any]:
     """One trial of one policy; the candidates' noise depends on the scene's number alone."""
     clock: Clock = RealClock() if real_clock else ChargedClock()
@@ -96,7 +97,7 @@ def run_trial(
     return _record(log, policy, scene, robot), robot
 
 
-def _record(log: EpisodeLog, policy: Policy, scene: Any, robot: Any) -> dict[str, Any]:
+def _record(log: EpisodeLog, policy: Policy | Engine, scene: Any, robot: Any) -> dict[str, Any]:
     measured = policy.task.measure(robot, scene)
     if log.success:
         measured["completion"] = 1.0
@@ -113,7 +114,7 @@ def _record(log: EpisodeLog, policy: Policy, scene: Any, robot: Any) -> dict[str
         "starved_ratio": log.starved / max(log.ticks, 1),
         "held_commands": sum(log.held.values()),
         "held": dict(log.held),
-        "nfe": policy.generator.nfe,
+        "nfe": policy.nfe,
         "decision_ms": [round(1e3 * d, 4) for d in log.decisions.tolist()],
     }
 

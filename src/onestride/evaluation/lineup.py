@@ -1,0 +1,79 @@
+"""Who is evaluated: rows of the table, each a generator's checkpoint and who selects among its candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onestride.checkpoint import CheckpointError, load_config
+from onestride.control.policy import Policy, Precision, unselected
+from onestride.diffusion.guidance import GuidedPlanner
+from onestride.pipeline import CRITIC, TEACHER, rows_of, task_of
+from onestride.presets import ReturnsConfig
+from onestride.selectors.iql import CriticSelector
+
+#: The end of a row's name -> what a reader calls the selector, in the order of every table.
+SELECTORS = {"iql": "IQL", "first": "IQL, first action", "classifier": "classifier", "unselected": "unselected"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the evaluation: a generator's checkpoint, its training seed and who selects."""
+
+    row: str  # of the table
+    seed: int
+    folder: Path
+    selector: str  # "iql", "first" (of Q at the first action alone), "returns" or "none"
+    candidates: int | None = None  # other than the checkpoint's own
+    steps: int | None = None  # of a teacher that samples by DDIM with so many calls
+
+
+def parts(row: str) -> tuple[str, str]:
+    """Generator and selector of a row: teachers are ranked by the classifier, students by IQL, if nothing is said."""
+    generator, _, selector = row.rpartition("-")
+    if selector in SELECTORS:
+        return generator, selector
+    return row, "classifier" if row == TEACHER else "iql"
+
+
+def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
+    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected.
+
+    "-first" is IQL as the paper has it, by Q of the first action alone (``config.first_action``).
+    """
+    entries = []
+    for name, (row, seed) in rows_of(run).items():
+        whole = load_config(run / name).get("horizon") == task_of(run).horizon
+        if row == TEACHER:
+            names = {"returns": row, "iql": f"{row}-iql"}
+            seeds: Sequence[int] = range(config.teacher_seeds)
+        else:
+            names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
+            seeds = (seed,)
+        if row in config.first_action:
+            names["first"] = f"{row}-first"
+        for selector, named in (names | {"none": f"{row}-unselected"}).items():
+            entries += [Entry(named, s, run / name, selector) for s in seeds]
+    if not entries:
+        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
+    order = {TEACHER: 0, "dnk": 1}
+    return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
+
+
+def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy:
+    """The entry's planner with its selector; without one, a single candidate is drawn."""
+    selector = (
+        unselected if entry.selector == "none" else run / (CRITIC if entry.selector == "first" else entry.selector)
+    )
+    candidates = 1 if entry.selector == "none" else entry.candidates
+    policy = Policy.from_pretrained(
+        entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
+    )
+    if entry.selector == "first":
+        assert isinstance(policy.selector, CriticSelector)
+        policy.selector.rows = 1
+    if entry.steps is not None:
+        planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
+        planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)
+    return policy
