@@ -136,11 +136,22 @@ class StaticFactorizedLayer(nn.Module):
 
     def regularizers(self, _gains: None) -> dict[str, Tensor]:
         """Inverse both ways, and eigenvalues near a fixed uniform draw (KDM's code)."""
-        p, q = torch.complex(*self._rows()), torch.complex(*self.P_inv)
-        eye = torch.eye(len(p), device=p.device)
+        p, q = self._rows(), self.P_inv
         gap = torch.stack(self._spectrum()) - self.uniform
-        inverse = torch.view_as_real(q @ p - eye).square().mean() + torch.view_as_real(p @ q - eye).square().mean()
+        inverse = _from_identity(q, p) + _from_identity(p, q)
         return {"spectral": gap.square().sum(0).add(1e-12).sqrt().mean(), "inverse": inverse}
+
+
+def _from_identity(left: Tensor, right: Tensor) -> Tensor:
+    """Mean square over real and imaginary parts of ``left right - I``, complex as (2, L, L) of real numbers.
+
+    One real product, which a machine may round as it rounds the network's: a complex one would cost more than all else.
+    """
+    (a, b), (c, d) = left, right
+    rows = torch.cat((torch.cat((a, -b), 1), torch.cat((b, a), 1)))  # (2L, 2L)
+    off = (rows @ torch.cat((c, d))).view(2, *a.shape).float()
+    eye = torch.stack((torch.eye(len(a), device=a.device), torch.zeros_like(off[1])))
+    return (off - eye).square().mean()
 
 
 class PlainLayer(nn.Module):
