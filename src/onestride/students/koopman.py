@@ -149,7 +149,7 @@ def _from_identity(left: Tensor, right: Tensor) -> Tensor:
     """
     (a, b), (c, d) = left, right
     rows = torch.cat((torch.cat((a, -b), 1), torch.cat((b, a), 1)))  # (2L, 2L)
-    off = (rows @ torch.cat((c, d))).view(2, *a.shape).float()
+    off = (rows @ torch.cat((c, d))).view(2, *a.shape).to(left.dtype)
     eye = torch.stack((torch.eye(len(a), device=a.device), torch.zeros_like(off[1])))
     return (off - eye).square().mean()
 
