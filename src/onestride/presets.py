@@ -42,7 +42,8 @@ class ReturnsConfig:
     width: int = 10  # environments side by side
     teacher_seeds: int = 3  # of noise and starts: the teacher is trained once
     crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
-    first_action: tuple[str, ...] = ("teacher", "dnk")  # ranked by Q of the first action alone too, as in the paper
+    first_action: tuple[str, ...] = ("dnk",)  # ranked by Q of the first action alone too, as in the paper
+    engines: tuple[str, ...] = ("dnk",)  # decided by an engine too, in float32 and in 8 bits
     states: int = 256  # at which candidates are compared
     shown: int = 4  # of them in the figures
     decisions: int = 100  # timed, of every row

@@ -29,8 +29,8 @@ CONFIG = replace(presets.load(PRESET).evaluate, precision="32-true")
 CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collected
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
-    "teacher", "teacher-first", "teacher-iql", "teacher-unselected",
-    "dnk", "dnk-classifier", "dnk-first", "dnk-unselected",
+    "teacher", "teacher-iql", "teacher-unselected",
+    "dnk", "dnk-classifier", "dnk-engine", "dnk-first", "dnk-int8", "dnk-unselected",
     "cd", "cd-unselected", "ct", "ct-unselected", "kdm", "kdm-classifier", "kdm-unselected",
 ]  # fmt: skip
 
@@ -179,7 +179,7 @@ def test_rows_are_the_papers_and_crossed_and_unselected(run):
     assert {e.row: e.selector for e in entries} == {
         row: "none" if row.endswith("-unselected")
         else "returns" if row in ("teacher", "dnk-classifier", "kdm-classifier")
-        else "first" if row.endswith("-first")
+        else row.removeprefix("dnk-") if row in ("dnk-first", "dnk-engine", "dnk-int8")
         else "iql"
         for row in ROWS
     }  # fmt: skip
@@ -194,7 +194,17 @@ def test_who_is_not_selected_draws_one_candidate(run):
     assert policy_of(run, replace(entry, selector="iql"), "cpu").candidates == 64
 
 
-def test_the_paper_s_critic_judges_the_first_action_ours_the_plan(run):
+def test_an_engine_acts_as_its_policy_with_the_same_noise(run):
+    entry = Entry("dnk", 0, run / "dnk-0", "iql")
+    policy, engine = policy_of(run, entry, "cpu"), policy_of(run, replace(entry, selector="engine"), "cpu")
+    observations = [TASKS["hopper-v5"]().first_observation(seed) for seed in range(5)]
+    policy.reset(0)
+    engine.reset(0)
+    wanted = [policy.decide(observation).action for observation in observations]
+    np.testing.assert_allclose(engine.act(np.stack(observations)), np.stack(wanted), atol=1e-4)
+
+
+def test_the_papers_critic_judges_the_first_action_ours_the_plan(run):
     entry = Entry("dnk", 0, run / "dnk-0", "iql")
     found = {s: policy_of(run, replace(entry, selector=s), "cpu").selector.rows for s in ("iql", "first")}
     assert found == {"iql": 4, "first": 1}

@@ -94,6 +94,10 @@ class Engine:
         timings = {"encode": checked - began, "generate": done - checked, "select": 0.0, "total": done - began}
         return Decision(action, plan, plans, answer.scores.copy(), timings)
 
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Many observations (B, observation_dim) one after the other -> actions (B, A), for simulations."""
+        return np.stack([self.decide(observation).action for observation in observations])
+
     def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
         """Decide and throw away, then start the noise over."""
         for _ in range(calls):

@@ -19,6 +19,7 @@ import torch
 from onestride.checkpoint import CheckpointError, load_config, load_tensors, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.data.episode import Episode
+from onestride.engine.engine import Engine
 from onestride.evaluation.lineup import Entry, lineup, parts, policy_of
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
@@ -66,7 +67,7 @@ def benchmark(
     records = _roll_all(run, entries, task, config, folder, device, precision)
     clouds = _clouds(run, entries, task, config, folder, device)
     times = _latency(run, entries, config, folder, device)
-    calls = {row: policy_of(run, e, device).generator.nfe for row, e in {e.row: e for e in entries}.items()}
+    calls = {row: policy_of(run, e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     path = folder / "comparison.json"
     earlier = read_json(path)["wall_s"] if path.exists() else 0.0
@@ -92,7 +93,7 @@ def benchmark(
 # ---------------------------------------------------------------- episodes
 
 
-def roll(policy: Policy, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
+def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
     """Episodes first ... first + count - 1 of a seed; candidates' noise depends on the two numbers alone."""
     policy.reset(1_000_003 * seed + first)
     seeds = [FIRST_SEED + 10_000 * seed + first + i for i in range(count)]
@@ -307,6 +308,7 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
         "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
         "actions from the teacher's from the same noise (DDIM).",
-        f"Episodes: generators in {precision}, selectors in 32-true. Latencies: single decisions in 32-true, all rows "
-        "in turns on the same observations, warm-up thrown away.",
+        f"Episodes: generators in {precision}, selectors and engines in 32-true (-int8: large products in 8 bits). "
+        "Latencies: single decisions, generators in 32-true too, all rows in turns on the same observations, warm-up "
+        "thrown away.",
     ]

@@ -24,7 +24,7 @@ from onestride.evaluation.lineup import SELECTORS, parts
 
 LABELS = {**figures.LABELS, "mlp": "MLP", "cd": "CD", "ct": "CT"}
 COLOURS = {**figures.COLOURS, "mlp": "#7F6000", "cd": "#E69F00", "ct": "#56B4E9"}
-MARKERS = {"iql": "o", "first": "D", "classifier": "s", "unselected": "v"}
+MARKERS = {"iql": "o", "engine": "P", "int8": "X", "first": "D", "classifier": "s", "unselected": "v"}
 PAPER_GREY = "#8C939E"
 
 Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}

@@ -24,6 +24,7 @@ from safetensors.numpy import save as to_bytes
 
 from onestride.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
 from onestride.control.policy import Policy
+from onestride.engine.engine import Engine
 from onestride.evaluation.benchmark import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
@@ -102,7 +103,7 @@ def motion_of(run: Path, config: ReturnsConfig, path: Path, device: str = "cpu")
     return motion
 
 
-def act(policy: Policy, environment: str, seed: int) -> tuple[np.ndarray, bool]:
+def act(policy: Policy | Engine, environment: str, seed: int) -> tuple[np.ndarray, bool]:
     """Actions (T, A) from the environment's start, at most ``LONGEST`` seconds of them, and whether it fell."""
     policy.reset(0)
     env = make_environment(environment)

@@ -6,15 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from onestride.checkpoint import CheckpointError, load_config
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.engine import Backend, Engine
 from onestride.pipeline import CRITIC, TEACHER, rows_of, task_of
 from onestride.presets import ReturnsConfig
 from onestride.selectors.iql import CriticSelector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
-SELECTORS = {"iql": "IQL", "first": "IQL, first action", "classifier": "classifier", "unselected": "unselected"}
+SELECTORS = {
+    "iql": "IQL",
+    "engine": "IQL, engine",
+    "int8": "IQL, engine in 8 bits",
+    "first": "IQL, first action",
+    "classifier": "classifier",
+    "unselected": "unselected",
+}
+#: Rows that an engine decides -> its backend; ranked by IQL.
+ENGINES: dict[str, Backend] = {"engine": "onnx", "int8": "onnx-int8"}
+DRAWS = 256  # decisions of an engine with noise of their own
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class Entry:
     row: str  # of the table
     seed: int
     folder: Path
-    selector: str  # "iql", "first" (of Q at the first action alone), "returns" or "none"
+    selector: str  # "iql", "first" (by Q of the first action alone), "returns", "none"; or one of ENGINES
     candidates: int | None = None  # other than the checkpoint's own
     steps: int | None = None  # of a teacher that samples by DDIM with so many calls
 
@@ -53,6 +66,8 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
             seeds = (seed,)
         if row in config.first_action:
             names["first"] = f"{row}-first"
+        if row in config.engines:
+            names |= {engine: f"{row}-{engine}" for engine in ENGINES}
         for selector, named in (names | {"none": f"{row}-unselected"}).items():
             entries += [Entry(named, s, run / name, selector) for s in seeds]
     if not entries:
@@ -61,15 +76,16 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
 
 
-def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy:
-    """The entry's planner with its selector; without one, a single candidate is drawn."""
-    selector = (
-        unselected if entry.selector == "none" else run / (CRITIC if entry.selector == "first" else entry.selector)
-    )
+def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
+    """The entry's planner with its selector; without one, a single candidate is drawn. Engines run on the CPU."""
+    by_critic = entry.selector in ENGINES or entry.selector == "first"
+    selector = unselected if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
     candidates = 1 if entry.selector == "none" else entry.candidates
     policy = Policy.from_pretrained(
         entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
     )
+    if entry.selector in ENGINES:
+        return Engine.from_policy(policy, ENGINES[entry.selector], threads=torch.get_num_threads(), draws=DRAWS)
     if entry.selector == "first":
         assert isinstance(policy.selector, CriticSelector)
         policy.selector.rows = 1
