@@ -192,3 +192,11 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
     record = endure(loaded, task.scenes(2, 0), config(duration=0.25))
     assert record.ticks == 25
     assert robots[-1].steps <= 5
+
+
+def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_left_empty():
+    row = {metric: {"mean": 2.0} for _, metric, _ in endurance.SHOWN} | {"rss_growth_percent": {"mean": None}}
+    header, line = endurance.cells({"cheetah": {"rows": {"dnk-0": row}}})
+    assert len(header) == len(line) == len(endurance.SHOWN) + 1
+    assert line[:2] == ["cheetah", "2"]
+    assert line[-1] == ""

@@ -318,17 +318,24 @@ def _row(
     return {"decision_ms_mean": mean, **{k: summarize([v], [0]) for k, v in numbers.items()}}
 
 
+#: As they are shown: a heading, the metric, its format.
+COLUMNS = (
+    ("p50 [ms]", "decision_ms_p50", "{:.3f}"), ("p95", "decision_ms_p95", "{:.3f}"),
+    ("p99", "decision_ms_p99", "{:.3f}"), ("max", "decision_ms_max", "{:.3f}"),
+    ("planning p50", "planning_ms_p50", "{:.3f}"), ("per s", "decisions_per_s", "{:.0f}"), ("NFE", "nfe", "{:.0f}"),
+    ("forwards", "batch_forwards", "{:.2f}"), ("GFLOP", "gflop", "{:.3f}"), ("MB", "mb", "{:.1f}"),
+    ("of ceiling", "share_of_ceiling", "{:.0%}"), ("x teacher", "speed_up_over_teacher", "{:.1f}"),
+    ("x student", "speed_up_over_student", "{:.2f}"),
+)  # fmt: skip
+
+
+def cells(record: dict[str, Any], candidates: int | None = None) -> list[list[str]]:
+    """A header, then a line per row; of all numbers of candidates, or of one."""
+    rows = {n: r for n, r in record["rows"].items() if candidates is None or n.endswith(f"@{candidates}")}
+    lines = [[n, *(form.format(row[metric]["mean"]) for _, metric, form in COLUMNS)] for n, row in rows.items()]
+    return [["", *(title for title, _, _ in COLUMNS)], *lines]
+
+
 def lines(record: dict[str, Any]) -> list[str]:
-    """The record for the terminal: a header, then a line per row."""
-    columns = (
-        ("p50 ms", "decision_ms_p50", "{:.3f}"), ("p95", "decision_ms_p95", "{:.3f}"),
-        ("p99", "decision_ms_p99", "{:.3f}"), ("max", "decision_ms_max", "{:.3f}"),
-        ("plan p50", "planning_ms_p50", "{:.3f}"), ("per s", "decisions_per_s", "{:.0f}"), ("nfe", "nfe", "{:.0f}"),
-        ("forwards", "batch_forwards", "{:.2f}"), ("GFLOP", "gflop", "{:.3f}"), ("MB", "mb", "{:.1f}"),
-        ("ceiling", "share_of_ceiling", "{:.0%}"), ("x teacher", "speed_up_over_teacher", "{:.1f}"),
-        ("x student", "speed_up_over_student", "{:.2f}"),
-    )  # fmt: skip
-    made = [f"{'':22s}" + "".join(f"{title:>10s}" for title, _, _ in columns)]
-    for name, row in record["rows"].items():
-        made.append(f"{name:22s}" + "".join(f"{form.format(row[metric]['mean']):>10s}" for _, metric, form in columns))
-    return made
+    """The record for the terminal."""
+    return [f"{line[0]:22s}" + "".join(f"{cell:>13s}" for cell in line[1:]) for line in cells(record)]

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -294,6 +294,28 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
     save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
     return report
+
+
+#: What of a report is shown beside others: heading, metric, format.
+SHOWN = (
+    ("ticks", "ticks", "{:.0f}"), ("overruns", "overruns", "{:.0f}"), ("starved", "starved_ticks", "{:.0f}"),
+    ("late: plan", "late_plan", "{:.0f}"), ("hold", "late_hold", "{:.0f}"), ("stop", "late_stop", "{:.0f}"),
+    ("dropped", "dropped_decisions", "{:.0f}"), ("decision p50 [ms]", "decision_ms_p50", "{:.2f}"),
+    ("p99", "decision_ms_p99", "{:.2f}"), ("max", "decision_ms_max", "{:.1f}"),
+    ("jitter p50 [ms]", "jitter_ms_p50", "{:.3f}"), ("p99", "jitter_ms_p99", "{:.3f}"),
+    ("max", "jitter_ms_max", "{:.1f}"), ("memory growth [%]", "rss_growth_percent", "{:+.2f}"),
+)  # fmt: skip
+
+
+def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """Reports by name -> a header, then a line for each."""
+    made = [["", *(heading for heading, _, _ in SHOWN)]]
+    for name, report in reports.items():
+        row = next(iter(report["rows"].values()))
+        values = (row[metric]["mean"] for _, metric, _ in SHOWN)
+        shown = zip(SHOWN, values, strict=True)
+        made.append([name, *("" if value is None else form.format(value) for (_, _, form), value in shown)])
+    return made
 
 
 def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:

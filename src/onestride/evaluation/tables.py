@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.checkpoint import read_json, write_atomically
-from onestride.evaluation import benchmark_report, report
+from onestride.evaluation import bench, benchmark_report, endurance, report
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
 LOCOMOTION = Path("results/locomotion")  # one JSON per dataset
+BENCH = Path("results/bench")  # one JSON per task
+REALTIME = Path("results/realtime")  # one JSON per measured run
+CANDIDATES = 64  # of the rows of BENCH that are shown
 DOCUMENT = Path("README.md")
 
 
@@ -32,7 +35,10 @@ def tables(root: Path) -> dict[str, str]:
         made[path.stem] = benchmark_report.table(measured)
         made[f"{path.stem}-detail"] = benchmark_report.detail_table(measured)
         made[f"{path.stem}-generators"] = benchmark_report.generation_table(measured)
-    return made
+    for path in sorted((root / BENCH).glob("*.json")):
+        made[f"bench-{path.stem}"] = report.markdown(bench.cells(read_json(path), CANDIDATES))
+    runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
+    return made | {"realtime": report.markdown(endurance.cells(runs))}
 
 
 def main(root: Path = Path()) -> None:
