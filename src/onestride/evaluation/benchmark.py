@@ -33,6 +33,7 @@ from onestride.training import fast_precision
 
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
 STATES = "states.safetensors"
+COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
 WARM_UP = 30  # decisions thrown away before the first that counts
 
 
@@ -177,7 +178,7 @@ def _clouds(
                 policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
                 for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
-                    rows = states[key].to(device)
+                    rows = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
                     mine, theirs = _actions(policy, rows, entry.seed), _actions(teacher, rows, entry.seed)
                     record[f"{where}action_spread"] = float(mine.std(1).mean())
                     if policy.task.horizon == task.horizon:

@@ -89,7 +89,7 @@ def pareto_figure(rows: Mapping[str, Row], paper: Mapping[str, Row], paper_label
         handles.append(Line2D([], [], color="#444", linewidth=0.9, linestyle=":", label="not beaten in both"))
         if theirs:
             handles.append(_dot("o", PAPER_GREY, paper_label, hollow=True))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
         named = [(point, label(row), colour(row), 8.5) for row, point in ours.items()]
         named += [(point, f"{label(row)}, paper", PAPER_GREY, 7.5) for row, point in theirs.items()]
         _annotate(panel, named)

@@ -165,7 +165,9 @@ def serve() -> None:
     request = from_bytes(sys.stdin.buffer.read())
     about = json.loads(request["about"].tobytes())
     width, height = about["size"]
-    env = make_environment(about["environment"], render_mode="rgb_array", width=width, height=height)
+    # Named, or it would stay where the body started.
+    settings = {"camera_name": "track", "width": width, "height": height}
+    env = make_environment(about["environment"], render_mode="rgb_array", **settings)
     env.reset(seed=about["seed"])
     wanted = set(request["steps"].tolist())
     frames, travelled = [], []
