@@ -22,8 +22,8 @@ from onestride.tasks.task import Benchmark, ObservationError, Start, Task
 
 Version = Literal["v4", "v5"]
 EPISODE_STEPS = 1000  # D4RL's and the paper's
-#: The first 50 of 1000 steps, from rest to running: uniformly drawn, generators err three times as much there as later,
-#: which is where bodies fall over. 8 times over they are about a third of what is learnt from.
+#: The first 50 of 1000 steps, from rest to running: drawn uniformly they are a twentieth of what is learnt from, and a
+#: body that falls over falls there. 8 times over they are about a third.
 EARLY = (50, 8)
 
 
