@@ -47,7 +47,7 @@ class ReturnsConfig:
     states: int = 256  # kept of every planner's way: candidates are compared and latencies taken at them
     shown: int = 4  # of them in the figures
     decisions: int = 100  # timed, of every row
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of generators in episodes; latencies: 32-true
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of teachers in episodes; all else: 32-true
 
     def __post_init__(self) -> None:
         if min(self.episodes, self.width, self.teacher_seeds, self.states, self.shown, self.decisions) < 1:

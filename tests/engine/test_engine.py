@@ -8,7 +8,8 @@ import torch
 
 from onestride.control.policy import Decision, NoPlanError
 from onestride.engine.engine import BACKENDS, Engine, OnnxRunner, TorchRunner, fastest, thread_counts
-from onestride.engine.reduce import ReduceError, reduce
+from onestride.engine.reduce import reduce
+from onestride.engine.trunk import ReduceError
 from onestride.tasks.task import ObservationError
 
 pytest.importorskip("onnxruntime")

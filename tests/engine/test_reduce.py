@@ -11,7 +11,8 @@ import torch
 from onestride import presets
 from onestride.control.policy import Policy, make_generator, unselected
 from onestride.data.normalize import Normalizer
-from onestride.engine.reduce import ReduceError, bank_noise, reduce
+from onestride.engine.reduce import bank_noise, reduce
+from onestride.engine.trunk import ReduceError
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.students.koopman import OPERATORS

@@ -8,8 +8,8 @@ import torch
 from onestride.control.policy import Policy
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.samplers import noisy_steps
-from onestride.engine.reduce import ReduceError
 from onestride.engine.teacher import OnnxPlanner, Slope, Unrolled
+from onestride.engine.trunk import ReduceError
 
 SOLVERS = [
     {"solver": "ddim"},

@@ -194,6 +194,12 @@ def test_who_is_not_selected_draws_one_candidate(run):
     assert policy_of(run, replace(entry, selector="iql"), "cpu").candidates == 64
 
 
+def test_bfloat16_is_for_teachers_alone(run):
+    found = {name: policy_of(run, Entry(name, 0, run / name, "iql"), "cpu", "bf16-mixed").precision
+             for name in ("teacher", "dnk-0", "ct-0")}  # fmt: skip
+    assert found == {"teacher": "bf16-mixed", "dnk-0": "32-true", "ct-0": "32-true"}
+
+
 def test_an_engine_acts_as_its_policy_with_the_same_noise(run):
     entry = Entry("dnk", 0, run / "dnk-0", "iql")
     policy, engine = policy_of(run, entry, "cpu"), policy_of(run, replace(entry, selector="engine"), "cpu")

@@ -6,12 +6,15 @@ rounded once. A layer is ``y = weight x + bias`` with weight (out, in) and bias 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from onestride.students.koopman import StaticFactorizedLayer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Affine(NamedTuple):
@@ -21,8 +24,14 @@ class Affine(NamedTuple):
     bias: Tensor  # (out,)
 
 
-def affine(layer: nn.Linear) -> Affine:
-    """The map of a trained layer."""
+def exact(module: M) -> M:
+    """A copy to work on, in float64 on the CPU."""
+    return copy.deepcopy(module).cpu().double().requires_grad_(False)
+
+
+def affine(layer: nn.Module) -> Affine:
+    """The map of a trained ``nn.Linear``."""
+    assert isinstance(layer, nn.Linear)
     weight = layer.weight.detach().double().cpu()
     return Affine(weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu())
 

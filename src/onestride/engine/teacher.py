@@ -20,7 +20,7 @@ from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_fro
 from onestride.engine.affine import affine, apart, dense
 from onestride.engine.engine import OnnxRunner
 from onestride.engine.graph import write_module
-from onestride.engine.reduce import ReduceError, film_at
+from onestride.engine.trunk import ReduceError, film_at
 from onestride.networks.mlp import ResidualMLP
 
 

@@ -33,8 +33,9 @@ from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine, OnnxRunner
 from onestride.engine.graph import write_module
-from onestride.engine.reduce import ReduceError, reduce
+from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
+from onestride.engine.trunk import ReduceError
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.presets import BenchConfig, Preset

@@ -309,7 +309,7 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
         "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
         "actions from the teacher's from the same noise (DDIM).",
-        f"Episodes: generators in {precision}, selectors and engines in 32-true (-int8: large products in 8 bits). "
-        "Latencies: single decisions, generators in 32-true too, all rows in turns on the same observations, warm-up "
-        "thrown away.",
+        f"Episodes: generators of many calls in {precision}, one-step generators, selectors and engines in 32-true "
+        "(-int8: large products in 8 bits). Latencies: single decisions, everything in 32-true, all rows in turns on "
+        "the same observations, warm-up thrown away.",
     ]

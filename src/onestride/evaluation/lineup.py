@@ -77,7 +77,13 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
-    """The entry's planner with its selector; without one, a single candidate is drawn. Engines run on the CPU."""
+    """The entry's planner with its selector; without one, a single candidate is drawn. Engines run on the CPU.
+
+    precision: of a generator of many calls. One-step generators are in float32, as an engine runs them: their errors
+    are what is measured, and they are quick enough.
+    """
+    if load_config(entry.folder)["kind"] != TEACHER:
+        precision = "32-true"
     by_critic = entry.selector in ENGINES or entry.selector == "first"
     selector = unselected if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
     candidates = 1 if entry.selector == "none" else entry.candidates

@@ -1,0 +1,40 @@
+"""What the commands have in common."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onestride.experiment import Outcome
+
+RUN = Path("runs/demo")
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every stage takes."""
+
+    run: Path = RUN
+    """Folder of this run: data, checkpoints and results live below it."""
+    preset: str = "demo"
+    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+
+def typed() -> str:
+    """What was typed, for the record."""
+    return "onestride " + " ".join(sys.argv[1:])
+
+
+def say(outcome: Outcome) -> None:
+    """The table and where it all is."""
+    from onestride.progress import console
+
+    console.print(outcome.table)
+    print(f"results: {outcome.folder / 'comparison.json'}")
+    if outcome.page is not None:
+        print(f"report:  {outcome.page}")

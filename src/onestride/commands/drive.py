@@ -1,0 +1,177 @@
+"""A checkpoint on its way to the robot: driving, exporting, timing."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from onestride import presets
+from onestride.commands.common import Common, typed
+from onestride.control.ladder import Patience
+from onestride.control.stall import Stall
+from onestride.engine.engine import Backend
+from onestride.presets import BenchConfig
+
+
+@dataclass(frozen=True)
+class Run(Common):
+    """Drive the task's simulated robot with a checkpoint, in real time, and say what happened.
+
+    One scene:       onestride run --run runs/demo --scene 3
+    Ten minutes:     onestride run --run runs/demo --rate 100 --duration 600
+    ... disturbed:   add --stall busy:2:0.05, gil:2:0.05 or pause:2:0.3
+
+    With --duration the loop is measured: scenes follow one another, decisions are made beside the loop, and when one
+    is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
+    that are stale or out of limits are never sent; everything is counted. A report (.json), a plot (.png) and every
+    tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; then nothing is written.
+    """
+
+    checkpoint: Path | None = None
+    """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
+    engine: Backend | None = None
+    """Run a policy as one graph: auto measures what is fastest here; onnx, onnx-int8, torch, compile, cuda-graph."""
+    scene: int = 0
+    """Which of the evaluation scenes; with --duration, the first of them."""
+    clock: Literal["real", "charged"] = "real"
+    """real: wall time; charged: simulated time pays for each decision (one scene only)."""
+    timeout: float = 60.0
+    """A scene is given up after so long [s]."""
+    device: str = "cpu"
+    duration: float | None = None
+    """Measure the loop for so long [s]; 600 for the ten-minute proof."""
+    rate: float | None = None
+    """Decisions per second [Hz], with --duration; default: the task's own rate."""
+    expiry: float = Patience.expiry
+    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate."""
+    fade: float = Patience.fade
+    """After the last plan has expired, slow down to hold in so long [s]."""
+    stop: float = Patience.stop
+    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows."""
+    stall: str | None = None
+    """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
+    Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
+    `setsid -w` before the command)."""
+    realtime: bool = False
+    """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
+    root or CAP_SYS_NICE; the report says what was granted."""
+    out: Path | None = None
+    """The report's file; default: realtime/<checkpoint>-<rate>hz-<time>.json in the run. Nothing is overwritten."""
+
+    def __call__(self) -> None:
+        if self.duration is not None:
+            self._endure(self.duration)
+            return
+        for name in ("rate", "stall", "realtime", "out"):
+            if getattr(self, name) is not None and getattr(self, name) is not False:
+                raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
+        from onestride.evaluation.endurance import load_decider
+        from onestride.evaluation.rollouts import run_trial
+        from onestride.progress import console
+
+        loaded = load_decider(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
+        policy = loaded.decider
+        if "engine" in loaded.about:
+            console.print(f"engine: {loaded.about['engine']}", highlight=False)
+        scene = policy.task.scenes(self.scene + 1, 0)[self.scene]
+        policy.warm_up(policy.task.first_observation(scene))
+        record, _ = run_trial(policy, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
+        del record["decision_ms"]
+        print(json.dumps(record, indent=2))
+
+    def _endure(self, duration: float) -> None:
+        """Everything that can be wrong is said before anything moves."""
+        from onestride.control.realtime import ADVICE
+        from onestride.evaluation import endurance
+        from onestride.progress import console
+
+        if self.clock != "real":
+            raise ValueError("--duration measures wall time; leave --clock charged away")
+        stall = Stall.parse(self.stall) if self.stall is not None else None
+        patience = Patience(self.expiry, self.fade, self.stop)
+        if self.rate is not None:  # before a checkpoint is loaded
+            endurance.EnduranceConfig(duration, self.rate, self.timeout, self.scene, patience, stall, self.realtime)
+        folder = self.checkpoint or self.run / "dnk-0"
+        loaded = endurance.load_decider(folder, self.device, self.engine)
+        if "engine" in loaded.about:
+            console.print(f"engine: {loaded.about['engine']}", highlight=False)
+        rate = 1 / loaded.task.control_dt if self.rate is None else self.rate
+        config = endurance.EnduranceConfig(duration, rate, self.timeout, self.scene, patience, stall, self.realtime)
+        name = f"{folder.name}-{rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        out = self.out or folder.parent / "realtime" / name
+        endurance.targets(out)
+        scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
+        record = endurance.endure(loaded, scenes, config)
+        report = endurance.write(out, record, loaded, config, folder.name, typed())
+        metrics = {name: value["mean"] for name, value in report["rows"][folder.name].items()}
+        print(json.dumps(metrics, indent=2))
+        console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
+        print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a student's whole decision as one graph that ONNX Runtime runs without this library."""
+
+    checkpoint: tyro.conf.Positional[Path] = Path()
+    """A trained student's folder, such as runs/demo/dnk-0."""
+    out: Path = Path("exported")
+    """Where to; what is there is not overwritten."""
+    format: Literal["onnx"] = "onnx"
+    selector: Path | None = None
+    """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
+    int8: bool = False
+    """Large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down."""
+    candidates: int | None = None
+    """Candidates per decision; default: the checkpoint's."""
+    plan: bool = True
+    """Also give the winner's whole plan, which a control loop may follow while the next decision is late."""
+    draws: int = 64
+    """For how many decisions there is noise of its own before it comes round again."""
+    seed: int = 0
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+    def __call__(self) -> None:
+        from onestride.control.policy import Policy
+        from onestride.engine.export import export
+
+        policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
+        found = export(
+            policy,
+            self.out,
+            int8=self.int8,
+            draws=self.draws,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+            plan=self.plan,
+        )
+        print(f"{self.out}: {found.same_winner} of {found.decisions} decisions have the policy's winner", end="")
+        print(f" ({found.ties} others are ties); action error p50 {found.action_error_p50:.1e}, ", end="")
+        print(f"max {found.action_error_max:.1e} (1: half the limits' range)")
+        print(f"  python {self.out / 'example.py'}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure what a decision costs: teacher, student and engine in turns, beside the machine's ceilings."""
+
+    run: Path | None = None
+    """Trained policies; default: untrained ones of the preset's sizes."""
+    preset: str = "demo"
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    out: Path | None = None
+    """Where to write the record, such as results/bench/mine.json; what is there is not overwritten."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+    def __call__(self) -> None:
+        from onestride.evaluation.bench import bench, lines
+
+        record = bench(self.run, presets.load(self.preset), self.bench, typed(), self.out)
+        print("\n".join([*lines(record), *record["notes"]]))

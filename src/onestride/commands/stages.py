@@ -1,0 +1,157 @@
+"""From episodes to students, one command per stage of the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from onestride.commands.common import Common
+from onestride.diffusion.edm import EDMConfig
+from onestride.diffusion.planner import TeacherConfig
+from onestride.diffusion.returns import ReturnConfig
+from onestride.selectors.iql import IQLConfig
+from onestride.students.consistency import ConsistencyConfig
+from onestride.students.koopman import KoopmanConfig
+from onestride.students.pairs import PairsConfig
+from onestride.training import TrainConfig
+
+
+@dataclass(frozen=True)
+class Collect(Common):
+    """Make episodes: the arm's planner in random scenes, or behaviour policies in a benchmark's environment."""
+
+    task: str = "kinova"
+    amount: int = 0
+    """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
+    behaviours: tuple[Path, ...] = ()
+    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read)."""
+    seed: int = 0
+
+    def __call__(self) -> None:
+        from onestride import pipeline
+        from onestride.experiment import task_named
+
+        task = task_named(self.task)
+        if task.benchmark is None:
+            report = pipeline.plan_stage(self.run, self.amount, self.seed)
+        else:
+            report = pipeline.behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
+        rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
+        print(f"{self.run / 'data'}: {rates}")
+        for name, count in sorted(report["counts"].items()):
+            print(f"  {count:7d}  {name}")
+
+
+@dataclass(frozen=True)
+class Import(Common):
+    """Bring your own episodes: a D4RL .hdf5, a Minari or LeRobot v3 dataset's folder, or an .npz of flat arrays."""
+
+    path: tyro.conf.Positional[Path] = Path()
+    task: str = "kinova"
+    """What they are of, such as halfcheetah-v4 for D4RL's own files."""
+
+    def __call__(self) -> None:
+        from onestride.experiment import task_named
+        from onestride.pipeline import bring_stage
+
+        report = bring_stage(self.run, task_named(self.task), self.path)
+        print(f"{self.run / 'data'}: {report['total_episodes']} episodes, {report['total_steps']} steps")
+
+
+@dataclass(frozen=True)
+class Returns(Common):
+    """Train the return model, which ranks plans and guides the teacher (tasks whose selector is learnt)."""
+
+    returns: ReturnConfig = field(default_factory=ReturnConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __call__(self) -> None:
+        from onestride.pipeline import returns_stage
+
+        print(f"return model: {returns_stage(self.run, self.returns, self.training)}")
+
+
+@dataclass(frozen=True)
+class Critic(Common):
+    """Train the IQL critic, which ranks plans by their first action (tasks whose selector is learnt)."""
+
+    iql: IQLConfig = field(default_factory=IQLConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __call__(self) -> None:
+        from onestride.pipeline import critic_stage
+
+        print(f"critic: {critic_stage(self.run, self.iql, self.training)}")
+
+
+@dataclass(frozen=True)
+class Teacher(Common):
+    """Train the diffusion teacher on the run's episodes."""
+
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    guidance: float = 0.0
+    """Weight of the return model's gradient at every reverse step, where the run has one."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import teacher_stage
+
+        print(f"teacher: {teacher_stage(self.run, self.teacher, self.training, self.guidance)}")
+
+
+@dataclass(frozen=True)
+class Pairs(Common):
+    """Let the teacher turn stored noise into plans: what students learn from."""
+
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    device: str = "cpu"
+
+    def __call__(self) -> None:
+        from onestride.pipeline import pairs_stage
+
+        print(f"pairs: {pairs_stage(self.run, self.pairs, self.device)}")
+
+
+@dataclass(frozen=True)
+class Distill(Common):
+    """Train one student on the run's pairs; ``--student.operator`` chooses dnk, kdm, kdm-f or mlp."""
+
+    student: KoopmanConfig = field(default_factory=KoopmanConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __call__(self) -> None:
+        from onestride.pipeline import distill_stage
+
+        print(f"student: {distill_stage(self.run, self.student, self.training)}")
+
+
+@dataclass(frozen=True)
+class Edm(Common):
+    """Train the EDM-preconditioned teacher that CD learns from."""
+
+    edm: EDMConfig = field(default_factory=EDMConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    horizon: int = 1
+    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import edm_stage
+
+        print(f"EDM teacher: {edm_stage(self.run, self.edm, self.training, self.horizon)}")
+
+
+@dataclass(frozen=True)
+class Consistent(Common):
+    """Train a consistency student: ``--student.method ct`` from data, ``cd`` from the EDM teacher."""
+
+    student: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    horizon: int = 1
+    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
+
+    def __call__(self) -> None:
+        from onestride.pipeline import consistency_stage
+
+        print(f"student: {consistency_stage(self.run, self.student, self.training, self.horizon)}")

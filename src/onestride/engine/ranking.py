@@ -1,0 +1,151 @@
+"""What ranks the candidates, on what the generator's last layer sees: IQL's critics, the return model, any other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from onestride.diffusion.returns import ReturnSelector
+from onestride.engine.affine import (
+    Affine,
+    affine,
+    after,
+    apart,
+    dense,
+    exact,
+    in_units,
+    of_scaled,
+    of_units,
+    outputs,
+)
+from onestride.engine.trunk import ResidualTrunk, film_at
+from onestride.networks.mlp import ResidualMLP
+from onestride.selectors.iql import CriticSelector
+from onestride.tasks.task import Selector, Start, Task
+
+
+class Ranking(NamedTuple):
+    """scorer(features (N, F), its part of the known (1, K), observation (1, O), start) -> rows (N, R), scores (N,).
+
+    known: what the scorer wants of the observation (O -> K). finish: from the winner's row to the free entries of
+    its plan, or of its first action; None where the row is that.
+    """
+
+    scorer: nn.Module
+    known: Affine | None
+    finish: Affine | None
+
+
+def ranking_of(selector: Selector, last: Affine, task: Task, plan: bool) -> Ranking:
+    if isinstance(selector, CriticSelector):
+        return _critic(selector, last, task, plan)
+    if isinstance(selector, ReturnSelector) and isinstance(selector.model.network, ResidualMLP):
+        return _returns(selector, last, task, plan)
+    kept = exact(selector) if isinstance(selector, nn.Module) else selector
+    return Ranking(PlanScorer(kept, last, task), None, None)
+
+
+class CriticScorer(nn.Module):
+    """Mean over a plan's first rows of min Q(s_t, a_t): the critics' first layers are one product, their second one
+    batched product. All in the critics' own units, the clamp of actions too.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, selector: CriticSelector, seen: Affine, first: Affine, task: Task) -> None:
+        """seen: features -> free entries of the judged rows. first: a row (D) -> the critics' hidden units (E W)."""
+        super().__init__()
+        q, self.action_dim, self.transition_dim = selector.iql.q, task.action_dim, task.transition_dim
+        self.members, _, self.width = q.weights[0].shape
+        self.decode, self.pair = dense(seen), dense(first)
+        self.action = dense(apart(first, task.state_dim)[1])
+        self.weight, self.last = (nn.Parameter(w.detach().double().cpu()) for w in list(q.weights)[1:])
+        self.bias, self.last_bias = (nn.Parameter(b.detach().double().cpu()) for b in list(q.biases)[1:])
+        mean, std = (v[task.state_dim :] for v in (exact(selector.normalizer).mean, exact(selector.normalizer).std))
+        rows = (len(seen.bias) + task.state_dim) // task.transition_dim
+        for name, limit, state in (("low", selector.low, -torch.inf), ("high", selector.high, torch.inf)):
+            row = torch.cat((torch.full((task.state_dim,), state), (limit.cpu() - mean) / std))
+            self.register_buffer(name, row.repeat(rows)[task.state_dim :])
+
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
+        del row, start
+        seen = self.decode(features)
+        x = torch.minimum(torch.maximum(seen, self.low), self.high)
+        h = self.action(x[:, : self.action_dim]) + known  # of the first rows, whose state is the observed one
+        if x.shape[1] > self.action_dim:
+            h = torch.cat((h, self.pair(x[:, self.action_dim :].reshape(-1, self.transition_dim))))
+        h = h.view(-1, self.members, self.width).transpose(0, 1)  # (E, rows N, W)
+        h = F.silu(F.layer_norm(h, (self.width,)))
+        h = F.silu(F.layer_norm(torch.matmul(h, self.weight) + self.bias, (self.width,)))
+        worth = (torch.matmul(h, self.last) + self.last_bias)[..., 0].amin(0)
+        n = len(features)
+        scores = worth[:n]
+        if len(worth) > n:
+            later = worth[n:].view(n, -1)
+            scores = (scores + later.sum(1)) / (1 + later.shape[1])
+        # The clamp would hide an action that is infinite; nothing is added to the score of any other.
+        return features, scores + 0 * seen.sum(-1)
+
+
+def _critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) -> Ranking:
+    weight, bias = selector.iql.q.weights[0], selector.iql.q.biases[0]  # (E, in, W), (E, 1, W)
+    first = Affine(weight.detach().double().cpu().transpose(1, 2).flatten(0, 1), bias.detach().double().cpu().flatten())
+    normalizer, o, size = exact(selector.normalizer), task.state_dim, judged_entries(selector, task)
+    mean, std = (v.repeat(task.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
+    seen = in_units(outputs(last, 0, size), -mean / std, 1 / std)
+    known = of_units(apart(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
+    finish = last if plan else outputs(last, 0, task.action_dim)
+    return Ranking(CriticScorer(selector, seen, first, task), known, finish)
+
+
+def judged_entries(selector: CriticSelector, task: Task) -> int:
+    """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows."""
+    rows = min(getattr(selector, "rows", 1), task.horizon)
+    return rows * task.transition_dim - task.state_dim
+
+
+class ReturnScorer(nn.Module):
+    """The return model at k = 0."""
+
+    def __init__(self, first: nn.Module, trunk: ResidualTrunk, output: Affine) -> None:
+        super().__init__()
+        self.first, self.trunk, self.output = first, trunk, dense(output)
+
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
+        del row, start
+        return features, self.output(self.trunk(self.first(features) + known))[:, 0]
+
+
+def _returns(selector: ReturnSelector, last: Affine, task: Task, plan: bool) -> Ranking:
+    network, normalizer = exact(selector.model.network), exact(selector.normalizer)
+    assert isinstance(network, ResidualMLP)
+    film = film_at(network, network.features[:1])
+    mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
+    o = task.state_dim
+    known, free = apart(affine(network.input), o)
+    seen = in_units(last, -mean[o:] / std[o:], 1 / std[o:])  # plans as the return model's normaliser gives them
+    whole = after(free, seen)
+    smaller = whole.weight.numel() < free.weight.numel() + seen.weight.numel()
+    first = dense(whole) if smaller else nn.Sequential(dense(seen), dense(free))
+    output = of_scaled(affine(network.output), film[-2], film[-1])
+    finish = last if plan else outputs(last, 0, task.action_dim)
+    known = of_units(known, mean[:o], std[:o])
+    return Ranking(ReturnScorer(first, ResidualTrunk(network, film), output), known, finish)
+
+
+class PlanScorer(nn.Module):
+    """Any selector, on whole plans: a task's own geometry, or a return model that is no MLP."""
+
+    def __init__(self, selector: Selector, last: Affine, task: Task) -> None:
+        super().__init__()
+        self.selector, self.last, self.dim = selector, dense(last), task.transition_dim
+
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
+        del known
+        free = self.last(features)
+        plans = torch.cat((start.start.expand(len(free), -1), free), -1).view(1, len(free), -1, self.dim)
+        return free, self.selector(plans, row, start.frame)[0] + 0 * free.sum(-1)
