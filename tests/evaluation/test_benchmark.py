@@ -376,12 +376,58 @@ def test_a_finished_evaluation_again_rolls_nothing(again, monkeypatch):
     assert {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name != "comparison.json"} == before
 
 
-def test_an_evaluation_of_other_settings_or_checkpoints_is_refused(again):
-    with pytest.raises(CheckpointError, match="other checkpoints or settings"):
+def test_an_evaluation_under_other_settings_is_refused(again):
+    with pytest.raises(CheckpointError, match="under other settings"):
         benchmark(again, replace(CONFIG, episodes=3), "onestride evaluate")
-    shutil.rmtree(again / "kdm-0")
-    with pytest.raises(CheckpointError, match="other checkpoints or settings"):
-        benchmark(again, CONFIG, "onestride evaluate")
+
+
+def counting(monkeypatch):
+    """How many batches are rolled from now on."""
+    rolled, honest = [], module.roll
+    monkeypatch.setattr(module, "roll", lambda *given: rolled.append(given[2]) or honest(*given))
+    return rolled
+
+
+def test_a_planner_trained_later_joins_the_evaluation(run, evaluated, tmp_path, monkeypatch):
+    for path in run.iterdir():
+        if path.is_dir() and path.name not in ("evaluation", "kdm-0"):
+            shutil.copytree(path, tmp_path / "run" / path.name)
+    folder = benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+    shutil.copytree(run / "kdm-0", tmp_path / "run" / "kdm-0")
+    rolled = counting(monkeypatch)
+    benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+    assert len(rolled) == 3  # kdm, kdm-classifier, kdm-unselected
+    assert keyed(records_of(folder)) == keyed(records_of(evaluated[1]))
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    assert list(rows) == ROWS
+    assert "decision_ms_p50" in rows["kdm"]
+    assert "plans.kdm" in load_tensors(folder / "candidates.safetensors")[0]
+    assert not list(folder.glob("before-*"))
+
+
+def test_a_planner_trained_anew_is_evaluated_anew(again, evaluated, monkeypatch, capsys):
+    """And what was measured of the former one is put away, not lost."""
+    config = json.loads((again / "kdm-0" / "config.json").read_text())
+    config["training"]["id"] = "another"
+    (again / "kdm-0" / "config.json").write_text(json.dumps(config))
+    rolled = counting(monkeypatch)
+    folder = benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == 3
+    assert "kdm-0 (kdm)" in words(capsys.readouterr().err)
+    records = keyed(records_of(evaluated[1]))
+    assert keyed(records_of(folder)) == records  # the weights are the same here
+    assert keyed(records_of(folder / "before-1")) == {k: r for k, r in records.items() if k[0].startswith("kdm")}
+    benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == 3
+
+
+def test_another_critic_changes_what_it_ranks(again, monkeypatch):
+    config = json.loads((again / "iql" / "config.json").read_text())
+    config["training"]["id"] = "another"
+    (again / "iql" / "config.json").write_text(json.dumps(config))
+    rolled = counting(monkeypatch)
+    benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == sum(not r.endswith(("classifier", "unselected")) and r != "teacher" for r in ROWS)
 
 
 def test_nothing_to_evaluate(run, tmp_path):

@@ -1,7 +1,8 @@
 """Returns in an environment that waits for its planner: the protocol of the DNK paper's Table I (section V-B).
 
 Seeds x episodes x 1000 steps. Generators and selectors are crossed, and every generator is also run without a
-selector, since a good selector can hide a collapsed student. Every episode is kept; a killed evaluation goes on.
+selector, since a good selector can hide a collapsed student. Every episode is kept; a killed evaluation goes on, and
+planners that are trained later join one that is finished.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import CheckpointError, load_config, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import load_config, load_tensors, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.data.episode import Episode
 from onestride.engine.engine import Engine
+from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, lineup, parts, policy_of
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
-from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
+from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.pipeline import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
@@ -32,7 +34,6 @@ from onestride.tasks.task import Task
 from onestride.training import fast_precision
 
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
-STATES = "states.safetensors"
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
 WARM_UP = 30  # decisions thrown away before the first that counts
 
@@ -51,7 +52,7 @@ def benchmark(
     entries: which; by default those of the paper's table, as far as they are trained.
 
     Raises:
-        CheckpointError: nothing to evaluate, or the folder holds an evaluation of other checkpoints or settings.
+        CheckpointError: nothing to evaluate, or the folder holds an evaluation under other settings.
     """
     folder, task = run / name, task_of(run)
     precision = fast_precision() if config.precision == "auto" else config.precision
@@ -61,10 +62,8 @@ def benchmark(
         "config": asdict(config),
         "precision": precision,
         "task": task.name,
-        "checkpoints": {e.folder.name: load_config(e.folder)["training"]["id"] for e in entries},
-        "rows": [[e.row, e.seed, e.selector, e.candidates, e.steps] for e in entries],
     }
-    _claim(folder, settings)
+    claim(folder, run, settings, entries)
     records = _roll_all(run, entries, task, config, folder, device, precision)
     clouds = _clouds(run, entries, task, config, folder, device)
     times = _latency(run, entries, config, folder, device)
@@ -163,7 +162,7 @@ def _clouds(
     At states the first entry (the table's teacher) visits and at states the planner itself visits. The teacher samples
     without noise of its own (DDIM) here, or it would be away from itself.
     """
-    path = folder / "candidates.jsonl"
+    path = folder / CANDIDATES
     records = read_records(path)
     done = {(r["row"], r["seed"]) for r in records}
     states = load_tensors(folder / STATES)[0]
@@ -187,14 +186,14 @@ def _clouds(
                 with path.open("a") as f:
                     f.write(json.dumps(record) + "\n")
             bar.update(number + 1)
-    if not (folder / "candidates.safetensors").exists():
+    if not (folder / SHOWN).exists():
         rows = states[reference][: config.shown].to(device)
         for entry in plain:
             policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
             row = parts(entry.row)[0]
             if policy.task.horizon == task.horizon and f"plans.{row}" not in shown:
                 shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()
-        save_tensors(folder / "candidates.safetensors", shown)
+        save_tensors(folder / SHOWN, shown)
     return records
 
 
@@ -217,7 +216,7 @@ def _latency(
     run: Path, entries: Sequence[Entry], config: ReturnsConfig, folder: Path, device: str
 ) -> dict[str, list[float]]:
     """Wall time of single decisions [s], all rows in turns on the same observations."""
-    path = folder / "latency.json"
+    path = folder / TIMES
     if path.exists():
         return read_json(path)
     first = {e.row: e for e in reversed(entries) if e.selector != "none"}
@@ -285,16 +284,6 @@ def _over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
 
 def _single(value: float | None) -> dict[str, Any]:
     return {"mean": value, "std": None, "n": 1, "per_seed": []}
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Take the folder for these settings."""
-    path = folder / SETTINGS
-    if path.exists() and read_json(path) != json.loads(json.dumps(settings)):
-        raise CheckpointError(
-            f"{folder} holds an evaluation of other checkpoints or settings; move it away or delete it to evaluate anew"
-        )
-    write_json(path, settings)
 
 
 def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:

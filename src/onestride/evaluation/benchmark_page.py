@@ -27,6 +27,7 @@ from onestride.evaluation.benchmark_report import (
     table_cells,
     with_speed_up,
 )
+from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
 from onestride.evaluation.report import Column, means
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.presets import ReturnsConfig
@@ -113,15 +114,13 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
     rows = comparison["rows"]
 
     def latency() -> Figure:
-        times = {row: 1e3 * np.array(s) for row, s in read_json(folder / "latency.json").items() if row in FILMED}
+        times = {row: 1e3 * np.array(s) for row, s in read_json(folder / TIMES).items() if row in FILMED}
         return figures.latency_figure({row: times[row] for row in ordered(times)}, 1e3 * _control_dt(comparison))
 
     makers = {
         "pareto.png": lambda: benchmark_figures.pareto_figure(rows, paper_rows(comparison), PAPER),
         "returns.png": lambda: benchmark_figures.returns_figure(read_records(folder / EPISODES)),
-        "pca.png": lambda: benchmark_figures.pca_figure(
-            benchmark_figures.read_plans(folder / "candidates.safetensors")
-        ),
+        "pca.png": lambda: benchmark_figures.pca_figure(benchmark_figures.read_plans(folder / SHOWN)),
         "latency.png": latency,
     }
     absent = {}
@@ -137,7 +136,7 @@ def _shoot(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
     """Make the films and their strip; returns why not, by name."""
     try:
         config = ReturnsConfig(**comparison["config"]["evaluate"])
-        motion = motion_of(run, config, folder / "motion.safetensors", device)
+        motion = motion_of(run, config, folder / MOTION, device)
         made = film(motion, _latency_s(comparison), folder, FILMS)
     except (CheckpointError, FileNotFoundError, RenderError) as error:
         return dict.fromkeys((*FILMS.values(), "frames.png"), _without_paths(error, folder, run))

@@ -76,6 +76,12 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
 
 
+def selector_folder(run: Path, entry: Entry) -> Path | None:
+    """Where what ranks the entry's candidates is; None: nothing does."""
+    by_critic = entry.selector in ENGINES or entry.selector == "first"
+    return None if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
+
+
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
     """The entry's planner with its selector; without one, a single candidate is drawn. Engines run on the CPU.
 
@@ -84,8 +90,7 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     """
     if load_config(entry.folder)["kind"] != TEACHER:
         precision = "32-true"
-    by_critic = entry.selector in ENGINES or entry.selector == "first"
-    selector = unselected if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
+    selector = selector_folder(run, entry) or unselected
     candidates = 1 if entry.selector == "none" else entry.candidates
     policy = Policy.from_pretrained(
         entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
