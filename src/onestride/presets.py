@@ -59,13 +59,14 @@ class BenchConfig:
     """What decisions are timed for (``onestride bench``)."""
 
     candidates: tuple[int, ...] = (1, 16, 64, 256)
-    rounds: int = 40
+    rounds: int = 40  # in each, every row has its turn
+    burst: int = 10  # decisions of a row in its turn that count
     draws: int = 64
     threads: int | None = None  # of every row and of the ceilings; None: torch's own setting
     paper_teacher: bool = False  # also the temporal U-Nets of the paper's size, where the preset has them
 
     def __post_init__(self) -> None:
-        if not self.candidates or min(*self.candidates, self.rounds, self.draws) < 1:
+        if not self.candidates or min(*self.candidates, self.rounds, self.burst, self.draws) < 1:
             raise ValueError(f"bench wants numbers of at least 1, got {self}")
 
 

@@ -4,9 +4,9 @@
     teacher-optimised   its calls as one graph      engine        the student's decision as one graph
                                                     engine-int8   with large products in 8 bits
 
-A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after one
-decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix products of
-the networks' size and a copy of memory, are measured in every round too. Ratios are of medians.
+A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
+and one decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix
+products of the networks' size and a copy of memory, are measured in every round too. Ratios are of medians.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 WARM_UP = 5
-BURST = 3  # decisions of a row in every round that count, after one that does not
+#: Between two rows [s]: threads of the former wait awake for some milliseconds, and would burden the next one.
+PAUSE = 0.02
 WIDTH = 512  # of the matrix products that are the ceiling
 
 
@@ -248,13 +249,15 @@ def _measure(
         to = np.empty_like(block)
         for i in range(config.rounds):
             for name, contender in contenders.items():
+                time.sleep(PAUSE)
                 contender.decider.decide(observations[i % len(observations)])
-                for j in range(BURST):
+                for j in range(config.burst):
                     observation = observations[(i + j) % len(observations)]
                     began = time.perf_counter()
                     decision = contender.decider.decide(observation)
                     times[name].append(time.perf_counter() - began)
                     planning[name].append(decision.timings["generate"])
+            time.sleep(PAUSE)
             for n in config.candidates:
                 matmul[n].append(2 * n * WIDTH * WIDTH / product(n) / 1e9)
             copies.append(2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9)
@@ -277,6 +280,7 @@ def _products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
     def best(n: int) -> float:
         with torch.inference_mode():
             plain = _best(lambda: layer(given[n]), 10)
+        time.sleep(PAUSE)
         return min(plain, _best(lambda: runners[n].give({}), 10))
 
     yield best
