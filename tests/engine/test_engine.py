@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from onestride.control.policy import Decision, NoPlanError
-from onestride.engine.engine import BACKENDS, Engine, OnnxRunner, TorchRunner, fastest, thread_counts
+from onestride.engine.engine import BACKENDS, Engine
 from onestride.engine.reduce import reduce
+from onestride.engine.runners import Cores, OnnxRunner, TorchRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
 from onestride.tasks.task import ObservationError
 
@@ -87,6 +91,49 @@ def test_buffers_are_made_once(make, observations):
     assert one.scores is two.scores
 
 
+two_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores to choose from"
+)
+
+
+@two_cores
+def test_a_decision_of_two_threads_has_a_core_for_each(make, observations):
+    before = os.sched_getaffinity(0)
+    runner = OnnxRunner.__new__(OnnxRunner)
+    seen = []
+    runner._cores, runner._arrays, runner._binding = Cores(2), {}, None
+    runner.session = SimpleNamespace(run_with_iobinding=lambda _: seen.append(os.sched_getaffinity(0)))
+    runner.give({})
+    assert seen == [{min(before)}]
+    assert os.sched_getaffinity(0) == before
+    assert runner._cores.helpers == str(sorted(before)[1] + 1)
+
+    def breaks(_):
+        raise RuntimeError("the runtime broke")
+
+    runner.session = SimpleNamespace(run_with_iobinding=breaks)
+    with pytest.raises(RuntimeError, match="broke"):
+        runner.give({})
+    assert os.sched_getaffinity(0) == before
+    one, two = (Engine.from_policy(make(), "onnx", threads=n, draws=2, seed=1) for n in (1, 2))
+    np.testing.assert_allclose(two.decide(observations[0]).scores, one.decide(observations[0]).scores, atol=1e-5)
+
+
+@two_cores
+def test_a_thread_that_may_not_be_moved_there_is_left_where_it_is():
+    before = os.sched_getaffinity(0)
+    cores = Cores(2)
+    other = {max(before)}
+    os.sched_setaffinity(0, other)
+    try:
+        with cores:
+            assert os.sched_getaffinity(0) == other
+        assert os.sched_getaffinity(0) == other
+    finally:
+        os.sched_setaffinity(0, before)
+    assert Cores(1).helpers == Cores(10_000).helpers == ""
+
+
 def test_the_fastest_is_the_fastest(make):
     class Slow(TorchRunner):
         def run(self, observation, draw):
@@ -99,7 +146,7 @@ def test_the_fastest_is_the_fastest(make):
     slow.name = "slow"
     runner, said = fastest([slow, quick], policy.task, rounds=5)
     assert runner is quick
-    assert said.startswith("torch: ")
+    assert said.startswith("torch: p90 ")
     assert "others: slow" in said
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.engine.engine import OnnxRunner
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.reduce import reduce
+from onestride.engine.runners import OnnxRunner
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

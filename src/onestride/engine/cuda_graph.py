@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.engine import Answer
 from onestride.engine.reduce import Reduced
+from onestride.engine.runners import Answer
 
 Products = Literal["float32", "tf32", "bfloat16"]
 WARM_UPS = 3

@@ -10,48 +10,25 @@ every decision, which comes round after ``draws`` of them.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from onestride.checkpoint import CheckpointError, read_json
 from onestride.control.policy import Decision, NoPlanError, Policy
-from onestride.engine.graph import INPUTS, OUTPUTS, extra, quiet, write_graph
-from onestride.engine.reduce import Reduced, reduce
+from onestride.engine.graph import INPUTS, OUTPUTS, write_graph
+from onestride.engine.reduce import reduce
+from onestride.engine.runners import CPU, OnnxRunner, Runner, TorchRunner, fastest, thread_counts
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 Backend = Literal["auto", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 GRAPH, CONTRACT, CHECKSUMS = "model.onnx", "contract.json", "SHA256SUMS"
-CPU = "CPUExecutionProvider"
-
-
-class Answer(NamedTuple):
-    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
-
-    action: np.ndarray
-    score: float
-    winner: int
-    scores: np.ndarray
-    plan: np.ndarray | None
-
-
-class Runner(Protocol):
-    """A reduced decision on some backend."""
-
-    name: str
-
-    def run(self, observation: np.ndarray, draw: int) -> Answer:
-        """Of an observation float32 (observation_dim,) with the noise of ``draw``; overwritten by the next call."""
-        ...
 
 
 class Engine:
@@ -168,115 +145,6 @@ class Engine:
         agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         return cls(runner, task, contract["draws"], chosen)
-
-
-# ---------------------------------------------------------------- backends
-
-
-@dataclass(frozen=True)
-class _Shape:
-    name: str
-    dtype: Any
-    shape: tuple[int, ...]
-
-
-class OnnxRunner:
-    """A graph in ONNX Runtime, with inputs and outputs bound to arrays that stay."""
-
-    def __init__(self, graph: bytes, threads: int, name: str = "onnx", provider: str = CPU) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise extra("onnxruntime") from error
-        there = onnxruntime.get_available_providers()
-        if provider not in there:
-            raise ValueError(
-                f"this ONNX Runtime has no {provider}; it has {', '.join(there)}. Install a build that has it, such as "
-                "onnxruntime-gpu for CUDA"
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry(
-            "session.force_spinning_stop", "1"
-        )  # threads wait awake within a decision only
-        self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
-        self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
-        types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
-        self.inputs, self.outputs = (
-            [_Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
-            for values in (self.session.get_inputs(), self.session.get_outputs())
-        )
-        self._binding = self.session.io_binding()
-        self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
-        for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
-            for v in values:
-                bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
-
-    def give(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Inputs by name -> all arrays by name, inputs too; the next call overwrites them. Others keep their value."""
-        for name, value in values.items():
-            if name in self._arrays:  # the graph may not depend on it
-                self._arrays[name][...] = value
-        self.session.run_with_iobinding(self._binding)
-        return self._arrays
-
-    def run(self, observation: np.ndarray, draw: int) -> Answer:
-        found = self.give({"observation": observation, "draw": draw})
-        return Answer(found["action"], float(found["score"]), int(found["winner"]), found["scores"], found.get("plan"))
-
-
-class TorchRunner:
-    """The reduced module in torch, as it is or compiled."""
-
-    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
-        self.name = "compile" if compiled else "torch"
-        self.module = reduced.to(device)
-        self._call: Callable[..., Any] = self.module
-        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
-        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
-        if compiled:  # now, not in the first decision
-            with quiet():
-                self._call = torch.compile(self.module)
-                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
-
-    @torch.inference_mode()
-    def run(self, observation: np.ndarray, draw: int) -> Answer:
-        self._observation.copy_(torch.from_numpy(observation))
-        choice = self._call(self._observation, self._draws[draw])
-        plan = None if choice.plan is None else choice.plan.cpu().numpy()
-        return Answer(
-            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
-        )
-
-
-def thread_counts(threads: int | None) -> list[int]:
-    """What to measure: the number asked for, or 1, 2, 4 ... and all the cores this process may use."""
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads is {threads}, expected at least 1")
-        return [threads]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
-
-
-def fastest(runners: Sequence[Runner], task: Task, rounds: int = 20) -> tuple[Runner, str]:
-    """The runner whose median decision is shortest, measured in turns; and what to say about it."""
-    if len(runners) == 1:
-        return runners[0], runners[0].name
-    observation = np.zeros(task.observation_dim, np.float32)
-    times: list[list[float]] = [[] for _ in runners]
-    for i in range(rounds + 3):  # the first three warm up
-        for runner, taken in zip(runners, times, strict=True):
-            began = time.perf_counter()
-            runner.run(observation, 0)
-            if i >= 3:
-                taken.append(time.perf_counter() - began)
-    medians = [1e3 * float(np.median(taken)) for taken in times]
-    best = int(np.argmin(medians))
-    others = ", ".join(f"{r.name} {m:.2f}" for r, m in zip(runners, medians, strict=True) if r is not runners[best])
-    return runners[best], f"{runners[best].name}: {medians[best]:.2f} ms at the start (others: {others})"
 
 
 # ---------------------------------------------------------------- an exported folder

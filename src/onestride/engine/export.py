@@ -21,9 +21,10 @@ import numpy as np
 
 from onestride.checkpoint import MODEL, versions, write_json
 from onestride.control.policy import Policy
-from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, OnnxRunner, checksum
+from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, checksum
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.reduce import reduce
+from onestride.engine.runners import OnnxRunner
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 

@@ -18,8 +18,8 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner
 from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_from_eps
 from onestride.engine.affine import affine, apart, dense
-from onestride.engine.engine import OnnxRunner
 from onestride.engine.graph import write_module
+from onestride.engine.runners import OnnxRunner
 from onestride.engine.trunk import ReduceError, film_at
 from onestride.networks.mlp import ResidualMLP
 

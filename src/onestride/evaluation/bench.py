@@ -31,9 +31,10 @@ from onestride.control.loop import Decider
 from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.engine import Backend, Engine, OnnxRunner
+from onestride.engine.engine import Backend, Engine
 from onestride.engine.graph import write_module
 from onestride.engine.reduce import reduce
+from onestride.engine.runners import OnnxRunner
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
 from onestride.evaluation.metrics import latency, summarize

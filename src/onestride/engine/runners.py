@@ -1,0 +1,183 @@
+"""What runs a reduced decision on a CPU: ONNX Runtime on so many cores, or torch; and which of them is soonest done."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from onestride.engine.graph import extra, quiet
+from onestride.engine.reduce import Reduced
+from onestride.tasks.task import Task
+
+CPU = "CPUExecutionProvider"
+#: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
+PAUSE = 0.003
+
+
+class Answer(NamedTuple):
+    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
+
+    action: np.ndarray
+    score: float
+    winner: int
+    scores: np.ndarray
+    plan: np.ndarray | None
+
+
+class Runner(Protocol):
+    """A reduced decision on some backend."""
+
+    name: str
+
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        """Of an observation float32 (observation_dim,) with the noise of ``draw``; overwritten by the next call."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Shape:
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+class OnnxRunner:
+    """A graph in ONNX Runtime, with inputs and outputs bound to arrays that stay."""
+
+    def __init__(self, graph: bytes, threads: int, name: str = "onnx", provider: str = CPU) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise extra("onnxruntime") from error
+        there = onnxruntime.get_available_providers()
+        if provider not in there:
+            raise ValueError(
+                f"this ONNX Runtime has no {provider}; it has {', '.join(there)}. Install a build that has it, such as "
+                "onnxruntime-gpu for CUDA"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads wait awake within a decision only.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._cores = Cores(threads)
+        if self._cores.helpers:
+            options.add_session_config_entry("session.intra_op_thread_affinities", self._cores.helpers)
+        self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
+        self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+        self.inputs, self.outputs = (
+            [_Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
+            for values in (self.session.get_inputs(), self.session.get_outputs())
+        )
+        self._binding = self.session.io_binding()
+        self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
+        for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
+            for v in values:
+                bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
+
+    def give(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Inputs by name -> all arrays by name, inputs too; the next call overwrites them. Others keep their value."""
+        for name, value in values.items():
+            if name in self._arrays:  # the graph may not depend on it
+                self._arrays[name][...] = value
+        with self._cores:
+            self.session.run_with_iobinding(self._binding)
+        return self._arrays
+
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        found = self.give({"observation": observation, "draw": draw})
+        return Answer(found["action"], float(found["score"]), int(found["winner"]), found["scores"], found.get("plan"))
+
+
+class Cores:
+    """A core for each thread of a decision, while it lasts: a context for the thread that decides.
+
+    Without it a system may wake a helper on the very core where the decider waits awake for it, and neither gets on
+    until the scheduler's next tick, 4 ms later. Where a system cannot place threads, or has fewer cores, nothing is
+    placed. Decisions of one runner do not run side by side, so one memory is enough.
+    """
+
+    def __init__(self, threads: int) -> None:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        placed = 1 < threads <= len(cores)
+        self.own = {cores[0]} if placed else None
+        #: As ONNX Runtime wants it: one entry per helper, cores count from 1.
+        self.helpers = ";".join(str(core + 1) for core in cores[1:threads]) if placed else ""
+        self._before: set[int] | None = None
+
+    def __enter__(self) -> None:
+        if self.own is not None:
+            before = os.sched_getaffinity(0)  # of this thread alone
+            if self.own <= before:
+                os.sched_setaffinity(0, self.own)
+                self._before = before
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            os.sched_setaffinity(0, self._before)
+            self._before = None
+
+
+class TorchRunner:
+    """The reduced module in torch, as it is or compiled."""
+
+    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
+        self.name = "compile" if compiled else "torch"
+        self.module = reduced.to(device)
+        self._call: Callable[..., Any] = self.module
+        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
+        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
+        if compiled:  # now, not in the first decision
+            with quiet():
+                self._call = torch.compile(self.module)
+                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
+
+    @torch.inference_mode()
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        self._observation.copy_(torch.from_numpy(observation))
+        choice = self._call(self._observation, self._draws[draw])
+        plan = None if choice.plan is None else choice.plan.cpu().numpy()
+        return Answer(
+            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
+        )
+
+
+def thread_counts(threads: int | None) -> list[int]:
+    """What to measure: the number asked for, or 1, 2, 4 ... and all the cores this process may use."""
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}, expected at least 1")
+        return [threads]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
+
+
+def fastest(runners: Sequence[Runner], task: Task, rounds: int = 20) -> tuple[Runner, str]:
+    """The runner that is soonest done nine times of ten, and what to say about it.
+
+    Measured in turns, each after a pause, as a control loop has them: what counts there is not the median of decisions
+    that follow one another.
+    """
+    if len(runners) == 1:
+        return runners[0], runners[0].name
+    observation = np.zeros(task.observation_dim, np.float32)
+    times: list[list[float]] = [[] for _ in runners]
+    for i in range(rounds + 3):  # the first three warm up
+        for runner, taken in zip(runners, times, strict=True):
+            time.sleep(PAUSE)
+            began = time.perf_counter()
+            runner.run(observation, 0)
+            if i >= 3:
+                taken.append(time.perf_counter() - began)
+    tails = [1e3 * float(np.quantile(taken, 0.9)) for taken in times]
+    best = int(np.argmin(tails))
+    others = ", ".join(f"{r.name} {t:.2f}" for r, t in zip(runners, tails, strict=True) if r is not runners[best])
+    return runners[best], f"{runners[best].name}: p90 {tails[best]:.2f} ms at the start (others: {others})"
