@@ -48,6 +48,7 @@ from onestride.tasks.task import Task
 WARM_UP = 5
 #: Between two rows [s]: threads of the former wait awake for some milliseconds, and would burden the next one.
 PAUSE = 0.02
+CALLS = 100  # of a product, whose best is the ceiling: cores are slow to wake
 WIDTH = 512  # of the matrix products that are the ceiling
 
 
@@ -280,9 +281,9 @@ def _products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
 
     def best(n: int) -> float:
         with torch.inference_mode():
-            plain = _best(lambda: layer(given[n]), 10)
+            plain = _best(lambda: layer(given[n]), CALLS)
         time.sleep(PAUSE)
-        return min(plain, _best(lambda: runners[n].give({}), 10))
+        return min(plain, _best(lambda: runners[n].give({}), CALLS))
 
     yield best
 
