@@ -3,6 +3,8 @@
 import gc
 import os
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ def test_nothing_is_asked_for_unless_wanted(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("not asked for"))
     before = sys.getswitchinterval()
     with punctual(False) as granted:
-        assert granted == {"scheduler": "normal", "garbage_collector": "on"}
+        assert granted == {"scheduler": "normal", "memory": "not locked", "garbage_collector": "on"}
         assert gc.isenabled()
         assert sys.getswitchinterval() == pytest.approx(realtime.SWITCH)
     assert sys.getswitchinterval() == pytest.approx(before)
@@ -44,8 +46,40 @@ def test_what_was_granted_is_given_back_also_after_an_error(monkeypatch):
 
     with pytest.raises(RuntimeError, match="the robot's fault"):
         breaks()
-    assert calls == [(0, os.SCHED_FIFO), (0, os.sched_getscheduler(0))]
+    half = len(calls) // 2
+    normal = os.sched_getscheduler(0)
+    assert threading.get_native_id() in dict(calls)
+    assert calls == [(t, os.SCHED_FIFO) for t, _ in calls[:half]] + [(t, normal) for t, _ in calls[:half]]
     assert gc.isenabled()
+
+
+def test_a_thread_that_is_gone_is_not_missed(monkeypatch):
+    def gone(*_):
+        raise ProcessLookupError(3, "No such process")
+
+    with punctual(True):
+        monkeypatch.setattr(os, "sched_setscheduler", gone)
+    assert gc.isenabled()
+
+
+def locked_kb():
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmLck")).split()[1])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_locked_or_the_refusal_is_said():
+    before = locked_kb()
+    with punctual(True) as granted:
+        assert granted["memory"] == "locked" if locked_kb() > before else "refused (" in granted["memory"]
+    assert locked_kb() == before
+
+
+def test_what_only_looks_goes_to_the_back(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *given: calls.append(given[:2]))
+    realtime.to_back()
+    assert calls == [(0, os.SCHED_OTHER)]
 
 
 def test_a_system_without_it(monkeypatch):

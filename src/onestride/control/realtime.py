@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 PRIORITY = 10  # of SCHED_FIFO: above everything that is not real-time, below the kernel's own threads
 SWITCH = 0.0005  # a thread that wants Python's lock waits so long at most for one that computes in Python [s]
+LOCK = 1 | 2 | 4  # mlockall: what is in memory now, what will be, and that as it is first touched
 
 ADVICE = (
-    "Less jitter on Linux: --realtime as root or with CAP_SYS_NICE (SCHED_FIFO); a core of its own (boot with "
-    "isolcpus=3, start with `taskset -c 3`), the CPU governor set to performance, swap off or the memory locked "
-    "(mlockall needs CAP_IPC_LOCK), OMP_NUM_THREADS no larger than the cores left to it."
+    "Less jitter on Linux: --realtime as root or with CAP_SYS_NICE and CAP_IPC_LOCK (SCHED_FIFO, memory locked); a "
+    "core of its own (boot with isolcpus=3, start with `taskset -c 3`), the CPU governor set to performance, "
+    "OMP_NUM_THREADS no larger than the cores left to it."
 )
 
 
 @contextmanager
 def punctual(asked_for: bool) -> Iterator[dict[str, str]]:
-    """While the context lasts: real-time scheduling of this thread and those it starts, no garbage collector.
+    """While the context lasts: real-time scheduling of all threads there are and those this one starts, memory that
+    stays where it is, no garbage collector.
 
     Yields what was granted, in words. Not asked for: only Python's lock is handed over sooner than usual.
     """
-    granted = {"scheduler": "normal", "garbage_collector": "on"}
-    interval, before = sys.getswitchinterval(), None
+    granted = {"scheduler": "normal", "memory": "not locked", "garbage_collector": "on"}
+    interval = sys.getswitchinterval()
+    before: dict[int, tuple[int, os.sched_param]] = {}
     sys.setswitchinterval(SWITCH)
     if asked_for:
         before, granted["scheduler"] = _to_front()
+        granted["memory"] = _lock()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -39,18 +45,51 @@ def punctual(asked_for: bool) -> Iterator[dict[str, str]]:
         if asked_for:
             gc.enable()
             gc.unfreeze()
-        if before is not None:
-            os.sched_setscheduler(0, *before)
+            _libc("munlockall")
+        for thread, (policy, param) in before.items():
+            _schedule(thread, policy, param)
         sys.setswitchinterval(interval)
 
 
-def _to_front() -> tuple[tuple[int, os.sched_param] | None, str]:
-    """Ask for SCHED_FIFO. Returns how it was before, if it was granted, and the answer in words."""
+def to_back() -> None:
+    """Take the calling thread out of real-time scheduling: what only looks must not keep a tick waiting."""
+    if hasattr(os, "sched_setscheduler"):
+        _schedule(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _to_front() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
+    """Ask for SCHED_FIFO. Returns how every thread was before, if it was granted, and the answer in words.
+
+    All threads: an engine's helpers are there already, and a decision would wait for them.
+    """
     if not hasattr(os, "sched_setscheduler"):
-        return None, f"SCHED_FIFO is not to be had on {sys.platform}"
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
+        return {}, f"SCHED_FIFO is not to be had on {sys.platform}"
+    threads = [int(name) for name in os.listdir("/proc/self/task")] if Path("/proc/self/task").is_dir() else [0]
+    before = {thread: (os.sched_getscheduler(thread), os.sched_getparam(thread)) for thread in threads}
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        for thread in threads:
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(PRIORITY))
     except PermissionError as error:
-        return None, f"SCHED_FIFO was refused ({error.strerror}); it takes root or CAP_SYS_NICE"
+        return {}, f"SCHED_FIFO was refused ({error.strerror}); it takes root or CAP_SYS_NICE"
     return before, f"SCHED_FIFO, priority {PRIORITY}"
+
+
+def _schedule(thread: int, policy: int, param: os.sched_param) -> None:
+    """As far as it is still there."""
+    with suppress(ProcessLookupError):
+        os.sched_setscheduler(thread, policy, param)
+
+
+def _lock() -> str:
+    """Ask for memory that is never paged out, in words."""
+    error = _libc("mlockall", LOCK)
+    if error is None:
+        return f"mlockall is not to be had on {sys.platform}"
+    return "locked" if error == 0 else f"locking was refused ({os.strerror(error)}); it takes root or CAP_IPC_LOCK"
+
+
+def _libc(name: str, *arguments: int) -> int | None:
+    """Call a function of the C library: 0, or what was wrong (errno); None where there is no such function."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return 0 if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) == 0 else ctypes.get_errno()

@@ -25,7 +25,7 @@ from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import EpisodeLog, commands_of, run_episode
 from onestride.control.policy import Policy
-from onestride.control.realtime import punctual
+from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
@@ -117,6 +117,7 @@ class Record:
         self.outcomes: Counter[str] = Counter()
         self.wall_s = 0.0
         self.granted: dict[str, str] = {}
+        self.stolen_s: float | None = None
         self.stalls: list[float] = []
 
     def add(self, log: EpisodeLog) -> None:
@@ -145,7 +146,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         commands_of(task, worker.warm_up(first, WARM_UP))  # what the ladder computes is warm too
         record = Record(config)
-        record.granted = granted
+        record.granted, stolen_before = granted, stolen_s()
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             with _Watch(record, bar, config.duration), stalled or nullcontext():
                 number, empty = config.first_scene, 0
@@ -164,6 +165,8 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
                     if empty >= len(scenes):
                         raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
             record.wall_s = clock.now() - record.began
+            if stolen_before is not None and (stolen := stolen_s()) is not None:
+                record.stolen_s = stolen - stolen_before
             bar.update(math.ceil(config.duration))
     if stalled is not None:
         record.stalls = [moment - record.began for moment in stalled.moments]
@@ -186,6 +189,7 @@ class _Watch:
         self._thread.join()
 
     def _look(self) -> None:
+        to_back()
         while not self._over.wait(WATCH_EVERY):
             passed = time.perf_counter() - self.record.began
             self.record.memory.add(passed, resident_mb())
@@ -199,6 +203,15 @@ def resident_mb() -> float:
     except OSError:
         return math.nan
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def stolen_s() -> float | None:
+    """Time that a virtual machine's host has taken from all its cores since it started [s]; None: nobody says."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 # ---------------------------------------------------------------- what it comes to
@@ -233,6 +246,7 @@ def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
         "rss_mb_end": end,
         "rss_mb_max": float(np.nanmax(record.memory.rows[:, 1])) if start is not None else None,
         "rss_growth_percent": growth,
+        "stolen_ms": None if record.stolen_s is None else 1e3 * record.stolen_s,
         "stalls": len(record.stalls),
         "scenes": sum(record.outcomes.values()),
     }
@@ -303,7 +317,8 @@ SHOWN = (
     ("dropped", "dropped_decisions", "{:.0f}"), ("decision p50 [ms]", "decision_ms_p50", "{:.2f}"),
     ("p99", "decision_ms_p99", "{:.2f}"), ("max", "decision_ms_max", "{:.1f}"),
     ("jitter p50 [ms]", "jitter_ms_p50", "{:.3f}"), ("p99", "jitter_ms_p99", "{:.3f}"),
-    ("max", "jitter_ms_max", "{:.1f}"), ("memory growth [%]", "rss_growth_percent", "{:+.2f}"),
+    ("max", "jitter_ms_max", "{:.1f}"), ("stolen [ms]", "stolen_ms", "{:.0f}"),
+    ("memory growth [%]", "rss_growth_percent", "{:+.2f}"),
 )  # fmt: skip
 
 
@@ -329,7 +344,8 @@ def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
         "came; replaced_decisions: a newer one overtook them. control_hz: decisions sent in their own tick, per second "
         "of control.",
         "jitter: how far from its due time a tick began. observation_age: of what was sent, when it was sent. rss: "
-        "medians of the first and last twentieth of the samples, after warm-up.",
+        "medians of the first and last twentieth of the samples, after warm-up. stolen: what a virtual machine's host "
+        "took from all its cores meanwhile.",
         f"Stalls: {stall.kind} of {stall.length:g} s every {stall.every:g} s, at {_moments(record.stalls)} s."
         if stall is not None
         else "No stalls were injected.",
