@@ -59,7 +59,9 @@ def benchmark(
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     entries = entries or lineup(run, config)
     settings = {
-        "config": asdict(config),
+        "episodes": config.episodes,
+        "width": config.width,  # noise is that of a batch
+        "states": config.states,
         "precision": precision,
         "task": task.name,
     }
@@ -94,10 +96,13 @@ def benchmark(
 
 
 def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
-    """Episodes first ... first + count - 1 of a seed; candidates' noise depends on the two numbers alone."""
+    """Episodes first ... first + count - 1: starts depend on the number alone, candidates' noise on the seed too.
+
+    So every row meets the same starts, also where the teacher has one seed and students have three.
+    """
     policy.reset(1_000_003 * seed + first)
-    seeds = [FIRST_SEED + 10_000 * seed + first + i for i in range(count)]
-    return lockstep.roll(seeds, lambda observations, _: policy.act(observations))
+    starts = [FIRST_SEED + first + i for i in range(count)]
+    return lockstep.roll(starts, lambda observations, _: policy.act(observations))
 
 
 def _roll_all(
