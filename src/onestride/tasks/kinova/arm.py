@@ -252,8 +252,7 @@ WRIST_HEIGHT = 0.10593 + 0.061525  # wrist centre above the tip of the tool [m]
 _COLUMN = torch.tensor([0.0, 0.2, 0.45, 0.72])
 #: ... and on the forearm, from the wrist centre to the elbow.
 _FOREARM = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-_RISE = torch.zeros(9, 3)
-_RISE[:, 2] = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
+_RISE = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
 _FOREARM_SHARE = torch.cat((torch.zeros(4), _FOREARM))
 #: Radii of the spheres about ``body_points`` that hold the tool, the wrist and the forearm. (P,) [m]
 BODY_RADII = torch.tensor([0.026, 0.038, 0.044, 0.053, 0.055, 0.059, 0.061, 0.063, 0.063])
@@ -266,6 +265,11 @@ def body_points(tool: Tensor) -> Tensor:
     triangle of shoulder, elbow (up) and wrist centre in the vertical plane through the base axis and the tool.
     Beyond its reach the arm is stretched toward the wrist centre.
     """
+    return torch.stack(body_coordinates(tool), -1)
+
+
+def body_coordinates(tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and z of ``body_points``, each ``(..., P)``: a last axis of three is slow to compute with."""
     x, y, z = tool.unbind(-1)
     radius = (x.square() + y.square()).sqrt().clamp(min=1e-6)
     height = z + (WRIST_HEIGHT - SHOULDER_HEIGHT)  # of the wrist centre above the shoulder
@@ -274,6 +278,10 @@ def body_points(tool: Tensor) -> Tensor:
     lift = torch.atan2(height, radius) + torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))  # of the upper arm
     # From the wrist centre to the elbow: outward along the tool's own direction, and up.
     outward = UPPER_ARM * lift.cos() / radius - 1.0
-    to_elbow = torch.stack((outward * x, outward * y, UPPER_ARM * lift.sin() - height), -1)
-    share = _FOREARM_SHARE.to(tool)[:, None]  # (P, 1)
-    return tool[..., None, :] + _RISE.to(tool) + share * to_elbow[..., None, :]  # (..., P, 3)
+    to_elbow = (outward * x, outward * y, UPPER_ARM * lift.sin() - height)
+    share, rise = _FOREARM_SHARE.to(tool), _RISE.to(tool)  # (P,)
+    x, y, z = (
+        (at[..., None] if up is None else at[..., None] + up) + share * way[..., None]
+        for at, up, way in zip((x, y, z), (None, None, rise), to_elbow, strict=True)
+    )
+    return x, y, z

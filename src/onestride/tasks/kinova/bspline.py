@@ -15,7 +15,7 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from onestride.tasks.kinova.arm import BODY_RADII, body_points
+from onestride.tasks.kinova.arm import BODY_RADII, body_coordinates
 from onestride.tasks.kinova.scene import (
     ABSENT,
     BOX,
@@ -23,7 +23,7 @@ from onestride.tasks.kinova.scene import (
     SPHERE,
     WORKSPACE_HIGH,
     WORKSPACE_LOW,
-    signed_distance,
+    distance_of_coordinates,
 )
 
 #: Raised whenever the same seed would give other data.
@@ -143,9 +143,8 @@ def feasible_ends(problems: Problems, config: BSplineConfig) -> Tensor:
 
 def clearances(tip: Tensor, obstacles: Tensor) -> tuple[Tensor, Tensor]:
     """Clearance of the end-effector point and of the arm's body surface, both (S, T) [m], for tip (S, T, 3)."""
-    points = body_points(tip)  # (S, T, P, 3)
-    s, t, p, _ = points.shape
-    distance = signed_distance(points.reshape(s, t * p, 3), obstacles).reshape(s, t, p)
+    points = torch.stack([axis.flatten(1) for axis in body_coordinates(tip)], 1)  # (S, 3, T P)
+    distance = distance_of_coordinates(points, obstacles).view(*tip.shape[:2], -1)  # (S, T, P)
     return distance[..., 0], (distance - BODY_RADII.to(distance)).amin(-1)
 
 
