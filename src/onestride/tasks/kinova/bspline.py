@@ -144,7 +144,7 @@ def feasible_ends(problems: Problems, config: BSplineConfig) -> Tensor:
 def clearances(tip: Tensor, obstacles: Tensor) -> tuple[Tensor, Tensor]:
     """Clearance of the end-effector point and of the arm's body surface, both (S, T) [m], for tip (S, T, 3)."""
     points = torch.stack([axis.flatten(1) for axis in body_coordinates(tip)], 1)  # (S, 3, T P)
-    distance = distance_of_coordinates(points, obstacles).view(*tip.shape[:2], -1)  # (S, T, P)
+    distance = distance_of_coordinates(points, obstacles).view(*tip.shape[:2], len(BODY_RADII))  # (S, T, P)
     return distance[..., 0], (distance - BODY_RADII.to(distance)).amin(-1)
 
 
