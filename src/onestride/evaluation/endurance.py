@@ -327,7 +327,7 @@ def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     made = [["", *(heading for heading, _, _ in SHOWN)]]
     for name, report in reports.items():
         row = next(iter(report["rows"].values()))
-        values = (row[metric]["mean"] for _, metric, _ in SHOWN)
+        values = (row.get(metric, {}).get("mean") for _, metric, _ in SHOWN)  # earlier reports have fewer
         shown = zip(SHOWN, values, strict=True)
         made.append([name, *("" if value is None else form.format(value) for (_, _, form), value in shown)])
     return made
