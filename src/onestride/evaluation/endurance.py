@@ -161,7 +161,7 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Re
                     )  # fmt: skip
                     record.add(log)
                     del robot  # before the next is made: two at once would be the run's largest memory
-                    number, empty = number + 1, 0 if log.ticks else empty + 1
+                    number, empty = number + 1, 0 if log.started.count else empty + 1
                     if empty >= len(scenes):
                         raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
             record.wall_s = clock.now() - record.began
