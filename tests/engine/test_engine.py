@@ -97,7 +97,8 @@ two_cores = pytest.mark.skipif(
 
 
 @two_cores
-def test_a_decision_of_two_threads_has_a_core_for_each(make, observations):
+def test_a_decision_of_two_threads_has_a_core_for_each(make, observations, monkeypatch):
+    monkeypatch.setattr(Cores, "_taken", 0)
     before = os.sched_getaffinity(0)
     runner = OnnxRunner.__new__(OnnxRunner)
     seen = []
@@ -120,7 +121,29 @@ def test_a_decision_of_two_threads_has_a_core_for_each(make, observations):
 
 
 @two_cores
-def test_a_thread_that_may_not_be_moved_there_is_left_where_it_is():
+def test_runners_take_turns_with_the_cores(monkeypatch):
+    monkeypatch.setattr(Cores, "_taken", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8})
+    placed = [(c.own, c.helpers) for c in (Cores(2), Cores(2), Cores(1), Cores(3))]
+    assert placed == [({2}, "4"), ({5}, "8"), (None, ""), ({8}, "3;4")]
+
+
+@two_cores
+def test_a_core_that_is_gone_does_not_stop_a_decision(monkeypatch):
+    def gone(*_):
+        raise OSError(22, "Invalid argument")
+
+    cores = Cores(2)
+    monkeypatch.setattr(os, "sched_setaffinity", gone)
+    for _ in range(2):
+        with cores:
+            pass
+    assert cores.own is None
+
+
+@two_cores
+def test_a_thread_that_may_not_be_moved_there_is_left_where_it_is(monkeypatch):
+    monkeypatch.setattr(Cores, "_taken", 0)
     before = os.sched_getaffinity(0)
     cores = Cores(2)
     other = {max(before)}

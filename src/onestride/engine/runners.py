@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -102,12 +102,19 @@ class Cores:
 
     Without it a system may wake a helper on the very core where the decider waits awake for it, and neither gets on
     until the scheduler's next tick, 4 ms later. Where a system cannot place threads, or has fewer cores, nothing is
-    placed. Decisions of one runner do not run side by side, so one memory is enough.
+    placed. Several runners take turns with the cores: what decides side by side should not meet on the first ones.
+    Decisions of one runner do not run side by side, so one memory is enough.
     """
+
+    _taken: ClassVar[int] = 0  # by all runners of this process
 
     def __init__(self, threads: int) -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         placed = 1 < threads <= len(cores)
+        if placed:
+            first = Cores._taken % len(cores)
+            Cores._taken += threads
+            cores = cores[first:] + cores[:first]
         self.own = {cores[0]} if placed else None
         #: As ONNX Runtime wants it: one entry per helper, cores count from 1.
         self.helpers = ";".join(str(core + 1) for core in cores[1:threads]) if placed else ""
@@ -117,8 +124,12 @@ class Cores:
         if self.own is not None:
             before = os.sched_getaffinity(0)  # of this thread alone
             if self.own <= before:
-                os.sched_setaffinity(0, self.own)
-                self._before = before
+                try:
+                    os.sched_setaffinity(0, self.own)
+                except OSError:  # the core is gone: decide all the same
+                    self.own = None
+                else:
+                    self._before = before
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
