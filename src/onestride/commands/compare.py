@@ -77,6 +77,7 @@ class Reproduce(Common):
     what: tyro.conf.Positional[Literal["table1", "ablations"]] = "table1"
     """table1: DNK's Table I. ablations: DNK with one piece taken away at a time, after table1 of the same run."""
     run: Path = Path("runs/table1")
+    preset: tyro.conf.Suppress[str] = "demo"  # task and budget name it
     task: str = "halfcheetah-medium-expert"
     """The dataset: halfcheetah, walker2d or hopper, then -medium-expert or whatever your data is."""
     budget: Literal["small", "full"] = "small"
