@@ -14,7 +14,7 @@ from typing import Annotated, Union
 import tyro
 
 from onestride import presets
-from onestride.commands.common import Common
+from onestride.commands.base import Common
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher

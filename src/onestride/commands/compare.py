@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from onestride import presets
-from onestride.commands.common import Common, say, typed
+from onestride.commands.base import Common, say, typed
 from onestride.presets import EvaluateConfig, ReturnsConfig
 
 

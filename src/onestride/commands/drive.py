@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 
 from onestride import presets
-from onestride.commands.common import Common, typed
+from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.stall import Stall
 from onestride.engine.engine import Backend

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from onestride.commands.common import Common
+from onestride.commands.base import Common
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
