@@ -222,7 +222,7 @@ def locomotion(body: str) -> Preset:
         operators=OPERATORS_AND_CONTROL,
         seeds=(0, 1, 2),
         ablation_training=replace(student, steps=2_000),
-        hours=6.0 if wide else 3.5,  # summed from stages that were measured one by one
+        hours=6.0 if wide else 3.5,  # judged from a step's time and the stages that were measured
         ablation_hours=2.0,
     )
 
