@@ -101,8 +101,8 @@ class Cores:
     """A core for each thread of a decision, while it lasts: a context for the thread that decides.
 
     Without it a system may wake a helper on the very core where the decider waits awake for it, and neither gets on
-    until the scheduler's next tick, milliseconds later. Where a system cannot place threads, or has fewer cores, nothing is
-    placed. Several runners take turns with the cores: what decides side by side should not meet on the first ones.
+    until the scheduler's next tick, milliseconds later. Where a system cannot place threads, or has fewer cores,
+    nothing is placed. Several runners take turns with the cores: those that decide side by side should not meet.
     Decisions of one runner do not run side by side, so one memory is enough.
     """
 
