@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from onestride.engine.graph import OPSET, write_graph
+from onestride.engine.ranking import Batched, Separate
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import OnnxRunner
 
@@ -75,17 +76,25 @@ def test_nothing_of_where_it_was_written_is_in_it(make, tmp_path):
     assert b"/onestride/" not in content
 
 
-def test_8_bits_are_near_and_only_in_the_trunk(make, tmp_path):
+def test_8_bits_are_near_and_in_the_large_products_only(make, tmp_path):
     reduced = reduce(make(), draws=8)
     model, runner = written(reduced, tmp_path, int8=True)
     count = Counter(node.op_type for node in model.graph.node)
-    assert count["MatMulInteger"] == 5  # encoder, [Q | gains], gains, P and decoder, decoder
-    whole = [
-        onnx.numpy_helper.to_array(i) for i in model.graph.initializer if "trunk" in i.name and "quantized" in i.name
-    ]
-    assert sum(w.dtype == np.int8 for w in whole) == 5
+    # Encoder, [Q | gains], gains, P and decoder, decoder; the second layer of both critics.
+    assert count["MatMulInteger"] == 7
+    arrays = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer if "quantized" in i.name}
+    bits = [name for name, array in arrays.items() if array.dtype == np.int8]
+    assert sorted(name.removeprefix("reduced.").split(".")[0] for name in bits) == ["scorer"] * 2 + ["trunk"] * 5
+    assert isinstance(reduced.scorer.second, Batched)  # the module that was written is as it was
     near = []
     for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
         choice, answer = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
         near.append(np.abs(answer.scores - choice.scores.numpy()).max() / choice.scores.std())
     assert 0 < np.median(near) < 0.3
+
+
+def test_critics_layer_by_layer_are_the_batched_product():
+    torch.manual_seed(0)
+    batched = Batched(torch.randn(3, 8, 5, dtype=torch.float64), torch.randn(3, 1, 5, dtype=torch.float64))
+    h = torch.randn(3, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(Separate(batched)(h), batched(h), atol=1e-13, rtol=0)

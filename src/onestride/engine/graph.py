@@ -6,6 +6,7 @@ float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onestride.engine.ranking import Batched, CriticScorer, Separate
 from onestride.engine.reduce import Reduced
 
 OPSET = 18
 INPUTS = ("observation", "draw")
+LARGE = ("trunk.", "scorer.second.")  # layers of a reduced decision that 8 bits are for
 OUTPUTS = ("action", "score", "winner", "scores", "plan")
 
 
@@ -31,15 +34,24 @@ def extra(what: str) -> ImportError:
 def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
     """Write the graph to ``path``.
 
-    int8: the trunk's products in 8 bits (weights per output, activations as they come); what decodes and what ranks
-    stays in float32.
+    int8: the large products in 8 bits (weights per output, activations as they come): the trunk's, and the critics'
+    second layers. What decodes and everything thin stays in float32.
 
     Raises:
         ImportError: the export extra is not installed.
     """
     example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
-    wrapped = _Outputs(reduced).eval()
+    wrapped = _Outputs(_in_layers(reduced) if int8 else reduced).eval()
     write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
+
+
+def _in_layers(reduced: Reduced) -> Reduced:
+    """The same decision with the critics' layers one by one."""
+    reduced = copy.deepcopy(reduced)
+    if isinstance(reduced.scorer, CriticScorer):
+        assert isinstance(reduced.scorer.second, Batched)
+        reduced.scorer.second = Separate(reduced.scorer.second).requires_grad_(False)
+    return reduced
 
 
 def write_module(
@@ -89,7 +101,7 @@ def _in_8_bits(model: Any, path: Path) -> Any:
     large = [
         n.name
         for n in model.graph.node
-        if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith("trunk.")
+        if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith(LARGE)
     ]
     # Equal weights were written once, and the quantiser would turn them round once for every layer that has them.
     by_name = {i.name: i for i in model.graph.initializer}

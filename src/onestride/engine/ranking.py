@@ -63,8 +63,9 @@ class CriticScorer(nn.Module):
         self.members, _, self.width = q.weights[0].shape
         self.decode, self.pair = dense(seen), dense(first)
         self.action = dense(apart(first, task.state_dim)[1])
-        self.weight, self.last = (nn.Parameter(w.detach().double().cpu()) for w in list(q.weights)[1:])
-        self.bias, self.last_bias = (nn.Parameter(b.detach().double().cpu()) for b in list(q.biases)[1:])
+        weights, biases = ([p.detach().double().cpu() for p in list(own)[1:]] for own in (q.weights, q.biases))
+        self.second: nn.Module = Batched(weights[0], biases[0])
+        self.last, self.last_bias = nn.Parameter(weights[1]), nn.Parameter(biases[1])
         mean, std = (v[task.state_dim :] for v in (exact(selector.normalizer).mean, exact(selector.normalizer).std))
         rows = (len(seen.bias) + task.state_dim) // task.transition_dim
         for name, limit, state in (("low", selector.low, -torch.inf), ("high", selector.high, torch.inf)):
@@ -80,7 +81,7 @@ class CriticScorer(nn.Module):
             h = torch.cat((h, self.pair(x[:, self.action_dim :].reshape(-1, self.transition_dim))))
         h = h.view(-1, self.members, self.width).transpose(0, 1)  # (E, rows N, W)
         h = F.silu(F.layer_norm(h, (self.width,)))
-        h = F.silu(F.layer_norm(torch.matmul(h, self.weight) + self.bias, (self.width,)))
+        h = F.silu(F.layer_norm(self.second(h), (self.width,)))
         worth = (torch.matmul(h, self.last) + self.last_bias)[..., 0].amin(0)
         n = len(features)
         scores = worth[:n]
@@ -89,6 +90,30 @@ class CriticScorer(nn.Module):
             scores = (scores + later.sum(1)) / (1 + later.shape[1])
         # The clamp would hide an action that is infinite; nothing is added to the score of any other.
         return features, scores + 0 * seen.sum(-1)
+
+
+class Batched(nn.Module):
+    """A layer of every critic, (E, M, in) -> (E, M, out), as one batched product."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight (E, in, out), bias (E, 1, out)."""
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.matmul(h, self.weight) + self.bias
+
+
+class Separate(nn.Module):
+    """``Batched`` with one layer per critic: runtimes' 8 bits know layers, not batches of them."""
+
+    def __init__(self, batched: Batched) -> None:
+        super().__init__()
+        maps = zip(batched.weight.detach().transpose(1, 2), batched.bias.detach()[:, 0], strict=True)
+        self.layers = nn.ModuleList(dense(Affine(weight, bias)) for weight, bias in maps)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.stack([layer(part) for layer, part in zip(self.layers, h, strict=True)])
 
 
 def _critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) -> Ranking:
