@@ -1,6 +1,9 @@
 """The program: presets, errors for a tired person, and the whole path on the tiny preset."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -175,3 +178,16 @@ def test_publishing_refuses_to_overwrite(tiny_run, tmp_path, capsys):
     run(capsys, *r)
     assert (tmp_path / "out" / "comparison.json").exists()
     assert "already; name another folder" in refused(capsys, *r)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "from onestride.cli import main; main()", "reproduce", "--dry-run"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_reproduce_takes_no_preset_and_shows_none(capsys):
+    assert "preset" not in json.loads(run(capsys, "reproduce", "--dry-run"))

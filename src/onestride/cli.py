@@ -7,6 +7,7 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, replace
 from typing import Annotated, Union
@@ -14,13 +15,13 @@ from typing import Annotated, Union
 import tyro
 
 from onestride import presets
-from onestride.commands.base import Common
+from onestride.commands.base import InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher
 from onestride.presets import Preset
 
-Command = Common | Export | Bench
+Command = InRun | Export | Bench
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -36,14 +37,14 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "export": Export(),
         "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
-        "reproduce": Reproduce(preset=name),
+        "reproduce": Reproduce(),
     }
 
 
-def _learned(preset: Preset, name: str) -> dict[str, Common]:
+def _learned(preset: Preset, name: str) -> dict[str, InRun]:
     """The training commands, with what only some tasks have where the preset has it."""
     teacher = Teacher(preset=name, teacher=preset.teacher, training=preset.teacher_training)
-    made: dict[str, Common] = {}
+    made: dict[str, InRun] = {}
     if (s := preset.selectors) is not None:
         made["returns"] = Returns(preset=name, returns=s.returns, training=s.returns_training)
         made["critic"] = Critic(preset=name, iql=s.critic, training=s.critic_training)
@@ -82,8 +83,12 @@ def main(arguments: list[str] | None = None) -> None:
         command = _parse(_commands(preset, name), arguments)
         if command.dry_run:
             print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
-            return
-        command()  # type: ignore[operator]
+        else:
+            command()  # type: ignore[operator]
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as shells call it
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         print(f"onestride: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -14,15 +14,21 @@ RUN = Path("runs/demo")
 
 
 @dataclass(frozen=True)
-class Common:
-    """What every stage takes."""
+class InRun:
+    """What everything that works in a run's folder takes."""
 
     run: Path = RUN
     """Folder of this run: data, checkpoints and results live below it."""
-    preset: str = "demo"
-    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
+
+
+@dataclass(frozen=True)
+class Common(InRun):
+    """What every stage takes."""
+
+    preset: str = "demo"
+    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
 
 
 def typed() -> str:

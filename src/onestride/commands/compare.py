@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from onestride import presets
-from onestride.commands.base import Common, say, typed
+from onestride.commands.base import Common, InRun, say, typed
 from onestride.presets import EvaluateConfig, ReturnsConfig
 
 
@@ -71,13 +71,12 @@ class Quickstart(Common):
 
 
 @dataclass(frozen=True)
-class Reproduce(Common):
+class Reproduce(InRun):
     """A paper's table from nothing: data, training, evaluation, figures, films and page in one command."""
 
     what: tyro.conf.Positional[Literal["table1", "ablations"]] = "table1"
     """table1: DNK's Table I. ablations: DNK with one piece taken away at a time, after table1 of the same run."""
     run: Path = Path("runs/table1")
-    preset: tyro.conf.Suppress[str] = "demo"  # task and budget name it
     task: str = "halfcheetah-medium-expert"
     """The dataset: halfcheetah, walker2d or hopper, then -medium-expert or whatever your data is."""
     budget: Literal["small", "full"] = "small"
