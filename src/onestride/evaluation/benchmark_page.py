@@ -170,13 +170,16 @@ def _names(comparison: dict[str, Any]) -> str:
 
 
 def _summary(comparison: dict[str, Any]) -> str:
-    episodes = {label(row): m["episodes"]["mean"] for row, m in selected(comparison["rows"]).items() if "episodes" in m}
+    counts: dict[float, list[str]] = {}
+    for row, m in selected(comparison["rows"]).items():
+        if "episodes" in m:
+            counts.setdefault(m["episodes"]["mean"], []).append(label(parts(row)[0]))
+    played = "; ".join(f"{count:g} of {', '.join(dict.fromkeys(names))}" for count, names in counts.items())
     seeds = len(comparison.get("seeds", {}).get("training", []))
     trained = f" Each student was trained {seeds} times, from different seeds." if seeds > 1 else ""
-    counts = ", ".join(f"{name} {count:g}" for name, count in episodes.items())
     return (
         "The same starts for every planner, in an environment that waits while it decides: what differs is the "
-        f"planner and who selects among its candidates. Episodes: {counts}.{trained}"
+        f"planner and who selects among its candidates. Episodes with each selector: {played}.{trained}"
     )
 
 

@@ -262,8 +262,11 @@ def latency_figure(latency: dict[str, np.ndarray], period_ms: float = 50.0) -> F
             panel.spines["left"].set_visible(False)
             panel.set_ylabel(label(row), rotation=0, ha="right", va="center", fontweight="bold", color=colour)
             left = p95 > np.sqrt(low * high)  # where there is more room
+            first = times.min()
+            if left and 0.6 * first < period_ms < p95:
+                first = min(first, period_ms)  # clear of the period's line
             panel.annotate(
-                f"p50 {p50:.3g} ms\np95 {p95:.3g} ms", (times.min() if left else p95, 0.92),
+                f"p50 {p50:.3g} ms\np95 {p95:.3g} ms", (first if left else p95, 0.92),
                 xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, 0), textcoords="offset points",
                 ha="right" if left else "left", va="top", fontsize=8.5,
             )  # fmt: skip
