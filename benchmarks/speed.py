@@ -6,21 +6,24 @@ python benchmarks/speed.py [--preset demo] [--out results/bench/speed-training.j
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import torch
 import tyro
 
+import onestride.training
 from onestride import presets
 from onestride.checkpoint import versions, write_json
 from onestride.control.policy import make_generator
 from onestride.evaluation.result import machine
-from onestride.presets import Preset
+from onestride.progress import track
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
-from onestride.tasks.task import Task
-from onestride.training import TrainConfig, train
+from onestride.training import train
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Arguments:
 
     preset: str = "demo"
     out: Path | None = None
+    rounds: int = 3
 
 
 def main(arguments: Arguments) -> None:
@@ -41,7 +45,7 @@ def main(arguments: Arguments) -> None:
         "config": {name: None if value is None else str(value) for name, value in asdict(arguments).items()},
         "versions": versions(),
         "machine": machine(),
-        "training_windows_per_s": training(preset, task),
+        "training_windows_per_s": training(arguments),
         **({"planner_trajectories_per_s": planner()} if task.benchmark is None else {}),
     }
     if "planner_trajectories_per_s" in report:
@@ -59,20 +63,36 @@ def planner() -> float:
     return made / (time.perf_counter() - began)
 
 
-def training(preset: Preset, task: Task, steps: int = 60, rows: int = 8192) -> dict[str, float]:
-    """Windows per second of teacher and student at the preset's sizes, data held on the device."""
+def training(arguments: Arguments) -> dict[str, float]:
+    """Windows per second of teacher and student at the preset's sizes: the median of rounds in turns.
+
+    Every measurement has a process of its own, since how memory is kept is a process's for good.
+    """
+    rows = {"teacher": ("teacher", True), "student": ("student", True), "student-memory-given-back": ("student", False)}
+    speeds: dict[str, list[float]] = {name: [] for name in rows}
+    processes = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with processes, track("timing", arguments.rounds * len(rows)) as bar:
+        for i in range(arguments.rounds):
+            for j, (name, (kind, keep)) in enumerate(rows.items()):
+                speeds[name].append(processes.submit(trained_per_second, arguments.preset, kind, keep).result())
+                bar.update(i * len(rows) + j + 1, name)
+    return {name: median(values) for name, values in speeds.items()}
+
+
+def trained_per_second(preset_name: str, kind: str, keep: bool, steps: int = 60, rows: int = 8192) -> float:
+    """Windows per second of one training, data held on the device."""
+    preset = presets.load(preset_name)
+    task = TASKS[preset.task]()
     plans, context = torch.randn(rows, task.horizon, task.transition_dim), torch.randn(rows, task.context_dim)
-    data = {
-        "teacher": {"plans": plans, "context": context},
-        "student": {"prior": plans, "target": plans.flip(0), "context": context, "weight": torch.ones(rows)},
-    }
-    config = TrainConfig(steps=steps, batch_size=preset.teacher_training.batch_size, checkpoint_every=1e9)
-    speeds = {}
-    for kind, settings in (("teacher", preset.teacher), ("student", preset.student)):
-        generator = make_generator(task, kind, asdict(settings))
-        _, happened = train(generator, data[kind], config, Path("unused"), title=f"timing the {kind}", identity={})
-        speeds[kind] = steps * config.batch_size / happened["seconds"]
-    return speeds
+    data = {"plans": plans, "context": context}
+    if kind == "student":
+        data = {"prior": plans, "target": plans.flip(0), "context": context, "weight": torch.ones(rows)}
+    if not keep:
+        onestride.training.keep_freed_memory = lambda: False
+    config = replace(preset.teacher_training, steps=steps, checkpoint_every=1e9)
+    generator = make_generator(task, kind, asdict(preset.teacher if kind == "teacher" else preset.student))
+    _, happened = train(generator, data, config, Path("unused"), title=f"timing the {kind}", identity={})
+    return steps * config.batch_size / happened["seconds"]
 
 
 if __name__ == "__main__":

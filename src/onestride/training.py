@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import CheckpointError, load_tensors, save_tensors
+from onestride.memory import keep_freed_memory
 from onestride.progress import track
 
 STATE = "training_state.safetensors"
@@ -88,6 +89,8 @@ def train(
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     device = fabric.device
+    if device.type == "cpu":
+        keep_freed_memory()
     data = {name: value.to(device) for name, value in data.items()}  # held on the device, gathered there
     ema = copy.deepcopy(method).to(device).requires_grad_(False)
     parameters = list(method.parameters())

@@ -20,6 +20,7 @@ from torch import Tensor
 from onestride.checkpoint import CheckpointError, read_json, save_tensors, write_json
 from onestride.control.policy import SHARES, TEMPERATURES, Policy, conditioned_prior
 from onestride.diffusion.samplers import SOLVERS
+from onestride.memory import keep_freed_memory
 from onestride.progress import console, track
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
@@ -85,6 +86,7 @@ def make_pairs(
             )
         manifest = found
     manifest["count"] = shards
+    keep_freed_memory()
     with track("pairs", config.count) as bar:
         done = 0
         for shard in range(shards):
