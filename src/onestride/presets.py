@@ -42,7 +42,6 @@ class ReturnsConfig:
     width: int = 10  # environments side by side
     teacher_seeds: int = 3  # of noise and starts: the teacher is trained once
     crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
-    first_action: tuple[str, ...] = ("dnk",)  # ranked by Q of the first action alone too, as in the paper
     engines: tuple[str, ...] = ("dnk",)  # decided by an engine too, in float32 and in 8 bits
     states: int = 256  # kept of every planner's way: candidates are compared and latencies taken at them
     shown: int = 4  # of them in the figures
@@ -205,7 +204,7 @@ def locomotion(body: str) -> Preset:
             returns=ReturnConfig(),
             returns_training=TrainConfig(steps=8_000, batch_size=512, weight_decay=1e-4),
             critic=IQLConfig(),
-            critic_training=critic_training(50_000),
+            critic_training=critic_training(150_000),
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
         teacher_training=TrainConfig(steps=16_000 if wide else 24_000, batch_size=512, learning_rate=1e-3),

@@ -14,14 +14,12 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine
 from onestride.pipeline import CRITIC, TEACHER, rows_of, task_of
 from onestride.presets import ReturnsConfig
-from onestride.selectors.iql import CriticSelector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
 SELECTORS = {
     "iql": "IQL",
     "engine": "IQL, engine",
     "int8": "IQL, engine in 8 bits",
-    "first": "IQL, first action",
     "classifier": "classifier",
     "unselected": "unselected",
 }
@@ -37,7 +35,7 @@ class Entry:
     row: str  # of the table
     seed: int
     folder: Path
-    selector: str  # "iql", "first" (by Q of the first action alone), "returns", "none"; or one of ENGINES
+    selector: str  # "iql", "returns", "none"; or one of ENGINES
     candidates: int | None = None  # other than the checkpoint's own
     steps: int | None = None  # of a teacher that samples by DDIM with so many calls
 
@@ -51,10 +49,7 @@ def parts(row: str) -> tuple[str, str]:
 
 
 def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
-    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected.
-
-    "-first" is IQL as the paper has it, by Q of the first action alone (``config.first_action``).
-    """
+    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected."""
     entries = []
     for name, (row, seed) in rows_of(run).items():
         whole = load_config(run / name).get("horizon") == task_of(run).horizon
@@ -64,8 +59,6 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
         else:
             names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
             seeds = (seed,)
-        if row in config.first_action:
-            names["first"] = f"{row}-first"
         if row in config.engines:
             names |= {engine: f"{row}-{engine}" for engine in ENGINES}
         for selector, named in (names | {"none": f"{row}-unselected"}).items():
@@ -78,8 +71,7 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
 
 def selector_folder(run: Path, entry: Entry) -> Path | None:
     """Where what ranks the entry's candidates is; None: nothing does."""
-    by_critic = entry.selector in ENGINES or entry.selector == "first"
-    return None if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
+    return None if entry.selector == "none" else run / (CRITIC if entry.selector in ENGINES else entry.selector)
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
@@ -97,9 +89,6 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     )
     if entry.selector in ENGINES:
         return Engine.from_policy(policy, ENGINES[entry.selector], threads=torch.get_num_threads(), draws=DRAWS)
-    if entry.selector == "first":
-        assert isinstance(policy.selector, CriticSelector)
-        policy.selector.rows = 1
     if entry.steps is not None:
         planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
         planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)

@@ -1,9 +1,8 @@
 """The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector. No policy is learnt: the generator is it.
 
-A plan is worth the mean of min over the critics of Q(s_t, a_t) over its first ``rows`` rows: the true state and the
-first action, then the states and actions that the plan goes on with. The DNK paper judges the first action alone
-(``rows=1``). With data of two behaviours that rewards the action whose state no behaviour follows up: the best first
-action of 64 is one that mixes them, and the body falls over. An action that its own plan continues well is safe.
+A plan is worth min over the critics of Q(s, a_1): the observed state and the plan's first action (DNK, section III-D).
+That asks much of the critic: the best of 64 is where its errors are. One trained for too few steps prefers actions that
+mix two behaviours and lead where neither goes on, and the body falls.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.data.normalize import Normalizer
-
-JUDGED_ROWS = 4  # of a plan, by the critic
 
 
 @dataclass(frozen=True)
@@ -96,16 +93,13 @@ class IQL(nn.Module):
 
 
 class CriticSelector(nn.Module):
-    """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N).
-
-    rows: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
-    """
+    """Scores plans by min Q(s, a_1): plans (B, N, H, D) and observation (B, O) in task units -> (B, N)."""
 
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
-    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor, rows: int = JUDGED_ROWS) -> None:
+    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
         super().__init__()
-        self.iql, self.normalizer, self.rows = iql, normalizer, rows
+        self.iql, self.normalizer = iql, normalizer
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
@@ -113,14 +107,11 @@ class CriticSelector(nn.Module):
     high: Tensor
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
-        """Actions are clamped as they will be when they are sent; the first state is the observed one."""
+        """Actions are clamped as they will be when they are sent; the state is the observed one."""
         del frame
-        b, n = plans.shape[:2]
-        dim = observation.shape[-1]
-        pair = plans[:, :, : self.rows].clone()
-        pair[:, :, 0, :dim] = observation[:, None]
-        pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
-        return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
+        action = plans[:, :, 0, observation.shape[-1] :].clamp(self.low, self.high)
+        pair = torch.cat((observation[:, None].expand(*action.shape[:2], -1), action), -1)
+        return self.iql.q(self.normalizer.plans(pair).flatten(0, 1)).amin(0).view(action.shape[:2])
 
 
 def reward_scale(returns: Tensor) -> float:
