@@ -129,12 +129,26 @@ def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Pat
     return _train_selector(folder, "returns", asdict(config), task, normalizer, data, training, identity)
 
 
-def critic_stage(run: Path, config: IQLConfig, training: TrainConfig) -> Path:
-    """Train the IQL critic on single steps."""
+def critic_stage(run: Path, config: IQLConfig, training: TrainConfig, rows: int = 1) -> Path:
+    """Train the IQL critic on single steps.
+
+    rows: of a plan, that it judges. Another number later needs no other training.
+    """
+    if rows < 1:
+        raise ValueError(f"rows is {rows}: a critic judges at least the first action")
     folder, task = run / CRITIC, task_of(run)
     identity = {"data": _data_identity(run), "selector": asdict(config)}
-    if _finished(folder, training, identity):
-        return folder
+    if not _finished(folder, training, identity):
+        _train_critic(run, folder, task, config, training, identity)
+    said = load_config(folder)
+    if said.get("judged_rows") != rows:
+        write_json(folder / CONFIG, said | {"judged_rows": rows})
+    return folder
+
+
+def _train_critic(
+    run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any]
+) -> None:
     episodes = list(read_dataset(run / "data"))
     _, normalizer = _windows(run, task)
     step = make_transitions(episodes, task)
@@ -147,7 +161,7 @@ def critic_stage(run: Path, config: IQLConfig, training: TrainConfig) -> Path:
         "reward": step["reward"] * scale,
         "terminated": step["terminated"],
     }
-    return _train_selector(folder, "iql", asdict(config), task, normalizer, data, training, identity)
+    _train_selector(folder, "iql", asdict(config), task, normalizer, data, training, identity)
 
 
 # ---------------------------------------------------------------- teacher and students

@@ -42,6 +42,7 @@ class ReturnsConfig:
     width: int = 10  # environments side by side
     teacher_seeds: int = 3  # of noise and starts: the teacher is trained once
     crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
+    first_action: tuple[str, ...] = ("dnk",)  # where the critic judges more than that, also ranked by it alone
     engines: tuple[str, ...] = ("dnk",)  # decided by an engine too, in float32 and in 8 bits
     states: int = 256  # kept of every planner's way: candidates are compared and latencies taken at them
     shown: int = 4  # of them in the figures
@@ -77,6 +78,7 @@ class Selectors:
     returns_training: TrainConfig
     critic: IQLConfig
     critic_training: TrainConfig
+    judged_rows: int = 1  # of a plan, by the critic
     guidance: float = 0.0  # of the teacher by the return model, per standardised return
 
 
@@ -205,6 +207,7 @@ def locomotion(body: str) -> Preset:
             returns_training=TrainConfig(steps=8_000, batch_size=512, weight_decay=1e-4),
             critic=IQLConfig(),
             critic_training=critic_training(150_000),
+            judged_rows=1 if wide else 4,
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
         teacher_training=TrainConfig(steps=16_000 if wide else 24_000, batch_size=512, learning_rate=1e-3),
@@ -272,6 +275,7 @@ def locomotion_tiny(body: str) -> Preset:
             returns_training=training,
             critic=IQLConfig(hidden=16),
             critic_training=training,
+            judged_rows=2,
             guidance=0.1,
         ),
         teacher=TeacherConfig(width=16, blocks=1, n_steps=4, solver="ddpm"),

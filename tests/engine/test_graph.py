@@ -47,8 +47,8 @@ def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path
         runner.run(row, 3).plan, reduced(torch.from_numpy(row), torch.tensor([3])).plan, atol=1e-5
     )
     count = Counter(node.op_type for node in model.graph.node)
-    # The known, 5 of the trunk, 5 of the critics, the winner's plan.
-    assert count["Gemm"] + count["MatMul"] <= 12
+    # The known, 5 of the trunk, 5 of the critics (6 where they judge later rows too), the winner's plan.
+    assert count["Gemm"] + count["MatMul"] <= 12 + (getattr(policy.selector, "rows", 1) > 1)
     assert count["LayerNormalization"] == 6
     assert len(model.graph.node) < 90
     assert {o.domain for o in model.opset_import} == {""}

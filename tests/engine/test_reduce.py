@@ -13,6 +13,7 @@ from onestride.control.policy import Policy, make_generator, unselected
 from onestride.data.normalize import Normalizer
 from onestride.engine.reduce import bank_noise, reduce
 from onestride.engine.trunk import ReduceError
+from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
@@ -74,6 +75,28 @@ def test_columns_that_hardly_change_lose_nothing_in_float32(make, reference, obs
     assert torch.equal(found[2], wanted[2])
     torch.testing.assert_close(found[0].double(), wanted[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(found[1].double(), wanted[1], rtol=1e-5, atol=1e-5)
+
+
+class Along(CriticSelector):
+    """The mean of min Q over a plan's first rows."""
+
+    def forward(self, plans, observation, frame):
+        pair, o = plans[:, :, : self.rows].clone(), observation.shape[-1]
+        pair[:, :, 0, :o] = observation[:, None]
+        pair[..., o:] = pair[..., o:].clamp(self.low, self.high)
+        b, n = plans.shape[:2]
+        return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+@pytest.mark.parametrize("kind", ["student", "consistency"])
+def test_a_critic_may_judge_several_rows(make, reference, observations, kind, rows):
+    policy = make(kind)
+    own = policy.selector
+    policy.selector = Along(own.iql, own.normalizer, own.low, own.high)
+    policy.selector.rows = rows
+    exactly(policy, observations, reference)
+    exactly(policy, observations, reference, plan=True)
 
 
 def test_any_function_may_rank_and_the_whole_plan_may_be_asked_for(make, reference, observations):

@@ -31,7 +31,7 @@ CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collecte
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
     "teacher", "teacher-iql", "teacher-unselected",
-    "dnk", "dnk-classifier", "dnk-engine", "dnk-int8", "dnk-unselected",
+    "dnk", "dnk-classifier", "dnk-engine", "dnk-first", "dnk-int8", "dnk-unselected",
     "cd", "cd-unselected", "ct", "ct-unselected", "kdm", "kdm-classifier", "kdm-unselected",
 ]  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_rows_are_the_papers_and_crossed_and_unselected(run):
     assert {e.row: e.selector for e in entries} == {
         row: "none" if row.endswith("-unselected")
         else "returns" if row in ("teacher", "dnk-classifier", "kdm-classifier")
-        else row.removeprefix("dnk-") if row in ("dnk-engine", "dnk-int8")
+        else row.removeprefix("dnk-") if row in ("dnk-first", "dnk-engine", "dnk-int8")
         else "iql"
         for row in ROWS
     }  # fmt: skip
@@ -209,6 +209,12 @@ def test_an_engine_acts_as_its_policy_with_the_same_noise(run):
     engine.reset(0)
     wanted = [policy.decide(observation).action for observation in observations]
     np.testing.assert_allclose(engine.act(np.stack(observations)), np.stack(wanted), atol=1e-4)
+
+
+def test_the_papers_critic_judges_the_first_action_ours_the_plan(run):
+    entry = Entry("dnk", 0, run / "dnk-0", "iql")
+    found = {s: policy_of(run, replace(entry, selector=s), "cpu").selector.rows for s in ("iql", "first")}
+    assert found == {"iql": 2, "first": 1}
 
 
 @pytest.mark.parametrize(("steps", "calls"), [(1, 1), (3, 3), (None, 4)])
@@ -522,3 +528,13 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
     manifest = json.loads((whole / "ablations" / "pairs-ancestral" / "pairs.json").read_text())
     assert manifest["settings"]["solver"] == "ddpm"
     assert not (whole / "dnk-1").exists()  # nothing of it stands among the table's own checkpoints
+
+
+def test_how_much_of_a_plan_the_critic_judges_may_be_changed_without_training(run, tmp_path):
+    there = tmp_path / "run"
+    shutil.copytree(run, there)
+    weights = (there / "iql" / "model.safetensors").read_bytes()
+    stage(there, "critic", "--rows", "1")
+    assert (there / "iql" / "model.safetensors").read_bytes() == weights
+    assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
+    assert policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector.rows == 1

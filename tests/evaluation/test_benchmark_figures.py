@@ -22,6 +22,7 @@ def test_names_and_order():
     assert figures.label("kdm-f-classifier") == "KDM-F (classifier)"
     assert parts("teacher") == ("teacher", "classifier")
     assert parts("kdm-f") == ("kdm-f", "iql")
+    assert parts("kdm-f-first") == ("kdm-f", "first")
     assert figures.label("dnk-8-candidates") == "dnk-8-candidates"
 
 

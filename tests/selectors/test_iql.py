@@ -192,15 +192,21 @@ def selector(make):
     return CriticSelector(make(), normalizer, -torch.ones(A), torch.ones(A))
 
 
+@pytest.mark.parametrize(("rows", "judged"), [(1, 1), (4, 4), (9, 5)])
 @torch.no_grad()
-def test_the_score_is_the_lesser_critics_of_the_true_state_and_the_first_action(selector):
+def test_the_score_is_the_lesser_critics_along_the_plan_from_the_true_state(selector, rows, judged):
     observation, plans = normal(4, O, seed=1), 2 * normal(4, 6, 5, O + A, seed=2)
+    selector.rows = rows
     found = selector(plans, observation, None)
     assert found.shape == (4, 6)
     for b in range(4):
         for n in range(6):
-            pair = selector.normalizer.plans(torch.cat((observation[b], plans[b, n, 0, O:].clamp(-1, 1))))
-            torch.testing.assert_close(found[b, n], selector.iql.q(pair[None])[:, 0].min())
+            worth = []
+            for t in range(judged):
+                state = observation[b] if t == 0 else plans[b, n, t, :O]
+                pair = selector.normalizer.plans(torch.cat((state, plans[b, n, t, O:].clamp(-1, 1))))
+                worth.append(selector.iql.q(pair[None])[:, 0].min())
+            torch.testing.assert_close(found[b, n], torch.stack(worth).mean())
     critics = selector.iql.q(normal(500, O + A))
     assert (critics[0] < critics[1]).any()  # each is the lesser one somewhere
     assert (critics[0] > critics[1]).any()
@@ -209,14 +215,15 @@ def test_the_score_is_the_lesser_critics_of_the_true_state_and_the_first_action(
 @torch.no_grad()
 def test_what_is_not_judged_changes_no_score_and_plans_stay_as_they_are(selector):
     observation, plans = normal(2, O, seed=1), normal(2, 6, 5, O + A, seed=2)
+    selector.rows = 4
     other = plans.clone()
     other[:, :, 0, :O] += 5.0  # a dreamt first state
-    other[:, :, 1:] = 100.0
+    other[:, :, 4:] = 100.0
     before = other.clone()
     assert torch.equal(selector(plans, observation, None), selector(other, observation, None))
     assert torch.equal(other, before)
     assert not torch.equal(selector(plans, observation, None), selector(plans, observation + 1, None))
-    other[:, :, 0, O:] -= 0.1
+    other[:, :, 1] += 1.0
     assert not torch.equal(selector(plans, observation, None), selector(other, observation, None))
 
 

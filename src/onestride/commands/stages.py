@@ -75,15 +75,17 @@ class Returns(Common):
 
 @dataclass(frozen=True)
 class Critic(Common):
-    """Train the IQL critic, which ranks plans by their first action (tasks whose selector is learnt)."""
+    """Train the IQL critic, which ranks plans by what they do first (tasks whose selector is learnt)."""
 
     iql: IQLConfig = field(default_factory=IQLConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+    rows: int = 1
+    """How much of a plan it judges; 1: the first action, as in the paper. Another number needs no other training."""
 
     def __call__(self) -> None:
         from onestride.pipeline import critic_stage
 
-        print(f"critic: {critic_stage(self.run, self.iql, self.training)}")
+        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows)}")
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from onestride.engine.affine import (
     outputs,
     stacked,
 )
-from onestride.engine.ranking import Ranking, ranking_of
+from onestride.engine.ranking import Ranking, judged_entries, ranking_of
 from onestride.engine.trunk import ReduceError, parts_of
 from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
@@ -143,7 +143,7 @@ def reduce(
     bank = free @ noise_part.weight.T
     wanted = size - o
     if isinstance(policy.selector, CriticSelector) and not plan:
-        wanted = task.action_dim
+        wanted = judged_entries(policy.selector, task)
     last = in_units(outputs(parts.last, o, o + wanted), mean[o : o + wanted], std[o : o + wanted])
     noise = None
     if parts.skip:

@@ -74,7 +74,7 @@ GENERATOR = (
     Column("own_action_spread", "spread, own states", digits=3),
     Column("own_teacher_distance", "distance, own states", digits=3),
 )
-RANKING = ("iql", "classifier")  # selectors that choose
+RANKING = ("iql", "first", "classifier")  # selectors that choose
 TERMINAL = {
     "return": RETURN,
     "worst seed": WORST,

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import torch
 
-from onestride.checkpoint import CheckpointError, load_config
+from onestride.checkpoint import CONFIG, CheckpointError, load_config
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine
 from onestride.pipeline import CRITIC, TEACHER, rows_of, task_of
 from onestride.presets import ReturnsConfig
+from onestride.selectors.iql import CriticSelector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
 SELECTORS = {
     "iql": "IQL",
     "engine": "IQL, engine",
     "int8": "IQL, engine in 8 bits",
+    "first": "IQL, first action",
     "classifier": "classifier",
     "unselected": "unselected",
 }
@@ -35,7 +37,7 @@ class Entry:
     row: str  # of the table
     seed: int
     folder: Path
-    selector: str  # "iql", "returns", "none"; or one of ENGINES
+    selector: str  # "iql", "first" (by Q of the first action alone), "returns", "none"; or one of ENGINES
     candidates: int | None = None  # other than the checkpoint's own
     steps: int | None = None  # of a teacher that samples by DDIM with so many calls
 
@@ -49,7 +51,12 @@ def parts(row: str) -> tuple[str, str]:
 
 
 def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
-    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected."""
+    """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected.
+
+    "-first" is IQL as the paper has it, by Q of the first action alone (``config.first_action``), where the run's
+    critic judges more.
+    """
+    more = load_config(run / CRITIC).get("judged_rows", 1) > 1 if (run / CRITIC / CONFIG).is_file() else False
     entries = []
     for name, (row, seed) in rows_of(run).items():
         whole = load_config(run / name).get("horizon") == task_of(run).horizon
@@ -59,6 +66,8 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
         else:
             names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
             seeds = (seed,)
+        if more and row in config.first_action:
+            names["first"] = f"{row}-first"
         if row in config.engines:
             names |= {engine: f"{row}-{engine}" for engine in ENGINES}
         for selector, named in (names | {"none": f"{row}-unselected"}).items():
@@ -71,7 +80,8 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
 
 def selector_folder(run: Path, entry: Entry) -> Path | None:
     """Where what ranks the entry's candidates is; None: nothing does."""
-    return None if entry.selector == "none" else run / (CRITIC if entry.selector in ENGINES else entry.selector)
+    by_critic = entry.selector in ENGINES or entry.selector == "first"
+    return None if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
@@ -89,6 +99,9 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     )
     if entry.selector in ENGINES:
         return Engine.from_policy(policy, ENGINES[entry.selector], threads=torch.get_num_threads(), draws=DRAWS)
+    if entry.selector == "first":
+        assert isinstance(policy.selector, CriticSelector)
+        policy.selector.rows = 1
     if entry.steps is not None:
         planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
         planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)

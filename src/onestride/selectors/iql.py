@@ -1,8 +1,10 @@
 """The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector. No policy is learnt: the generator is it.
 
-A plan is worth min over the critics of Q(s, a_1): the observed state and the plan's first action (DNK, section III-D).
-That asks much of the critic: the best of 64 is where its errors are. One trained for too few steps prefers actions that
-mix two behaviours and lead where neither goes on, and the body falls.
+A plan is worth min over the critics of Q(s, a_1) (DNK, section III-D), or, with more ``rows``, the mean of
+min Q(s_t, a_t) over its first rows: the true state and the first action, then the states and actions that the plan goes
+on with. One row asks much of the critic, since the best first action of 64 is where its errors are: a young one prefers
+actions that mix two behaviours, and the body falls. More rows average its errors, and bring in those of the plan's own
+states: good for plans of 4 rows, bad for those of 32, which a student gets less right.
 """
 
 from __future__ import annotations
@@ -93,13 +95,16 @@ class IQL(nn.Module):
 
 
 class CriticSelector(nn.Module):
-    """Scores plans by min Q(s, a_1): plans (B, N, H, D) and observation (B, O) in task units -> (B, N)."""
+    """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N).
+
+    rows: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
+    """
 
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
-    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor) -> None:
+    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor, rows: int = 1) -> None:
         super().__init__()
-        self.iql, self.normalizer = iql, normalizer
+        self.iql, self.normalizer, self.rows = iql, normalizer, rows
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
@@ -107,11 +112,14 @@ class CriticSelector(nn.Module):
     high: Tensor
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
-        """Actions are clamped as they will be when they are sent; the state is the observed one."""
+        """Actions are clamped as they will be when they are sent; the first state is the observed one."""
         del frame
-        action = plans[:, :, 0, observation.shape[-1] :].clamp(self.low, self.high)
-        pair = torch.cat((observation[:, None].expand(*action.shape[:2], -1), action), -1)
-        return self.iql.q(self.normalizer.plans(pair).flatten(0, 1)).amin(0).view(action.shape[:2])
+        b, n = plans.shape[:2]
+        dim = observation.shape[-1]
+        pair = plans[:, :, : self.rows].clone()
+        pair[:, :, 0, :dim] = observation[:, None]
+        pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
+        return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
 
 
 def reward_scale(returns: Tensor) -> float:

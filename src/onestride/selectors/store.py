@@ -27,6 +27,8 @@ def save_selector(folder: Path, selector: Learned, task: str, training: dict[str
         "selector": asdict(model.config),
         "training": training or selector.training_record,
     }
+    if isinstance(selector, CriticSelector):
+        config["judged_rows"] = selector.rows
     selector.training_record = config["training"]
     save_checkpoint(folder, _whole(model, selector.normalizer), config)
 
@@ -45,6 +47,8 @@ def load_selector(folder: Path, task: Task) -> Learned:
     load_weights(folder, _whole(model, normalizer))
     selector = wrap(model, normalizer, task)
     selector.training_record = config["training"]
+    if isinstance(selector, CriticSelector):
+        selector.rows = config.get("judged_rows", 1)
     return selector
 
 
