@@ -224,7 +224,7 @@ def distill_stage(
     manifest = read_json(run / pairs / MANIFEST)
     identity = {"pairs": [manifest["settings"], manifest["identity"]], "generator": asdict(config)}
     if _finished(folder, training, identity):
-        return folder
+        return _follow(folder, run, task)
     data = load_pairs(run / pairs)
     normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
@@ -254,7 +254,7 @@ def _from_windows(
     task = replace(task_of(run), horizon=horizon)
     identity = {"data": _data_identity(run), "generator": asdict(config), "horizon": horizon, "after": after}
     if _finished(folder, training, identity):
-        return folder
+        return _follow(folder, run, task)
     windows, normalizer = _windows(run, task)
     data = _normalised(windows, normalizer)
     teacher = Policy.from_pretrained(run / EDM, selector=_critic(run, task)).generator if after else None
@@ -361,6 +361,16 @@ def _critic(run: Path, task: Task) -> Any:
         return None
     _identity_of(run / CRITIC, "onestride critic")
     return load_selector(run / CRITIC, task)
+
+
+def _follow(folder: Path, run: Path, task: Task) -> Path:
+    """Put the run's critic beside a finished student's weights, where it is another one than the student has."""
+    if task.score is None and (run / CRITIC / CONFIG).is_file():
+        ours, its = load_config(run / CRITIC), load_config(folder / SELECTOR)
+        if (ours["training"]["id"], ours.get("judged_rows")) != (its["training"]["id"], its.get("judged_rows")):
+            save_selector(folder / SELECTOR, load_selector(run / CRITIC, task), task.name)
+            console.print(f"{folder} is ranked by the run's critic as it is now", highlight=False)
+    return folder
 
 
 def _identity_of(folder: Path, command: str) -> str:

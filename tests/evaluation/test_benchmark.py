@@ -538,3 +538,8 @@ def test_how_much_of_a_plan_the_critic_judges_may_be_changed_without_training(ru
     assert (there / "iql" / "model.safetensors").read_bytes() == weights
     assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
     assert policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector.rows == 1
+    trained = (there / "dnk-0" / "model.safetensors").read_bytes()
+    assert Policy.from_pretrained(there / "dnk-0").selector.rows == 2
+    stage(there, "distill")
+    assert Policy.from_pretrained(there / "dnk-0").selector.rows == 1
+    assert (there / "dnk-0" / "model.safetensors").read_bytes() == trained

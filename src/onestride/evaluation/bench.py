@@ -41,6 +41,7 @@ from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.presets import BenchConfig, Preset
 from onestride.progress import track
+from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
@@ -135,6 +136,8 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
     if (s := preset.selectors) is not None:
         name, model = ("returns", s.returns) if kind == "teacher" else ("iql", s.critic)
         selector = wrap(make_selector_model(name, asdict(model), task), normalizer, task)
+        if isinstance(selector, CriticSelector):
+            selector.rows = s.judged_rows
         if kind == "teacher" and s.guidance:
             generator = GuidedPlanner(generator, selector.model, s.guidance)  # type: ignore[arg-type]
     return Policy(task, generator, normalizer, selector=selector)
