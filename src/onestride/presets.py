@@ -211,7 +211,7 @@ def locomotion(body: str) -> Preset:
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
         teacher_training=TrainConfig(steps=16_000 if wide else 24_000, batch_size=512, learning_rate=1e-3),
-        pairs=PairsConfig(count=512_000, shards=16),
+        pairs=PairsConfig(count=256_000, shards=8) if wide else PairsConfig(count=512_000, shards=16),
         student=KoopmanConfig(),
         student_training=student,
         consistency=Consistency(
@@ -223,9 +223,9 @@ def locomotion(body: str) -> Preset:
         evaluate=ReturnsConfig(teacher_seeds=1),
         operators=OPERATORS_AND_CONTROL,
         seeds=(0, 1, 2),
-        ablation_training=replace(student, steps=2_000),
-        hours=6.0 if wide else 3.5,  # judged from a step's time and the stages that were measured
-        ablation_hours=2.0,
+        ablation_training=replace(student, steps=4_000),
+        hours=6.0 if wide else 4.0,  # judged from a step's time and the stages that were measured
+        ablation_hours=3.0,
     )
 
 
