@@ -33,6 +33,7 @@ from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine
 from onestride.engine.graph import write_module
+from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import OnnxRunner
 from onestride.engine.teacher import OnnxPlanner, Unrolled
@@ -166,7 +167,9 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
         flop, moved = _work(lambda: reduced(torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
         if name == "engine-int8":
-            moved -= 3 * sum(m.weight.numel() for m in reduced.trunk.modules() if isinstance(m, nn.Linear))
+            layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
+            layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
+            moved -= 3 * sum(m.weight.numel() for m in layers)
         made[name] = Contender(engine, 1, flop, moved, call)
     return made
 
