@@ -1,6 +1,6 @@
 """Speed of planner and training: ``onestride bench`` times the decisions.
 
-python benchmarks/speed.py [--preset demo] [--out results/bench/speed-training.json]
+python benchmarks/speed.py [--preset demo] [--out results/training/demo.json]
 """
 
 from __future__ import annotations
