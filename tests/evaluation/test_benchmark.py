@@ -430,6 +430,35 @@ def test_another_critic_changes_what_it_ranks(again, monkeypatch):
     assert len(rolled) == sum(not r.endswith(("classifier", "unselected")) and r != "teacher" for r in ROWS)
 
 
+def test_rows_that_are_no_longer_asked_for_do_not_count_as_done(again, monkeypatch):
+    """A critic that judges one row only leaves no -first row to play; the former one's records stay."""
+    config = json.loads((again / "iql" / "config.json").read_text())
+    (again / "iql" / "config.json").write_text(json.dumps(config | {"judged_rows": 1}))
+    seen = []
+    monkeypatch.setattr(module, "track", lambda title, total, done=0: Bar(seen, title, total, done))
+    benchmark(again, CONFIG, "onestride evaluate")
+    counts = [at for title, at, _ in seen if title == "episodes"]
+    assert counts == sorted(counts)
+    assert {total for title, _, total in seen if title == "episodes"} == {counts[-1]}
+
+
+class Bar:
+    """What a progress bar was told: (title, at, of how many)."""
+
+    def __init__(self, seen, title, total, done):
+        self.seen, self.title, self.total = seen, title, total
+        self.update(done)
+
+    def update(self, at, note=""):
+        self.seen.append((self.title, at, self.total))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
 def test_nothing_to_evaluate(run, tmp_path):
     shutil.copytree(run / "data", tmp_path / "run" / "data")
     with pytest.raises(CheckpointError, match="holds no planner to evaluate"):

@@ -112,9 +112,11 @@ def _roll_all(
     assert task.benchmark is not None
     records = read_records(folder / EPISODES)
     done = {(r["row"], r["seed"], r["episode"]) for r in records}
+    left = len({(e.row, e.seed, n) for e in entries for n in range(config.episodes)} - done)
+    total = len(entries) * config.episodes
     states = dict(load_tensors(folder / STATES)[0]) if (folder / STATES).exists() else {}
     lockstep = Lockstep(task.benchmark.environment, min(config.width, config.episodes))
-    with track("episodes", len(entries) * config.episodes, done=len(records)) as bar:
+    with track("episodes", total, done=total - left) as bar:
         for first in range(0, config.episodes, lockstep.width):
             numbers = range(first, min(first + lockstep.width, config.episodes))
             for entry in entries:
@@ -130,8 +132,9 @@ def _roll_all(
                 with (folder / EPISODES).open("a") as f:
                     f.write("".join(json.dumps(r) + "\n" for r in made))
                 records += made
+                left -= len(made)
                 score = np.mean([r["return_normalised"] for r in made])
-                bar.update(len(records), f"{entry.row} {entry.seed}: {score:.3f}")
+                bar.update(total - left, f"{entry.row} {entry.seed}: {score:.3f}")
     lockstep.close()
     return records
 

@@ -150,9 +150,12 @@ def generation_table(comparison: dict[str, Any]) -> str:
 def terminal_table(comparison: dict[str, Any]) -> Table:
     """The main numbers for the end of a program: means, one narrow line per row."""
     made = Table(title=f"{comparison['experiment']}: means over seeds", title_justify="left")
-    made.add_column("", no_wrap=True)
-    for heading in TERMINAL:
-        made.add_column(Text(heading), justify="right")  # not markup: [ms] is a unit
-    for name, row in selected(with_speed_up(comparison["rows"])).items():
-        made.add_row(label(name), *(column.cell(means(row)) for column in TERMINAL.values()))
+    rows = selected(with_speed_up(comparison["rows"]))
+    cells = {name: [column.cell(means(row)) for column in TERMINAL.values()] for name, row in rows.items()}
+    made.add_column("")
+    for heading, *numbers in zip(TERMINAL, *cells.values(), strict=True):  # headings and names wrap, numbers do not
+        width = max(map(len, (*heading.split(), *numbers)))
+        made.add_column(Text(heading), justify="right", width=width)  # not markup: [ms] is a unit
+    for name, numbers in cells.items():
+        made.add_row(label(name), *numbers)
     return made
