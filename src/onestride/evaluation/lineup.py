@@ -56,7 +56,7 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     "-first" is IQL as the paper has it, by Q of the first action alone (``config.first_action``), where the run's
     critic judges more.
     """
-    more = load_config(run / CRITIC).get("judged_rows", 1) > 1 if (run / CRITIC / CONFIG).is_file() else False
+    more = (run / CRITIC / CONFIG).is_file() and load_config(run / CRITIC).get("judged_rows", 1) > 1
     entries = []
     for name, (row, seed) in rows_of(run).items():
         whole = load_config(run / name).get("horizon") == task_of(run).horizon
