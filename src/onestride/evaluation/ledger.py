@@ -62,13 +62,13 @@ def _identity(run: Path, entry: Entry) -> dict[str, Any]:
     """What an entry's episodes depend on beside the settings."""
     ranked = selector_folder(run, entry)
     ranking = {} if ranked is None else load_config(ranked)
-    return {
+    known = {
         "checkpoint": load_config(entry.folder)["training"]["id"],
         "ranked_by": ranking["training"]["id"] if ranking else None,
         "candidates": entry.candidates,
         "steps": entry.steps,
-        **{key: ranking[key] for key in ("judged_rows",) if key in ranking},
     }
+    return known | ({"judged_rows": ranking["judged_rows"]} if "judged_rows" in ranking else {})
 
 
 def _put_away(folder: Path, stale: Sequence[Entry]) -> None:
