@@ -12,7 +12,7 @@ from rich.table import Table
 from onestride import pipeline, presets
 from onestride.ablations import AblationConfig, ablate
 from onestride.checkpoint import read_json
-from onestride.evaluation import benchmark_page, benchmark_report, page, report
+from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
@@ -86,6 +86,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.student, config, command, device)
+    figures.save(ablation_report.figure(read_json(folder / "comparison.json")), folder / "ablations.png")
     return Outcome(folder, None, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
 
 
@@ -93,7 +94,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
 
 ARM = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")
 RECORDS = ("comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json")
-PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif")
+PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif", "ablations.png")
 
 
 def published(to: Path, name: str | None) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride import ablations, presets
+from onestride import ablations, experiment, presets
 from onestride.checkpoint import CheckpointError, load_config, load_tensors
 from onestride.cli import main
 from onestride.control.policy import GUIDE, SELECTOR, Policy
@@ -534,22 +534,24 @@ def test_checkpoints_name_their_training(run):
 def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, monkeypatch):
     whole = tmp_path / "run"
     shutil.copytree(run, whole)
-    for name, kept in (("CANDIDATES", (1, 4)), ("DDIM_STEPS", (1, 2))):
+    for name, kept in (("CANDIDATES", (1, 4)), ("DDIM_STEPS", (20, 4, 1))):
         monkeypatch.setattr(ablations, name, kept)
     kept = ("dnk", "no-action", "no-weights")
     monkeypatch.setattr(ablations, "OTHER_STUDENTS", {k: ablations.OTHER_STUDENTS[k] for k in kept})
-    preset = presets.load(PRESET)
-    config = ablations.AblationConfig(preset.ablation_training, preset.pairs, CONFIG, seeds=(0,))
-    folder = ablations.ablate(whole, preset.student, config, "test")
+    preset = replace(presets.load(PRESET), evaluate=CONFIG, seeds=(0,))
+    folder = experiment.ablations(whole, preset, "test", "cpu").folder
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
-    wanted = {"dnk", "no-action", "no-weights", "single-lambda", "ancestral"}
-    assert set(rows) == (
-        wanted
-        | {f"{name}-unselected" for name in wanted}
-        | {"dnk-1-candidates", "dnk-4-candidates", "teacher-ddim-1", "teacher-ddim-2"}
+    variants = {"dnk", "no-action", "no-weights", "single-lambda", "ancestral"}
+    steps = {"teacher-ddim-4", "teacher-ddim-1"}  # its teacher has four
+    assert set(rows) == variants | steps | {f"{n}-unselected" for n in variants | steps} | {
+        "candidates-1", "candidates-4",
+    }  # fmt: skip
+    assert [rows[f"teacher-ddim-{n}"]["nfe"]["mean"] for n in (1, 4)] == [1, 4]
+    # At the whole teacher's states; with all its steps it is where it is, with one it is not.
+    assert (
+        rows["teacher-ddim-4"]["teacher_distance"]["mean"] == 0.0 < rows["teacher-ddim-1"]["teacher_distance"]["mean"]
     )
-    assert [rows[f"teacher-ddim-{n}"]["nfe"]["mean"] for n in (1, 2)] == [1, 2]
-    trained = {name: load_config(whole / "ablations" / f"{name}-0") for name in wanted}
+    trained = {name: load_config(whole / "ablations" / f"{name}-0") for name in variants}
     assert trained["no-action"]["generator"] == trained["dnk"]["generator"] | {"action": 0.0}
     assert trained["no-weights"]["generator"] == trained["dnk"]["generator"] | {"weighted": False}
     assert trained["single-lambda"]["generator"] == trained["dnk"]["generator"]
@@ -557,6 +559,7 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
     manifest = json.loads((whole / "ablations" / "pairs-ancestral" / "pairs.json").read_text())
     assert manifest["settings"]["solver"] == "ddpm"
     assert not (whole / "dnk-1").exists()  # nothing of it stands among the table's own checkpoints
+    assert (folder / "ablations.png").stat().st_size > 20_000
 
 
 def test_how_much_of_a_plan_the_critic_judges_may_be_changed_without_training(run, tmp_path):

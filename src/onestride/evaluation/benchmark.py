@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from onestride.checkpoint import load_config, load_tensors, read_json, save_tensors, write_json
-from onestride.control.policy import Policy, Precision, unselected
+from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.engine.engine import Engine
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
-from onestride.evaluation.lineup import Entry, lineup, parts, policy_of
+from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
@@ -182,7 +182,7 @@ def _clouds(
         for number, entry in enumerate(plain):
             row = parts(entry.row)[0]
             if (row, entry.seed) not in done:
-                policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
+                policy = all_candidates_of(entry, device)
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
                 for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
                     rows = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
@@ -197,7 +197,7 @@ def _clouds(
     if not (folder / SHOWN).exists():
         rows = states[reference][: config.shown].to(device)
         for entry in plain:
-            policy = Policy.from_pretrained(entry.folder, device=device, selector=unselected)
+            policy = all_candidates_of(entry, device)
             row = parts(entry.row)[0]
             if policy.task.horizon == task.horizon and f"plans.{row}" not in shown:
                 shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()

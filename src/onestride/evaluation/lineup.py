@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -94,14 +95,22 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
         precision = "32-true"
     selector = selector_folder(run, entry) or unselected
     candidates = 1 if entry.selector == "none" else entry.candidates
-    policy = Policy.from_pretrained(
-        entry.folder, device=device, selector=selector, candidates=candidates, precision=precision
-    )
+    policy = _loaded(entry, device, selector=selector, candidates=candidates, precision=precision)
     if entry.selector in ENGINES:
         return Engine.from_policy(policy, ENGINES[entry.selector], threads=torch.get_num_threads(), draws=DRAWS)
     if entry.selector == "first":
         assert isinstance(policy.selector, CriticSelector)
         policy.selector.rows = 1
+    return policy
+
+
+def all_candidates_of(entry: Entry, device: str) -> Policy:
+    """The entry's planner as it is trained, with all its candidates and nobody who selects."""
+    return _loaded(entry, device, selector=unselected)
+
+
+def _loaded(entry: Entry, device: str, **settings: Any) -> Policy:
+    policy = Policy.from_pretrained(entry.folder, device=device, **settings)
     if entry.steps is not None:
         planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
         planner.config = replace(planner.config, solver="ddim", sample_steps=entry.steps)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.checkpoint import read_json, write_atomically
-from onestride.evaluation import bench, benchmark_report, endurance, report
+from onestride.evaluation import ablation_report, bench, benchmark_report, endurance, report
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
@@ -32,6 +32,10 @@ def tables(root: Path) -> dict[str, str]:
         if path.stem.count("."):
             continue  # what lies beside a result
         measured = read_json(path)
+        if path.stem.endswith("-ablations"):
+            made[path.stem] = ablation_report.variant_table(measured)
+            made[f"{path.stem}-numbers"] = ablation_report.number_table(measured)
+            continue
         made[path.stem] = benchmark_report.table(measured)
         made[f"{path.stem}-detail"] = benchmark_report.detail_table(measured)
         made[f"{path.stem}-generators"] = benchmark_report.generation_table(measured)
