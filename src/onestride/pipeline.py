@@ -27,40 +27,39 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json, write_json
-from onestride.control.policy import GENERATORS, GUIDE, SELECTOR, Policy, make_generator
+from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
 from onestride.data.minari import read_dataset, read_metadata, write_dataset
 from onestride.data.normalize import Normalizer
-from onestride.data.windows import Windows, make_transitions, make_windows, window_returns
+from onestride.data.windows import make_transitions, window_returns
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.progress import console
+from onestride.run_folder import (
+    CRITIC,
+    EDM,
+    PAIRS,
+    RETURNS,
+    TEACHER,
+    critic_of,
+    data_identity,
+    identity_of,
+    normalised,
+    task_of,
+    windows_of,
+)
 from onestride.selectors.iql import IQLConfig, reward_scale
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs
-from onestride.tasks import TASKS
 from onestride.tasks.behaviour import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training import TrainConfig, fast_precision, finish, train
-
-RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
-#: What of a dataset's metadata decides what is learnt from it.
-ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "total_steps")
-
-
-def task_of(run: Path) -> Task:
-    """The task of a run's data."""
-    name = read_metadata(run / "data").get("task")
-    if name not in TASKS:
-        raise CheckpointError(f"{run / 'data'} is a dataset of task '{name}'; this version has {', '.join(TASKS)}")
-    return TASKS[name]()
-
 
 # ---------------------------------------------------------------- data
 
@@ -119,13 +118,13 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
 def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Path:
     """Train the return model on noisy windows."""
     folder, task = run / RETURNS, task_of(run)
-    identity = {"data": _data_identity(run), "selector": asdict(config)}
+    identity = {"data": data_identity(run), "selector": asdict(config)}
     if _finished(folder, training, identity):
         return folder
-    windows, normalizer = _windows(run, task)
+    windows, normalizer = windows_of(run, task)
     value = window_returns(read_dataset(run / "data"), task, config.discount, config.terminal_penalty)
     value = (value - value.mean()) / value.std().clamp(min=1e-6)
-    data = _normalised(windows, normalizer) | {"value": value}
+    data = normalised(windows, normalizer) | {"value": value}
     return _train_selector(folder, "returns", asdict(config), task, normalizer, data, training, identity)
 
 
@@ -137,7 +136,7 @@ def critic_stage(run: Path, config: IQLConfig, training: TrainConfig, rows: int 
     if rows < 1:
         raise ValueError(f"rows is {rows}: a critic judges at least the first action")
     folder, task = run / CRITIC, task_of(run)
-    identity = {"data": _data_identity(run), "selector": asdict(config)}
+    identity = {"data": data_identity(run), "selector": asdict(config)}
     if not _finished(folder, training, identity):
         _train_critic(run, folder, task, config, training, identity)
     said = load_config(folder)
@@ -150,7 +149,7 @@ def _train_critic(
     run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any]
 ) -> None:
     episodes = list(read_dataset(run / "data"))
-    _, normalizer = _windows(run, task)
+    _, normalizer = windows_of(run, task)
     step = make_transitions(episodes, task)
     scale = reward_scale(torch.tensor([float(e.rewards.sum()) for e in episodes]))
     pair = normalizer.plans(torch.cat((step["observation"], step["action"]), -1))
@@ -175,11 +174,11 @@ def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig, guida
     """
     folder, task = run / TEACHER, task_of(run)
     if task.score is None:
-        _identity_of(run / RETURNS, "onestride returns")  # said before hours of training, not after
-    identity = {"data": _data_identity(run), "generator": asdict(config)}
+        identity_of(run / RETURNS, "onestride returns")  # said before hours of training, not after
+    identity = {"data": data_identity(run), "generator": asdict(config)}
     if not _finished(folder, training, identity):
-        windows, normalizer = _windows(run, task)
-        data = _normalised(windows, normalizer)
+        windows, normalizer = windows_of(run, task)
+        data = normalised(windows, normalizer)
         del windows
         ema, record = _train(folder, "teacher", asdict(config), task, data, training, identity)
         Policy(task, ema, normalizer).save(folder, record)
@@ -204,12 +203,12 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     folder = run / name
     task = task_of(run)
     config_of = load_config(run / TEACHER)
-    identity = {"data": _data_identity(run), "teacher": config_of["training"]["id"]}
+    identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
     identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
     precision = fast_precision() if config.precision == "auto" else config.precision
     config = replace(config, precision=precision)
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=precision)
-    make_pairs(teacher, _windows(run, task)[0].observations, config, folder, identity)
+    make_pairs(teacher, windows_of(run, task)[0].observations, config, folder, identity)
     return folder
 
 
@@ -229,7 +228,7 @@ def distill_stage(
     normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
     ema, record = _train(folder, "student", asdict(config), task, data, training, identity, title=name)
-    Policy(task, ema, normalizer, selector=_critic(run, task), **noise).save(folder, record)
+    Policy(task, ema, normalizer, selector=critic_of(run, task), **noise).save(folder, record)
     finish(folder)
     return folder
 
@@ -242,7 +241,7 @@ def edm_stage(run: Path, config: EDMConfig, training: TrainConfig, horizon: int 
 def consistency_stage(run: Path, config: ConsistencyConfig, training: TrainConfig, horizon: int = 1) -> Path:
     """CT, or CD from the run's EDM teacher: action-level policies are plans of horizon 1 (the paper's rows)."""
     config = replace(config, curriculum_steps=training.steps)
-    after = [_identity_of(run / EDM, "onestride edm")] if config.method == "cd" else []
+    after = [identity_of(run / EDM, "onestride edm")] if config.method == "cd" else []
     return _from_windows(run, config.method, "consistency", config, training, horizon, after)
 
 
@@ -252,44 +251,21 @@ def _from_windows(
     """Train a generator that needs no pairs."""
     folder = run / f"{name}-{training.seed}" if name != EDM else run / EDM
     task = replace(task_of(run), horizon=horizon)
-    identity = {"data": _data_identity(run), "generator": asdict(config), "horizon": horizon, "after": after}
+    identity = {"data": data_identity(run), "generator": asdict(config), "horizon": horizon, "after": after}
     if _finished(folder, training, identity):
         return _follow(folder, run, task)
-    windows, normalizer = _windows(run, task)
-    data = _normalised(windows, normalizer)
-    teacher = Policy.from_pretrained(run / EDM, selector=_critic(run, task)).generator if after else None
+    windows, normalizer = windows_of(run, task)
+    data = normalised(windows, normalizer)
+    teacher = Policy.from_pretrained(run / EDM, selector=critic_of(run, task)).generator if after else None
     ema, record = _train(folder, kind, asdict(config), task, data, training, identity, title=name, teacher=teacher)
     # These start from their noise as it was in training.
-    policy = Policy(task, ema, normalizer, selector=_critic(run, task), temperatures=(1.0,), shares=(1.0,))
+    policy = Policy(task, ema, normalizer, selector=critic_of(run, task), temperatures=(1.0,), shares=(1.0,))
     policy.save(folder, record)
     finish(folder)
     return folder
 
 
-# ---------------------------------------------------------------- parts
-
-
-def rows_of(run: Path) -> dict[str, tuple[str, int]]:
-    """Folders of the run that hold planners -> row of the table and training seed: ``dnk-0`` is ("dnk", 0)."""
-    found = {}
-    for path in sorted(run.glob(f"*/{CONFIG}")):
-        name = path.parent.name
-        if load_config(path.parent).get("kind") in GENERATORS and name != EDM:
-            row, _, seed = name.rpartition("-")
-            found[name] = (row, int(seed)) if seed.isdigit() else (name, 0)
-    return found
-
-
-def data_report(run: Path) -> dict[str, Any]:
-    """What the run's data is: counts, where from, seed."""
-    metadata = read_metadata(run / "data")
-    keys = (*ORIGIN, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
-    return {k: metadata[k] for k in keys if k in metadata}
-
-
-def without_history(config: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's config without its loss curve, which stays with the checkpoint."""
-    return {**config, "training": {k: v for k, v in config["training"].items() if k != "history"}}
+# ---------------------------------------------------------------- training, and what stays of it
 
 
 def _train(
@@ -345,24 +321,6 @@ def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> 
     return True
 
 
-def _windows(run: Path, task: Task) -> tuple[Windows, Normalizer]:
-    """The windows of a run's data and the normaliser fitted to them."""
-    windows = make_windows(read_dataset(run / "data"), task)
-    return windows, Normalizer.fit(windows.plans, windows.context)
-
-
-def _normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
-    return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
-
-
-def _critic(run: Path, task: Task) -> Any:
-    """The run's IQL critic, where the task has no selector of its own."""
-    if task.score is not None:
-        return None
-    _identity_of(run / CRITIC, "onestride critic")
-    return load_selector(run / CRITIC, task)
-
-
 def _follow(folder: Path, run: Path, task: Task) -> Path:
     """Put the run's critic beside a finished student's weights, where it is another one than the student has."""
     if task.score is None and (run / CRITIC / CONFIG).is_file():
@@ -371,18 +329,6 @@ def _follow(folder: Path, run: Path, task: Task) -> Path:
             save_selector(folder / SELECTOR, load_selector(run / CRITIC, task), task.name)
             console.print(f"{folder} is ranked by the run's critic as it is now", highlight=False)
     return folder
-
-
-def _identity_of(folder: Path, command: str) -> str:
-    """Which training made the checkpoint there."""
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} is not trained yet, and comes first: run `{command}`")
-    return load_config(folder)["training"]["id"]
-
-
-def _data_identity(run: Path) -> dict[str, Any]:
-    metadata, early = read_metadata(run / "data"), task_of(run).early
-    return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})
 
 
 def _box(task: Task) -> Box:

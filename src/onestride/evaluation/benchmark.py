@@ -26,9 +26,9 @@ from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts,
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
-from onestride.pipeline import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
+from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.task import Task
 from onestride.training import fast_precision

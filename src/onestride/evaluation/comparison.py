@@ -15,8 +15,8 @@ from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
-from onestride.pipeline import data_report, rows_of, task_of, without_history
 from onestride.presets import EvaluateConfig
+from onestride.run_folder import data_report, rows_of, task_of, without_history
 from onestride.tasks.kinova import demonstrations
 
 

@@ -32,8 +32,8 @@ from onestride.control.worker import Worker
 from onestride.engine.engine import CONTRACT, Backend, Engine
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
-from onestride.pipeline import without_history
 from onestride.progress import track
+from onestride.run_folder import without_history
 from onestride.tasks.task import Task
 
 WARM_UP = 50  # decisions thrown away before the first that counts

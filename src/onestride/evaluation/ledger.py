@@ -18,8 +18,8 @@ from onestride.checkpoint import (
 )
 from onestride.evaluation.lineup import Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
-from onestride.pipeline import TEACHER
 from onestride.progress import console
+from onestride.run_folder import TEACHER
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
 STATES, MOTION = "states.safetensors", "motion.safetensors"

@@ -13,8 +13,8 @@ from onestride.checkpoint import CONFIG, CheckpointError, load_config
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine
-from onestride.pipeline import CRITIC, TEACHER, rows_of, task_of
 from onestride.presets import ReturnsConfig
+from onestride.run_folder import CRITIC, TEACHER, rows_of, task_of
 from onestride.selectors.iql import CriticSelector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
