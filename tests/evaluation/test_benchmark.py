@@ -562,6 +562,22 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
     assert (folder / "ablations.png").stat().st_size > 20_000
 
 
+def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_scaled_otherwise(again):
+    quiet = again / "quiet"
+    shutil.copytree(again / "teacher", quiet)
+    config = json.loads((quiet / "config.json").read_text())
+    (quiet / "config.json").write_text(json.dumps(config | {"temperatures": [0.1], "shares": [1.0]}))
+    entries = [
+        Entry(f"{folder.name}{end}", 0, folder, selector)
+        for folder in (again / "teacher", quiet)
+        for selector, end in (("returns", ""), ("none", "-unselected"))
+    ]
+    folder = benchmark(again, CONFIG, "test", name="noise", entries=entries)
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    assert rows["quiet"]["action_spread"]["mean"] < rows["teacher"]["action_spread"]["mean"]
+    assert rows["quiet"]["teacher_distance"]["mean"] == 0.0
+
+
 def test_how_much_of_a_plan_the_critic_judges_may_be_changed_without_training(run, tmp_path):
     there = tmp_path / "run"
     shutil.copytree(run, there)

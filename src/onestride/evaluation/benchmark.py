@@ -183,6 +183,7 @@ def _clouds(
             row = parts(entry.row)[0]
             if (row, entry.seed) not in done:
                 policy = all_candidates_of(entry, device)
+                teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
                 for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
                     rows = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
