@@ -17,7 +17,7 @@ from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.lineup import Entry
 from onestride.pipeline import distill_stage, pairs_stage
 from onestride.presets import ReturnsConfig
-from onestride.run_folder import PAIRS, TEACHER
+from onestride.run_folder import PAIRS, TEACHER, identity_of
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import PairsConfig
 from onestride.training import TrainConfig
@@ -78,6 +78,8 @@ def fewer_steps(run: Path, config: AblationConfig) -> list[Entry]:
 
 def fewer_candidates(run: Path, config: AblationConfig) -> list[Entry]:
     """The table's DNK with other numbers of candidates."""
+    for seed in config.seeds:  # said before the variants' training, not after
+        identity_of(run / f"dnk-{seed}", "onestride reproduce table1")
     return [
         Entry(f"candidates-{count}", seed, run / f"dnk-{seed}", "iql", candidates=count)
         for count in CANDIDATES
