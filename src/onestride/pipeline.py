@@ -224,11 +224,12 @@ def distill_stage(
     identity = {"pairs": [manifest["settings"], manifest["identity"]], "generator": asdict(config)}
     if _finished(folder, training, identity):
         return _follow(folder, run, task)
+    selector = critic_of(run, task)  # that it is missing is said before training, not after
     data = load_pairs(run / pairs)
     normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
     ema, record = _train(folder, "student", asdict(config), task, data, training, identity, title=name)
-    Policy(task, ema, normalizer, selector=critic_of(run, task), **noise).save(folder, record)
+    Policy(task, ema, normalizer, selector=selector, **noise).save(folder, record)
     finish(folder)
     return folder
 
@@ -254,12 +255,13 @@ def _from_windows(
     identity = {"data": data_identity(run), "generator": asdict(config), "horizon": horizon, "after": after}
     if _finished(folder, training, identity):
         return _follow(folder, run, task)
+    selector = critic_of(run, task)
     windows, normalizer = windows_of(run, task)
     data = normalised(windows, normalizer)
-    teacher = Policy.from_pretrained(run / EDM, selector=critic_of(run, task)).generator if after else None
+    teacher = Policy.from_pretrained(run / EDM, selector=selector).generator if after else None
     ema, record = _train(folder, kind, asdict(config), task, data, training, identity, title=name, teacher=teacher)
     # These start from their noise as it was in training.
-    policy = Policy(task, ema, normalizer, selector=critic_of(run, task), temperatures=(1.0,), shares=(1.0,))
+    policy = Policy(task, ema, normalizer, selector=selector, temperatures=(1.0,), shares=(1.0,))
     policy.save(folder, record)
     finish(folder)
     return folder

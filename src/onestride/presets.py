@@ -212,7 +212,7 @@ def locomotion(body: str) -> Preset:
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
         teacher_training=TrainConfig(steps=16_000 if wide else 24_000, batch_size=512, learning_rate=1e-3),
         pairs=PairsConfig(count=512_000, shards=16),
-        # A plan of 32 rows has eight times the entries: with the paper's 1.5 its first action is 3 % of the loss.
+        # With the paper's 1.5 the first of 32 actions has 3 % of what a plan's entries weigh in the loss, with 50 half.
         student=KoopmanConfig(first_action_weight=50.0) if wide else KoopmanConfig(),
         student_training=student,
         consistency=Consistency(

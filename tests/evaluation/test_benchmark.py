@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride import ablations, experiment, presets
+from onestride import ablations, experiment, pipeline, presets
 from onestride.checkpoint import CheckpointError, load_config, load_tensors
 from onestride.cli import main
 from onestride.control.policy import GUIDE, SELECTOR, Policy
@@ -563,6 +563,18 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
     assert manifest["settings"]["solver"] == "ddpm"
     assert not (whole / "dnk-1").exists()  # nothing of it stands among the table's own checkpoints
     assert (folder / "ablations.png").stat().st_size > 20_000
+
+
+def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("it trains first"))
+    there = tmp_path / "run"
+    shutil.copytree(run, there)
+    shutil.rmtree(there / "iql")
+    preset = presets.load(PRESET)
+    ct = replace(preset.consistency.student, method="ct")
+    for stage_of, config in ((pipeline.distill_stage, preset.student), (pipeline.consistency_stage, ct)):
+        with pytest.raises(CheckpointError, match="iql is not trained yet, and comes first: run `onestride critic`"):
+            stage_of(there, config, replace(preset.student_training, seed=7))
 
 
 def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_scaled_otherwise(again):
