@@ -298,7 +298,8 @@ def test_the_result_says_everything(evaluated):
         assert ("decision_ms_p50" in metrics) == (not row.endswith("-unselected"))
         assert metrics["action_spread"]["mean"] > 0
         whole = not row.startswith(("ct", "cd"))
-        assert ("teacher_distance" in metrics) == whole
+        assert ("teacher_distance" in metrics) == ("plan_spread" in metrics) == whole
+        assert not whole or 1 <= metrics["plan_dimensions"]["mean"] <= 63 >= metrics["own_plan_dimensions"]["mean"]
     assert report["rows"]["teacher"]["teacher_distance"]["mean"] == 0  # it is no way from itself
     assert report["rows"]["dnk"]["teacher_distance"]["mean"] > 0
     unselected = report["rows"]["dnk-unselected"]["return_normalised"]["mean"]

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
-from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread, summarize
+from onestride.evaluation.metrics import (
+    blocking_obstacle,
+    effective_dimensions,
+    free_share,
+    latency,
+    sides,
+    spread,
+    summarize,
+)
 
 
 def test_summary_pools_trials_and_keeps_seeds_apart():
@@ -27,6 +36,20 @@ def test_spread_is_zero_for_equal_paths_and_the_offset_for_two():
     path, offset = np.zeros((1, 5, 3)), np.array([0.03, 0, 0])
     assert spread(np.repeat(path, 4, 0)) == 0.0
     assert spread(np.concatenate((path + offset, path - offset))) == pytest.approx(0.03)
+
+
+def test_effective_dimensions_of_a_point_a_line_a_plane_and_a_round_cloud():
+    point = torch.full((64, 6), 3.0)
+    line = torch.linspace(-1, 1, 64)[:, None] * torch.randn(6) + 5
+    corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    plane = torch.cat((corners, torch.zeros(4, 4)), 1)
+    assert effective_dimensions(point) == 0
+    assert effective_dimensions(line) == pytest.approx(1)
+    assert effective_dimensions(plane) == pytest.approx(2)
+    batch = torch.stack((torch.randn(5000, 6), torch.randn(5000, 6) * torch.tensor([10.0, 1, 1, 1, 1, 1])))
+    by_covariance = [float(v.sum() ** 2 / v.square().sum()) for v in (torch.linalg.eigvalsh(x.T.cov()) for x in batch)]
+    assert effective_dimensions(batch).tolist() == pytest.approx(by_covariance, rel=1e-4)
+    assert by_covariance[0] == pytest.approx(6, rel=0.02)
 
 
 def test_sides_are_counted_where_the_path_passes_the_obstacle():

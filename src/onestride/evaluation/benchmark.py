@@ -23,7 +23,7 @@ from onestride.data.episode import Episode
 from onestride.engine.engine import Engine
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
-from onestride.evaluation.metrics import latency, summarize
+from onestride.evaluation.metrics import effective_dimensions, latency, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.presets import ReturnsConfig
@@ -35,6 +35,7 @@ from onestride.training import fast_precision
 
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
+CLOUD_METRICS = ("action_spread", "teacher_distance", "plan_spread", "plan_dimensions")
 WARM_UP = 30  # decisions thrown away before the first that counts
 
 
@@ -187,10 +188,15 @@ def _clouds(
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
                 for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
                     rows = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
-                    mine, theirs = _actions(policy, rows, entry.seed), _actions(teacher, rows, entry.seed)
+                    plans = _plans(policy, rows, entry.seed)
+                    mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
                     record[f"{where}action_spread"] = float(mine.std(1).mean())
                     if policy.task.horizon == task.horizon:
+                        theirs = _plans(teacher, rows, entry.seed)[:, :, 0, policy.task.state_dim :]
                         record[f"{where}teacher_distance"] = float((mine - theirs).square().mean().sqrt())
+                        free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
+                        record[f"{where}plan_spread"] = float(free.std(1).mean())
+                        record[f"{where}plan_dimensions"] = float(effective_dimensions(free).mean())
                 records.append(record)
                 with path.open("a") as f:
                     f.write(json.dumps(record) + "\n")
@@ -214,11 +220,6 @@ def _plans(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
     kwargs = {"solver": "ddim"} if policy.config["kind"] == "teacher" else {}
     flat = policy.generator.sample(prior.flatten(0, 1), policy.normalizer.context(start.context), **kwargs)
     return flat.view_as(prior)
-
-
-def _actions(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
-    """First actions (B, N, A), normalised."""
-    return _plans(policy, rows, seed)[:, :, 0, policy.task.state_dim :]
 
 
 def _latency(
@@ -268,7 +269,7 @@ def summary(
     made["nfe"] = _single(calls[row])
     base = parts(row)[0]
     cloud = [c for c in clouds if c["row"] == base]
-    for name in ("action_spread", "teacher_distance", "own_action_spread", "own_teacher_distance"):
+    for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
         if cloud and name in cloud[0]:
             made[name] = _over_seeds([c[name] for c in cloud])
     unselected_row = [r for r in records if r["row"] == f"{base}-unselected"]
@@ -306,7 +307,8 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         "Rows ending in -unselected draw one candidate and take it: what the generator is worth by itself.",
         "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
         "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
-        "actions from the teacher's from the same noise (DDIM).",
+        "actions from the teacher's from the same noise (DDIM). plan_spread: of all entries of a plan. "
+        "plan_dimensions: in how many directions they spread, the participation ratio of their variances.",
         f"Episodes: generators of many calls in {precision}, one-step generators, selectors and engines in 32-true "
         "(-int8: large products in 8 bits). Latencies: single decisions, everything in 32-true, all rows in turns on "
         "the same observations, warm-up thrown away.",

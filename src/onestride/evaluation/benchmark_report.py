@@ -71,6 +71,8 @@ GENERATOR = (
     UNSELECTED,
     SPREAD,
     Column("teacher_distance", "distance from the teacher's", digits=3),
+    Column("plan_spread", "whole plans' spread", digits=3),
+    Column("plan_dimensions", "directions of it", digits=1),
     Column("own_action_spread", "spread, own states", digits=3),
     Column("own_teacher_distance", "distance, own states", digits=3),
 )

@@ -61,6 +61,18 @@ def spread(paths: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.square(paths - paths.mean(0)).sum(-1).mean()))
 
 
+def effective_dimensions(clouds: torch.Tensor) -> torch.Tensor:
+    """In how many directions clouds (..., N, K) spread: the participation ratio of their covariance (...,).
+
+    With v the variances along the principal axes, (sum v)^2 / sum v^2: 1 for points on a line, K for a round cloud;
+    0 where there is no spread at all.
+    """
+    off = (clouds - clouds.mean(-2, keepdim=True)).double()
+    gram = off @ off.mT  # the covariance's non-zero eigenvalues are this one's
+    total = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return total.square() / gram.square().sum((-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
+
+
 def free_share(paths: NDArray[np.floating], obstacles: NDArray[np.floating], radius: float = 0.03) -> float:
     """Share of candidates (N, H, 3) that stay farther than ``radius`` [m], the tool's, from every obstacle (K, 8)."""
     n, h, _ = paths.shape
