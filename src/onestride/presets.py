@@ -196,7 +196,7 @@ def locomotion(body: str) -> Preset:
     not, and a deterministic teacher, so that the row is what its students are distilled from.
     """
     wide = body != "halfcheetah"  # plans of 32 rows instead of 4
-    student = TrainConfig(steps=8_000 if wide else 16_000, batch_size=512, learning_rate=2e-3)
+    student = TrainConfig(steps=16_000, batch_size=512, learning_rate=4e-3 if wide else 2e-3)
     action = TrainConfig(steps=4_000, batch_size=512, learning_rate=5e-4)
     return Preset(
         about=f"the paper's Table I on {body}, sized for two CPU cores",
