@@ -1,20 +1,25 @@
-"""For several test files: one thread, a point in the plane as a small task, and policies nobody trained."""
+"""For several test files: one thread, a point in the plane as a small task, policies nobody trained, and a tiny run."""
 
 from __future__ import annotations
+
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from onestride import presets
 from onestride.control.limits import Limits
 from onestride.control.policy import Policy, make_generator
 from onestride.data.episode import Episode
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import make_windows
-from onestride.tasks import TASKS
+from onestride.evaluation import benchmark
+from onestride.tasks import TASKS, behaviour
 from onestride.tasks.kinova.task import first_observation
 from onestride.tasks.task import Start, Task
+from tiny_run import CHUNK, CONFIG, PRESET, stage, write_behaviour
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -144,3 +149,47 @@ def make_arm_policy(arm_scenes):
 def policy(make_arm_policy) -> Policy:
     """The arm's teacher, tiny and untrained."""
     return make_arm_policy()
+
+
+# ---- Table I on a preset of which nothing is learnt ----
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """Every stage of the preset, one command each."""
+    base = tmp_path_factory.mktemp("locomotion")
+    folder = base / "run"
+    behaviours = [write_behaviour(base / "calm.npz", 0.02, seed=0), write_behaviour(base / "wild.npz", 0.1, seed=1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(behaviour, "CHUNK", CHUNK)
+        stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
+    for name in ("returns", "critic", "teacher", "pairs"):
+        stage(folder, name)
+    for operator in presets.load(PRESET).operators:
+        stage(folder, "distill", "--student.operator", operator)
+    stage(folder, "edm")
+    for method in ("ct", "cd"):
+        stage(folder, "consistency", "--student.method", method)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_warm_ups():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(benchmark, "WARM_UP", 1)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def evaluated(run):
+    """The run, and the folder of its evaluation."""
+    folder = benchmark.benchmark(run, CONFIG, "onestride evaluate")
+    return run, folder
+
+
+@pytest.fixture
+def again(evaluated, tmp_path):
+    """A copy of the evaluated run, to do harm to."""
+    shutil.copytree(evaluated[0], tmp_path / "run")
+    return tmp_path / "run"

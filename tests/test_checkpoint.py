@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import resource
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,6 +122,24 @@ def test_whatever_stops_the_writer_leaves_the_old_file(tmp_path, error):
         write_atomically(path, stops)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(tmp_path):
+    path = tmp_path / "file.json"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from onestride.checkpoint import write_atomically\n"
+        "write_atomically(Path(sys.argv[1]), lambda p: (p.write_text('half'), os.kill(os.getpid(), signal.SIGKILL)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    write_atomically(path, lambda p: p.write_text("new"))
+    assert left.exists()  # somebody may still be writing it
+    for abandoned in (left, tmp_path / ".file.jsonl.x.tmp"):
+        abandoned.touch()
+        os.utime(abandoned, (0, 0))
+    write_atomically(path, lambda p: p.write_text("newer"))
+    assert names(tmp_path) == [".file.jsonl.x.tmp", "file.json"]
+    assert path.read_text() == "newer"
 
 
 def test_no_room_for_json(tmp_path):

@@ -6,10 +6,12 @@ Nothing is pickled.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 
 SCHEMA = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
+ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
 
 
 class CheckpointError(ValueError):
@@ -31,12 +34,16 @@ class CheckpointError(ValueError):
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
 
-    What was there before stays until the new file is complete and on disk.
+    What was there before stays until the new file is complete and on disk. What a writer that was killed outright left
+    of this file is cleared away.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            left.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)

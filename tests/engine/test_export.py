@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, Engine, checksum
 from onestride.engine.export import ExportError, export
 from onestride.selectors.store import save_selector
 
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,27 @@ def test_the_example_needs_neither_this_library_nor_torch(exported, observations
     engine = Engine.from_folder(exported, threads=1)
     engine.reset(6)
     np.testing.assert_allclose(json.loads(out), engine.decide(observations[1]).action, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_example_in_cpp_decides_as_the_engine_does(exported, tmp_path):
+    """Against ONNX Runtime's own headers, which no wheel has: $ONNXRUNTIME_INCLUDE names their folder."""
+    headers, compiler = os.environ.get("ONNXRUNTIME_INCLUDE"), shutil.which("g++")
+    if not (headers and compiler):
+        pytest.skip("needs g++ and ONNX Runtime's headers, in the folder that $ONNXRUNTIME_INCLUDE names")
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (tmp_path / name).symlink_to(library)
+    command = [compiler, "-std=c++17", "-Wall", "-Werror", f"-isystem{headers}", str(exported / "example.cpp")]
+    command += [f"-L{tmp_path}", "-lonnxruntime", f"-Wl,-rpath,{tmp_path}", "-o", str(tmp_path / "example")]
+    subprocess.run(command, check=True)
+    said = subprocess.run([tmp_path / "example"], cwd=exported, capture_output=True, text=True, check=True).stdout
+    engine = Engine.from_folder(exported, threads=1)
+    engine.reset(0)
+    wanted = [engine.decide(np.zeros(17)).action for _ in said.splitlines()]
+    found = [[float(word) for word in line.split("(")[0].split()] for line in said.splitlines()]
+    assert len(found) == 5
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_another_selector_fewer_candidates_and_8_bits(checkpoint, make, tmp_path, capsys):

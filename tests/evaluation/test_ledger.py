@@ -1,0 +1,95 @@
+"""Planners trained later, trained anew or no longer asked for: what an evaluation keeps and what it makes again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from onestride.checkpoint import CheckpointError, load_tensors
+from onestride.evaluation import benchmark as module
+from onestride.evaluation.benchmark import benchmark
+from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
+
+
+def test_an_evaluation_under_other_settings_is_refused(again):
+    with pytest.raises(CheckpointError, match="under other settings"):
+        benchmark(again, replace(CONFIG, episodes=3), "onestride evaluate")
+
+
+def counting(monkeypatch):
+    """How many batches are rolled from now on."""
+    rolled, honest = [], module.roll
+    monkeypatch.setattr(module, "roll", lambda *given: rolled.append(given[2]) or honest(*given))
+    return rolled
+
+
+def test_a_planner_trained_later_joins_the_evaluation(run, evaluated, tmp_path, monkeypatch):
+    copy_without(run, tmp_path / "run", "kdm-0")
+    folder = benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+    shutil.copytree(run / "kdm-0", tmp_path / "run" / "kdm-0")
+    rolled = counting(monkeypatch)
+    benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+    assert len(rolled) == 3  # kdm, kdm-classifier, kdm-unselected
+    assert keyed(records_of(folder)) == keyed(records_of(evaluated[1]))
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    assert list(rows) == ROWS
+    assert "decision_ms_p50" in rows["kdm"]
+    assert "plans.kdm" in load_tensors(folder / "candidates.safetensors")[0]
+    assert not list(folder.glob("before-*"))
+
+
+def test_a_planner_trained_anew_is_evaluated_anew(again, evaluated, monkeypatch, capsys):
+    """And what was measured of the former one is put away, not lost."""
+    config = json.loads((again / "kdm-0" / "config.json").read_text())
+    config["training"]["id"] = "another"
+    (again / "kdm-0" / "config.json").write_text(json.dumps(config))
+    rolled = counting(monkeypatch)
+    folder = benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == 3
+    assert "kdm-0 (kdm)" in words(capsys.readouterr().err)
+    records = keyed(records_of(evaluated[1]))
+    assert keyed(records_of(folder)) == records  # the weights are the same here
+    assert keyed(records_of(folder / "before-1")) == {k: r for k, r in records.items() if k[0].startswith("kdm")}
+    benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == 3
+
+
+def test_another_critic_changes_what_it_ranks(again, monkeypatch):
+    config = json.loads((again / "iql" / "config.json").read_text())
+    config["training"]["id"] = "another"
+    (again / "iql" / "config.json").write_text(json.dumps(config))
+    rolled = counting(monkeypatch)
+    benchmark(again, CONFIG, "onestride evaluate")
+    assert len(rolled) == sum(not r.endswith(("classifier", "unselected")) and r != "teacher" for r in ROWS)
+
+
+def test_rows_that_are_no_longer_asked_for_do_not_count_as_done(again, monkeypatch):
+    """A critic that judges one row only leaves no -first row to play; the former one's records stay."""
+    config = json.loads((again / "iql" / "config.json").read_text())
+    (again / "iql" / "config.json").write_text(json.dumps(config | {"judged_rows": 1}))
+    seen = []
+    monkeypatch.setattr(module, "track", lambda title, total, done=0: Bar(seen, title, total, done))
+    benchmark(again, CONFIG, "onestride evaluate")
+    counts = [at for title, at, _ in seen if title == "episodes"]
+    assert counts == sorted(counts)
+    assert {total for title, _, total in seen if title == "episodes"} == {counts[-1]}
+
+
+class Bar:
+    """What a progress bar was told: (title, at, of how many)."""
+
+    def __init__(self, seen, title, total, done):
+        self.seen, self.title, self.total = seen, title, total
+        self.update(done)
+
+    def update(self, at, note=""):
+        self.seen.append((self.title, at, self.total))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
