@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -129,14 +129,19 @@ def method_data(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "dies_at"), [*((name, 115) for name in METHODS), ("toy", 51), ("toy", 60), ("toy", 119)]
+    ("name", "dies_at", "optimizer"),
+    [
+        *((name, 115, "adamw") for name in METHODS),
+        *(("toy", dies_at, "adamw") for dies_at in (51, 60, 119)),
+        *((name, 115, "muon") for name in ("toy", "dnk", "kdm-f", "iql")),  # with and without what is no matrix
+    ],
 )
-def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, tmp_path, monkeypatch):
-    data = method_data(name)
+def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tmp_path, monkeypatch):
+    data, config = method_data(name), replace(CONFIG, optimizer=optimizer)
     torch.manual_seed(0)
     start = METHODS[name]()
     whole = copy.deepcopy(start)
-    whole_ema, whole_report = run(whole, tmp_path / "whole", data=data)
+    whole_ema, whole_report = run(whole, tmp_path / "whole", config, data=data)
 
     killed, step = copy.deepcopy(start), type(start).training_step
     calls = 0
@@ -151,7 +156,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, tmp_path, mon
     with monkeypatch.context() as patched:
         patched.setattr(type(start), "training_step", dies)
         with pytest.raises(KeyboardInterrupt):
-            run(killed, tmp_path / "killed", data=data)
+            run(killed, tmp_path / "killed", config, data=data)
     assert (tmp_path / "killed" / STATE).is_file()
 
     # What goes on starts from other random weights: all that counts is in the file.
@@ -159,7 +164,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, tmp_path, mon
     with torch.no_grad():
         for p in resumed.parameters():
             p.add_(1.0)
-    resumed_ema, resumed_report = run(resumed, tmp_path / "killed", data=data)
+    resumed_ema, resumed_report = run(resumed, tmp_path / "killed", config, data=data)
     same_bits(resumed, whole)
     same_bits(resumed_ema, whole_ema)
     assert resumed_report["history"] == whole_report["history"]
@@ -372,6 +377,34 @@ def test_the_ema_is_the_naive_one(tmp_path):
         assert not got.requires_grad
 
 
+def test_muon_turns_matrices_and_adamw_the_rest(tmp_path):
+    """One step from rest: a matrix moves by 0.2 sqrt(its longer side) along an orthogonal one, a bias by the rate."""
+    config = replace(CONFIG, optimizer="muon", steps=1, warmup=1, grad_clip=1e9)
+    method, before = Toy(), Toy()
+    run(method, tmp_path, config)
+    for new, old in zip(method.parameters(), before.parameters(), strict=True):
+        moved = (new - old).detach()
+        if new.ndim == 2:
+            sizes = torch.linalg.svdvals(moved) / (config.learning_rate * 0.2 * max(new.shape) ** 0.5)
+            assert sizes.min() > 0.5  # Newton-Schulz in five steps is near 1, not at it
+            assert sizes.max() < 1.5
+        else:
+            torch.testing.assert_close(moved.abs(), torch.full_like(moved, config.learning_rate), rtol=1e-2, atol=0)
+
+
+def test_muon_learns_too(tmp_path):
+    config = replace(CONFIG, optimizer="muon", learning_rate=0.1, steps=150)
+    _, report = run(Toy(), tmp_path, config)
+    assert report["history"][-1][1] < 0.5 * report["history"][0][1]
+
+
+def test_what_was_trained_before_there_was_a_choice_stays_itself():
+    known = asdict(TrainConfig())
+    del known["optimizer"]
+    assert TrainConfig().identity() == known
+    assert TrainConfig(optimizer="muon").identity() == known | {"optimizer": "muon"}
+
+
 def test_as_a_naive_loop_of_adamw(tmp_path):
     """Warm-up and cosine, clipping and AdamW as torch has them, on the batches that were seen."""
     config = replace(CONFIG, weight_decay=0.01, grad_clip=0.3, steps=60)
@@ -470,3 +503,8 @@ def test_columns_of_different_lengths_are_refused(tmp_path):
 def test_no_steps_or_no_batch_is_refused(change):
     with pytest.raises(ValueError, match="at least 1"):
         replace(CONFIG, **change)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match=r"training\.optimizer is 'sgd'; there are adamw, muon"):
+        replace(CONFIG, optimizer="sgd")

@@ -303,7 +303,7 @@ def _train_selector(
 
 
 def _record(training: TrainConfig, identity: dict[str, Any], happened: dict[str, Any]) -> dict[str, Any]:
-    return {"id": _digest([asdict(training), identity]), "config": asdict(training), **happened}
+    return {"id": _digest([training.identity(), identity]), "config": asdict(training), **happened}
 
 
 def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
@@ -314,7 +314,7 @@ def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> 
     """
     if not (folder / CONFIG).is_file():
         return False
-    if load_config(folder)["training"].get("id") != _digest([asdict(training), identity]):
+    if load_config(folder)["training"].get("id") != _digest([training.identity(), identity]):
         raise CheckpointError(
             f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
             "choose another --run, or delete that folder"
