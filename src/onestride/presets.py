@@ -48,8 +48,11 @@ class ReturnsConfig:
     shown: int = 4  # of them in the figures
     decisions: int = 100  # timed, of every row
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of teachers in episodes; all else: 32-true
+    workers: int = 0  # processes that roll episodes; 0: one per core on a CPU, at most 8
 
     def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"evaluate.workers is {self.workers}; expected at least 0 (one per core)")
         if min(self.episodes, self.width, self.teacher_seeds, self.states, self.shown, self.decisions) < 1:
             raise ValueError(f"evaluate wants numbers of at least 1, got {self}")
 

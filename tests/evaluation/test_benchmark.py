@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
+from dataclasses import replace
 from itertools import chain
+from multiprocessing import active_children
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 
 from onestride.checkpoint import CheckpointError, load_tensors
-from onestride.evaluation import benchmark as module
-from onestride.evaluation.benchmark import benchmark, roll, summary
+from onestride.evaluation import batches
+from onestride.evaluation.benchmark import benchmark, summary
 from onestride.evaluation.lineup import Entry, policy_of
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
@@ -35,10 +41,38 @@ def test_an_episode_is_the_policys_in_the_environment(evaluated):
     records = keyed(records_of(folder))
     for row, name, selector in (("dnk", "dnk-0", "iql"), ("teacher-unselected", "teacher", "none")):
         policy = policy_of(run, Entry(row, 0, run / name, selector), "cpu")
-        for number, episode in enumerate(roll(policy, lockstep, 0, 0, CONFIG.episodes)):
+        for number, episode in enumerate(batches.roll(policy, lockstep, 0, 0, CONFIG.episodes)):
             assert records[row, 0, number]["steps"] == len(episode)
             assert records[row, 0, number]["return_raw"] == float(episode.rewards.astype(float).sum())
     lockstep.close()
+
+
+def test_two_processes_roll_the_same_episodes(run, evaluated):
+    entries = [Entry("dnk", 0, run / "dnk-0", "iql"), Entry("dnk-unselected", 0, run / "dnk-0", "none")]
+    folder = benchmark(run, replace(CONFIG, workers=2), "test", name="by-two", entries=entries)
+    records = keyed(records_of(evaluated[1]))
+    assert keyed(records_of(folder)) == {k: r for k, r in records.items() if k[0] in ("dnk", "dnk-unselected")}
+    ours, theirs = (load_tensors(f / "states.safetensors")[0] for f in (folder, evaluated[1]))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    shutil.rmtree(folder)
+
+
+def test_a_process_that_is_killed_is_said(run):
+    """What it would have rolled is missing; the other batches may have come before."""
+    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    two = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in (0, 2)]
+    found = batches.rolled(stage, two, 2)
+    watch = Thread(target=lambda: [os.kill(p.pid, signal.SIGKILL) for p in wait_for_children()])
+    watch.start()
+    with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
+        list(found)
+    watch.join()
+
+
+def wait_for_children():
+    while not active_children():
+        time.sleep(0.01)
+    return active_children()
 
 
 class Silent:
@@ -60,12 +94,12 @@ def test_every_seed_meets_the_same_starts_with_noise_of_its_own():
     for seed in range(5):
         for first in range(0, 500, 50):
             policy, lockstep = Silent(), Silent()
-            roll(policy, lockstep, seed, first, 50)
+            batches.roll(policy, lockstep, seed, first, 50)
             noise += policy.asked
             starts.append(lockstep.asked)
     assert len(set(noise)) == len(noise) == 50
     assert starts[:10] * 5 == starts
-    assert list(chain(*starts[:10])) == list(range(module.FIRST_SEED, module.FIRST_SEED + 500))
+    assert list(chain(*starts[:10])) == list(range(batches.FIRST_SEED, batches.FIRST_SEED + 500))
 
 
 def test_the_result_says_everything(evaluated):
@@ -124,7 +158,7 @@ def test_lost_records_are_made_again_the_same(again, evaluated, lost):
 
 def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monkeypatch):
     copy_without(run, tmp_path / "run")
-    made, honest = [], module.roll
+    made, honest = [], batches.roll
 
     def dies(policy, lockstep, seed, first, count):
         if len(made) == 5:
@@ -132,7 +166,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monk
         made.append((seed, first))
         return honest(policy, lockstep, seed, first, count)
 
-    monkeypatch.setattr(module, "roll", dies)
+    monkeypatch.setattr(batches, "roll", dies)
     with pytest.raises(KeyboardInterrupt):
         benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
     path = tmp_path / "run" / "evaluation" / "episodes.jsonl"
@@ -146,7 +180,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monk
 
 def test_a_finished_evaluation_again_rolls_nothing(again, monkeypatch):
     before = {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name != "comparison.json"}
-    monkeypatch.setattr(module, "roll", None)
+    monkeypatch.setattr(batches, "roll", None)
     benchmark(again, CONFIG, "onestride evaluate")
     assert {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name != "comparison.json"} == before
 

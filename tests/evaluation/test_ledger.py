@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from onestride.checkpoint import CheckpointError, load_tensors
+from onestride.evaluation import batches
 from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
@@ -21,8 +22,8 @@ def test_an_evaluation_under_other_settings_is_refused(again):
 
 def counting(monkeypatch):
     """How many batches are rolled from now on."""
-    rolled, honest = [], module.roll
-    monkeypatch.setattr(module, "roll", lambda *given: rolled.append(given[2]) or honest(*given))
+    rolled, honest = [], batches.roll
+    monkeypatch.setattr(batches, "roll", lambda *given: rolled.append(given[2]) or honest(*given))
     return rolled
 
 

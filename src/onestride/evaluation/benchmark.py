@@ -20,7 +20,7 @@ import torch
 from onestride.checkpoint import load_config, load_tensors, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
-from onestride.engine.engine import Engine
+from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, summarize
@@ -29,11 +29,9 @@ from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
-from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.task import Task
 from onestride.training import fast_precision
 
-FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
 CLOUD_METRICS = ("action_spread", "teacher_distance", "plan_spread", "plan_dimensions")
 WARM_UP = 30  # decisions thrown away before the first that counts
@@ -96,16 +94,6 @@ def benchmark(
 # ---------------------------------------------------------------- episodes
 
 
-def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
-    """Episodes first ... first + count - 1: starts depend on the number alone, candidates' noise on the seed too.
-
-    So every row meets the same starts, also where the teacher has one seed and students have three.
-    """
-    policy.reset(1_000_003 * seed + first)
-    starts = [FIRST_SEED + first + i for i in range(count)]
-    return lockstep.roll(starts, lambda observations, _: policy.act(observations))
-
-
 def _roll_all(
     run: Path, entries: Sequence[Entry], task: Task, config: ReturnsConfig, folder: Path, device: str,
     precision: Precision,
@@ -116,27 +104,29 @@ def _roll_all(
     left = len({(e.row, e.seed, n) for e in entries for n in range(config.episodes)} - done)
     total = len(entries) * config.episodes
     states = dict(load_tensors(folder / STATES)[0]) if (folder / STATES).exists() else {}
-    lockstep = Lockstep(task.benchmark.environment, min(config.width, config.episodes))
+    width = min(config.width, config.episodes)
+    batches = [
+        Batch(entry, first, min(width, config.episodes - first))
+        for first in range(0, config.episodes, width)
+        for entry in entries
+    ]
+    batches = [b for b in batches if not all((b.entry.row, b.entry.seed, n) in done for n in b.numbers)]
+    stage = Stage(run, task.benchmark.environment, width, device, precision)
     with track("episodes", total, done=total - left) as bar:
-        for first in range(0, config.episodes, lockstep.width):
-            numbers = range(first, min(first + lockstep.width, config.episodes))
-            for entry in entries:
-                if all((entry.row, entry.seed, n) in done for n in numbers):
-                    continue
-                episodes = roll(policy_of(run, entry, device, precision), lockstep, entry.seed, first, len(numbers))
-                made = [_record(entry, n, e, task) for n, e in zip(numbers, episodes, strict=True)]
-                made = [r for r in made if (r["row"], r["seed"], r["episode"]) not in done]  # a kill may cut a batch
-                key = f"{entry.row}-{entry.seed}"
-                if key not in states:  # where this planner goes by itself
-                    states[key] = _visited(episodes, config.states)
-                    save_tensors(folder / STATES, states)
-                with (folder / EPISODES).open("a") as f:
-                    f.write("".join(json.dumps(r) + "\n" for r in made))
-                records += made
-                left -= len(made)
-                score = np.mean([r["return_normalised"] for r in made])
-                bar.update(total - left, f"{entry.row} {entry.seed}: {score:.3f}")
-    lockstep.close()
+        for batch, episodes in rolled(stage, batches, config.workers):
+            entry = batch.entry
+            made = [_record(entry, n, e, task) for n, e in zip(batch.numbers, episodes, strict=True)]
+            made = [r for r in made if (r["row"], r["seed"], r["episode"]) not in done]  # a kill may cut a batch
+            key = f"{entry.row}-{entry.seed}"
+            if key not in states or batch.first == 0:  # where this planner goes by itself
+                states[key] = _visited(episodes, config.states)
+                save_tensors(folder / STATES, states)
+            with (folder / EPISODES).open("a") as f:
+                f.write("".join(json.dumps(r) + "\n" for r in made))
+            records += made
+            left -= len(made)
+            score = np.mean([r["return_normalised"] for r in made])
+            bar.update(total - left, f"{entry.row} {entry.seed}: {score:.3f}")
     return records
 
 

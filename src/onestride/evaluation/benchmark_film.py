@@ -26,7 +26,7 @@ from safetensors.numpy import save as to_bytes
 from onestride.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
-from onestride.evaluation.benchmark import FIRST_SEED
+from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
 from onestride.evaluation.figures import SHORT

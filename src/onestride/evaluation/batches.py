@@ -1,0 +1,120 @@
+"""A benchmark's episodes, rolled by one process or by several: every row meets the same starts, with its own noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from onestride.control.policy import Policy, Precision
+from onestride.data.episode import Episode
+from onestride.engine.engine import Engine
+from onestride.evaluation.lineup import Entry, policy_of
+from onestride.tasks.lockstep import Lockstep
+
+FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
+MOST_WORKERS = 8  # that are started unasked: each one holds a torch of its own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Episodes first ... first + count - 1 of one row, which run side by side."""
+
+    entry: Entry
+    first: int
+    count: int
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where batches are rolled; the same in every process."""
+
+    run: Path
+    environment: str
+    width: int
+    device: str
+    precision: Precision
+
+
+def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, count: int) -> list[Episode]:
+    """Episodes first ... first + count - 1: starts depend on the number alone, candidates' noise on the seed too.
+
+    So every row meets the same starts, also where the teacher has one seed and students have three.
+    """
+    policy.reset(1_000_003 * seed + first)
+    starts = [FIRST_SEED + first + i for i in range(count)]
+    return lockstep.roll(starts, lambda observations, _: policy.act(observations))
+
+
+def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tuple[Batch, list[Episode]]]:
+    """Every batch with its episodes: in order by one process, by several as they come.
+
+    workers: 0 is one for every thread of torch's on a CPU, up to ``MOST_WORKERS``. Several have one thread each:
+    an environment's step is no parallel work, so that two roll more than one with two threads.
+
+    Raises:
+        OSError: a process was killed from outside, by a machine short of memory for instance.
+    """
+    alone = stage.device != "cpu"
+    workers = workers or (1 if alone else min(torch.get_num_threads(), MOST_WORKERS))
+    workers = min(workers, len(batches))
+    if workers < 2:
+        lockstep = Lockstep(stage.environment, stage.width)
+        try:
+            for batch in batches:
+                yield batch, _roll(stage, lockstep, batch)
+        finally:
+            lockstep.close()
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stage,))
+    try:
+        made = {pool.submit(_roll_here, batch): batch for batch in batches}
+        for done in as_completed(made):
+            yield made[done], done.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            f"one of {workers} processes that roll episodes was killed, perhaps for want of memory; what is finished "
+            "is kept. Run the same command again, with --evaluate.workers 1 if it happens again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _roll(stage: Stage, lockstep: Lockstep, batch: Batch) -> list[Episode]:
+    policy = policy_of(stage.run, batch.entry, stage.device, stage.precision)
+    return roll(policy, lockstep, batch.entry.seed, batch.first, batch.count)
+
+
+# ---------------------------------------------------------------- inside a process of the pool
+
+_here: tuple[Stage, Lockstep]
+
+
+def _begin(stage: Stage) -> None:
+    global _here
+    torch.set_num_threads(1)
+    Thread(target=_end_with_the_parent, daemon=True).start()
+    _here = stage, Lockstep(stage.environment, stage.width)
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed outright tells nobody; a process would wait for its next batch for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _roll_here(batch: Batch) -> list[Episode]:
+    return _roll(*_here, batch)
