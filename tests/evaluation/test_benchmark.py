@@ -69,6 +69,16 @@ def test_a_process_that_is_killed_is_said(run):
     watch.join()
 
 
+def test_who_stops_listening_leaves_no_process(run):
+    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    many = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in range(100)]
+    found = batches.rolled(stage, many, 2)
+    assert next(found)[0] in many
+    assert len(active_children()) == 2
+    found.close()
+    assert not active_children()
+
+
 def wait_for_children():
     while not active_children():
         time.sleep(0.01)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
@@ -77,16 +78,21 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
         finally:
             lockstep.close()
         return
+    others = set(active_children())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stage,))
     try:
         made = {pool.submit(_roll_here, batch): batch for batch in batches}
         for done in as_completed(made):
             yield made[done], done.result()
-    except BrokenProcessPool as error:
-        raise OSError(
-            f"one of {workers} processes that roll episodes was killed, perhaps for want of memory; what is finished "
-            "is kept. Run the same command again, with --evaluate.workers 1 if it happens again"
-        ) from error
+    except BaseException as error:
+        for process in set(active_children()) - others:
+            process.terminate()  # a batch can take minutes, and nobody waits for it any more
+        if isinstance(error, BrokenProcessPool):
+            raise OSError(
+                f"one of {workers} processes that roll episodes was killed, perhaps for want of memory; what is "
+                "finished is kept. Run the same command again, with --evaluate.workers 1 if it happens again"
+            ) from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -103,6 +109,7 @@ _here: tuple[Stage, Lockstep]
 
 def _begin(stage: Stage) -> None:
     global _here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     torch.set_num_threads(1)
     Thread(target=_end_with_the_parent, daemon=True).start()
     _here = stage, Lockstep(stage.environment, stage.width)
