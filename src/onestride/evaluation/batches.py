@@ -82,8 +82,8 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stage,))
     try:
         made = {pool.submit(_roll_here, batch): batch for batch in batches}
-        for done in as_completed(made):
-            yield made[done], done.result()
+        for done in as_completed(list(made)):
+            yield made.pop(done), done.result()  # not kept: all episodes of a long evaluation are gigabytes
     except BaseException as error:
         for process in set(active_children()) - others:
             process.terminate()  # a batch can take minutes, and nobody waits for it any more
