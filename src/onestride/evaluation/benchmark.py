@@ -68,7 +68,7 @@ def benchmark(
     records = _roll_all(run, entries, task, config, folder, device, precision)
     clouds = _clouds(run, entries, task, config, folder, device)
     times = _latency(run, entries, config, folder, device)
-    calls = {row: policy_of(run, e, device).nfe for row, e in {e.row: e for e in entries}.items()}
+    calls = {row: all_candidates_of(e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     path = folder / "comparison.json"
     earlier = read_json(path)["wall_s"] if path.exists() else 0.0
