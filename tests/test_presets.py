@@ -29,3 +29,8 @@ def test_a_presets_teacher_and_return_model_have_the_same_noise_levels(name):
 def test_an_evaluation_of_nothing_is_refused():
     with pytest.raises(ValueError, match="numbers of at least 1"):
         ReturnsConfig(episodes=0)
+
+
+def test_fewer_processes_than_none_are_refused():
+    with pytest.raises(ValueError, match=r"evaluate\.workers is -1; expected at least 0"):
+        ReturnsConfig(workers=-1)

@@ -26,8 +26,6 @@ from onestride.progress import track
 
 STATE = "training_state.safetensors"
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
-
-
 Optimizer = Literal["adamw", "muon"]
 
 
@@ -37,7 +35,7 @@ class TrainConfig:
 
     optimizer: "muon" turns every matrix's momentum into the nearest orthogonal one (Jordan et al. 2024), scaled to the
     size of AdamW's steps (Liu et al. 2025), and leaves what is no matrix to AdamW. It costs as much per step whatever
-    the batch, so give it large ones: regression on a teacher's pairs gets by with a fraction of the updates.
+    the batch, so give it large ones.
     """
 
     steps: int = 10_000

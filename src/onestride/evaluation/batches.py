@@ -67,9 +67,8 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
     Raises:
         OSError: a process was killed from outside, by a machine short of memory for instance.
     """
-    alone = stage.device != "cpu"
-    workers = workers or (1 if alone else min(torch.get_num_threads(), MOST_WORKERS))
-    workers = min(workers, len(batches))
+    unasked = min(torch.get_num_threads(), MOST_WORKERS) if stage.device == "cpu" else 1
+    workers = min(workers or unasked, len(batches))
     if workers < 2:
         lockstep = Lockstep(stage.environment, stage.width)
         try:
