@@ -22,6 +22,7 @@ from onestride.checkpoint import (
     CONFIG,
     MODEL,
     CheckpointError,
+    alone,
     load_config,
     load_tensors,
     read_json,
@@ -36,6 +37,25 @@ from onestride.control.policy import Policy
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_folder_is_one_processes_until_it_ends_or_is_killed(tmp_path):
+    holds = "import sys, time\nfrom pathlib import Path\nfrom onestride.checkpoint import alone\n"
+    holds += "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    folder = tmp_path / "deeper" / "run"
+    with subprocess.Popen([sys.executable, "-c", holds, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match=r"another process is at work on .*run"), alone(folder):
+            pytest.fail("two hold it")
+        with alone(tmp_path / "deeper" / "other"):
+            pass
+        other.kill()
+    with alone(folder):
+        assert not folder.exists()  # it is the worker's to make
+    with pytest.raises(ZeroDivisionError), alone(folder):
+        raise ZeroDivisionError
+    with alone(folder):
+        pass
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from onestride import presets
+from onestride.checkpoint import alone
 from onestride.cli import main
 
 
@@ -124,6 +125,12 @@ def test_everything_again_changes_nothing(tiny_run, capsys):
     main(["quickstart", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures"])
     assert {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")} == before
     assert "trained already" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, capsys):
+    with alone(tiny_run / "evaluation"):
+        message = refused(capsys, "evaluate", "--preset", "tiny", "--run", str(tiny_run))
+    assert "another process is at work on" in message
 
 
 def test_a_trained_student_drives_the_arm(tiny_run, capsys):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from onestride import pipeline, presets
-from onestride.checkpoint import CheckpointError, load_config, load_tensors
+from onestride.checkpoint import CheckpointError, alone, load_config, load_tensors
 from onestride.control.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.diffusion.guidance import GuidedPlanner
@@ -54,6 +54,19 @@ def test_every_stage_again_changes_nothing(run, capsys):
 def test_checkpoints_name_their_training(run):
     ids = {load_config(run / n)["training"]["id"] for n in ("returns", "iql", "teacher", "dnk-0", "kdm-0", "ct-0")}
     assert len(ids) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("collect", "data"), ("pairs", "pairs"), ("distill", "dnk-0"), ("evaluate", "evaluation")]
+)
+def test_a_stage_that_another_process_is_at_work_on_is_refused(run, tmp_path, capsys, name, part):
+    there = tmp_path / "run"
+    copy_without(run, there, part)
+    behaviours = ("--behaviours", str(run.parent / "calm.npz")) if name == "collect" else ()
+    with alone(there / part), pytest.raises(SystemExit) as stop:
+        stage(there, name, *behaviours)
+    assert stop.value.code == 2
+    assert f"another process is at work on {there / part}" in words(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -63,6 +65,30 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise OSError(f"could not write {path}: {error}; what was there is unchanged. Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` until the block ends, by a lock beside it that the system takes back when a process is killed.
+
+    Whoever goes on where another left off must know that the other has left.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CheckpointError(
+            f"another process is at work on {folder}. Wait for it, or stop it and run the same command again: it goes "
+            "on from what is finished"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CheckpointError, load_tensors, save_tensors
+from onestride.checkpoint import CheckpointError, alone, load_tensors, save_tensors
 from onestride.memory import keep_freed_memory
 from onestride.progress import track
 
@@ -88,7 +88,7 @@ def train(
 
     Raises:
         NonFiniteLossError: the loss stopped being a number.
-        CheckpointError: the state in ``folder`` belongs to other settings.
+        CheckpointError: the state in ``folder`` belongs to other settings, or another process trains there.
     """
     rows = len(next(iter(data.values())))
     if any(len(v) != rows for v in data.values()):
@@ -120,7 +120,7 @@ def train(
     generator = torch.Generator(device)
     order = _Order(rows, config, device)
     running = torch.zeros((), device=device)
-    with track(title, config.steps, done=step) as bar:
+    with alone(folder), track(title, config.steps, done=step) as bar:
         while step < config.steps:
             for group in chain(*(o.param_groups for o in optimizers)):
                 group["lr"] = config.learning_rate * _schedule(step, config)

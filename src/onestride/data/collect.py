@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import CheckpointError, alone, load_tensors, read_json, save_tensors, write_json
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
 from onestride.progress import track
@@ -55,7 +55,7 @@ def collect(
     made = {"episodes": 0, "steps": 0}
     chunk = 0
     seconds = 0.0
-    with track(f"collecting {unit}", amount) as bar:
+    with alone(folder), track(f"collecting {unit}", amount) as bar:
         while made[unit] < amount:
             path = parts / f"{chunk:05d}.safetensors"
             if not path.exists():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import alone, load_config, load_tensors, read_json, save_tensors, write_json
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
@@ -64,10 +64,11 @@ def benchmark(
         "precision": precision,
         "task": task.name,
     }
-    claim(folder, run, settings, entries)
-    records = _roll_all(run, entries, task, config, folder, device, precision)
-    clouds = _clouds(run, entries, task, config, folder, device)
-    times = _latency(run, entries, config, folder, device)
+    with alone(folder):
+        claim(folder, run, settings, entries)
+        records = _roll_all(run, entries, task, config, folder, device, precision)
+        clouds = _clouds(run, entries, task, config, folder, device)
+        times = _latency(run, entries, config, folder, device)
     calls = {row: all_candidates_of(e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     path = folder / "comparison.json"
@@ -166,7 +167,6 @@ def _clouds(
     done = {(r["row"], r["seed"]) for r in records}
     states = load_tensors(folder / STATES)[0]
     teacher = Policy.from_pretrained(run / TEACHER, device=device)
-    shown: dict[str, Any] = {}
     plain = [e for e in entries if e.selector == "none"]
     reference = f"{entries[0].row}-{entries[0].seed}"
     with track("candidates", len(plain)) as bar:
@@ -174,25 +174,17 @@ def _clouds(
             row = parts(entry.row)[0]
             if (row, entry.seed) not in done:
                 policy = all_candidates_of(entry, device)
-                teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
                 record: dict[str, Any] = {"row": row, "seed": entry.seed}
                 for where, key in (("", reference), ("own_", f"{row}-{entry.seed}")):
-                    rows = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
-                    plans = _plans(policy, rows, entry.seed)
-                    mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
-                    record[f"{where}action_spread"] = float(mine.std(1).mean())
-                    if policy.task.horizon == task.horizon:
-                        theirs = _plans(teacher, rows, entry.seed)[:, :, 0, policy.task.state_dim :]
-                        record[f"{where}teacher_distance"] = float((mine - theirs).square().mean().sqrt())
-                        free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
-                        record[f"{where}plan_spread"] = float(free.std(1).mean())
-                        record[f"{where}plan_dimensions"] = float(effective_dimensions(free).mean())
+                    few = states[key][:: -(-len(states[key]) // COMPARED)].to(device)
+                    measured = _cloud(policy, teacher, few, entry.seed)
+                    record |= {f"{where}{name}": value for name, value in measured.items()}
                 records.append(record)
                 with path.open("a") as f:
                     f.write(json.dumps(record) + "\n")
             bar.update(number + 1)
     if not (folder / SHOWN).exists():
-        rows = states[reference][: config.shown].to(device)
+        rows, shown = states[reference][: config.shown].to(device), {}
         for entry in plain:
             policy = all_candidates_of(entry, device)
             row = parts(entry.row)[0]
@@ -200,6 +192,23 @@ def _clouds(
                 shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()
         save_tensors(folder / SHOWN, shown)
     return records
+
+
+def _cloud(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
+    """What candidates at these observations (B, O) are like; beside the teacher's where both plan as far."""
+    plans = _plans(policy, observations, seed)
+    mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
+    made = {"action_spread": float(mine.std(1).mean())}
+    if policy.task.horizon != teacher.task.horizon:
+        return made
+    teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
+    theirs = _plans(teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
+    free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
+    return made | {
+        "teacher_distance": float((mine - theirs).square().mean().sqrt()),
+        "plan_spread": float(free.std(1).mean()),
+        "plan_dimensions": float(effective_dimensions(free).mean()),
+    }
 
 
 @torch.inference_mode()

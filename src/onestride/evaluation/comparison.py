@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onestride.checkpoint import CheckpointError, load_config, read_json, write_json
+from onestride.checkpoint import CheckpointError, alone, load_config, read_json, write_json
 from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.result import result
@@ -37,11 +37,12 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     contenders.sort(key=lambda c: (c.row != "teacher", c.row != "dnk", c.row, c.seed))
     scenes = task.scenes(config.trials, config.scene_seed)
     both_open = demonstrations.open_on_both_sides(scenes)
-    records = evaluate(
-        contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",
-        filmed=both_open[0] if both_open else 0,
-    )  # fmt: skip
-    clouds = candidate_clouds(contenders, scenes, both_open, folder)
+    with alone(folder):
+        records = evaluate(
+            contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",
+            filmed=both_open[0] if both_open else 0,
+        )  # fmt: skip
+        clouds = candidate_clouds(contenders, scenes, both_open, folder)
     rows = {name: _summary(records, clouds, name) for name in dict.fromkeys(c.row for c in contenders)}
     path = folder / "comparison.json"
     # Trials already on record were paid for by an earlier command.

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from onestride.checkpoint import CheckpointError, read_json, save_tensors, write_json
+from onestride.checkpoint import CheckpointError, alone, read_json, save_tensors, write_json
 from onestride.control.policy import SHARES, TEMPERATURES, Policy, conditioned_prior
 from onestride.diffusion.samplers import SOLVERS
 from onestride.memory import keep_freed_memory
@@ -87,7 +87,7 @@ def make_pairs(
         manifest = found
     manifest["count"] = shards
     keep_freed_memory()
-    with track("pairs", config.count) as bar:
+    with alone(folder), track("pairs", config.count) as bar:
         done = 0
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
