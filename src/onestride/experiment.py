@@ -85,7 +85,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     assert preset.ablation_training is not None
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
-    folder = ablate(run, preset.student, config, command, device)
+    folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
     figures.save(ablation_report.figure(read_json(folder / "comparison.json")), folder / "ablations.png")
     return Outcome(folder, None, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
 
