@@ -12,12 +12,42 @@ from onestride.checkpoint import CheckpointError, load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
+from onestride.evaluation.ledger import claim
+from onestride.evaluation.lineup import Entry
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
 
 
 def test_an_evaluation_under_other_settings_is_refused(again):
     with pytest.raises(CheckpointError, match="under other settings"):
-        benchmark(again, replace(CONFIG, episodes=3), "onestride evaluate")
+        benchmark(again, replace(CONFIG, states=CONFIG.states + 1), "onestride evaluate")
+
+
+@pytest.mark.parametrize(
+    ("episodes", "width"), [(1, 2), (7, 3)], ids=["fewer than there are", "a batch would be another one"]
+)
+def test_episodes_that_cannot_join_are_refused(run, tmp_path, episodes, width):
+    entries = [Entry("ct", 0, run / "ct-0", "iql")]
+    claim(tmp_path, run, {"episodes": 2, "width": width}, entries)
+    before = (tmp_path / "evaluation.json").read_bytes()
+    with pytest.raises(CheckpointError, match=f"holds 2 episodes of every row, {episodes} are asked for"):
+        claim(tmp_path, run, {"episodes": episodes, "width": width}, entries)
+    assert (tmp_path / "evaluation.json").read_bytes() == before
+
+
+def test_further_episodes_join_and_are_those_of_one_evaluation(run, monkeypatch):
+    entries = [Entry("ct", 0, run / "ct-0", "iql"), Entry("ct-unselected", 0, run / "ct-0", "none")]
+    more = replace(CONFIG, episodes=5, width=2)
+    whole = benchmark(run, more, "test", name="whole", entries=entries)
+    benchmark(run, replace(more, episodes=2), "test", name="grown", entries=entries)
+    rolled = counting(monkeypatch)
+    grown = benchmark(run, more, "test", name="grown", entries=entries)
+    assert len(rolled) == 4  # two batches of each that are not there yet
+    assert keyed(records_of(grown)) == keyed(records_of(whole))
+    returns = [json.loads((f / "comparison.json").read_text())["rows"]["ct"] for f in (grown, whole)]
+    assert returns[0]["return_normalised"] == returns[1]["return_normalised"]
+    assert returns[0]["episodes"]["mean"] == 5
+    for folder in (grown, whole):
+        shutil.rmtree(folder)
 
 
 def counting(monkeypatch):

@@ -2,7 +2,7 @@
 
 Seeds x episodes x 1000 steps. Generators and selectors are crossed, and every generator is also run without a
 selector, since a good selector can hide a collapsed student. Every episode is kept; a killed evaluation goes on, and
-planners that are trained later join one that is finished.
+planners that are trained later and further episodes join one that is finished.
 """
 
 from __future__ import annotations

@@ -33,14 +33,20 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     Records of an entry whose checkpoint or selector is another one now are put away, into ``before-<n>``, and said.
 
     Raises:
-        CheckpointError: it holds an evaluation under other settings.
+        CheckpointError: it holds an evaluation under other settings, or one that these episodes cannot join.
     """
     path = folder / SETTINGS
     wanted = json.loads(json.dumps(settings | {"entries": {_key(e): _identity(run, e) for e in entries}}))
     found = read_json(path) if path.exists() else wanted
-    if {k: v for k, v in found.items() if k != "entries"} != {k: v for k, v in wanted.items() if k != "entries"}:
+    if _lasting(found) != _lasting(wanted):
         raise CheckpointError(
             f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
+        )
+    has, asked, width = found["episodes"], wanted["episodes"], wanted["width"]
+    if has != asked and (has > asked or has % width):
+        raise CheckpointError(
+            f"{folder} holds {has} episodes of every row, {asked} are asked for. More can join whole batches of "
+            f"{width}; otherwise move it away or delete it to evaluate anew"
         )
     known, now = found["entries"], wanted["entries"]
     stale = [e for e in entries if known.get(_key(e), now[_key(e)]) != now[_key(e)]]
@@ -52,6 +58,11 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
         for name in TOGETHER:
             (folder / name).unlink(missing_ok=True)
     write_json(path, wanted | {"entries": known | now})
+
+
+def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a folder's records have in common for ever: planners and episodes can join."""
+    return {k: v for k, v in settings.items() if k not in ("entries", "episodes")}
 
 
 def _key(entry: Entry) -> str:
