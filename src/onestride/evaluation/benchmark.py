@@ -23,7 +23,7 @@ from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
-from onestride.evaluation.metrics import effective_dimensions, latency, summarize
+from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.presets import ReturnsConfig
@@ -189,20 +189,20 @@ def _clouds(
             policy = all_candidates_of(entry, device)
             row = parts(entry.row)[0]
             if policy.task.horizon == task.horizon and f"plans.{row}" not in shown:
-                shown[f"plans.{row}"] = _plans(policy, rows, 0).cpu().contiguous()
+                shown[f"plans.{row}"] = candidates_at(policy, rows, 0).cpu().contiguous()
         save_tensors(folder / SHOWN, shown)
     return records
 
 
 def _cloud(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
     """What candidates at these observations (B, O) are like; beside the teacher's where both plan as far."""
-    plans = _plans(policy, observations, seed)
+    plans = candidates_at(policy, observations, seed)
     mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
     made = {"action_spread": float(mine.std(1).mean())}
     if policy.task.horizon != teacher.task.horizon:
         return made
     teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
-    theirs = _plans(teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
+    theirs = candidates_at(teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
     free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
     return made | {
         "teacher_distance": float((mine - theirs).square().mean().sqrt()),
@@ -212,7 +212,7 @@ def _cloud(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: in
 
 
 @torch.inference_mode()
-def _plans(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
+def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
     """Candidates (B, N, H, D) at observations (B, O), normalised, without a sampler's own noise."""
     policy.reset(seed)
     start, prior = policy._encode(rows)
@@ -259,9 +259,9 @@ def summary(
     made: dict[str, Any] = {}
     for name in ("return_normalised", "return_raw"):
         per_seed = summarize([r[name] for r in mine], seeds)["per_seed"]
-        made[name] = _over_seeds(per_seed)
+        made[name] = over_seeds(per_seed)
     by_seed = {s: [r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))}
-    made["sigma_ep"] = _over_seeds([float(np.std(v)) for v in by_seed.values()])
+    made["sigma_ep"] = over_seeds([float(np.std(v)) for v in by_seed.values()])
     made["worst_seed_return"] = _single(min(made["return_normalised"]["per_seed"]))
     made["fell"] = summarize([float(r["fell"]) for r in mine], seeds)
     made["episodes"] = _single(len(mine))
@@ -270,25 +270,16 @@ def summary(
     cloud = [c for c in clouds if c["row"] == base]
     for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
         if cloud and name in cloud[0]:
-            made[name] = _over_seeds([c[name] for c in cloud])
+            made[name] = over_seeds([c[name] for c in cloud])
     unselected_row = [r for r in records if r["row"] == f"{base}-unselected"]
     if unselected_row:
         per_seed = summarize([r["return_normalised"] for r in unselected_row], [r["seed"] for r in unselected_row])
-        made["unselected_return"] = _over_seeds(per_seed["per_seed"])
+        made["unselected_return"] = over_seeds(per_seed["per_seed"])
     if row in times:
         made |= {name: _single(value) for name, value in latency(times[row]).items()}
         made["decision_ms_mean"]["std"] = 1e3 * float(np.std(times[row]))
         made["control_hz"] = _single(1e3 / made["decision_ms_mean"]["mean"])
     return made
-
-
-def _over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
-    return {
-        "mean": float(np.mean(per_seed)),
-        "std": float(np.std(per_seed)),
-        "n": len(per_seed),
-        "per_seed": list(per_seed),
-    }
 
 
 def _single(value: float | None) -> dict[str, Any]:

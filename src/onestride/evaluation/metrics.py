@@ -104,3 +104,13 @@ def blocking_obstacle(start: NDArray, goal: NDArray, obstacles: NDArray) -> int:
     along = np.clip((obstacles[:, 1:4] - start) @ line / (line @ line), 0, 1)
     gap = np.linalg.norm(obstacles[:, 1:4] - (start + along[:, None] * line), axis=1)
     return int(np.where(obstacles[:, 0] > 0, gap, np.inf).argmin())
+
+
+def over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
+    """Mean and standard deviation of one number per training seed, in the form of a result's rows."""
+    return {
+        "mean": float(np.mean(per_seed)),
+        "std": float(np.std(per_seed)),
+        "n": len(per_seed),
+        "per_seed": list(per_seed),
+    }

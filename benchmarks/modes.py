@@ -1,0 +1,94 @@
+"""Which behaviour do candidates follow at an episode's first state, where the data holds all of them?
+
+python benchmarks/modes.py --run RUN --behaviours expert.npz medium.npz [--out results/modes/NAME.json]
+
+A planner that offers none of the better behaviour there loses the episode, whoever selects.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from onestride.checkpoint import write_json
+from onestride.control.policy import Policy, unselected
+from onestride.data.behaviour import BehaviourPolicy, read_behaviour
+from onestride.evaluation.batches import FIRST_SEED
+from onestride.evaluation.benchmark import candidates_at
+from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
+from onestride.evaluation.result import result
+from onestride.progress import track
+from onestride.run_folder import rows_of, task_of
+
+STARTS = FIRST_SEED + 50_000  # none of an evaluation's
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A run with planners, the behaviours its data was collected with (the better one first), where to write."""
+
+    run: Path
+    behaviours: tuple[Path, ...]
+    out: Path | None = None
+    starts: int = 256
+
+
+def main(arguments: Arguments) -> None:
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    task = task_of(arguments.run)
+    behaviours = [read_behaviour(path) for path in arguments.behaviours]
+    assert task.benchmark is not None
+    first = first_states(task.benchmark.environment, arguments.starts)
+    planners = {name: row for name, row in rows_of(arguments.run).items() if row[0] not in ("ct", "cd")}
+    rows: dict[str, list[dict[str, float]]] = {}
+    with track("planners", len(planners)) as bar:
+        for number, (name, (row, seed)) in enumerate(planners.items()):
+            policy = Policy.from_pretrained(arguments.run / name, selector=unselected)
+            rows.setdefault(row, []).append(measure(policy, first, behaviours, seed))
+            if row == "teacher":
+                policy.temperature[:] = 1.0
+                rows[WHOLE_NOISE] = [measure(policy, first, behaviours, seed)]
+            bar.update(number + 1)
+    report = result(
+        task.name,
+        "benchmarks/modes.py",
+        config={"behaviours": [{"name": b.name, "weights": b.identity} for b in behaviours], "starts": len(first)},
+        seeds={"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
+        started=started,
+        wall_s=time.monotonic() - began,
+        rows={row: summary(measured) for row, measured in rows.items()},
+        notes=[
+            f"At {len(first)} first states outside the evaluation, 64 candidates each; one follows the behaviour whose "
+            "mean action there is nearer to its first action.",
+        ],
+    )
+    for row, metrics in report["rows"].items():
+        print(f"{row:22s}", "  ".join(f"{name} {value['mean']:.3f}" for name, value in metrics.items()))
+    if arguments.out is not None:
+        write_json(arguments.out, report)
+
+
+def first_states(environment: str, count: int) -> np.ndarray:
+    env = gymnasium.make(environment)
+    states = [env.reset(seed=STARTS + i)[0] for i in range(count)]
+    env.close()
+    return np.stack(states)
+
+
+def measure(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
+    plans = candidates_at(policy, torch.from_numpy(first).float(), seed)
+    actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.task.state_dim :]
+    limits = (torch.from_numpy(bound).float() for bound in (policy.task.limits.low, policy.task.limits.high))
+    modes: Tensor = torch.stack([torch.from_numpy(b.act(first)).float() for b in behaviours])
+    return coverage(actions.clamp(*limits), modes, policy.temperature)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
