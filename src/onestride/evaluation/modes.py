@@ -26,8 +26,8 @@ def coverage(actions: Tensor, modes: Tensor, temperature: Tensor) -> dict[str, f
     """How often the first of the modes is followed.
 
     actions (B, N, A): of candidates. modes (K, B, A): what each behaviour would do. temperature (N,): of the noise of
-    each candidate. Returns the share of candidates nearest to modes[0], by temperature too where there are several; the share
-    of the B states in which no candidate is; the root mean square distance from the nearest mode, averaged.
+    each candidate. Returns the share of candidates nearest to modes[0], by temperature too where there are several;
+    the share of the B states in which no candidate is; the root mean square distance from the nearest mode, averaged.
     """
     distance = (actions - modes[:, :, None]).square().mean(-1).sqrt()  # (K, B, N)
     followed = (distance.argmin(0) == 0).float()
