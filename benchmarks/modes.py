@@ -2,7 +2,7 @@
 
 python benchmarks/modes.py --run RUN --behaviours expert.npz medium.npz [--out results/modes/NAME.json]
 
-A planner that offers none of the better behaviour there loses the episode, whoever selects.
+What no candidate follows there, no selector can choose.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Arguments:
     behaviours: tuple[Path, ...]
     out: Path | None = None
     starts: int = 256
+
+    def __post_init__(self) -> None:
+        if len(self.behaviours) < 2:
+            raise ValueError(f"--behaviours names {len(self.behaviours)}; candidates follow one of at least two")
 
 
 def main(arguments: Arguments) -> None:
@@ -83,6 +87,7 @@ def first_states(environment: str, count: int) -> np.ndarray:
 
 
 def measure(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
+    """How 64 candidates at each of these observations (B, O) cover the behaviours."""
     plans = candidates_at(policy, torch.from_numpy(first).float(), seed)
     actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.task.state_dim :]
     limits = (torch.from_numpy(bound).float() for bound in (policy.task.limits.low, policy.task.limits.high))
