@@ -36,8 +36,15 @@ def collect(
     the same episodes. A finished dataset with the same settings is left as it is.
 
     Raises:
-        CheckpointError: the folder, or the chunks beside it, come from other settings.
+        CheckpointError: the folder, or the chunks beside it, come from other settings, or another process collects.
     """
+    with alone(folder):
+        return _collect(source, amount, seed, folder, metadata, action, unit)
+
+
+def _collect(
+    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit
+) -> dict[str, Any]:
     settings = {"seed": seed, unit: amount, **metadata}
     parts = folder.with_name(f".{folder.name}.parts")
     if folder.exists():
@@ -55,7 +62,7 @@ def collect(
     made = {"episodes": 0, "steps": 0}
     chunk = 0
     seconds = 0.0
-    with alone(folder), track(f"collecting {unit}", amount) as bar:
+    with track(f"collecting {unit}", amount) as bar:
         while made[unit] < amount:
             path = parts / f"{chunk:05d}.safetensors"
             if not path.exists():

@@ -65,8 +65,16 @@ def make_pairs(
     that a folder begun with others is refused.
 
     Raises:
-        CheckpointError: the folder was begun with other settings, another teacher or other data.
+        CheckpointError: the folder was begun with other settings, another teacher or other data, or another process
+            makes pairs there.
     """
+    with alone(folder):
+        _make_pairs(teacher, observations, config, folder, identity)
+
+
+def _make_pairs(
+    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+) -> None:
     blocks = -(-config.count // BLOCK)
     shards = min(config.shards, blocks)
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
@@ -87,7 +95,7 @@ def make_pairs(
         manifest = found
     manifest["count"] = shards
     keep_freed_memory()
-    with alone(folder), track("pairs", config.count) as bar:
+    with track("pairs", config.count) as bar:
         done = 0
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
