@@ -211,7 +211,9 @@ def locomotion(body: str) -> Preset:
         selectors=Selectors(
             returns=ReturnConfig(),
             returns_training=TrainConfig(steps=8_000, batch_size=512, weight_decay=1e-4),
-            critic=IQLConfig(),
+            # Hopper's medium behaviour falls after 300 steps: at 0.99, which forgets in 100, it is worth as much as the
+            # expert's (262 against 276 in the data's episodes), at 0.997 less (688 against 1069).
+            critic=IQLConfig(discount=0.997) if body == "hopper" else IQLConfig(),
             critic_training=critic_training(150_000),
             judged_rows=1 if wide else 4,
         ),
