@@ -201,7 +201,7 @@ def locomotion(body: str) -> Preset:
     """
     wide = body != "halfcheetah"  # plans of 32 rows instead of 4
     student = TrainConfig(steps=2_000, batch_size=2_048, learning_rate=4e-3, ema_decay=0.995, optimizer="muon")
-    if body == "walker2d":  # as its results were made; Muon is nearer to the teacher in two thirds of the time
+    if body == "walker2d":  # as its results were made; on Hopper Muon is nearer in two thirds of the time
         student = TrainConfig(steps=16_000, batch_size=512, learning_rate=4e-3)
     action = TrainConfig(steps=4_000, batch_size=512, learning_rate=5e-4)
     return Preset(
