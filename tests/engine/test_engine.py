@@ -11,6 +11,7 @@ import torch
 
 from onestride.control.policy import Decision, NoPlanError
 from onestride.engine.engine import BACKENDS, Engine
+from onestride.engine.native import library
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import Cores, OnnxRunner, TorchRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
@@ -174,7 +175,7 @@ def test_the_fastest_is_the_fastest(make):
 
 
 def test_choices_that_are_none(make, policy):
-    with pytest.raises(ValueError, match="there are auto, onnx"):
+    with pytest.raises(ValueError, match="there are auto, native"):
         Engine.from_policy(make(), "tensorrt")
     with pytest.raises(ValueError, match="threads is 0"):
         Engine.from_policy(make(), "onnx", threads=0)
@@ -189,6 +190,8 @@ def test_without_the_extra_torch_runs_and_onnx_says_what_to_install(make, observ
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install onestride\[export\]"):
         Engine.from_policy(make(), "onnx")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr("onestride.engine.native.library", library.__wrapped__)
     assert Engine.from_policy(make(), "auto").chosen == "torch"
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from onestride import presets
 from onestride.cli import main
+from onestride.engine.engine import preferred
 from onestride.evaluation import bench as benching
 from onestride.evaluation.bench import lines, untrained
 from onestride.presets import BenchConfig
@@ -65,7 +66,11 @@ def record(tmp_path_factory):
 
 def test_the_record_is_of_the_schema(record):
     said = json.loads(record.read_text())
-    names = ("teacher", "teacher-optimised", "student", "engine", "engine-int8")
+    names = ["teacher", "teacher-optimised", "student", "engine", "engine-int8"]
+    backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
+    int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
+    names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
+    assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
     assert (said["schema"], said["experiment"]) == (1, "bench")
     for row in said["rows"].values():
@@ -81,7 +86,7 @@ def test_the_record_is_of_the_schema(record):
     ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
     assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)
     assert {"matmul_gflops_1", "matmul_gflops_4", "copy_gb_per_s"} <= set(said["machine"])
-    assert len(lines(said)) == 11
+    assert len(lines(said)) == 1 + 2 * len(names)
 
 
 def test_a_record_is_not_overwritten(record, capsys):

@@ -14,7 +14,7 @@ from onestride import presets
 from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.stall import Stall
-from onestride.engine.engine import Backend
+from onestride.engine.engine import Backend, Format
 from onestride.presets import BenchConfig
 
 
@@ -35,7 +35,8 @@ class Run(Common):
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
     engine: Backend | None = None
-    """Run a policy as one graph: auto measures what is fastest here; onnx, onnx-int8, torch, compile, cuda-graph."""
+    """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's C
+    compiler), onnx, onnx-int8, torch, compile, cuda-graph."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
@@ -116,13 +117,17 @@ class Run(Common):
 
 @dataclass(frozen=True)
 class Export:
-    """Write a student's whole decision as one graph that ONNX Runtime runs without this library."""
+    """Write a student's whole decision as one folder that runs without this library.
+
+    onnx:    one graph, for ONNX Runtime on any machine, the arm's geometry included.
+    native:  a program and the C file that runs it, for a C compiler alone; the fastest on a CPU. Locomotion only.
+    """
 
     checkpoint: tyro.conf.Positional[Path] = Path()
     """A trained student's folder, such as runs/demo/dnk-0."""
     out: Path = Path("exported")
     """Where to; what is there is not overwritten."""
-    format: Literal["onnx"] = "onnx"
+    format: Format = "onnx"
     selector: Path | None = None
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
     int8: bool = False
@@ -145,6 +150,7 @@ class Export:
         found = export(
             policy,
             self.out,
+            form=self.format,
             int8=self.int8,
             draws=self.draws,
             seed=self.seed,

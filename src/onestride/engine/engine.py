@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -21,14 +22,20 @@ import torch
 from onestride.checkpoint import CheckpointError, read_json
 from onestride.control.policy import Decision, NoPlanError, Policy
 from onestride.engine.graph import INPUTS, OUTPUTS, write_graph
-from onestride.engine.reduce import reduce
-from onestride.engine.runners import CPU, OnnxRunner, Runner, TorchRunner, fastest, thread_counts
+from onestride.engine.native import NativeError, NativeRunner, library
+from onestride.engine.program import write_program
+from onestride.engine.reduce import Reduced, reduce
+from onestride.engine.runners import CPU, Bound, OnnxRunner, Runner, TorchRunner, fastest, thread_counts
+from onestride.engine.trunk import ReduceError
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-Backend = Literal["auto", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"]
+Backend = Literal["auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-GRAPH, CONTRACT, CHECKSUMS = "model.onnx", "contract.json", "SHA256SUMS"
+GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
+Format = Literal["onnx", "native"]
+#: The file of an exported folder that decides, by its format.
+DECIDES: dict[Format, str] = {"onnx": GRAPH, "native": PROGRAM}
 
 
 class Engine:
@@ -94,57 +101,87 @@ class Engine:
     ) -> Engine:
         """Reduce a policy and run it.
 
-        backend: "auto" measures those that give the policy's own action, and takes the fastest; "onnx-int8" differs
+        backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits differ
         a little, and "compile" takes half a minute to start: both only when they are asked for.
-        threads: of the CPU; None measures 1 ... all cores (ONNX), or takes torch's setting.
+        threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:
-            ReduceError: the policy cannot be reduced.
+            ReduceError: the policy cannot be reduced, or not to a program of its own ("native").
             ImportError: the backend needs the export extra, and it is not installed.
+            NativeError: there is no C compiler, or the processor has no 8 bits.
         """
         if backend not in BACKENDS:
             raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
         reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
-        runners: list[Runner] = []
-        with TemporaryDirectory() as folder:
-            if backend in ("onnx", "onnx-int8") or (backend == "auto" and policy.device.type == "cpu"):
-                graph = Path(folder) / GRAPH
-                try:
-                    write_graph(reduced, graph, int8=backend == "onnx-int8")
-                    name = "onnx" if backend == "auto" else backend
-                    runners += [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
-                except ImportError:
-                    if backend != "auto":
-                        raise
-            if backend in ("torch", "auto"):
-                runners.append(TorchRunner(reduced, policy.device))
-            if backend == "compile":
-                runners.append(TorchRunner(reduced, policy.device, compiled=True))
-            if backend == "cuda-graph" or (backend == "auto" and policy.device.type == "cuda"):
-                from onestride.engine.cuda_graph import CudaGraphRunner
-
-                runners.append(CudaGraphRunner(reduced, policy.device))
-            runner, chosen = fastest(runners, policy.task)
+        runner, chosen = fastest(list(_runners(reduced, backend, policy.device, threads)), policy.task)
         return cls(runner, policy.task, draws, chosen)
 
     @classmethod
     def from_folder(cls, path: str | Path, *, provider: str = CPU, threads: int | None = None) -> Engine:
         """Load what ``onestride export`` wrote. ``threads`` None: 1 ... all cores are measured.
 
+        provider: of ONNX Runtime, for a folder in its format.
+
         Raises:
             CheckpointError: nothing there, altered, or a graph that is not what its contract says.
-            ImportError: ONNX Runtime is not installed.
+            ImportError: ONNX Runtime is not installed; NativeError: there is no C compiler.
             ValueError: this ONNX Runtime has no such provider.
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task = TASKS[contract["task"]]()
-        content = (folder / GRAPH).read_bytes()
-        name = "onnx-int8" if contract["precision"] == "int8" else "onnx"
-        runners = [OnnxRunner(content, n, name, provider) for n in thread_counts(threads)]
+        task, form = TASKS[contract["task"]](), contract["format"]
+        content = (folder / DECIDES[form]).read_bytes()
+        name = f"{form}-int8" if contract["precision"] == "int8" else form
+        runners: list[Bound] = [
+            NativeRunner(content, n, name) if form == "native" else OnnxRunner(content, n, name, provider)
+            for n in thread_counts(threads)
+        ]
         agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         return cls(runner, task, contract["draws"], chosen)
+
+
+def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
+    """What "auto" chooses from, or the one that was asked for, with every number of threads."""
+    auto = backend == "auto"
+    if backend in ("native", "native-int8") or (auto and device.type == "cpu"):
+        try:
+            program = write_program(reduced, int8=backend == "native-int8")
+            name = "native" if auto else backend
+            yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
+        except (NativeError, ReduceError):
+            if not auto:
+                raise
+    if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
+        with TemporaryDirectory() as folder:
+            graph = Path(folder) / GRAPH
+            try:
+                write_graph(reduced, graph, int8=backend == "onnx-int8")
+                name = "onnx" if auto else backend
+                yield from [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
+            except ImportError:
+                if not auto:
+                    raise
+    if backend in ("torch", "auto"):
+        yield TorchRunner(reduced, device)
+    if backend == "compile":
+        yield TorchRunner(reduced, device, compiled=True)
+    if backend == "cuda-graph" or (auto and device.type == "cuda"):
+        from onestride.engine.cuda_graph import CudaGraphRunner
+
+        yield CudaGraphRunner(reduced, device)
+
+
+def preferred(policy: Policy, *, int8: bool = False) -> Backend:
+    """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
+    try:
+        write_program(reduce(policy, draws=1))
+        native = library().onestride_has_8_bits() if int8 else library() is not None
+    except (NativeError, ReduceError):
+        native = False
+    if int8:
+        return "native-int8" if native else "onnx-int8"
+    return "native" if native else "onnx"
 
 
 # ---------------------------------------------------------------- an exported folder
@@ -160,7 +197,8 @@ def load_contract(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
     lines = (folder / CHECKSUMS).read_text().splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in (GRAPH, CONTRACT):
+    decides = next((name for name in DECIDES.values() if name in listed), GRAPH)
+    for name in (decides, CONTRACT):
         if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
             raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
     contract = read_json(folder / CONTRACT)
@@ -168,7 +206,7 @@ def load_contract(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has contract schema {contract.get('schema')}, this version reads 1")
     if contract["task"] not in TASKS:
         raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(TASKS)}")
-    return contract
+    return {"format": "onnx"} | contract  # folders of the first versions do not say
 
 
 def checksum(path: Path) -> str:
@@ -176,21 +214,21 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def agrees(runner: OnnxRunner, contract: dict[str, Any], task: Task, folder: Path) -> None:
-    """Whether graph, contract and task are of one size.
+def agrees(runner: Bound, contract: dict[str, Any], task: Task, folder: Path) -> None:
+    """Whether graph (or program), contract and task are of one size.
 
     Raises:
         CheckpointError: they are not; the message says which.
     """
-    shapes = {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
+    decides, shapes = folder / DECIDES[contract["format"]], {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
     if set(INPUTS) - shapes.keys() or set(OUTPUTS[:4]) - shapes.keys():
         wanted = ", ".join((*INPUTS, *OUTPUTS[:4]))
-        raise CheckpointError(f"{folder / GRAPH} has {', '.join(shapes)}; expected {wanted}")
+        raise CheckpointError(f"{decides} has {', '.join(shapes)}; expected {wanted}")
     for name, said, tasks in (
         ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
         ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),
     ):
         if not shapes[name] == said == tasks:
             raise CheckpointError(
-                f"{folder / GRAPH} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
+                f"{decides} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
             )

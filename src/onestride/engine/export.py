@@ -1,10 +1,11 @@
-"""An exported engine: one folder that ONNX Runtime runs without this library.
+"""An exported engine: one folder that runs without this library, by ONNX Runtime or by a C compiler alone.
 
-    model.onnx      the decision          contract.json   what goes in and comes out, and of what it was made
-    example.py      acts with it          example.cpp     the same in C++
+    model.onnx      the decision, or program.bin with decide.c and decide.h
+    contract.json   what goes in and comes out, and of what it was made
+    example.py      acts with it, as example.cpp or example.c
     SHA256SUMS      of all of them (``sha256sum -c SHA256SUMS``)
 
-Nothing is there before the graph has been compared with the policy it was made of.
+Nothing is there before it has been compared with the policy it was made of.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from onestride.checkpoint import MODEL, versions, write_json
 from onestride.control.policy import Policy
-from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, checksum
+from onestride.engine.engine import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
+from onestride.engine.examples import examples
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.reduce import reduce
-from onestride.engine.runners import OnnxRunner
+from onestride.engine.native import SOURCE, NativeRunner
+from onestride.engine.program import write_program
+from onestride.engine.reduce import Reduced, reduce
+from onestride.engine.runners import Bound, OnnxRunner
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 
@@ -39,7 +42,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported graph decides beside its policy, with the same noise."""
+    """How an exported engine decides beside its policy, with the same noise."""
 
     decisions: int
     same_winner: int
@@ -54,14 +57,22 @@ class Agreement:
 
 
 def export(
-    policy: Policy, out: Path, *, int8: bool, draws: int, seed: int, checkpoint: Path | None, plan: bool = True
+    policy: Policy,
+    out: Path,
+    *,
+    form: Format = "onnx",
+    int8: bool,
+    draws: int,
+    seed: int,
+    checkpoint: Path | None,
+    plan: bool = True,
 ) -> Agreement:
-    """Write the folder ``out``, whole or not at all. plan: the graph gives the winner's plan too.
+    """Write the folder ``out``, whole or not at all. plan: the winner's plan is given too.
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy makes many network calls, or nothing ranks its plans.
-        ImportError: the export extra is not installed.
+        ReduceError: the policy makes many network calls, nothing ranks its plans, or its task is no native program.
+        ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
@@ -69,14 +80,13 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:
-        write_graph(reduced, folder / GRAPH, int8=int8)
-        runner = OnnxRunner((folder / GRAPH).read_bytes(), threads=1)
+        runner = _written(reduced, folder, form, int8)
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or int8):
-            raise ExportError(f"the graph does not decide as the policy does: {agreement}; nothing was written")
-        write_json(folder / CONTRACT, contract(policy, runner, agreement, int8, draws, seed, checkpoint))
-        for name, template in (("example.py", PYTHON), ("example.cpp", CPP)):
-            (folder / name).write_text(_example(template, policy, draws))
+            raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
+        write_json(folder / CONTRACT, contract(policy, runner, agreement, form, int8, draws, seed, checkpoint))
+        for name, text in examples(form, policy, draws, plan).items():
+            (folder / name).write_text(text)
         sums = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
         (folder / CHECKSUMS).write_text("".join(sums))
         folder.chmod(0o755)
@@ -86,8 +96,20 @@ def export(
     return agreement
 
 
-def compare(runner: OnnxRunner, policy: Policy, draws: int, seed: int, decisions: int = DECISIONS) -> Agreement:
-    """The graph beside the plain policy: real first observations, the policy's own noise."""
+def _written(reduced: Reduced, folder: Path, form: Format, int8: bool) -> Bound:
+    """What decides, on disk and running."""
+    path = folder / DECIDES[form]
+    if form == "onnx":
+        write_graph(reduced, path, int8=int8)
+        return OnnxRunner(path.read_bytes(), threads=1)
+    path.write_bytes(write_program(reduced, int8=int8))
+    for source in (SOURCE, SOURCE.with_suffix(".h")):
+        shutil.copy(source, folder / source.name)
+    return NativeRunner(path.read_bytes(), 1, "native-int8" if int8 else "native")
+
+
+def compare(runner: Bound, policy: Policy, draws: int, seed: int, decisions: int = DECISIONS) -> Agreement:
+    """What was exported beside the plain policy: real first observations, the policy's own noise."""
     task = policy.task
     observations = [np.asarray(task.first_observation(s), np.float64) for s in task.scenes(8, seed)]
     half = (task.limits.high - task.limits.low) / 2
@@ -110,9 +132,16 @@ def compare(runner: OnnxRunner, policy: Policy, draws: int, seed: int, decisions
 
 
 def contract(
-    policy: Policy, runner: OnnxRunner, agreement: Agreement, int8: bool, draws: int, seed: int, checkpoint: Path | None
+    policy: Policy,
+    runner: Bound,
+    agreement: Agreement,
+    form: Format,
+    int8: bool,
+    draws: int,
+    seed: int,
+    checkpoint: Path | None,
 ) -> dict[str, Any]:
-    """What a program that loads the graph has to know."""
+    """What a program that loads the folder has to know."""
     task, limits = policy.task, policy.task.limits
     types = {np.float32: "float32", np.int64: "int64"}
     said = {v.name: {"dtype": types[v.dtype], "shape": list(v.shape)} for v in (*runner.inputs, *runner.outputs)}
@@ -125,6 +154,7 @@ def contract(
     own = policy.config.get("training", {})
     return {
         "schema": 1,
+        "format": form,
         "task": task.name,
         "inputs": {v.name: said[v.name] for v in runner.inputs},
         "outputs": {v.name: said[v.name] for v in runner.outputs},
@@ -137,7 +167,7 @@ def contract(
         "seed": seed,
         "selector": _selector_name(policy),
         "precision": "int8" if int8 else "float32",
-        "opset": OPSET,
+        "opset": OPSET if form == "onnx" else None,
         "checkpoint": {
             "id": own.get("id") if isinstance(own, dict) else None,
             "kind": policy.config.get("kind"),
@@ -154,88 +184,3 @@ def _selector_name(policy: Policy) -> str:
     if policy.selector is policy.task.score:
         return "the task's own"
     return "iql" if isinstance(policy.selector, CriticSelector) else type(policy.selector).__name__
-
-
-# ---------------------------------------------------------------- examples
-
-
-def _example(template: Template, policy: Policy, draws: int) -> str:
-    task = policy.task
-    values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates}
-    return template.substitute(values, draws=draws, dt=task.control_dt, ms=round(1e3 * task.control_dt, 3))
-
-
-PYTHON = Template('''\
-"""Decide with model.onnx: needs numpy and onnxruntime alone. Task $task, one decision every $ms ms."""
-
-import time
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
-
-
-def decide(observation, number):
-    """Observation ($o,) in the task's units, the decision's number -> action ($a,); ValueError: hold the robot."""
-    observation = np.asarray(observation, np.float32)
-    if observation.shape != ($o,) or not np.isfinite(observation).all():
-        raise ValueError(f"expected $o finite numbers, got {observation}")
-    draw = np.array([number % $draws], np.int64)  # another draw, other noise: $n new candidates
-    action, score = session.run(["action", "score"], {"observation": observation, "draw": draw})
-    if not np.isfinite(score):
-        raise ValueError("no candidate is finite")
-    return action
-
-
-if __name__ == "__main__":
-    observation = np.zeros($o)  # put the robot's here
-    for number in range(5):
-        began = time.perf_counter()
-        print(decide(observation, number), f"{1e3 * (time.perf_counter() - began):.2f} ms")
-''')
-
-CPP = Template("""\
-// Decide with model.onnx: needs ONNX Runtime alone. Task $task, one decision every $ms ms.
-//     g++ -std=c++17 example.cpp -I ORT/include -L ORT/lib -lonnxruntime -o example && ./example
-#include <onnxruntime_cxx_api.h>
-
-#include <array>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-
-int main() {
-  Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "onestride");
-  Ort::SessionOptions options;
-  options.SetIntraOpNumThreads(1);
-  Ort::Session session(env, ORT_TSTR("model.onnx"), options);
-
-  std::array<float, $o> observation{};  // put the robot's here, in the task's units
-  std::array<float, $a> action{};
-  std::array<int64_t, 1> draw{};
-  float score = 0;
-  const std::array<int64_t, 1> observation_shape{$o}, action_shape{$a}, draw_shape{1};
-
-  // Bound once: a decision allocates nothing.
-  auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  Ort::IoBinding binding(session);
-  binding.BindInput("observation", Ort::Value::CreateTensor<float>(memory, observation.data(), $o,
-                                                                   observation_shape.data(), 1));
-  binding.BindInput("draw", Ort::Value::CreateTensor<int64_t>(memory, draw.data(), 1, draw_shape.data(), 1));
-  binding.BindOutput("action", Ort::Value::CreateTensor<float>(memory, action.data(), $a, action_shape.data(), 1));
-  binding.BindOutput("score", Ort::Value::CreateTensor<float>(memory, &score, 1, nullptr, 0));
-
-  for (int64_t number = 0; number < 5; ++number) {
-    for (float value : observation) {
-      if (!std::isfinite(value)) return 1;  // hold the robot
-    }
-    draw[0] = number % $draws;  // another draw, other noise: $n new candidates
-    session.Run(Ort::RunOptions{nullptr}, binding);
-    if (!std::isfinite(score)) return 1;  // no candidate is finite: hold the robot
-    for (float value : action) std::printf("%g ", value);
-    std::printf("(score %g)\\n", score);
-  }
-}
-""")

@@ -41,10 +41,19 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
+    """One of what goes in or comes out."""
+
     name: str
     dtype: Any
     shape: tuple[int, ...]
+
+
+class Bound(Runner, Protocol):
+    """A runner of what was written down, which says what goes in and comes out."""
+
+    inputs: list[Shape]
+    outputs: list[Shape]
 
 
 class OnnxRunner:
@@ -74,7 +83,7 @@ class OnnxRunner:
         self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         self.inputs, self.outputs = (
-            [_Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
+            [Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
             for values in (self.session.get_inputs(), self.session.get_outputs())
         )
         self._binding = self.session.io_binding()
@@ -116,8 +125,9 @@ class Cores:
             Cores._taken += threads
             cores = cores[first:] + cores[:first]
         self.own = {cores[0]} if placed else None
+        self.helping = cores[1:threads] if placed else []
         #: As ONNX Runtime wants it: one entry per helper, cores count from 1.
-        self.helpers = ";".join(str(core + 1) for core in cores[1:threads]) if placed else ""
+        self.helpers = ";".join(str(core + 1) for core in self.helping)
         self._before: set[int] | None = None
 
     def __enter__(self) -> None:

@@ -1,8 +1,9 @@
 """What a decision costs: teacher, student and engine in turns, beside the machine's own ceilings in the same run.
 
     teacher             as it is                    student       as it is
-    teacher-optimised   its calls as one graph      engine        the student's decision as one graph
+    teacher-optimised   its calls as one graph      engine        the student's decision as one graph, or program
                                                     engine-int8   with large products in 8 bits
+                                                    engine-onnx   by ONNX Runtime, where the engine is native
 
 A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
 and one decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix
@@ -12,11 +13,9 @@ products of the networks' size and a copy of memory, are measured in every round
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,13 +30,12 @@ from onestride.control.loop import Decider
 from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.engine import Backend, Engine
-from onestride.engine.graph import write_module
+from onestride.engine.engine import Backend, Engine, preferred
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
-from onestride.engine.runners import OnnxRunner
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
+from onestride.evaluation.ceilings import PAUSE, copying, products
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
 from onestride.presets import BenchConfig, Preset
@@ -48,10 +46,6 @@ from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 WARM_UP = 5
-#: Between two rows [s]: threads of the former wait awake for some milliseconds, and would burden the next one.
-PAUSE = 0.02
-CALLS = 100  # of a product, whose best is the ceiling: cores are slow to wake
-WIDTH = 512  # of the matrix products that are the ceiling
 
 
 @dataclass
@@ -79,12 +73,14 @@ def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, o
     for n in config.candidates:
         contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config).items()}
     times, planning, ceilings = _measure(contenders, observations, config)
+    made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
     rows = {name: _row(name, contenders, times, planning, ceilings) for name in contenders}
     notes = [
         f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
         f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
-        "share_of_ceiling is of float32 products with as many rows, the faster of torch and ONNX Runtime",
+        "share_of_ceiling is of float32 products with as many rows, by the fastest of torch, ONNX Runtime and decide.c",
+        f"engine is {made_by['engine']}, engine-int8 {made_by['engine-int8']}",
         "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
     ]
     if isinstance(policies["teacher"].generator, GuidedPlanner):
@@ -162,11 +158,12 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
     student, call = made["student"].decider, made["student"].call_flop
     assert isinstance(student, Policy)
     reduced = reduce(student, draws=config.draws)
-    backends: dict[str, Backend] = {"engine": "onnx", "engine-int8": "onnx-int8"}
+    backends: dict[str, Backend] = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
+    backends |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in backends.values()}
     for name, backend in backends.items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
         flop, moved = _work(lambda: reduced(torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
-        if name == "engine-int8":
+        if backend.endswith("int8"):
             layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
             layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
             moved -= 3 * sum(m.weight.numel() for m in layers)
@@ -249,12 +246,10 @@ def _measure(
     planning: dict[str, list[float]] = {name: [] for name in contenders}
     matmul: dict[int, list[float]] = {n: [] for n in config.candidates}
     copies: list[float] = []
-    with _products(config.candidates) as product, track("bench", config.rounds) as bar:
+    with products(config.candidates) as product, track("bench", config.rounds) as bar:
         for contender in contenders.values():
             for _ in range(WARM_UP):
                 contender.decider.decide(observations[0])
-        block = np.ones(1 << 23)  # 64 MiB: more than caches hold
-        to = np.empty_like(block)
         for i in range(config.rounds):
             for name, contender in contenders.items():
                 time.sleep(PAUSE)
@@ -267,41 +262,10 @@ def _measure(
                     planning[name].append(decision.timings["generate"])
             time.sleep(PAUSE)
             for n in config.candidates:
-                matmul[n].append(2 * n * WIDTH * WIDTH / product(n) / 1e9)
-            copies.append(2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9)
+                matmul[n].append(product(n))
+            copies.append(copying())
             bar.update(i + 1)
     return times, planning, {"matmul": matmul, "copy": {0: copies}}
-
-
-@contextmanager
-def _products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
-    """rows -> the best time [s] of a product of that many, by torch or by ONNX Runtime, whichever is faster."""
-    layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
-    runners = {}
-    with TemporaryDirectory() as folder:
-        for n in rows:
-            path = Path(folder) / f"{n}.onnx"
-            write_module(layer, (torch.zeros(n, WIDTH),), ("x",), ("y",), path)
-            runners[n] = OnnxRunner(path.read_bytes(), torch.get_num_threads())
-    given = {n: torch.randn(n, WIDTH) for n in rows}
-
-    def best(n: int) -> float:
-        with torch.inference_mode():
-            plain = _best(lambda: layer(given[n]), CALLS)
-        time.sleep(PAUSE)
-        return min(plain, _best(lambda: runners[n].give({}), CALLS))
-
-    yield best
-
-
-def _best(call: Callable[[], object], times: int) -> float:
-    """The shortest of some calls [s]."""
-    shortest = float("inf")
-    for _ in range(times):
-        began = time.perf_counter()
-        call()
-        shortest = min(shortest, time.perf_counter() - began)
-    return shortest
 
 
 def _row(

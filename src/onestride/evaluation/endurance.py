@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, read_json, save_tensors, write_json
+from onestride.checkpoint import load_config, save_tensors, write_json
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import EpisodeLog, commands_of, run_episode
@@ -29,7 +29,7 @@ from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
-from onestride.engine.engine import CONTRACT, Backend, Engine
+from onestride.engine.engine import CONTRACT, Backend, Engine, load_contract
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
 from onestride.progress import track
@@ -88,13 +88,13 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
 
     Raises:
         CheckpointError: nothing that decides; see ``Policy.from_pretrained`` and ``Engine.from_folder``.
-        ValueError: an exported engine on a backend that is not ONNX Runtime, or a policy that cannot be reduced.
+        ValueError: an exported engine on another backend than its own, or a policy that cannot be reduced.
     """
     if (folder / CONTRACT).is_file():
-        if engine not in (None, "auto", "onnx", "onnx-int8"):
-            raise ValueError(f"{folder} is an exported graph, which ONNX Runtime runs; leave --engine {engine} away")
-        made = Engine.from_folder(folder)
-        return Loaded(made, made.task, read_json(folder / CONTRACT) | {"engine": made.chosen})
+        made, contract = Engine.from_folder(folder), load_contract(folder)
+        if engine not in (None, "auto", form := contract["format"], f"{form}-int8"):
+            raise ValueError(f"{folder} was exported for {form}, which runs it; leave --engine {engine} away")
+        return Loaded(made, made.task, contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)
     about = without_history(load_config(folder))
     if engine is None:

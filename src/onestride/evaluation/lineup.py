@@ -12,7 +12,7 @@ import torch
 from onestride.checkpoint import CONFIG, CheckpointError, load_config
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.engine import Backend, Engine
+from onestride.engine.engine import Engine, preferred
 from onestride.presets import ReturnsConfig
 from onestride.run_folder import CRITIC, TEACHER, rows_of, task_of
 from onestride.selectors.iql import CriticSelector
@@ -26,8 +26,8 @@ SELECTORS = {
     "classifier": "classifier",
     "unselected": "unselected",
 }
-#: Rows that an engine decides -> its backend; ranked by IQL.
-ENGINES: dict[str, Backend] = {"engine": "onnx", "int8": "onnx-int8"}
+#: Rows that an engine decides -> whether in 8 bits; ranked by IQL.
+ENGINES = {"engine": False, "int8": True}
 DRAWS = 256  # decisions of an engine with noise of their own
 
 
@@ -97,7 +97,8 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     candidates = 1 if entry.selector == "none" else entry.candidates
     policy = _loaded(entry, device, selector=selector, candidates=candidates, precision=precision)
     if entry.selector in ENGINES:
-        return Engine.from_policy(policy, ENGINES[entry.selector], threads=torch.get_num_threads(), draws=DRAWS)
+        backend = preferred(policy, int8=ENGINES[entry.selector])
+        return Engine.from_policy(policy, backend, threads=torch.get_num_threads(), draws=DRAWS)
     if entry.selector == "first":
         assert isinstance(policy.selector, CriticSelector)
         policy.selector.rows = 1

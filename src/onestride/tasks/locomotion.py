@@ -162,4 +162,5 @@ def locomotion(body: str, version: Version) -> Task:
         padding="none",
         early=EARLY,
         benchmark=benchmark,
+        plain=True,
     )

@@ -74,6 +74,8 @@ class Task:
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
     benchmark: where the task is a benchmark of returns, what it is scored on.
+    plain: plans are [observation | action] as the robot gives and takes them, a command is a plan's first action within
+        the limits, and there is no context: ``encode`` and ``command`` do nothing else.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Task:
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
+    plain: bool = False
 
     @property
     def transition_dim(self) -> int:

@@ -1,0 +1,734 @@
+/* One decision of a reduced planner, by a C compiler alone: observation and noise -> scores -> the best plan's action.
+
+   A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
+   through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
+
+   Nobody waits for a thread that the system has taken off its core: who asked for the decision also computes whatever
+   is not there yet. Results are published with a compare-and-swap that carries the decision's number, so a thread that
+   comes back late writes into its own memory and is not heard.
+
+   Nothing is allocated after onestride_create. Built with the vectors of the machine: AVX-512, AVX2 or 128 bits. */
+
+#define _GNU_SOURCE
+#include "decide.h"
+
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16, ROWS = 8 }; /* ROWS x VECS accumulators fill the registers */
+#elif defined(__AVX2__)
+enum { LANES = 8, ROWS = 4 };
+#elif defined(__aarch64__)
+enum { LANES = 4, ROWS = 8 };
+#else
+enum { LANES = 4, ROWS = 4 };
+#endif
+enum { VECS = 3, PANEL = VECS * LANES, BLOCK = 2 * ROWS, ALIGN = 64, MAX_BUFFERS = 16, MAX_THREADS = 64 };
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* anywhere in memory */
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---------------------------------------------------------------- the program, as it lies in memory */
+
+enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE };
+enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
+
+typedef struct {
+  int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
+  int32_t weight, bias; /* where in the numbers; -1: none. With KNOWN, bias is where in the known */
+  float scale;
+} Op;
+
+typedef struct {
+  char magic[8];
+  int32_t version, operations, buffers, numbers;
+  int32_t observation, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
+  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high;
+  int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
+} Header;
+
+/* ---------------------------------------------------------------- what a decision is made in */
+
+typedef struct {
+  void *weight; /* packed: panels of PANEL outputs, inputs after inputs */
+  float *scale, *sums; /* 8 bits: of each output */
+} Packed;
+
+typedef struct {
+  Engine *engine;
+  pthread_t thread;
+  int number;
+  float *buffer[MAX_BUFFERS]; /* [0]: the features of all candidates, others: of one block */
+  float *score; /* of all candidates */
+  uint8_t *eight; /* a block's inputs in 8 bits */
+} Worker;
+
+struct Engine {
+  const Header *head;
+  const Op *op;
+  const float *data;
+  Packed *packed;
+  void *copy;
+  float *known, *free_entries;
+  long stride[MAX_BUFFERS], eight_stride;
+  int blocks, rows, threads;
+  Worker *worker;
+  int32_t draw;
+  atomic_int next;
+  _Atomic uint64_t *done; /* of each block: decision's number * MAX_THREADS + who published it */
+  _Atomic uint64_t decision;
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  uint64_t ticket; /* under the lock */
+  int quit;
+};
+
+INLINE long up(long value, long to) { return (value + to - 1) / to * to; }
+
+static void *aligned(size_t bytes) {
+  void *memory = NULL;
+  if (posix_memalign(&memory, ALIGN, (size_t)up((long)bytes + 1, ALIGN))) return NULL;
+  memset(memory, 0, (size_t)up((long)bytes + 1, ALIGN)); /* touched now, not in the first decision */
+  return memory;
+}
+
+/* ---------------------------------------------------------------- vectors */
+
+INLINE vec load(const float *from) { return *(const loose *)from; }
+INLINE void store(float *to, vec value) { *(loose *)to = value; }
+
+/* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
+#if defined(__AVX512F__)
+INLINE vec least(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vec most(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
+INLINE vec select_(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
+INLINE vec least(vec a, vec b) { return select_(a < b, a, b); }
+INLINE vec most(vec a, vec b) { return select_(a > b, a, b); }
+#endif
+
+/* e^x to a few units in the last place; held between e^-87 and e^88. Coefficients: Cephes' expf. */
+INLINE vec exponential(vec x) {
+  const vec top = (vec){} + 88.0f, bottom = (vec){} - 87.0f;
+  const vec held = least(most(x, bottom), top);
+  const vec magic = (vec){} + 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
+  const vec n = held * 1.44269504f + magic - magic;
+  const vec r = held - n * 0.693359375f + n * 2.12194440e-4f;
+  vec p = (vec){} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
+  return p * (vec)power;
+}
+
+INLINE vec silu(vec x) { return x / (exponential(-x) + 1.0f); } /* NaN stays NaN */
+
+INLINE float sum(vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) v[i] += v[i + half];
+  return v[0];
+#endif
+}
+
+/* The first count < LANES numbers, zeros behind them. */
+INLINE vec load_some(const float *from, long count) {
+  float all[LANES] = {0};
+  memcpy(all, from, (size_t)count * 4);
+  return load(all);
+}
+
+INLINE void store_some(float *to, vec value, long count) { memcpy(to, &value, (size_t)count * 4); }
+
+/* ---------------------------------------------------------------- products */
+
+/* rows x vecs vectors of outputs; both are constants wherever this is called, and everything stays in registers. */
+INLINE void tile(int rows, int vecs, const float *x, long stride, const float *w, int inputs, const float *bias,
+                 float *y, long y_stride, int outputs, int flags) {
+  vec sums[ROWS][VECS];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) sums[r][v] = (vec){};
+  for (int k = 0; k < inputs; k++) {
+    vec weight[VECS];
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) weight[v] = *(const vec *)(w + (long)k * vecs * LANES + v * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+      const float here = x[r * stride + k];
+#pragma GCC unroll 3
+      for (int v = 0; v < vecs; v++) sums[r][v] += here * weight[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) {
+      const long left = outputs - v * LANES;
+      if (left <= 0) continue;
+      float *to = y + r * y_stride + v * LANES;
+      vec value = sums[r][v];
+      if (bias) value += left >= LANES ? load(bias + v * LANES) : load_some(bias + v * LANES, left);
+      if (flags & SILU) value = silu(value);
+      if (left >= LANES) {
+        store(to, flags & ADD ? value + load(to) : value);
+      } else {
+        store_some(to, flags & ADD ? value + load_some(to, left) : value, left);
+      }
+    }
+}
+
+INLINE void tiles(int vecs, int rows, const float *x, long stride, const float *w, int inputs, const float *bias,
+                  float *y, long y_stride, int outputs, int flags) {
+  int r = 0;
+  for (; r + ROWS <= rows; r += ROWS)
+    tile(ROWS, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+  for (; r + 2 <= rows; r += 2)
+    tile(2, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+  for (; r < rows; r++)
+    tile(1, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+}
+
+static void product(const Op *op, const Packed *packed, const float *bias, int rows, const float *x, long stride,
+                    float *y, long y_stride) {
+  const float *w = packed->weight;
+  for (int n = 0; n < op->outputs; n += PANEL) {
+    const int left = op->outputs - n, inputs = op->inputs;
+    const float *b = bias ? bias + n : NULL;
+    if (left > 2 * LANES) {
+      tiles(3, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
+    } else if (left > LANES) {
+      tiles(2, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
+    } else {
+      tiles(1, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
+    }
+    w += (long)inputs * PANEL; /* only the last panel is narrower */
+  }
+}
+
+#if defined(__AVX512VNNI__)
+/* The same in 8 bits: inputs x = (q - zero) unit per row, weights w = q scale per output, sums in 32 bits. */
+INLINE void tile_8(int rows, int vecs, const uint8_t *x, long stride, const float *unit, const float *zero,
+                   const int8_t *w, int fours, const Packed *packed, int at, const float *bias, float *y,
+                   long y_stride, int outputs, int flags) {
+  __m512i sums[ROWS][VECS];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) sums[r][v] = _mm512_setzero_si512();
+  for (int k = 0; k < fours; k++) {
+    __m512i weight[VECS];
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) weight[v] = _mm512_load_si512(w + ((long)k * vecs + v) * 64);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+      const __m512i here = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * stride + 4 * k));
+#pragma GCC unroll 3
+      for (int v = 0; v < vecs; v++) /* as the intrinsic, which GCC 12 spills to memory */
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[r][v]) : "v"(here), "v"(weight[v]));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < vecs; v++) {
+      const long left = outputs - v * LANES;
+      if (left <= 0) continue;
+      const int n = at + v * LANES;
+      float *to = y + r * y_stride + v * LANES;
+      vec value = (vec)_mm512_cvtepi32_ps(sums[r][v]) - zero[r] * load(packed->sums + n);
+      value *= unit[r] * load(packed->scale + n);
+      if (bias) value += left >= LANES ? load(bias + v * LANES) : load_some(bias + v * LANES, left);
+      if (flags & SILU) value = silu(value);
+      if (left >= LANES) {
+        store(to, flags & ADD ? value + load(to) : value);
+      } else {
+        store_some(to, flags & ADD ? value + load_some(to, left) : value, left);
+      }
+    }
+}
+
+/* Rows of inputs as 0 ... 255; a row that is not finite becomes NaN behind the product. */
+static void to_eight(const float *x, long stride, int rows, int inputs, uint8_t *q, long q_stride, float *unit,
+                     float *zero) {
+  for (int r = 0; r < rows; r++) {
+    const float *from = x + r * stride;
+    vec low = {}, high = {}, check = {};
+    for (int k = 0; k < inputs; k += LANES) {
+      const vec value = inputs - k >= LANES ? load(from + k) : load_some(from + k, inputs - k);
+      low = least(value, low);
+      high = most(value, high);
+      check += value * 0.0f;
+    }
+    const float bottom = _mm512_reduce_min_ps((__m512)low), top = _mm512_reduce_max_ps((__m512)high);
+    const float finite = sum(check);
+    const float step = fmaxf((top - bottom) / 255.0f, FLT_MIN), per = 1.0f / step, shift = nearbyintf(-bottom * per);
+    unit[r] = step + finite;
+    zero[r] = shift;
+    uint8_t *to = q + r * q_stride;
+    for (int k = 0; k < inputs; k += LANES) {
+      const long left = inputs - k;
+      const vec value = left >= LANES ? load(from + k) : load_some(from + k, left);
+      const __m512i whole = _mm512_cvtps_epi32((__m512)(value * per + shift)); /* rounds to nearest */
+      _mm_storeu_si128((__m128i *)(to + k), _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512())));
+    }
+  }
+}
+
+INLINE void tiles_8(int vecs, int rows, const uint8_t *x, long stride, const float *unit, const float *zero,
+                    const int8_t *w, int fours, const Packed *packed, int at, const float *bias, float *y,
+                    long y_stride, int outputs, int flags) {
+  int r = 0;
+  for (; r + ROWS <= rows; r += ROWS)
+    tile_8(ROWS, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride,
+           y_stride, outputs, flags);
+  for (; r < rows; r++)
+    tile_8(1, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride, y_stride,
+           outputs, flags);
+}
+
+static void product_8(const Op *op, const Packed *packed, const float *bias, int rows, const float *x, long stride,
+                      float *y, long y_stride, uint8_t *q, long q_stride) {
+  float unit[BLOCK], zero[BLOCK];
+  to_eight(x, stride, rows, op->inputs, q, q_stride, unit, zero);
+  const int8_t *w = packed->weight;
+  const int fours = (op->inputs + 3) / 4;
+  for (int n = 0; n < op->outputs; n += PANEL) {
+    const int left = op->outputs - n;
+    const float *b = bias ? bias + n : NULL;
+    if (left > 2 * LANES) {
+      tiles_8(3, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
+    } else if (left > LANES) {
+      tiles_8(2, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
+    } else {
+      tiles_8(1, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
+    }
+    w += (long)fours * 4 * PANEL;
+  }
+}
+#endif
+
+/* ---------------------------------------------------------------- everything else, thin */
+
+/* Each of the groups normalised to mean 0 and variance 1 over its inputs, then gain, shift and SiLU where asked for. */
+static void norm(const Op *op, const float *data, int rows, const float *x, long stride, float *y, long y_stride) {
+  const int width = op->inputs;
+  for (int r = 0; r < rows; r++)
+    for (int g = 0; g < op->groups; g++) {
+      const float *from = x + r * stride + g * width;
+      float *to = y + r * y_stride + g * width;
+      vec total = {};
+      int i = 0;
+      for (; i + LANES <= width; i += LANES) total += load(from + i);
+      const int whole = i, rest = width - i;
+      if (rest) total += load_some(from + whole, rest);
+      const float mean = sum(total) / (float)width;
+      vec squares = {};
+      for (i = 0; i < whole; i += LANES) {
+        const vec off = load(from + i) - mean;
+        squares += off * off;
+      }
+      if (rest) {
+        vec off = load_some(from + whole, rest) - mean;
+        float some[LANES] = {0};
+        store_some(some, off, rest);
+        off = load(some);
+        squares += off * off;
+      }
+      const float scale = 1.0f / sqrtf(sum(squares) / (float)width + op->scale);
+      for (i = 0; i < width; i += LANES) {
+        const int left = width - i;
+        vec value = ((left >= LANES ? load(from + i) : load_some(from + i, left)) - mean) * scale;
+        if (op->weight >= 0) {
+          const float *gain = data + op->weight + i, *shift = data + op->bias + i;
+          value = left >= LANES ? value * load(gain) + load(shift) : value * load_some(gain, left) + load_some(shift, left);
+        }
+        if (op->flags & SILU) value = silu(value);
+        if (left >= LANES) {
+          store(to + i, value);
+        } else {
+          store_some(to + i, value, left);
+        }
+      }
+    }
+}
+
+/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
+static void score(const Op *op, const float *data, int rows, const float *x, long stride, float *scores) {
+  for (int r = 0; r < rows; r++) {
+    float least = 0, check = 0;
+    for (int g = 0; g < op->groups; g++) {
+      const float *from = x + r * stride + g * op->inputs, *w = data + op->weight + g * op->inputs;
+      vec total = {};
+      int i = 0;
+      for (; i + LANES <= op->inputs; i += LANES) total += load(from + i) * load(w + i);
+      if (i < op->inputs) total += load_some(from + i, op->inputs - i) * load_some(w + i, op->inputs - i);
+      const float worth = sum(total) + data[op->bias + g];
+      least = g == 0 || worth < least ? worth : least;
+      check += worth * 0.0f;
+    }
+    scores[r] += op->scale * least + check;
+  }
+}
+
+/* One operation on rows first ... first + rows - 1, in a worker's own memory. */
+static void operate(Worker *w, int index, int first, int rows) {
+  const Engine *e = w->engine;
+  const Header *head = e->head;
+  const Op *op = e->op + index;
+  const float *data = e->data;
+  const long from_stride = e->stride[op->from], to_stride = e->stride[op->to];
+  /* Buffer 0 holds every candidate, the others one block. */
+  const float *x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
+  float *y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
+  const float *bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
+  const long place = ((long)e->draw * head->candidates + first) * op->outputs;
+  switch (op->kind) {
+    case START:
+      for (int r = 0; r < rows; r++) {
+        const float *bank = data + head->bank + place + (long)r * op->outputs;
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
+      }
+      break;
+    case NOISE:
+      for (int r = 0; r < rows; r++)
+        memcpy(y + r * to_stride, data + head->noise_bank + place + (long)r * op->outputs, 4 * (size_t)op->outputs);
+      break;
+    case NORM:
+      norm(op, data, rows, x, from_stride, y, to_stride);
+      break;
+    case PRODUCT:
+#if defined(__AVX512VNNI__)
+      if (op->flags & EIGHT_BITS) {
+        product_8(op, e->packed + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
+        break;
+      }
+#endif
+      product(op, e->packed + index, bias, rows, x, from_stride, y, to_stride);
+      break;
+    case TIMES:
+      for (int r = 0; r < rows; r++)
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] *= x[r * from_stride + i];
+      break;
+    case PLUS:
+      for (int r = 0; r < rows; r++)
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] += x[r * from_stride + i];
+      break;
+    case CLAMP: /* and an entry that is not finite makes the score so */
+      for (int r = 0; r < rows; r++) {
+        float check = 0;
+        for (int i = 0; i < op->outputs; i++) {
+          const float value = x[r * from_stride + i], low = data[op->weight + i], high = data[op->bias + i];
+          check += value * 0.0f;
+          y[r * to_stride + i] = value < low ? low : value > high ? high : value;
+        }
+        w->score[first + r] += check;
+      }
+      break;
+    case SCORE:
+      score(op, data, rows, x, from_stride, w->score + first);
+      break;
+  }
+}
+
+/* ---------------------------------------------------------------- threads */
+
+INLINE int published(const Engine *e, int block, uint64_t decision) {
+  return atomic_load_explicit(&e->done[block], memory_order_acquire) / MAX_THREADS >= decision;
+}
+
+/* A block from its noise to its scores; given up where somebody else has published it. */
+static void compute(Worker *w, int block, uint64_t decision) {
+  Engine *e = w->engine;
+  const int n = e->head->candidates, first = block * e->rows;
+  const int rows = n - first < e->rows ? n - first : e->rows;
+  for (int i = 0; i < e->head->operations; i++) {
+    if (published(e, block, decision)) return;
+    if (i == 0) memset(w->score + first, 0, 4 * (size_t)rows);
+    operate(w, i, first, rows);
+  }
+  uint64_t before = atomic_load_explicit(&e->done[block], memory_order_relaxed);
+  while (before / MAX_THREADS < decision &&
+         !atomic_compare_exchange_weak_explicit(&e->done[block], &before, decision * MAX_THREADS + (uint64_t)w->number,
+                                                memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+static void work(Worker *w) {
+  Engine *e = w->engine;
+  for (;;) {
+    const int block = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
+    if (block >= e->blocks) return;
+    compute(w, block, atomic_load_explicit(&e->decision, memory_order_acquire));
+  }
+}
+
+static void *help(void *argument) {
+  Worker *w = argument;
+  Engine *e = w->engine;
+  uint64_t seen = 0;
+  for (;;) {
+    pthread_mutex_lock(&e->lock);
+    while (e->ticket == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
+    seen = e->ticket;
+    const int quit = e->quit;
+    pthread_mutex_unlock(&e->lock);
+    if (quit) return NULL;
+    work(w);
+  }
+}
+
+/* ---------------------------------------------------------------- making it */
+
+static void pack(const Op *op, const float *weight, Packed *to) {
+  const int inputs = op->inputs, outputs = op->outputs, fours = (inputs + 3) / 4;
+  const int eight = op->flags & EIGHT_BITS;
+  const long all = up(outputs, LANES);
+  char *at = to->weight = aligned((size_t)(eight ? fours * 4 : inputs * 4) * (size_t)all);
+  if (!at) return;
+  if (eight) {
+    to->scale = aligned(4 * (size_t)up(outputs, PANEL));
+    to->sums = aligned(4 * (size_t)up(outputs, PANEL));
+    if (!to->scale || !to->sums) return;
+    for (int n = 0; n < outputs; n++) {
+      float largest = FLT_MIN;
+      for (int k = 0; k < inputs; k++) largest = fmaxf(largest, fabsf(weight[(long)n * inputs + k]));
+      to->scale[n] = largest / 127.0f;
+    }
+  }
+  for (int n = 0; n < outputs; n += PANEL) {
+    const int wide = outputs - n >= PANEL ? PANEL : (int)up(outputs - n, LANES);
+    for (int j = 0; j < wide && n + j < outputs; j++)
+      for (int k = 0; k < inputs; k++) {
+        const float value = weight[(long)(n + j) * inputs + k];
+        if (eight) {
+          const int8_t q = (int8_t)lrintf(value / to->scale[n + j]);
+          to->sums[n + j] += q;
+          ((int8_t *)at)[(long)k / 4 * wide * 4 + j * 4 + k % 4] = q;
+        } else {
+          ((float *)at)[(long)k * wide + j] = value;
+        }
+      }
+    at += (long)wide * (eight ? fours * 4 : inputs * 4);
+  }
+}
+
+/* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
+static int within(const Header *head, int buffer, int column, long count) {
+  return buffer >= 0 && buffer < head->buffers && column >= 0 && count > 0 && column + count <= head->width[buffer];
+}
+
+static int inside(const Header *head, int at, long count) {
+  return at >= 0 && count >= 0 && at + count <= head->numbers;
+}
+
+/* Whether nothing in a program leads outside of it. */
+static int sound(const Header *h, const Op *op) {
+  enum { MANY = 1 << 20 };
+  const long n = h->candidates, draws = h->draws;
+  int good = n < MANY && draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY &&
+             h->decoded < MANY && h->noise >= 0 && h->noise < MANY;
+  for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
+  good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action && h->hidden > 0 &&
+             h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
+             inside(h, h->known_weight, (long)h->known * h->observation) && inside(h, h->known_bias, h->known) &&
+             inside(h, h->offset, h->observation) && inside(h, h->bank, draws * n * h->hidden) &&
+             inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
+             inside(h, h->low, h->action) && inside(h, h->high, h->action);
+  for (int i = 0; good && i < h->operations; i++, op++) {
+    const long in = op->inputs, out = op->outputs, groups = op->groups;
+    good = in > 0 && out > 0 && groups > 0 && in < MANY && out < MANY && groups < MANY && op->from >= 0 && op->to >= 0 &&
+           op->from < h->buffers && op->to < h->buffers;
+    if (!good) break;
+    const int reads = within(h, op->from, op->from_column, op->kind == NORM || op->kind == SCORE ? in * groups : in);
+    const int writes = within(h, op->to, op->to_column, op->kind == NORM ? in * groups : out);
+    switch (op->kind) {
+      case START: good = writes && out == h->hidden; break;
+      case NOISE: good = writes && out == h->noise && inside(h, h->noise_bank, draws * n * out); break;
+      case NORM:
+        good = reads && writes && (op->weight < 0 || (inside(h, op->weight, in) && inside(h, op->bias, in)));
+        break;
+      case PRODUCT:
+        good = reads && writes && (op->from != op->to) && inside(h, op->weight, in * out) &&
+               (op->bias < 0 || (op->flags & KNOWN ? op->bias + out <= h->known : inside(h, op->bias, out)));
+        break;
+      case TIMES: case PLUS: good = reads && writes && in == out; break;
+      case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
+      case SCORE: good = reads && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
+      default: good = 0;
+    }
+  }
+  return good;
+}
+
+int onestride_lanes(void) { return LANES; }
+
+int onestride_has_8_bits(void) {
+#if defined(__AVX512VNNI__)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+void onestride_destroy(Engine *e) {
+  if (!e) return;
+  pthread_mutex_lock(&e->lock);
+  e->quit = 1;
+  pthread_cond_broadcast(&e->wake);
+  pthread_mutex_unlock(&e->lock);
+  for (int t = 1; t < e->threads; t++) pthread_join(e->worker[t].thread, NULL);
+  for (int t = 0; e->worker && t < MAX_THREADS; t++) {
+    for (int b = 0; b < MAX_BUFFERS; b++) free(e->worker[t].buffer[b]);
+    free(e->worker[t].score);
+    free(e->worker[t].eight);
+  }
+  for (int i = 0; e->packed && i < e->head->operations; i++) {
+    free(e->packed[i].weight);
+    free(e->packed[i].scale);
+    free(e->packed[i].sums);
+  }
+  free(e->packed), free(e->worker), free(e->known), free(e->free_entries), free(e->done), free(e->copy);
+  pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
+  free(e);
+}
+
+Engine *onestride_create(const void *program, long bytes, int threads, const int *cores) {
+  Header given;
+  if (bytes < (long)sizeof given) return NULL;
+  memcpy(&given, program, sizeof given);
+  if (given.operations < 1 || given.numbers < 0 || given.buffers < 1 || given.buffers > MAX_BUFFERS) return NULL;
+  const long wanted = (long)sizeof given + (long)given.operations * (long)sizeof(Op) + 4L * given.numbers;
+  if (memcmp(given.magic, "ONESTRID", 8) || given.version != 1 || bytes != wanted || threads < 1) return NULL;
+  Engine *e = calloc(1, sizeof *e);
+  if (!e) return NULL;
+  pthread_mutex_init(&e->lock, NULL);
+  pthread_cond_init(&e->wake, NULL);
+  e->threads = 1;
+  int whole = (e->copy = aligned((size_t)bytes)) != NULL;
+  if (!whole) return onestride_destroy(e), NULL;
+  memcpy(e->copy, program, (size_t)bytes);
+  e->head = e->copy;
+  e->op = (const Op *)(e->head + 1);
+  e->data = (const float *)(e->op + e->head->operations);
+  if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
+  const int n = e->head->candidates;
+  const long share = up(n, threads) / threads;
+  e->rows = share < BLOCK ? (int)share : BLOCK;
+  e->blocks = (n + e->rows - 1) / e->rows;
+  if (threads > e->blocks) threads = e->blocks;
+  if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
+  whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
+  whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
+  whole &= (e->done = aligned(sizeof(uint64_t) * (size_t)e->blocks)) != NULL;
+  whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
+  whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
+  for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
+  for (int i = 0; whole && i < e->head->operations; i++) {
+    const Op *op = e->op + i;
+    if (op->kind != PRODUCT) continue;
+    if ((op->flags & EIGHT_BITS) && !onestride_has_8_bits()) whole = 0;
+    if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
+    pack(op, e->data + op->weight, e->packed + i);
+    whole &= e->packed[i].weight != NULL;
+  }
+  for (int t = 0; whole && t < threads; t++) {
+    Worker *w = e->worker + t;
+    w->engine = e, w->number = t;
+    for (int b = 0; b < e->head->buffers; b++)
+      whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : n))) != NULL;
+    whole &= (w->score = aligned(4 * (size_t)n)) != NULL;
+    whole &= (w->eight = aligned((size_t)e->eight_stride * BLOCK)) != NULL;
+  }
+  atomic_store(&e->next, e->blocks);
+  for (int t = 1; whole && t < threads; t++) {
+    whole &= pthread_create(&e->worker[t].thread, NULL, help, e->worker + t) == 0;
+    if (whole) e->threads = t + 1;
+#if defined(__linux__)
+    if (whole && cores) {
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(cores[t - 1], &one);
+      pthread_setaffinity_np(e->worker[t].thread, sizeof one, &one); /* a wish: without it all is as right */
+    }
+#else
+    (void)cores;
+#endif
+  }
+  if (!whole) return onestride_destroy(e), NULL;
+  return e;
+}
+
+/* ---------------------------------------------------------------- deciding */
+
+/* y = weight x + bias, for a single x. */
+static void one(const float *weight, const float *bias, const float *x, int inputs, int outputs, float *y) {
+  for (int n = 0; n < outputs; n++) {
+    const float *w = weight + (long)n * inputs;
+    vec total = {};
+    int k = 0;
+    for (; k + LANES <= inputs; k += LANES) total += load(w + k) * load(x + k);
+    float rest = 0;
+    for (; k < inputs; k++) rest += w[k] * x[k];
+    y[n] = sum(total) + rest + bias[n];
+  }
+}
+
+int onestride_decide(Engine *e, const float *observation, int draw, float *action, float *free_of_plan, float *scores,
+                     float *best) {
+  const Header *head = e->head;
+  const float *data = e->data;
+  float from_offset[head->observation];
+  for (int i = 0; i < head->observation; i++) from_offset[i] = observation[i] - data[head->offset + i];
+  one(data + head->known_weight, data + head->known_bias, from_offset, head->observation, head->known, e->known);
+  e->draw = draw;
+  const uint64_t decision = atomic_load_explicit(&e->decision, memory_order_relaxed) + 1;
+  atomic_store_explicit(&e->decision, decision, memory_order_release);
+  atomic_store_explicit(&e->next, 0, memory_order_release);
+  if (e->threads > 1) {
+    pthread_mutex_lock(&e->lock);
+    e->ticket++;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+  }
+  work(e->worker);
+  for (int b = e->blocks - 1; b >= 0; b--) compute(e->worker, b, decision); /* returns at once where it is published */
+
+  int winner = 0;
+  for (int i = 0; i < head->candidates; i++) {
+    const uint64_t done = atomic_load_explicit(&e->done[i / e->rows], memory_order_acquire);
+    const float value = e->worker[done % MAX_THREADS].score[i];
+    scores[i] = value - value == 0 ? value : -INFINITY;
+    if (scores[i] > scores[winner]) winner = i;
+  }
+  const Worker *owner = e->worker + atomic_load_explicit(&e->done[winner / e->rows], memory_order_acquire) % MAX_THREADS;
+  one(data + head->finish_weight, data + head->finish_bias, owner->buffer[0] + winner * e->stride[0], head->features,
+      head->decoded, e->free_entries);
+  for (int i = 0; i < head->action; i++) {
+    const float value = e->free_entries[i], low = data[head->low + i], high = data[head->high + i];
+    action[i] = value < low ? low : value > high ? high : value;
+  }
+  if (free_of_plan) memcpy(free_of_plan, e->free_entries, 4 * (size_t)head->decoded);
+  *best = scores[winner];
+  return winner;
+}

@@ -1,0 +1,35 @@
+/* One decision of a reduced planner. decide.c has the rest; both are built by any C11 compiler that knows GNU vectors:
+
+       cc -std=gnu11 -O3 -march=native -pthread your.c decide.c -lm                                                   */
+
+#ifndef ONESTRIDE_DECIDE_H
+#define ONESTRIDE_DECIDE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct Engine Engine;
+
+/* A program of so many bytes (program.bin, whole) -> what decides by it, on so many threads, yours among them. NULL: it
+   is no program of this version, the processor lacks what it needs, or memory is short.
+   cores: where the other threads run (threads - 1 numbers); NULL: wherever the system likes. */
+Engine *onestride_create(const void *program, long bytes, int threads, const int *cores);
+
+/* observation (O) in the task's units, draw 0 ... draws - 1 (another draw, other noise)
+   -> action (A) within its limits, free (what the program decodes of the winner: its first action, or everything of its
+   plan but the observation; NULL: not wanted), scores of all candidates (N), and the winner's in best.
+   Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.
+   Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
+int onestride_decide(Engine *engine, const float *observation, int draw, float *action, float *free, float *scores,
+                     float *best);
+
+void onestride_destroy(Engine *engine);
+
+int onestride_lanes(void);      /* floats per vector */
+int onestride_has_8_bits(void); /* whether programs in 8 bits run */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,177 @@
+"""Programs that act with an exported folder and nothing else, for its task; they are written beside what decides."""
+
+from __future__ import annotations
+
+from string import Template
+
+from onestride.control.policy import Policy
+from onestride.engine.engine import Format
+
+
+def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:
+    """File names -> their text. plan: the folder decodes whole plans."""
+    task = policy.task
+    free = task.horizon * task.transition_dim - task.state_dim if plan else task.action_dim
+    values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "free": free}
+    values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
+    return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
+
+
+PYTHON = Template('''\
+"""Decide with model.onnx: needs numpy and onnxruntime alone. Task $task, one decision every $ms ms."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
+
+
+def decide(observation, number):
+    """Observation ($o,) in the task's units, the decision's number -> action ($a,); ValueError: hold the robot."""
+    observation = np.asarray(observation, np.float32)
+    if observation.shape != ($o,) or not np.isfinite(observation).all():
+        raise ValueError(f"expected $o finite numbers, got {observation}")
+    draw = np.array([number % $draws], np.int64)  # another draw, other noise: $n new candidates
+    action, score = session.run(["action", "score"], {"observation": observation, "draw": draw})
+    if not np.isfinite(score):
+        raise ValueError("no candidate is finite")
+    return action
+
+
+if __name__ == "__main__":
+    observation = np.zeros($o)  # put the robot's here
+    for number in range(5):
+        began = time.perf_counter()
+        print(decide(observation, number), f"{1e3 * (time.perf_counter() - began):.2f} ms")
+''')
+
+CPP = Template("""\
+// Decide with model.onnx: needs ONNX Runtime alone. Task $task, one decision every $ms ms.
+//     g++ -std=c++17 example.cpp -I ORT/include -L ORT/lib -lonnxruntime -o example && ./example
+#include <onnxruntime_cxx_api.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+
+int main() {
+  Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "onestride");
+  Ort::SessionOptions options;
+  options.SetIntraOpNumThreads(1);
+  Ort::Session session(env, ORT_TSTR("model.onnx"), options);
+
+  std::array<float, $o> observation{};  // put the robot's here, in the task's units
+  std::array<float, $a> action{};
+  std::array<int64_t, 1> draw{};
+  float score = 0;
+  const std::array<int64_t, 1> observation_shape{$o}, action_shape{$a}, draw_shape{1};
+
+  // Bound once: a decision allocates nothing.
+  auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  Ort::IoBinding binding(session);
+  binding.BindInput("observation", Ort::Value::CreateTensor<float>(memory, observation.data(), $o,
+                                                                   observation_shape.data(), 1));
+  binding.BindInput("draw", Ort::Value::CreateTensor<int64_t>(memory, draw.data(), 1, draw_shape.data(), 1));
+  binding.BindOutput("action", Ort::Value::CreateTensor<float>(memory, action.data(), $a, action_shape.data(), 1));
+  binding.BindOutput("score", Ort::Value::CreateTensor<float>(memory, &score, 1, nullptr, 0));
+
+  for (int64_t number = 0; number < 5; ++number) {
+    for (float value : observation) {
+      if (!std::isfinite(value)) return 1;  // hold the robot
+    }
+    draw[0] = number % $draws;  // another draw, other noise: $n new candidates
+    session.Run(Ort::RunOptions{nullptr}, binding);
+    if (!std::isfinite(score)) return 1;  // no candidate is finite: hold the robot
+    for (float value : action) std::printf("%g ", value);
+    std::printf("(score %g)\\n", score);
+  }
+}
+""")
+
+NATIVE_PYTHON = Template('''\
+"""Decide with program.bin: needs numpy and a C compiler alone. Task $task, one decision every $ms ms."""
+
+import ctypes
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+here = Path(__file__).parent
+built = here / "decide.so"
+if not built.exists():  # for this machine
+    options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
+    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", str(built), "-lm"], check=True)
+library = ctypes.CDLL(str(built))
+library.onestride_create.restype = ctypes.c_void_p
+program = (here / "program.bin").read_bytes()
+engine = ctypes.c_void_p(library.onestride_create(program, ctypes.c_long(len(program)), 1, None))
+if not engine:
+    raise SystemExit("program.bin does not run here; see onestride_create in decide.h")
+
+
+def decide(observation, number):
+    """Observation ($o,) in the task's units, the decision's number -> action ($a,); ValueError: hold the robot."""
+    observation = np.ascontiguousarray(observation, np.float32)
+    if observation.shape != ($o,) or not np.isfinite(observation).all():
+        raise ValueError(f"expected $o finite numbers, got {observation}")
+    action, scores, best = np.zeros($a, np.float32), np.zeros($n, np.float32), np.zeros(1, np.float32)
+    at = [ctypes.c_void_p(array.ctypes.data) for array in (observation, action, scores, best)]
+    library.onestride_decide(engine, at[0], number % $draws, at[1], None, at[2], at[3])
+    if not np.isfinite(best[0]):
+        raise ValueError("no candidate is finite")
+    return action
+
+
+if __name__ == "__main__":
+    observation = np.zeros($o)  # put the robot's here
+    for number in range(5):
+        began = time.perf_counter()
+        print(decide(observation, number), f"{1e3 * (time.perf_counter() - began):.2f} ms")
+''')
+
+NATIVE_C = Template("""\
+/* Decide with program.bin: needs a C compiler alone. Task $task, one decision every $ms ms.
+       cc -std=gnu11 -O3 -march=native -pthread example.c decide.c -o example -lm && ./example */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "decide.h"
+
+int main(void) {
+  FILE *file = fopen("program.bin", "rb");
+  if (!file) return perror("program.bin"), 1;
+  fseek(file, 0, SEEK_END);
+  const long bytes = ftell(file);
+  void *program = malloc((size_t)bytes);
+  rewind(file);
+  if (!program || fread(program, 1, (size_t)bytes, file) != (size_t)bytes) return 1;
+  fclose(file);
+  Engine *engine = onestride_create(program, bytes, 1, NULL); /* one thread; nothing is allocated after this */
+  free(program);
+  if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;
+
+  float observation[$o] = {0}; /* put the robot's here, in the task's units */
+  float action[$a], rest[$free], scores[$n], best;
+  for (int number = 0; number < 5; number++) {
+    for (int i = 0; i < $o; i++)
+      if (!isfinite(observation[i])) return 1; /* hold the robot */
+    onestride_decide(engine, observation, number % $draws, action, rest, scores, &best); /* another draw, other noise */
+    if (!isfinite(best)) return 1; /* no candidate is finite: hold the robot */
+    for (int i = 0; i < $a; i++) printf("%g ", action[i]);
+    printf("(score %g)\\n", best);
+  }
+  onestride_destroy(engine);
+}
+""")
+
+TEMPLATES: dict[Format, dict[str, Template]] = {
+    "onnx": {"example.py": PYTHON, "example.cpp": CPP},
+    "native": {"example.py": NATIVE_PYTHON, "example.c": NATIVE_C},
+}

@@ -1,0 +1,154 @@
+"""A reduced decision by ``decide.c``, built with this machine's C compiler: no runtime, all of its vectors, no waiting.
+
+Built once per machine and kept in the user's cache (``$XDG_CACHE_HOME/onestride``, else ``~/.cache/onestride``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.engine.program import FIELDS, MAGIC
+from onestride.engine.runners import Answer, Cores, Shape
+
+SOURCE = Path(__file__).with_name("decide.c")
+HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
+COMPILERS = ("cc", "gcc", "clang")
+#: What matters of /proc/cpuinfo: a cache in a shared home may serve several machines.
+CPU_LINES = ("model name", "flags", "Features")
+
+
+class NativeError(RuntimeError):
+    """No compiler, or one that fails, or a processor without what was asked for; the message says what to do."""
+
+
+class NativeRunner:
+    """A program (``write_program``) on so many threads of this machine's CPU."""
+
+    def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
+        self._engine: int | None = None
+        self._library = library()
+        if not program.startswith(MAGIC) or len(program) < HEADER:
+            raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
+        header = dict(zip(FIELDS, np.frombuffer(program, "<i4", len(FIELDS), len(MAGIC) + 4).tolist(), strict=True))
+        if name.endswith("int8") and not self._library.onestride_has_8_bits():
+            raise NativeError(
+                "this processor has no AVX-512 VNNI, which 8 bits need here: take onnx-int8, or native in float32"
+            )
+        self._cores = Cores(threads)
+        helpers = self._cores.helping
+        placed = (ctypes.c_int * len(helpers))(*helpers) if helpers else None
+        self._engine = self._library.onestride_create(program, len(program), threads, placed)
+        if not self._engine:
+            raise NativeError(
+                f"no decision can be made of this program ({len(program)} bytes): it is another version's or cut "
+                "short, or memory is"
+            )
+        self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
+        o, actions, decoded = header["observation"], header["action"], header["decoded"]
+        self._observation, self._action = np.zeros(o, np.float32), np.zeros(actions, np.float32)
+        self._scores, self._best = np.zeros(header["candidates"], np.float32), np.zeros(1, np.float32)
+        row = np.zeros(o + decoded, np.float32)
+        self._start, free = row[:o], row[o:]
+        self._plan = row.reshape(header["horizon"], o + actions) if header["horizon"] else None
+        self.inputs = [Shape("observation", np.float32, (o,)), Shape("draw", np.int64, (1,))]
+        self.outputs = [
+            Shape("action", np.float32, (actions,)), Shape("score", np.float32, ()), Shape("winner", np.int64, ()),
+            Shape("scores", np.float32, self._scores.shape),
+        ]  # fmt: skip
+        if self._plan is not None:
+            self.outputs.append(Shape("plan", np.float32, self._plan.shape))
+        self._kept = (self._observation, self._action, free, self._scores, self._best)
+        given, *self._filled = (array.ctypes.data for array in self._kept)
+        self._given = (self._engine, given)
+
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        self._observation[:] = observation
+        with self._cores:
+            winner = self._library.onestride_decide(*self._given, draw, *self._filled)
+        self._start[:] = self._observation
+        return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)
+
+    def __del__(self) -> None:
+        if self._engine:
+            self._library.onestride_destroy(self._engine)
+            self._engine = None
+
+
+# ---------------------------------------------------------------- building
+
+
+@cache
+def library(folder: Path | None = None) -> Any:
+    """``decide.c`` for this machine, built in ``folder`` (``build``) if it is not there yet.
+
+    Raises:
+        NativeError: there is no C compiler, or it fails.
+    """
+    found = ctypes.CDLL(str(build(folder)))
+    found.onestride_create.restype = ctypes.c_void_p
+    found.onestride_create.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
+    found.onestride_decide.restype = ctypes.c_int
+    found.onestride_decide.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 4]
+    found.onestride_destroy.restype = None
+    found.onestride_destroy.argtypes = [ctypes.c_void_p]
+    return found
+
+
+def build(folder: Path | None = None) -> Path:
+    """The library's file in ``folder`` (None: the user's cache), built if it is not there for this machine yet.
+
+    $CC and $CFLAGS are heeded.
+    """
+    name = os.environ.get("CC") or next((c for c in COMPILERS if shutil.which(c)), None)
+    compiler = shutil.which(name) if name else None
+    if compiler is None:
+        raise NativeError(
+            f"no C compiler: {name or ', '.join(COMPILERS)} not found. Install one (Debian: apt install gcc), name it "
+            "in $CC, or run the engine by ONNX Runtime (--engine onnx)"
+        )
+    folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestride"
+    own = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+    options = ["-std=gnu11", "-O3", own, "-fPIC", "-shared", "-pthread", *os.environ.get("CFLAGS", "").split()]
+    made_of = (
+        SOURCE.read_text(),
+        SOURCE.with_suffix(".h").read_text(),
+        compiler,
+        *options,
+        sys.platform,
+        platform.machine(),
+        _cpu(),
+    )
+    target = folder / f"decide-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        made = Path(beside) / target.name
+        done = subprocess.run(
+            [compiler, *options, str(SOURCE), "-o", str(made), "-lm"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = done.stderr.strip()[-2000:]
+            raise NativeError(
+                f"{compiler} could not build {SOURCE.name}; run the engine by ONNX Runtime. It said: {said}"
+            )
+        os.replace(made, target)
+    return target
+
+
+def _cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else [platform.processor()]
+    return "\n".join(sorted({line for line in lines if line.startswith(CPU_LINES)}))

@@ -1,0 +1,275 @@
+"""The reduced decision as a program for ``decide.c``: operations on blocks of candidates, and their numbers.
+
+Each operation reads columns of one buffer and writes columns of another; buffer 0 holds the features of all candidates,
+the others are a thread's own, of one block. Weights lie as torch has them and are packed for the machine when the
+program is loaded, so that the bytes are the same for every machine.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onestride.engine.ranking import Batched, CriticScorer, ReturnScorer
+from onestride.engine.reduce import Reduced
+from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
+
+MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 1, 16
+START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE = range(8)
+SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
+FEATURES = 0
+EPSILON = 1e-5  # of torch's layer normalisation
+#: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
+FIELDS = (
+    "operations", "buffers", "numbers",
+    "observation", "known", "candidates", "draws", "hidden", "noise", "features", "decoded", "action", "horizon",
+    "known_weight", "known_bias", "offset", "bank", "noise_bank", "finish_weight", "finish_bias", "low", "high",
+)  # fmt: skip
+
+
+class At(NamedTuple):
+    """Columns of a buffer, from the first."""
+
+    buffer: int
+    column: int = 0
+
+
+class Program:
+    """Operations and numbers, one after the other."""
+
+    def __init__(self) -> None:
+        self.operations: list[bytes] = []
+        self.widths = [0]
+        self._numbers: list[np.ndarray] = []
+        self._count = 0
+        self._placed: dict[tuple[int, int], tuple[int, Tensor]] = {}
+
+    def buffer(self, width: int) -> At:
+        """A new one."""
+        if len(self.widths) == MAX_BUFFERS:
+            raise ReduceError(f"a decision of more than {MAX_BUFFERS} buffers; run it by ONNX Runtime")
+        self.widths.append(width)
+        return At(len(self.widths) - 1)
+
+    def numbers(self, values: Tensor | None) -> int:
+        """Where these lie now; -1 for none. The same tensor lies there once."""
+        if values is None:
+            return -1
+        key = values.data_ptr(), values.numel()
+        if key in self._placed:
+            return self._placed[key][0]
+        at = self._count
+        flat = np.ascontiguousarray(values.detach().cpu().numpy(), np.float32).ravel()
+        self._numbers.append(np.pad(flat, (0, -len(flat) % 16)))  # each from a cache line on
+        self._count += len(self._numbers[-1])
+        self._placed[key] = at, values  # kept, so that nothing else comes to lie there
+        return at
+
+    def add(
+        self, kind: int, source: At, to: At, inputs: int, outputs: int, *,
+        flags: int = 0, groups: int = 1, weight: int = -1, bias: int = -1, scale: float = 0.0,
+    ) -> None:  # fmt: skip
+        """One operation; its buffer grows to what it writes."""
+        written = to.column + (inputs * groups if kind == NORM else outputs)
+        if kind != SCORE:
+            self.widths[to.buffer] = max(self.widths[to.buffer], written)
+        numbers = (kind, flags, *source, *to, inputs, outputs, groups, weight, bias)
+        self.operations.append(struct.pack("<11if", *numbers, scale))
+
+    def product(
+        self, layer: nn.Module | Tensor, source: At, to: At, *, flags: int = 0, known: int | None = None
+    ) -> None:
+        """``layer``, an nn.Linear or a weight (out, in), from columns to columns. known: where its bias lies there."""
+        weight = layer if isinstance(layer, Tensor) else layer.weight
+        assert isinstance(weight, Tensor)
+        bias = getattr(layer, "bias", None)
+        outputs, inputs = weight.shape
+        placed = self.numbers(bias) if known is None else known
+        flags |= KNOWN if known is not None else 0
+        self.add(PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
+
+    def norm(self, width: int, source: At, to: At, layer: nn.Module | None = None, groups: int = 1, silu: bool = True):
+        """Layer normalisation of each group of ``width`` columns."""
+        gain, shift, epsilon = None, None, EPSILON
+        if layer is not None:
+            assert isinstance(layer, nn.LayerNorm)
+            gain, shift, epsilon = layer.weight, layer.bias, layer.eps
+        where = {"weight": self.numbers(gain), "bias": self.numbers(shift)}
+        self.add(NORM, source, to, width, width, flags=SILU * silu, groups=groups, scale=epsilon, **where)
+
+    def written(self, header: dict[str, int]) -> bytes:
+        """The whole, little-endian."""
+        header |= {"operations": len(self.operations), "buffers": len(self.widths), "numbers": self._count}
+        widths = self.widths + [0] * (MAX_BUFFERS - len(self.widths))
+        head = MAGIC + struct.pack(f"<{1 + len(FIELDS) + MAX_BUFFERS}i", VERSION, *(header[f] for f in FIELDS), *widths)
+        return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
+
+
+def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
+    """The program of a reduced decision in float32.
+
+    int8: the large products in 8 bits, weights per output, activations per candidate as they come.
+
+    Raises:
+        ReduceError: a task whose plans are not what its robot gives and takes, or another ranking than a critic's or a
+            residual return model's.
+    """
+    task, p = reduced.task, Program()
+    if not task.plain:
+        raise ReduceError(
+            f"task '{task.name}' turns observations and plans into others with functions of its own; run it by ONNX "
+            "Runtime (--engine onnx)"
+        )
+    large = EIGHT_BITS if int8 else 0
+    hidden = reduced.bank.shape[-1]
+    features = At(FEATURES)
+    h = p.buffer(hidden)
+    p.add(START, h, h, hidden, hidden)
+    width = _trunk(p, reduced.trunk, h, features, large)
+    if reduced.noise is not None:
+        noise = reduced.noise.shape[-1]
+        p.add(NOISE, features, At(FEATURES, width), noise, noise)
+        width += noise
+    known_bias = reduced.known.bias
+    if isinstance(reduced.scorer, CriticScorer):
+        _critic(p, reduced.scorer, features, hidden, large)
+    elif isinstance(reduced.scorer, ReturnScorer):
+        first = _returns(p, reduced.scorer, features, hidden, large)
+        known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
+    else:
+        raise ReduceError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
+    finish = reduced.finish
+    assert isinstance(finish, nn.Linear)
+    header = {
+        "observation": task.observation_dim, "known": len(reduced.known.bias), "candidates": reduced.candidates,
+        "draws": reduced.draws, "hidden": hidden, "noise": 0 if reduced.noise is None else reduced.noise.shape[-1],
+        "features": width, "decoded": finish.out_features, "action": task.action_dim,
+        # Rows of what is decoded; 0: no plan, the first action alone.
+        "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
+        "known_weight": p.numbers(reduced.known.weight), "known_bias": p.numbers(known_bias),
+        "offset": p.numbers(reduced.offset), "bank": p.numbers(reduced.bank), "noise_bank": p.numbers(reduced.noise),
+        "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
+        "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
+    }  # fmt: skip
+    return p.written(header)
+
+
+def product_program(rows: int, width: int, times: int) -> bytes:
+    """So many products of ``width`` x ``width`` one after the other, on ``rows`` rows: to measure a machine by."""
+    p, weight = Program(), torch.randn(width, width) / width**0.5
+    buffers = [p.buffer(width), p.buffer(width), At(FEATURES)]
+    p.add(START, buffers[0], buffers[0], width, width)
+    for i in range(times):
+        p.product(weight, buffers[i % 2], buffers[2 if i == times - 1 else (i + 1) % 2])
+    one, nothing = p.numbers(torch.ones(width)), p.numbers(torch.zeros(width))
+    p.add(SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
+    header = dict.fromkeys(FIELDS, 0) | {
+        "observation": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width, "features": width,
+        "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
+        "bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
+        "low": nothing, "high": one,
+    }  # fmt: skip
+    return p.written(header)
+
+
+def _trunk(p: Program, trunk: nn.Module, h: At, to: At, large: int) -> int:
+    """From the first layer's pre-activations ``h`` to the features; returns how many there are."""
+    if isinstance(trunk, ResidualTrunk):
+        _residual(p, trunk, h, to, large)
+        return trunk.width
+    assert isinstance(trunk, KoopmanTrunk)
+    enter, leave, arrive, decoded = trunk.norms
+    other = p.buffer(0)
+    p.norm(trunk.encode.in_features, h, h, enter)
+    p.product(trunk.encode, h, other, flags=large)
+    p.norm(trunk.encode.out_features, other, other, leave)
+    if trunk.lift is None:
+        p.product(trunk.carry, other, h, flags=large)
+    elif trunk.gains is None:
+        lifted = p.buffer(0)
+        p.product(trunk.lift, other, lifted, flags=large | SILU)
+        p.product(trunk.carry, lifted, h, flags=large)
+    else:
+        lifted, latent = p.buffer(0), trunk.gains.out_features
+        width = trunk.lift.out_features - latent
+        weight, bias = trunk.lift.weight, trunk.lift.bias
+        p.product(_Layer(weight[:latent], bias[:latent]), other, lifted, flags=large)  # Q z
+        p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | SILU)
+        assert width == trunk.gains.in_features
+        p.product(trunk.gains, At(lifted.buffer, latent), h, flags=large)
+        p.add(TIMES, h, lifted, latent, latent)
+        p.product(trunk.carry, lifted, h, flags=large)
+    p.norm(trunk.carry.out_features, h, h, arrive)
+    p.product(trunk.decode, h, other, flags=large)
+    p.norm(trunk.decode.out_features, other, to, decoded)
+    return trunk.decode.out_features
+
+
+class _Layer(nn.Module):
+    """Some outputs of a layer."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+
+
+def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> None:
+    normed, wide = p.buffer(trunk.width), p.buffer(0)
+    for expand, contract in _pairs(trunk):
+        p.norm(trunk.width, h, normed, silu=False)
+        p.product(expand, normed, wide, flags=large | SILU)
+        p.product(contract, wide, h, flags=large | ADD)
+    p.norm(trunk.width, h, to, silu=False)
+
+
+def _pairs(trunk: ResidualTrunk) -> Iterable[tuple[nn.Module, nn.Module]]:
+    return zip(trunk.expand, trunk.contract, strict=True)
+
+
+def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: int) -> None:
+    """Mean over the judged rows of min Q; row by row, so that weights stay in the cache."""
+    entries, dim, members, width = scorer.decode.out_features, scorer.transition_dim, scorer.members, scorer.width
+    seen, h, deep = p.buffer(entries), p.buffer(0), p.buffer(0)
+    rows = 1 + (entries - scorer.action_dim) // dim
+    p.product(scorer.decode, features, seen)
+    limits = {"weight": p.numbers(scorer.low), "bias": p.numbers(scorer.high)}
+    p.add(CLAMP, seen, seen, entries, entries, **limits)
+    assert isinstance(scorer.second, Batched)
+    layers = [
+        _Layer(weight.T.contiguous(), bias[0].contiguous())
+        for weight, bias in zip(scorer.second.weight, scorer.second.bias, strict=True)
+    ]
+    last, last_bias = scorer.last.flatten().contiguous(), scorer.last_bias.flatten().contiguous()
+    for row in range(rows):
+        if row == 0:  # its state is the observed one, and part of the known
+            p.product(scorer.action.weight, seen, h, known=known)
+        else:
+            p.product(scorer.pair, At(seen.buffer, scorer.action_dim + (row - 1) * dim), h)
+        p.norm(width, h, h, groups=members)
+        for member, layer in enumerate(layers):
+            p.product(layer, At(h.buffer, member * width), At(deep.buffer, member * width), flags=large)
+        p.norm(width, deep, deep, groups=members)
+        where = {"weight": p.numbers(last), "bias": p.numbers(last_bias)}
+        p.add(SCORE, deep, deep, width, 1, groups=members, scale=1 / rows, **where)
+
+
+def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: int) -> nn.Linear:
+    """The return model. Its first layer, given back, has the observation's share for a bias: its own goes there."""
+    h, deep = p.buffer(scorer.trunk.width), p.buffer(0)
+    layers = list(scorer.first) if isinstance(scorer.first, nn.Sequential) else [scorer.first]
+    source, first = features, layers[-1]
+    for layer in layers[:-1]:
+        to = p.buffer(0)
+        p.product(layer, source, to)
+        source = to
+    assert isinstance(first, nn.Linear)
+    p.product(first.weight, source, h, known=known)
+    _residual(p, scorer.trunk, h, deep, large)
+    where = {"weight": p.numbers(scorer.output.weight), "bias": p.numbers(scorer.output.bias)}
+    p.add(SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
+    return first

@@ -1,0 +1,70 @@
+"""What a machine can do at most: matrix products of the networks' size, and copies of memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+
+from onestride.engine.graph import write_module
+from onestride.engine.native import NativeError, NativeRunner
+from onestride.engine.program import product_program
+from onestride.engine.runners import OnnxRunner
+
+#: Before what is measured [s]: threads of what ran before wait awake for some milliseconds, and would burden it.
+PAUSE = 0.02
+CALLS = 100  # of a product, whose best is the ceiling: cores are slow to wake
+WIDTH = 512  # inputs and outputs of the products
+IN_A_ROW = 8  # products of a native program, so that what is around them does not count
+
+
+@contextmanager
+def products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
+    """rows -> GFLOP/s of a product of that many, by torch, ONNX Runtime or the native engine, whichever is fastest."""
+    layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
+    runners, native, threads = {}, {}, torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        for n in rows:
+            path = Path(folder) / f"{n}.onnx"
+            write_module(layer, (torch.zeros(n, WIDTH),), ("x",), ("y",), path)
+            runners[n] = OnnxRunner(path.read_bytes(), threads)
+            try:
+                native[n] = NativeRunner(product_program(n, WIDTH, IN_A_ROW), threads)
+            except NativeError:  # no compiler: the other two are the ceiling
+                continue
+    given, nothing = {n: torch.randn(n, WIDTH) for n in rows}, np.zeros(1, np.float32)
+
+    def rate(n: int) -> float:
+        with torch.inference_mode():
+            times = [_best(lambda: layer(given[n]), CALLS)]
+        time.sleep(PAUSE)
+        times.append(_best(lambda: runners[n].give({}), CALLS))
+        if n in native:
+            time.sleep(PAUSE)
+            times.append(_best(lambda: native[n].run(nothing, 0), CALLS) / IN_A_ROW)
+        return 2 * n * WIDTH * WIDTH / min(times) / 1e9
+
+    yield rate
+
+
+def copying() -> float:
+    """GB/s, read and written, of a copy of 64 MiB: more than caches hold."""
+    block = np.ones(1 << 23)
+    to = np.empty_like(block)
+    return 2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9
+
+
+def _best(call: Callable[[], object], times: int) -> float:
+    """The shortest of some calls [s]."""
+    shortest = float("inf")
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        shortest = min(shortest, time.perf_counter() - began)
+    return shortest

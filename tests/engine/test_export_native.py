@@ -1,0 +1,97 @@
+"""A native folder: a program and the C file that runs it, which a compiler alone turns into decisions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from onestride.checkpoint import CheckpointError
+from onestride.cli import main
+from onestride.control.policy import Policy
+from onestride.engine.engine import CONTRACT, PROGRAM, Engine
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "dnk-0"
+    make().save(folder, {"id": "abc"})
+    return folder
+
+
+@pytest.fixture(scope="module", params=["--plan", "--no-plan"])
+def exported(checkpoint, tmp_path_factory, request):
+    out = tmp_path_factory.mktemp("out") / "engine"
+    options = ["--format", "native", "--draws", "5", "--seed", "2", request.param]
+    main(["export", str(checkpoint), "--out", str(out), *options])
+    return out
+
+
+def test_the_folder_decides_as_the_checkpoint(exported, checkpoint, observations):
+    engine, policy = Engine.from_folder(exported, threads=1), Policy.from_pretrained(checkpoint, seed=2)
+    assert engine.chosen == "native, 1 thread"
+    for observation in observations[:5]:
+        found, wanted = engine.decide(observation), policy.decide(observation)
+        np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+        if len(found.plan):
+            np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+
+
+def test_what_is_in_it(exported):
+    said = json.loads((exported / CONTRACT).read_text())
+    assert (said["format"], said["precision"], said["opset"]) == ("native", "float32", None)
+    assert said["compared_with_the_policy"]["action_error_max"] < 1e-4
+    assert ("plan" in said["outputs"]) == (len(Engine.from_folder(exported, threads=1).decide(np.zeros(17)).plan) > 0)
+    assert sorted(p.name for p in exported.iterdir()) == [
+        "SHA256SUMS", "contract.json", "decide.c", "decide.h", "example.c", "example.py", "program.bin",
+    ]  # fmt: skip
+
+
+def wanted(exported):
+    engine = Engine.from_folder(exported, threads=1)
+    return [engine.decide(np.zeros(17)).action for _ in range(5)]
+
+
+def test_the_example_in_c_decides_as_the_engine_does(exported, tmp_path):
+    command = ["cc", "-std=gnu11", "-O1", "-march=native", "-Wall", "-Werror", "-pthread"]
+    sources = [str(exported / "example.c"), str(exported / "decide.c")]
+    subprocess.run([*command, *sources, "-o", str(tmp_path / "example"), "-lm"], check=True)
+    said = subprocess.run([tmp_path / "example"], cwd=exported, capture_output=True, text=True, check=True).stdout
+    found = [[float(word) for word in line.split("(")[0].split()] for line in said.splitlines()]
+    np.testing.assert_allclose(found, wanted(exported), atol=1e-5)
+
+
+def test_the_example_in_python_needs_neither_this_library_nor_a_runtime(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "e")
+    code = (
+        "import sys, json, runpy; sys.modules.update(dict.fromkeys(['torch', 'onestride', 'onnxruntime']))\n"
+        f"decide = runpy.run_path({str(folder / 'example.py')!r})['decide']\n"
+        "print(json.dumps([decide([0.0] * 17, i).tolist() for i in range(5)]))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    np.testing.assert_allclose(json.loads(out), wanted(exported), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [PROGRAM, CONTRACT])
+def test_an_altered_file_is_refused(exported, tmp_path, name):
+    folder = shutil.copytree(exported, tmp_path / "e")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
+        Engine.from_folder(folder)
+
+
+def test_the_arm_is_no_program(make_arm_policy, tmp_path, capsys):
+    make_arm_policy("student").save(tmp_path / "dnk-0", {})
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert "run it by ONNX Runtime" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,309 @@
+"""The program decides as the reduced module does, on any vectors and threads, and nothing in it leads outside of it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.control.policy import NoPlanError
+from onestride.engine import native
+from onestride.engine.engine import Engine, preferred
+from onestride.engine.native import NativeError, NativeRunner, build, library
+from onestride.engine.program import (
+    EIGHT_BITS,
+    FEATURES,
+    FIELDS,
+    KNOWN,
+    MAX_BUFFERS,
+    PRODUCT,
+    SCORE,
+    SILU,
+    START,
+    At,
+    Program,
+    write_program,
+)
+from onestride.engine.reduce import reduce
+from onestride.engine.trunk import ReduceError
+from onestride.students.koopman import OPERATORS
+
+pytestmark = pytest.mark.skipif(
+    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+)
+has_8_bits = pytest.mark.skipif("not library().onestride_has_8_bits()", reason="needs AVX-512 VNNI")
+
+
+def agree(runner, reduced, count=40, atol=1e-5, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(count, reduced.task.observation_dim)).astype(np.float32)
+    for i, row in enumerate(rows):
+        draw = i % reduced.draws
+        wanted, found = reduced(torch.from_numpy(row), torch.tensor([draw])), runner.run(row, draw)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-5, rtol=1e-5)
+        assert found.score == found.scores[found.winner] == found.scores.max()
+        if found.winner == int(wanted.winner):
+            np.testing.assert_allclose(found.action, wanted.action, atol=atol)
+        else:
+            assert wanted.score - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std()
+        if wanted.plan is None:
+            assert found.plan is None
+        elif found.winner == int(wanted.winner):
+            np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+
+
+KINDS = [("student", {"operator": name}) for name in OPERATORS] + [("consistency", {"horizon": 1}), ("consistency", {})]
+
+
+@pytest.mark.parametrize("plan", [False, True])
+@pytest.mark.parametrize("selector", ["iql", "returns"])
+@pytest.mark.parametrize(("kind", "settings"), KINDS, ids=lambda v: str(v))
+def test_it_is_the_reduced_module(make, kind, settings, selector, plan):
+    reduced = reduce(make(kind, selector=selector, **settings), draws=3, plan=plan)
+    agree(NativeRunner(write_program(reduced), 1), reduced)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_a_critic_may_judge_several_rows(make, rows):
+    policy = make()
+    policy.selector.rows = rows
+    reduced = reduce(policy, draws=3)
+    agree(NativeRunner(write_program(reduced), 2), reduced)
+
+
+@pytest.mark.parametrize("sizes", [(16, 24, 8), (64, 48, 33), (50, 97, 17)])
+@pytest.mark.parametrize("candidates", [1, 5, 64, 67])
+def test_any_sizes(make, sizes, candidates):
+    latent, hidden, gains = sizes
+    policy = make(candidates=candidates, latent_dim=latent, hidden=hidden, gain_hidden=gains)
+    reduced = reduce(policy, draws=2, plan=True)
+    agree(NativeRunner(write_program(reduced), 2), reduced, count=10)
+
+
+def test_threads_change_no_bit_and_never_meet_another_decision(make):
+    reduced = reduce(make(candidates=64, latent_dim=64, hidden=64), draws=7)
+    program = write_program(reduced)
+    one, more = NativeRunner(program, 1), [NativeRunner(program, n) for n in (2, 3, 4)]
+    rows = np.random.default_rng(1).normal(size=(400, 17)).astype(np.float32)
+    for i, row in enumerate(rows):
+        wanted = one.run(row, i % 7)
+        for runner in more:
+            found = runner.run(row, i % 7)
+            assert found.winner == wanted.winner
+            np.testing.assert_array_equal(found.scores, wanted.scores)
+            np.testing.assert_array_equal(found.action, wanted.action)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path):
+    """In a forked process the helpers are not there at all."""
+    (tmp_path / "program.bin").write_bytes(write_program(reduce(make(candidates=64), draws=2)))
+    code = (
+        "import os, sys, numpy as np\n"
+        "from onestride.engine.native import NativeRunner\n"
+        f"runner = NativeRunner(open({str(tmp_path / 'program.bin')!r}, 'rb').read(), 3)\n"
+        "row = np.full(17, 0.3, np.float32)\n"
+        "wanted = runner.run(row, 1).scores.copy()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    same = all(np.array_equal(runner.run(row, 1).scores, wanted) for _ in range(20))\n"
+        "    os._exit(7 if same else 8)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60, check=False).returncode == 7
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names vectors of x86")
+@pytest.mark.parametrize("flags", ["-mno-avx512f", "-march=x86-64"])
+def test_narrower_vectors_decide_the_same(make, flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("CFLAGS", flags)
+    monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
+    reduced = reduce(make(candidates=19, latent_dim=50, hidden=97, gain_hidden=17), draws=2)
+    runner = NativeRunner(write_program(reduced), 2)
+    assert runner._library.onestride_lanes() == (8 if "avx512" in flags else 4)
+    agree(runner, reduced)
+
+
+def test_the_engine_decides_as_the_policy_does(make, observations):
+    policy = make()
+    engine = Engine.from_policy(policy, "native", threads=2, draws=3, seed=4, plan=True)
+    assert engine.chosen == "native, 2 threads"
+    for _ in range(2):
+        policy.reset(4)
+        for observation in observations[:3]:
+            wanted, found = policy.decide(observation), engine.decide(observation)
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+            np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
+            np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+
+
+def test_a_candidate_that_is_not_finite_never_wins(make, observations):
+    policy = make(candidates=8)
+    reduced = reduce(policy, draws=1)
+    clean = NativeRunner(write_program(reduced), 1).run(observations[0].astype(np.float32), 0)
+    best = clean.winner
+    for value in (torch.nan, torch.inf):
+        reduced.bank[0, best, 0] = value
+        found = NativeRunner(write_program(reduced), 1).run(observations[0].astype(np.float32), 0)
+        assert found.winner != best
+        assert found.scores[best] == -np.inf
+    with torch.no_grad():
+        policy.generator.decoder[6].bias[20] = torch.nan
+    with pytest.raises(NoPlanError, match="none of 8 candidates"):
+        Engine.from_policy(policy, "native", threads=1, draws=2).decide(observations[0])
+
+
+# ---- its arithmetic, by programs of one operation ----
+
+
+def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
+    """``bank`` (N, inputs) through one product, an entry at a time, since scores are what comes out."""
+    n, inputs = bank.shape
+    found = []
+    for k in range(len(weight) if outputs_of is None else outputs_of):
+        p = Program()
+        x = p.buffer(inputs)
+        p.add(START, x, x, inputs, inputs)
+        where = {"weight": p.numbers(weight), "bias": p.numbers(bias)}
+        p.add(PRODUCT, x, At(FEATURES), inputs, len(weight), flags=flags, **where)
+        one = torch.zeros(len(weight))
+        one[k] = 1
+        nothing = p.numbers(torch.zeros(max(inputs, len(weight))))
+        p.add(SCORE, At(FEATURES), At(FEATURES), len(weight), 1, weight=p.numbers(one), bias=nothing, scale=1.0)
+        header = dict.fromkeys(FIELDS, 0) | {
+            "observation": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
+            "features": len(weight), "decoded": 1, "action": 1, "known_weight": nothing, "known_bias": nothing,
+            "offset": nothing, "bank": p.numbers(bank), "finish_weight": nothing, "finish_bias": nothing,
+            "low": nothing, "high": nothing,
+        }  # fmt: skip
+        found.append(NativeRunner(p.written(header), 1).run(np.zeros(1, np.float32), 0).scores.copy())
+    return np.stack(found, 1)
+
+
+def test_silu_is_exact_to_float32_everywhere():
+    x = torch.linspace(-100, 100, 4001)
+    x = torch.cat((x, torch.logspace(-30, 1, 200), -torch.logspace(-30, 1, 200)))[:, None]
+    found = outputs(x, torch.ones(1, 1), flags=SILU)[:, 0]
+    wanted = torch.nn.functional.silu(x.double())[:, 0].numpy()
+    near = np.abs(x[:, 0].numpy()) < 85  # beyond, e^-x is held
+    np.testing.assert_allclose(found[near], wanted[near], rtol=5e-7, atol=1e-37)
+    np.testing.assert_allclose(found[~near], wanted[~near], rtol=5e-7, atol=1e-34)
+
+
+@has_8_bits
+def test_8_bits_are_exact_where_everything_is_whole():
+    rng = np.random.default_rng(0)
+    bank = rng.integers(-127, 129, size=(19, 70)).astype(np.float32)
+    bank[:, 0], bank[:, 1] = -127, 128  # one step is 1
+    weight = rng.integers(-127, 128, size=(53, 70)).astype(np.float32)
+    weight[:, 2] = 127
+    bias = rng.integers(-9, 9, size=53).astype(np.float32)
+    found = outputs(torch.from_numpy(bank), torch.from_numpy(weight), EIGHT_BITS, torch.from_numpy(bias), 53)
+    np.testing.assert_allclose(found, bank @ weight.T + bias, rtol=1e-6, atol=1e-2)
+
+
+@has_8_bits
+def test_8_bits_are_near_and_what_is_not_finite_stays_so(make, observations):
+    policy = make(candidates=64, latent_dim=64, hidden=64)
+    reduced = reduce(policy, draws=8)
+    runner = NativeRunner(write_program(reduced, int8=True), 2, "native-int8")
+    near = []
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
+        wanted, found = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
+        near.append(np.abs(found.scores - wanted.scores.numpy()).max() / wanted.scores.std())
+    assert 0 < np.median(near) < 0.2
+    reduced.bank[:, 3, 5] = torch.inf
+    found = NativeRunner(write_program(reduced, int8=True), 1, "native-int8").run(observations[0].astype(np.float32), 0)
+    assert np.flatnonzero(~np.isfinite(found.scores)).tolist() == [3]
+
+
+def test_8_bits_need_a_processor_that_has_them(make, monkeypatch):
+    class Old:
+        onestride_has_8_bits = staticmethod(lambda: 0)
+
+    monkeypatch.setattr(native, "library", lambda: Old)
+    with pytest.raises(NativeError, match=r"no AVX-512 VNNI.*take onnx-int8"):
+        NativeRunner(write_program(reduce(make(), draws=1), int8=True), 1, "native-int8")
+
+
+# ---- refused ----
+
+
+def test_what_is_no_program_is_refused(make):
+    program = write_program(reduce(make(), draws=1))
+    for rubbish in (b"", b"\x00" * 500, program[:40], program[:-4], program + b"\x00" * 4, b"X" + program[1:]):
+        with pytest.raises(NativeError, match=r"no program|no decision can be made"):
+            NativeRunner(rubbish, 1)
+
+
+def test_whatever_is_altered_in_a_program_nothing_breaks(make, tmp_path):
+    """Every number of the header and of the operations, replaced by what leads elsewhere, in a process of its own."""
+    (tmp_path / "program.bin").write_bytes(write_program(reduce(make(), draws=2)))
+    code = (
+        "import struct, sys, numpy as np\n"
+        "from onestride.engine.native import NativeRunner, NativeError\n"
+        f"whole = open({str(tmp_path / 'program.bin')!r}, 'rb').read()\n"
+        f"end = 8 + 4 * {1 + len(FIELDS) + MAX_BUFFERS} + 48 * struct.unpack_from('<i', whole, 12)[0]\n"
+        "refused = 0\n"
+        "for at in range(8, end, 4):\n"
+        "    for value in (-1, 0, 1, 2, 7, 10**4, 2**30, -(2**31)):\n"
+        "        program = bytearray(whole)\n"
+        "        struct.pack_into('<i', program, at, value)\n"
+        "        try:\n"
+        "            NativeRunner(bytes(program), 1).run(np.zeros(17, np.float32), 0)\n"
+        "        except (NativeError, ValueError, MemoryError):\n"
+        "            refused += 1\n"
+        "print(refused)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 500
+
+
+def test_the_arm_and_other_rankings_are_sent_to_onnx_runtime(make, make_arm_policy):
+    with pytest.raises(ReduceError, match="by ONNX Runtime"):
+        Engine.from_policy(make_arm_policy("student"), "native", draws=1)
+    with pytest.raises(ReduceError, match="only critics and residual return models"):
+        Engine.from_policy(make(selector="returns-unet"), "native", draws=1)
+    assert preferred(make_arm_policy("student")) == "onnx"
+    assert preferred(make_arm_policy("student"), int8=True) == "onnx-int8"
+    assert preferred(make()) == "native"
+
+
+# ---- building it ----
+
+
+def test_it_is_built_once(tmp_path, monkeypatch):
+    first = build(tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("built again"))
+    assert build(tmp_path) == first
+    assert [p.name for p in tmp_path.iterdir()] == [first.name]
+    ctypes.CDLL(str(first)).onestride_lanes()
+
+
+def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
+    monkeypatch.setattr("onestride.engine.engine.library", lambda: library.__wrapped__(tmp_path))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(NativeError, match=r"no-such-compiler not found.*apt install gcc"):
+        Engine.from_policy(make(), "native", draws=1)
+    assert "native" not in Engine.from_policy(make(), "auto", threads=1, draws=1).chosen
+    assert preferred(make()) == "onnx"
+    monkeypatch.setenv("CC", "false")  # there, and fails
+    with pytest.raises(NativeError, match=r"could not build decide.c; run the engine by ONNX Runtime"):
+        Engine.from_policy(make(), "native", draws=1)
+
+
+def test_constants_are_those_of_the_c_file():
+    """What program.py writes is what decide.c reads."""
+    text = native.SOURCE.read_text()
+    assert "enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE };" in text
+    assert f"SILU = {SILU}, KNOWN = {KNOWN}, EIGHT_BITS = {EIGHT_BITS}" in text
+    assert struct.calcsize("<11if") == 48
