@@ -49,7 +49,8 @@ def test_what_is_in_it(exported):
     assert said["compared_with_the_policy"]["action_error_max"] < 1e-4
     assert ("plan" in said["outputs"]) == (len(Engine.from_folder(exported, threads=1).decide(np.zeros(17)).plan) > 0)
     assert sorted(p.name for p in exported.iterdir()) == [
-        "SHA256SUMS", "contract.json", "decide.c", "decide.h", "example.c", "example.py", "program.bin",
+        "SHA256SUMS", "arm.h", "contract.json", "decide.c", "decide.h", "example.c", "example.py", "program.bin",
+        "vectors.h",
     ]  # fmt: skip
 
 
@@ -88,10 +89,13 @@ def test_an_altered_file_is_refused(exported, tmp_path, name):
         Engine.from_folder(folder)
 
 
-def test_the_arm_is_no_program(make_arm_policy, tmp_path, capsys):
-    make_arm_policy("student").save(tmp_path / "dnk-0", {})
-    with pytest.raises(SystemExit) as stop:
-        main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--out", str(tmp_path / "out")])
-    assert stop.value.code == 2
-    assert "run it by ONNX Runtime" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_the_arm_too(make_arm_policy, observation, tmp_path):
+    policy = make_arm_policy("student")
+    policy.save(tmp_path / "dnk-0", {})
+    main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--int8", "--out", str(tmp_path / "int8")])
+    main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--out", str(tmp_path / "out"), "--draws", "2"])
+    policy.reset(0)
+    wanted, found = policy.decide(observation), Engine.from_folder(tmp_path / "out", threads=1).decide(observation)
+    np.testing.assert_allclose(found.action, wanted.action, atol=1e-6)
+    np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
+    assert Engine.from_folder(tmp_path / "int8", threads=1).chosen == "native-int8, 1 thread"

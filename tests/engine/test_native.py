@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,9 +43,10 @@ pytestmark = pytest.mark.skipif(
 has_8_bits = pytest.mark.skipif("not library().onestride_has_8_bits()", reason="needs AVX-512 VNNI")
 
 
-def agree(runner, reduced, count=40, atol=1e-5, seed=0):
-    rows = np.random.default_rng(seed).normal(size=(count, reduced.task.observation_dim)).astype(np.float32)
-    for i, row in enumerate(rows):
+def agree(runner, reduced, count=40, atol=1e-5, rows=None):
+    if rows is None:
+        rows = np.random.default_rng(0).normal(size=(count, reduced.task.observation_dim))
+    for i, row in enumerate(rows.astype(np.float32)):
         draw = i % reduced.draws
         wanted, found = reduced(torch.from_numpy(row), torch.tensor([draw])), runner.run(row, draw)
         np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-5, rtol=1e-5)
@@ -52,7 +54,7 @@ def agree(runner, reduced, count=40, atol=1e-5, seed=0):
         if found.winner == int(wanted.winner):
             np.testing.assert_allclose(found.action, wanted.action, atol=atol)
         else:
-            assert wanted.score - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std()
+            assert wanted.score - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
         if wanted.plan is None:
             assert found.plan is None
         elif found.winner == int(wanted.winner):
@@ -76,6 +78,28 @@ def test_a_critic_may_judge_several_rows(make, rows):
     policy.selector.rows = rows
     reduced = reduce(policy, draws=3)
     agree(NativeRunner(write_program(reduced), 2), reduced)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_arm_its_frame_and_its_geometry(make_arm_policy, arm_rows, operator):
+    reduced = reduce(make_arm_policy("student", operator=operator), draws=4, plan=True)
+    agree(NativeRunner(write_program(reduced), 2), reduced, rows=arm_rows(60), atol=1e-6)
+
+
+@pytest.mark.parametrize("obstacles", ["none", "spheres", "boxes"])
+@pytest.mark.parametrize("place", ["at the goal", "above it", "beside a wall"])
+def test_the_arm_where_it_is_delicate(make_arm_policy, arm_rows, place, obstacles):
+    rows = arm_rows(8)
+    kinds = rows[:, 9::8]
+    kinds[:] = {"none": 0, "spheres": 1, "boxes": 2}[obstacles]
+    if place == "at the goal":
+        rows[:, :3] = rows[:, 6:9]
+    elif place == "above it":
+        rows[:, :3] = rows[:, 6:9] + np.array([0.0, 0.0, 0.1])
+    else:
+        rows[:, 1] = -0.34
+    reduced = reduce(make_arm_policy("student"), draws=2)
+    agree(NativeRunner(write_program(reduced), 1), reduced, rows=rows, atol=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(16, 24, 8), (64, 48, 33), (50, 97, 17)])
@@ -122,13 +146,15 @@ def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path):
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names vectors of x86")
 @pytest.mark.parametrize("flags", ["-mno-avx512f", "-march=x86-64"])
-def test_narrower_vectors_decide_the_same(make, flags, tmp_path, monkeypatch):
+def test_narrower_vectors_decide_the_same(make, make_arm_policy, arm_rows, flags, tmp_path, monkeypatch):
     monkeypatch.setenv("CFLAGS", flags)
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
     reduced = reduce(make(candidates=19, latent_dim=50, hidden=97, gain_hidden=17), draws=2)
     runner = NativeRunner(write_program(reduced), 2)
     assert runner._library.onestride_lanes() == (8 if "avx512" in flags else 4)
     agree(runner, reduced)
+    reduced = reduce(make_arm_policy("student"), draws=2)
+    agree(NativeRunner(write_program(reduced), 1), reduced, rows=arm_rows(20), atol=1e-6)
 
 
 def test_the_engine_decides_as_the_policy_does(make, observations):
@@ -178,7 +204,7 @@ def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
         nothing = p.numbers(torch.zeros(max(inputs, len(weight))))
         p.add(SCORE, At(FEATURES), At(FEATURES), len(weight), 1, weight=p.numbers(one), bias=nothing, scale=1.0)
         header = dict.fromkeys(FIELDS, 0) | {
-            "observation": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
+            "observation": 1, "state": 1, "inputs": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
             "features": len(weight), "decoded": 1, "action": 1, "known_weight": nothing, "known_bias": nothing,
             "offset": nothing, "bank": p.numbers(bank), "finish_weight": nothing, "finish_bias": nothing,
             "low": nothing, "high": nothing,
@@ -243,9 +269,11 @@ def test_what_is_no_program_is_refused(make):
             NativeRunner(rubbish, 1)
 
 
-def test_whatever_is_altered_in_a_program_nothing_breaks(make, tmp_path):
+@pytest.mark.parametrize("task", ["cheetah", "arm"])
+def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, tmp_path, task):
     """Every number of the header and of the operations, replaced by what leads elsewhere, in a process of its own."""
-    (tmp_path / "program.bin").write_bytes(write_program(reduce(make(), draws=2)))
+    policy = make() if task == "cheetah" else make_arm_policy("student")
+    (tmp_path / "program.bin").write_bytes(write_program(reduce(policy, draws=2)))
     code = (
         "import struct, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner, NativeError\n"
@@ -257,7 +285,7 @@ def test_whatever_is_altered_in_a_program_nothing_breaks(make, tmp_path):
         "        program = bytearray(whole)\n"
         "        struct.pack_into('<i', program, at, value)\n"
         "        try:\n"
-        "            NativeRunner(bytes(program), 1).run(np.zeros(17, np.float32), 0)\n"
+        f"            NativeRunner(bytes(program), 1).run(np.zeros({policy.task.observation_dim}, np.float32), 0)\n"
         "        except (NativeError, ValueError, MemoryError):\n"
         "            refused += 1\n"
         "print(refused)\n"
@@ -267,14 +295,16 @@ def test_whatever_is_altered_in_a_program_nothing_breaks(make, tmp_path):
     assert int(done.stdout) > 500
 
 
-def test_the_arm_and_other_rankings_are_sent_to_onnx_runtime(make, make_arm_policy):
-    with pytest.raises(ReduceError, match="by ONNX Runtime"):
-        Engine.from_policy(make_arm_policy("student"), "native", draws=1)
+def test_other_tasks_and_rankings_are_sent_to_onnx_runtime(make, make_arm_policy):
+    policy = make()
+    policy.task = replace(policy.task, native=None)
+    with pytest.raises(ReduceError, match="no native engine; run it by ONNX Runtime"):
+        Engine.from_policy(policy, "native", draws=1)
+    assert preferred(policy) == "onnx"
+    assert preferred(policy, int8=True) == "onnx-int8"
     with pytest.raises(ReduceError, match="only critics and residual return models"):
         Engine.from_policy(make(selector="returns-unet"), "native", draws=1)
-    assert preferred(make_arm_policy("student")) == "onnx"
-    assert preferred(make_arm_policy("student"), int8=True) == "onnx-int8"
-    assert preferred(make()) == "native"
+    assert preferred(make()) == preferred(make_arm_policy("student")) == "native"
 
 
 # ---- building it ----
@@ -303,7 +333,7 @@ def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_pa
 
 def test_constants_are_those_of_the_c_file():
     """What program.py writes is what decide.c reads."""
-    text = native.SOURCE.read_text()
-    assert "enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE };" in text
+    text = native.DECIDE.read_text()
+    assert "enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };" in text
     assert f"SILU = {SILU}, KNOWN = {KNOWN}, EIGHT_BITS = {EIGHT_BITS}" in text
     assert struct.calcsize("<11if") == 48

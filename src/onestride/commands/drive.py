@@ -119,8 +119,8 @@ class Run(Common):
 class Export:
     """Write a student's whole decision as one folder that runs without this library.
 
-    onnx:    one graph, for ONNX Runtime on any machine, the arm's geometry included.
-    native:  a program and the C file that runs it, for a C compiler alone; the fastest on a CPU. Locomotion only.
+    onnx:    one graph, for ONNX Runtime.
+    native:  a program and the C files that run it, for a C compiler alone; the fastest on a CPU.
     """
 
     checkpoint: tyro.conf.Positional[Path] = Path()

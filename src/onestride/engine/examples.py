@@ -11,8 +11,8 @@ from onestride.engine.engine import Format
 def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:
     """File names -> their text. plan: the folder decodes whole plans."""
     task = policy.task
-    free = task.horizon * task.transition_dim - task.state_dim if plan else task.action_dim
-    values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "free": free}
+    row = task.horizon * task.transition_dim if plan or policy.selector is task.score else task.transition_dim
+    values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "row": row}
     values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
     return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
 
@@ -158,11 +158,11 @@ int main(void) {
   if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;
 
   float observation[$o] = {0}; /* put the robot's here, in the task's units */
-  float action[$a], rest[$free], scores[$n], best;
+  float action[$a], plan[$row], scores[$n], best;
   for (int number = 0; number < 5; number++) {
     for (int i = 0; i < $o; i++)
       if (!isfinite(observation[i])) return 1; /* hold the robot */
-    onestride_decide(engine, observation, number % $draws, action, rest, scores, &best); /* another draw, other noise */
+    onestride_decide(engine, observation, number % $draws, action, plan, scores, &best); /* another draw, other noise */
     if (!isfinite(best)) return 1; /* no candidate is finite: hold the robot */
     for (int i = 0; i < $a; i++) printf("%g ", action[i]);
     printf("(score %g)\\n", best);

@@ -24,7 +24,7 @@ from onestride.control.policy import Policy
 from onestride.engine.engine import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
 from onestride.engine.examples import examples
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.native import SOURCE, NativeRunner
+from onestride.engine.native import SOURCES, NativeRunner
 from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
@@ -103,7 +103,7 @@ def _written(reduced: Reduced, folder: Path, form: Format, int8: bool) -> Bound:
         write_graph(reduced, path, int8=int8)
         return OnnxRunner(path.read_bytes(), threads=1)
     path.write_bytes(write_program(reduced, int8=int8))
-    for source in (SOURCE, SOURCE.with_suffix(".h")):
+    for source in SOURCES:
         shutil.copy(source, folder / source.name)
     return NativeRunner(path.read_bytes(), 1, "native-int8" if int8 else "native")
 

@@ -1,4 +1,4 @@
-"""A reduced decision by ``decide.c``, built with this machine's C compiler: no runtime, all of its vectors, no waiting.
+"""A reduced decision by ``c/decide.c``, built by this machine's C compiler: no runtime, all of its vectors, no waiting.
 
 Built once per machine and kept in the user's cache (``$XDG_CACHE_HOME/onestride``, else ``~/.cache/onestride``).
 """
@@ -22,7 +22,8 @@ import numpy as np
 from onestride.engine.program import FIELDS, MAGIC
 from onestride.engine.runners import Answer, Cores, Shape
 
-SOURCE = Path(__file__).with_name("decide.c")
+SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
+DECIDE = Path(__file__).parent / "c" / "decide.c"
 HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
 COMPILERS = ("cc", "gcc", "clang")
 #: What matters of /proc/cpuinfo: a cache in a shared home may serve several machines.
@@ -56,12 +57,11 @@ class NativeRunner:
                 "short, or memory is"
             )
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
-        o, actions, decoded = header["observation"], header["action"], header["decoded"]
+        o, actions = header["observation"], header["action"]
         self._observation, self._action = np.zeros(o, np.float32), np.zeros(actions, np.float32)
         self._scores, self._best = np.zeros(header["candidates"], np.float32), np.zeros(1, np.float32)
-        row = np.zeros(o + decoded, np.float32)
-        self._start, free = row[:o], row[o:]
-        self._plan = row.reshape(header["horizon"], o + actions) if header["horizon"] else None
+        row = np.zeros(header["state"] + header["decoded"], np.float32)
+        self._plan = row.reshape(header["horizon"], -1) if header["horizon"] else None
         self.inputs = [Shape("observation", np.float32, (o,)), Shape("draw", np.int64, (1,))]
         self.outputs = [
             Shape("action", np.float32, (actions,)), Shape("score", np.float32, ()), Shape("winner", np.int64, ()),
@@ -69,7 +69,7 @@ class NativeRunner:
         ]  # fmt: skip
         if self._plan is not None:
             self.outputs.append(Shape("plan", np.float32, self._plan.shape))
-        self._kept = (self._observation, self._action, free, self._scores, self._best)
+        self._kept = (self._observation, self._action, row, self._scores, self._best)
         given, *self._filled = (array.ctypes.data for array in self._kept)
         self._given = (self._engine, given)
 
@@ -77,7 +77,6 @@ class NativeRunner:
         self._observation[:] = observation
         with self._cores:
             winner = self._library.onestride_decide(*self._given, draw, *self._filled)
-        self._start[:] = self._observation
         return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)
 
     def __del__(self) -> None:
@@ -91,7 +90,7 @@ class NativeRunner:
 
 @cache
 def library(folder: Path | None = None) -> Any:
-    """``decide.c`` for this machine, built in ``folder`` (``build``) if it is not there yet.
+    """``c/decide.c`` for this machine, built in ``folder`` (``build``) if it is not there yet.
 
     Raises:
         NativeError: there is no C compiler, or it fails.
@@ -121,15 +120,8 @@ def build(folder: Path | None = None) -> Path:
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestride"
     own = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     options = ["-std=gnu11", "-O3", own, "-fPIC", "-shared", "-pthread", *os.environ.get("CFLAGS", "").split()]
-    made_of = (
-        SOURCE.read_text(),
-        SOURCE.with_suffix(".h").read_text(),
-        compiler,
-        *options,
-        sys.platform,
-        platform.machine(),
-        _cpu(),
-    )
+    sources = [path.read_text() for path in SOURCES]
+    made_of = (*sources, compiler, *options, sys.platform, platform.machine(), _cpu())
     target = folder / f"decide-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
@@ -137,12 +129,12 @@ def build(folder: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / target.name
         done = subprocess.run(
-            [compiler, *options, str(SOURCE), "-o", str(made), "-lm"], capture_output=True, text=True, check=False
+            [compiler, *options, str(DECIDE), "-o", str(made), "-lm"], capture_output=True, text=True, check=False
         )
         if done.returncode:
             said = done.stderr.strip()[-2000:]
             raise NativeError(
-                f"{compiler} could not build {SOURCE.name}; run the engine by ONNX Runtime. It said: {said}"
+                f"{compiler} could not build {DECIDE.name}; run the engine by ONNX Runtime. It said: {said}"
             )
         os.replace(made, target)
     return target

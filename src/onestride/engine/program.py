@@ -15,20 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.ranking import Batched, CriticScorer, ReturnScorer
+from onestride.engine.ranking import Batched, CriticScorer, PlanScorer, ReturnScorer
 from onestride.engine.reduce import Reduced
 from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
+from onestride.tasks.task import Task
 
 MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 1, 16
-START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE = range(8)
+START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM = range(9)
+TASKS = {"plain": 0, "arm": 1}
 SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
 FEATURES = 0
 EPSILON = 1e-5  # of torch's layer normalisation
 #: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
 FIELDS = (
     "operations", "buffers", "numbers",
-    "observation", "known", "candidates", "draws", "hidden", "noise", "features", "decoded", "action", "horizon",
+    "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
+    "action", "horizon",
     "known_weight", "known_bias", "offset", "bank", "noise_bank", "finish_weight", "finish_bias", "low", "high",
+    "constants",
 )  # fmt: skip
 
 
@@ -76,7 +80,7 @@ class Program:
     ) -> None:  # fmt: skip
         """One operation; its buffer grows to what it writes."""
         written = to.column + (inputs * groups if kind == NORM else outputs)
-        if kind != SCORE:
+        if kind not in (SCORE, ARM):
             self.widths[to.buffer] = max(self.widths[to.buffer], written)
         numbers = (kind, flags, *source, *to, inputs, outputs, groups, weight, bias)
         self.operations.append(struct.pack("<11if", *numbers, scale))
@@ -116,15 +120,12 @@ def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
     int8: the large products in 8 bits, weights per output, activations per candidate as they come.
 
     Raises:
-        ReduceError: a task whose plans are not what its robot gives and takes, or another ranking than a critic's or a
-            residual return model's.
+        ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
+            or the task's own.
     """
     task, p = reduced.task, Program()
-    if not task.plain:
-        raise ReduceError(
-            f"task '{task.name}' turns observations and plans into others with functions of its own; run it by ONNX "
-            "Runtime (--engine onnx)"
-        )
+    if task.native is None:
+        raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
     large = EIGHT_BITS if int8 else 0
     hidden = reduced.bank.shape[-1]
     features = At(FEATURES)
@@ -135,18 +136,20 @@ def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
         noise = reduced.noise.shape[-1]
         p.add(NOISE, features, At(FEATURES, width), noise, noise)
         width += noise
-    known_bias = reduced.known.bias
+    known_bias, finish = reduced.known.bias, reduced.finish
     if isinstance(reduced.scorer, CriticScorer):
         _critic(p, reduced.scorer, features, hidden, large)
     elif isinstance(reduced.scorer, ReturnScorer):
         first = _returns(p, reduced.scorer, features, hidden, large)
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
+    elif isinstance(reduced.scorer, PlanScorer) and reduced.scorer.selector is task.score and task.native.kind == "arm":
+        finish = _arm(p, reduced.scorer, features, task)
     else:
         raise ReduceError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
-    finish = reduced.finish
     assert isinstance(finish, nn.Linear)
     header = {
-        "observation": task.observation_dim, "known": len(reduced.known.bias), "candidates": reduced.candidates,
+        "task": TASKS[task.native.kind], "observation": task.observation_dim, "state": task.state_dim,
+        "inputs": reduced.known.in_features, "known": len(reduced.known.bias), "candidates": reduced.candidates,
         "draws": reduced.draws, "hidden": hidden, "noise": 0 if reduced.noise is None else reduced.noise.shape[-1],
         "features": width, "decoded": finish.out_features, "action": task.action_dim,
         # Rows of what is decoded; 0: no plan, the first action alone.
@@ -155,6 +158,7 @@ def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
         "offset": p.numbers(reduced.offset), "bank": p.numbers(reduced.bank), "noise_bank": p.numbers(reduced.noise),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
+        "constants": p.numbers(task.native.constants),
     }  # fmt: skip
     return p.written(header)
 
@@ -169,8 +173,8 @@ def product_program(rows: int, width: int, times: int) -> bytes:
     one, nothing = p.numbers(torch.ones(width)), p.numbers(torch.zeros(width))
     p.add(SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
     header = dict.fromkeys(FIELDS, 0) | {
-        "observation": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width, "features": width,
-        "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
+        "observation": 1, "state": 1, "inputs": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width,
+        "features": width, "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
         "bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
         "low": nothing, "high": one,
     }  # fmt: skip
@@ -273,3 +277,13 @@ def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: 
     where = {"weight": p.numbers(scorer.output.weight), "bias": p.numbers(scorer.output.bias)}
     p.add(SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
     return first
+
+
+def _arm(p: Program, scorer: PlanScorer, features: At, task: Task) -> nn.Linear:
+    """The arm's geometry, which looks at positions alone; gives back what decodes the winner's whole plan."""
+    rows = torch.arange(1, task.horizon) * task.transition_dim - task.state_dim
+    wanted = (rows[:, None] + torch.arange(3)).flatten()
+    path = p.buffer(len(wanted))
+    p.product(_Layer(scorer.last.weight[wanted], scorer.last.bias[wanted]), features, path)
+    p.add(ARM, path, path, len(wanted), 1)
+    return scorer.last

@@ -18,7 +18,7 @@ from torch import Tensor
 from onestride.control.clock import Clock
 from onestride.control.limits import Limits
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.task import Benchmark, ObservationError, Start, Task
+from onestride.tasks.task import Benchmark, Native, ObservationError, Start, Task
 
 Version = Literal["v4", "v5"]
 EPISODE_STEPS = 1000  # D4RL's and the paper's
@@ -162,5 +162,5 @@ def locomotion(body: str, version: Version) -> Task:
         padding="none",
         early=EARLY,
         benchmark=benchmark,
-        plain=True,
+        native=Native("plain"),
     )

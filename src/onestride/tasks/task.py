@@ -52,6 +52,19 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class Native:
+    """How the engine's C files do what ``encode``, ``score`` and ``command`` do.
+
+    kind: "plain": plans are [observation | action] as the robot gives and takes them, a command is a plan's first
+        action within the limits, and there is no context. "arm": as ``engine/c/arm.h`` has it.
+    constants: what is read there, in its order.
+    """
+
+    kind: Literal["plain", "arm"]
+    constants: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """A frozen record; functions are batched torch unless said otherwise.
 
@@ -74,8 +87,7 @@ class Task:
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
     benchmark: where the task is a benchmark of returns, what it is scored on.
-    plain: plans are [observation | action] as the robot gives and takes them, a command is a plan's first action within
-        the limits, and there is no context: ``encode`` and ``command`` do nothing else.
+    native: what of it ``engine/c`` does too; None: such an engine cannot serve it.
     """
 
     name: str
@@ -103,7 +115,7 @@ class Task:
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
-    plain: bool = False
+    native: Native | None = None
 
     @property
     def transition_dim(self) -> int:

@@ -252,8 +252,8 @@ WRIST_HEIGHT = 0.10593 + 0.061525  # wrist centre above the tip of the tool [m]
 _COLUMN = torch.tensor([0.0, 0.2, 0.45, 0.72])
 #: ... and on the forearm, from the wrist centre to the elbow.
 _FOREARM = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-_RISE = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
-_FOREARM_SHARE = torch.cat((torch.zeros(4), _FOREARM))
+RISE = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
+FOREARM_SHARE = torch.cat((torch.zeros(4), _FOREARM))
 #: Radii of the spheres about ``body_points`` that hold the tool, the wrist and the forearm. (P,) [m]
 BODY_RADII = torch.tensor([0.026, 0.038, 0.044, 0.053, 0.055, 0.059, 0.061, 0.063, 0.063])
 
@@ -279,7 +279,7 @@ def body_coordinates(tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # From the wrist centre to the elbow: outward along the tool's own direction, and up.
     outward = UPPER_ARM * lift.cos() / radius - 1.0
     to_elbow = (outward * x, outward * y, UPPER_ARM * lift.sin() - height)
-    share, rise = _FOREARM_SHARE.to(tool), _RISE.to(tool)  # (P,)
+    share, rise = FOREARM_SHARE.to(tool), RISE.to(tool)  # (P,)
     x, y, z = (
         (at[..., None] if up is None else at[..., None] + up) + share * way[..., None]
         for at, up, way in zip((x, y, z), (None, None, rise), to_elbow, strict=True)

@@ -23,9 +23,19 @@ from torch import Tensor
 
 from onestride.control.limits import Limits
 from onestride.selectors.geometry import GeometryScore
+from onestride.tasks.kinova.arm import (
+    BODY_RADII,
+    FOREARM,
+    FOREARM_SHARE,
+    RISE,
+    SHOULDER_HEIGHT,
+    UPPER_ARM,
+    WRIST_HEIGHT,
+)
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
 from onestride.tasks.kinova.scene import (
+    FAR,
     MAX_OBSTACLES,
     OBSTACLE_DIM,
     WORKSPACE_HIGH,
@@ -34,7 +44,7 @@ from onestride.tasks.kinova.scene import (
     signed_distance,
 )
 from onestride.tasks.kinova.simulation import SimulatedArm
-from onestride.tasks.task import ObservationError, Start, Task
+from onestride.tasks.task import Native, ObservationError, Start, Task
 
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
@@ -47,6 +57,8 @@ GOAL_RADIUS = 0.005  # r_goal of the paper [m]
 REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by this [m]
 MAX_STEP = 1.5 * LIMITS.speed * LIMITS.control_dt  # a command no further than this from the arm [m]
 SIGHT = 0.3  # distances to obstacles are cut here [m]
+WALLS = REACH_MARGIN - 0.01 + LIMITS.clearance + LIMITS.comfort  # so far inside the workspace counts as no wall [m]
+BODY_OFFSET = LIMITS.clearance - LIMITS.body_clearance  # the body may come nearer than the tip by this [m]
 
 
 CENTER = torch.from_numpy(WORKSPACE_LOW + WORKSPACE_HIGH).float() / 2
@@ -167,8 +179,8 @@ def clearance(path: Tensor, observation: Tensor) -> Tensor:
     """
     tip, body = clearances(path, split(observation)[3])
     outside = (path - CENTER.to(path)).abs() - HALF.to(path)
-    walls = (REACH_MARGIN - 0.01 + LIMITS.clearance + LIMITS.comfort) - outside.amax(-1)
-    return torch.minimum(torch.minimum(tip, walls), body + (LIMITS.clearance - LIMITS.body_clearance))
+    walls = WALLS - outside.amax(-1)
+    return torch.minimum(torch.minimum(tip, walls), body + BODY_OFFSET)
 
 
 def goal_of(observation: Tensor) -> Tensor:
@@ -234,6 +246,21 @@ def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
     }
 
 
+SCORE = GeometryScore(positions, clearance, goal_of)
+
+
+def _constants() -> Tensor:
+    """What ``engine/c/arm.h`` reads, in its order."""
+    s, body = SCORE, len(BODY_RADII)
+    numbers = [
+        NEAREST, NEAREST_SCENE, SIGHT, LIMITS.control_dt, LIMITS.acceleration, LIMITS.speed, s.enough, s.stride, s.far,
+        s.clearance_weight, s.effort_weight, s.arrival_weight, s.every, WALLS, BODY_OFFSET, UPPER_ARM, FOREARM,
+        WRIST_HEIGHT - SHOULDER_HEIGHT, FAR, *CENTER.tolist(), *HALF.tolist(), body, len(BASIS_POINTS),
+    ]  # fmt: skip
+    lists = (FOREARM_SHARE, RISE, BODY_RADII, BASIS_POINTS.flatten())
+    return torch.cat((torch.tensor(numbers), *lists))
+
+
 def task() -> Task:
     """The arm task as the rest of the house sees it."""
     return Task(
@@ -247,7 +274,7 @@ def task() -> Task:
         encode=encode,
         plan_window=plan_window,
         command=command,
-        score=GeometryScore(positions, clearance, goal_of),
+        score=SCORE,
         check=check,
         paths=positions,
         arrived=arrived,
@@ -259,4 +286,5 @@ def task() -> Task:
         commands=commands,
         rest=rest,
         dwell=4,
+        native=Native("arm", _constants()),
     )

@@ -7,7 +7,7 @@
    is not there yet. Results are published with a compare-and-swap that carries the decision's number, so a thread that
    comes back late writes into its own memory and is not heard.
 
-   Nothing is allocated after onestride_create. Built with the vectors of the machine: AVX-512, AVX2 or 128 bits. */
+   Nothing is allocated after onestride_create. */
 
 #define _GNU_SOURCE
 #include "decide.h"
@@ -22,28 +22,16 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
-#if defined(__AVX512F__)
-enum { LANES = 16, ROWS = 8 }; /* ROWS x VECS accumulators fill the registers */
-#elif defined(__AVX2__)
-enum { LANES = 8, ROWS = 4 };
-#elif defined(__aarch64__)
-enum { LANES = 4, ROWS = 8 };
-#else
-enum { LANES = 4, ROWS = 4 };
-#endif
+#include "arm.h"
+#include "vectors.h"
+
 enum { VECS = 3, PANEL = VECS * LANES, BLOCK = 2 * ROWS, ALIGN = 64, MAX_BUFFERS = 16, MAX_THREADS = 64 };
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* anywhere in memory */
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
-#define INLINE static inline __attribute__((always_inline))
 
 /* ---------------------------------------------------------------- the program, as it lies in memory */
 
-enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE };
+enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };
+enum { PLAIN_TASK, ARM_TASK };
 enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
 
 typedef struct {
@@ -55,8 +43,8 @@ typedef struct {
 typedef struct {
   char magic[8];
   int32_t version, operations, buffers, numbers;
-  int32_t observation, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
-  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high;
+  int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
+  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high, constants;
   int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
 } Header;
 
@@ -82,7 +70,8 @@ struct Engine {
   const float *data;
   Packed *packed;
   void *copy;
-  float *known, *free_entries;
+  float *inputs, *known, *free_entries; /* inputs: [state | context] */
+  ArmFrame frame;
   long stride[MAX_BUFFERS], eight_stride;
   int blocks, rows, threads;
   Worker *worker;
@@ -104,60 +93,6 @@ static void *aligned(size_t bytes) {
   memset(memory, 0, (size_t)up((long)bytes + 1, ALIGN)); /* touched now, not in the first decision */
   return memory;
 }
-
-/* ---------------------------------------------------------------- vectors */
-
-INLINE vec load(const float *from) { return *(const loose *)from; }
-INLINE void store(float *to, vec value) { *(loose *)to = value; }
-
-/* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
-#if defined(__AVX512F__)
-INLINE vec least(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
-INLINE vec most(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
-#else
-INLINE vec select_(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
-INLINE vec least(vec a, vec b) { return select_(a < b, a, b); }
-INLINE vec most(vec a, vec b) { return select_(a > b, a, b); }
-#endif
-
-/* e^x to a few units in the last place; held between e^-87 and e^88. Coefficients: Cephes' expf. */
-INLINE vec exponential(vec x) {
-  const vec top = (vec){} + 88.0f, bottom = (vec){} - 87.0f;
-  const vec held = least(most(x, bottom), top);
-  const vec magic = (vec){} + 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
-  const vec n = held * 1.44269504f + magic - magic;
-  const vec r = held - n * 0.693359375f + n * 2.12194440e-4f;
-  vec p = (vec){} + 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
-  return p * (vec)power;
-}
-
-INLINE vec silu(vec x) { return x / (exponential(-x) + 1.0f); } /* NaN stays NaN */
-
-INLINE float sum(vec v) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps((__m512)v);
-#else
-  for (int half = LANES / 2; half; half /= 2)
-    for (int i = 0; i < half; i++) v[i] += v[i + half];
-  return v[0];
-#endif
-}
-
-/* The first count < LANES numbers, zeros behind them. */
-INLINE vec load_some(const float *from, long count) {
-  float all[LANES] = {0};
-  memcpy(all, from, (size_t)count * 4);
-  return load(all);
-}
-
-INLINE void store_some(float *to, vec value, long count) { memcpy(to, &value, (size_t)count * 4); }
 
 /* ---------------------------------------------------------------- products */
 
@@ -448,6 +383,10 @@ static void operate(Worker *w, int index, int first, int rows) {
     case SCORE:
       score(op, data, rows, x, from_stride, w->score + first);
       break;
+    case ARM:
+      for (int r = 0; r < rows; r++)
+        w->score[first + r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+      break;
   }
 }
 
@@ -546,15 +485,22 @@ static int inside(const Header *head, int at, long count) {
 static int sound(const Header *h, const Op *op) {
   enum { MANY = 1 << 20 };
   const long n = h->candidates, draws = h->draws;
-  int good = n < MANY && draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY &&
+  int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY && draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY &&
              h->decoded < MANY && h->noise >= 0 && h->noise < MANY;
   for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
   good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action && h->hidden > 0 &&
              h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
-             inside(h, h->known_weight, (long)h->known * h->observation) && inside(h, h->known_bias, h->known) &&
-             inside(h, h->offset, h->observation) && inside(h, h->bank, draws * n * h->hidden) &&
+             inside(h, h->known_weight, (long)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
+             inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
              inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
              inside(h, h->low, h->action) && inside(h, h->high, h->action);
+  if (h->task == ARM_TASK) {
+    good = good && inside(h, h->constants, ARM_LISTS) &&
+           arm_sound((const float *)(op + h->operations) + h->constants, h->numbers - h->constants, h->observation,
+                     h->state, h->inputs, h->action);
+  } else {
+    good = good && h->task == PLAIN_TASK && h->inputs == h->state && h->state == h->observation;
+  }
   for (int i = 0; good && i < h->operations; i++, op++) {
     const long in = op->inputs, out = op->outputs, groups = op->groups;
     good = in > 0 && out > 0 && groups > 0 && in < MANY && out < MANY && groups < MANY && op->from >= 0 && op->to >= 0 &&
@@ -574,6 +520,7 @@ static int sound(const Header *h, const Op *op) {
         break;
       case TIMES: case PLUS: good = reads && writes && in == out; break;
       case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
+      case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
       case SCORE: good = reads && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
       default: good = 0;
     }
@@ -608,7 +555,7 @@ void onestride_destroy(Engine *e) {
     free(e->packed[i].scale);
     free(e->packed[i].sums);
   }
-  free(e->packed), free(e->worker), free(e->known), free(e->free_entries), free(e->done), free(e->copy);
+  free(e->packed), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries), free(e->done), free(e->copy);
   pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
   free(e);
 }
@@ -638,6 +585,7 @@ Engine *onestride_create(const void *program, long bytes, int threads, const int
   e->blocks = (n + e->rows - 1) / e->rows;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
+  whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
   whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
   whole &= (e->done = aligned(sizeof(uint64_t) * (size_t)e->blocks)) != NULL;
@@ -694,13 +642,18 @@ static void one(const float *weight, const float *bias, const float *x, int inpu
   }
 }
 
-int onestride_decide(Engine *e, const float *observation, int draw, float *action, float *free_of_plan, float *scores,
+int onestride_decide(Engine *e, const float *observation, int draw, float *action, float *plan, float *scores,
                      float *best) {
   const Header *head = e->head;
   const float *data = e->data;
-  float from_offset[head->observation];
-  for (int i = 0; i < head->observation; i++) from_offset[i] = observation[i] - data[head->offset + i];
-  one(data + head->known_weight, data + head->known_bias, from_offset, head->observation, head->known, e->known);
+  if (head->task == ARM_TASK) {
+    arm_encode(data + head->constants, observation, e->inputs, &e->frame);
+  } else {
+    memcpy(e->inputs, observation, 4 * (size_t)head->inputs);
+  }
+  float from_offset[head->inputs];
+  for (int i = 0; i < head->inputs; i++) from_offset[i] = e->inputs[i] - data[head->offset + i];
+  one(data + head->known_weight, data + head->known_bias, from_offset, head->inputs, head->known, e->known);
   e->draw = draw;
   const uint64_t decision = atomic_load_explicit(&e->decision, memory_order_relaxed) + 1;
   atomic_store_explicit(&e->decision, decision, memory_order_release);
@@ -724,11 +677,18 @@ int onestride_decide(Engine *e, const float *observation, int draw, float *actio
   const Worker *owner = e->worker + atomic_load_explicit(&e->done[winner / e->rows], memory_order_acquire) % MAX_THREADS;
   one(data + head->finish_weight, data + head->finish_bias, owner->buffer[0] + winner * e->stride[0], head->features,
       head->decoded, e->free_entries);
-  for (int i = 0; i < head->action; i++) {
-    const float value = e->free_entries[i], low = data[head->low + i], high = data[head->high + i];
-    action[i] = value < low ? low : value > high ? high : value;
+  if (head->task == ARM_TASK) {
+    arm_command(&e->frame, e->free_entries, action);
+  } else {
+    for (int i = 0; i < head->action; i++) {
+      const float value = e->free_entries[i], low = data[head->low + i], high = data[head->high + i];
+      action[i] = value < low ? low : value > high ? high : value;
+    }
   }
-  if (free_of_plan) memcpy(free_of_plan, e->free_entries, 4 * (size_t)head->decoded);
+  if (plan) {
+    memcpy(plan, e->inputs, 4 * (size_t)head->state);
+    memcpy(plan + head->state, e->free_entries, 4 * (size_t)head->decoded);
+  }
   *best = scores[winner];
   return winner;
 }

@@ -16,12 +16,12 @@ typedef struct Engine Engine;
    cores: where the other threads run (threads - 1 numbers); NULL: wherever the system likes. */
 Engine *onestride_create(const void *program, long bytes, int threads, const int *cores);
 
-/* observation (O) in the task's units, draw 0 ... draws - 1 (another draw, other noise)
-   -> action (A) within its limits, free (what the program decodes of the winner: its first action, or everything of its
-   plan but the observation; NULL: not wanted), scores of all candidates (N), and the winner's in best.
+/* observation in the task's units, draw 0 ... draws - 1 (another draw, other noise)
+   -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
+   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
    Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
-int onestride_decide(Engine *engine, const float *observation, int draw, float *action, float *free, float *scores,
+int onestride_decide(Engine *engine, const float *observation, int draw, float *action, float *plan, float *scores,
                      float *best);
 
 void onestride_destroy(Engine *engine);
