@@ -85,6 +85,8 @@ def test_the_record_is_of_the_schema(record):
     assert rows["engine-int8@4"]["mb"]["mean"] < rows["engine@4"]["mb"]["mean"]
     ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
     assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)
+    tails = rows["student@4"]["decision_ms_p99"]["mean"] / rows["engine@4"]["decision_ms_p99"]["mean"]
+    assert rows["engine@4"]["speed_up_over_student_p99"]["mean"] == pytest.approx(tails)
     assert {"matmul_gflops_1", "matmul_gflops_4", "copy_gb_per_s"} <= set(said["machine"])
     assert len(lines(said)) == 1 + 2 * len(names)
 
