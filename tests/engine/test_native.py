@@ -333,7 +333,7 @@ def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_pa
 
 def test_constants_are_those_of_the_c_file():
     """What program.py writes is what decide.c reads."""
-    text = native.DECIDE.read_text()
+    text = native.DECIDE.with_name("program.h").read_text()
     assert "enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };" in text
     assert f"SILU = {SILU}, KNOWN = {KNOWN}, EIGHT_BITS = {EIGHT_BITS}" in text
     assert struct.calcsize("<11if") == 48

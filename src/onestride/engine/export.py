@@ -1,6 +1,6 @@
 """An exported engine: one folder that runs without this library, by ONNX Runtime or by a C compiler alone.
 
-    model.onnx      the decision, or program.bin with decide.c and decide.h
+    model.onnx      the decision, or program.bin with decide.c and what it includes
     contract.json   what goes in and comes out, and of what it was made
     example.py      acts with it, as example.cpp or example.c
     SHA256SUMS      of all of them (``sha256sum -c SHA256SUMS``)

@@ -11,9 +11,30 @@ enum { ARM_OBSTACLES = 4, ARM_ROWS = 64, ARM_OBSERVATION = 9 + 8 * ARM_OBSTACLES
 /* The constants, in the order of tasks/kinova/task.py; then lists: share, rise and radius of every body point, and the
    points of the context. */
 enum {
-  NEAREST, NEAREST_SCENE, SIGHT, CONTROL_DT, ACCELERATION, SPEED, ENOUGH, STRIDE, FAR_FROM_GOAL, CLEARANCE_WEIGHT,
-  EFFORT_WEIGHT, ARRIVAL_WEIGHT, EVERY, WALLS, BODY_OFFSET, UPPER_ARM, FOREARM, WRIST_RISE, CUT, CENTER,
-  HALF = CENTER + 3, BODY_POINTS = HALF + 3, CONTEXT_POINTS, ARM_LISTS
+  NEAREST,
+  NEAREST_SCENE,
+  SIGHT,
+  CONTROL_DT,
+  ACCELERATION,
+  SPEED,
+  ENOUGH,
+  STRIDE,
+  FAR_FROM_GOAL,
+  CLEARANCE_WEIGHT,
+  EFFORT_WEIGHT,
+  ARRIVAL_WEIGHT,
+  EVERY,
+  WALLS,
+  BODY_OFFSET,
+  UPPER_ARM,
+  FOREARM,
+  WRIST_RISE,
+  CUT,
+  CENTER,
+  HALF = CENTER + 3,
+  BODY_POINTS = HALF + 3,
+  CONTEXT_POINTS,
+  ARM_LISTS
 };
 
 typedef struct {
@@ -25,15 +46,15 @@ typedef struct {
 } ArmFrame;
 
 /* Whether the constants and a program's sizes are those of an arm. */
-static inline int arm_sound(const float *c, long numbers, int observation, int state, int inputs, int action) {
+static inline int arm_sound(const float* c, long numbers, int observation, int state, int inputs, int action) {
   const float body = c[BODY_POINTS], context = c[CONTEXT_POINTS];
   return observation == ARM_OBSERVATION && state == ARM_STATE && action == ARM_ACTION && body >= 1 && body < 1000 &&
-         context >= 0 && context < 10000 && inputs == ARM_STATE + 11 + (int)context && c[EVERY] >= 1 && c[EVERY] < 100 &&
-         ARM_LISTS + 3 * (long)body + 3 * (long)context <= numbers;
+         context >= 0 && context < 10000 && inputs == ARM_STATE + 11 + (int)context && c[EVERY] >= 1 &&
+         c[EVERY] < 100 && ARM_LISTS + 3 * (long)body + 3 * (long)context <= numbers;
 }
 
 /* Distance to the nearest obstacle's surface, negative inside, at most the cut. A sphere is a box of no extent. */
-INLINE vec arm_distance(const float *c, const ArmFrame *f, vec x, vec y, vec z) {
+INLINE vec arm_distance(const float* c, const ArmFrame* f, vec x, vec y, vec z) {
   vec nearest = (vec){} + c[CUT];
   for (int k = 0; k < ARM_OBSTACLES; k++) {
     const float cos = f->obstacle[k].cos, sin = f->obstacle[k].sin;
@@ -49,7 +70,7 @@ INLINE vec arm_distance(const float *c, const ArmFrame *f, vec x, vec y, vec z) 
 }
 
 /* Observation (41) -> state (6) and context (11 + P) in inputs, and the frame. */
-static void arm_encode(const float *c, const float *o, float *inputs, ArmFrame *f) {
+static void arm_encode(const float* c, const float* o, float* inputs, ArmFrame* f) {
   const float *position = o, *velocity = o + 3, *goal = o + 6;
   for (int k = 0; k < ARM_OBSTACLES; k++) {
     const float *row = o + 9 + 8 * k, kind = row[0], cos = cosf(row[7]), sin = sinf(row[7]);
@@ -80,9 +101,9 @@ static void arm_encode(const float *c, const float *o, float *inputs, ArmFrame *
   memcpy(f->goal, goal, sizeof f->goal);
   memcpy(f->position, position, sizeof f->position);
 
-  float *context = inputs + ARM_STATE;
+  float* context = inputs + ARM_STATE;
   for (int i = 0; i < 3; i++) {
-    const float *axis = f->axes[i];
+    const float* axis = f->axes[i];
     inputs[i] = -(axis[0] * offset[0] + axis[1] * offset[1] + axis[2] * offset[2]) / f->length;
     inputs[3 + i] = (axis[0] * velocity[0] + axis[1] * velocity[1] + axis[2] * velocity[2]) * c[CONTROL_DT] / f->stride;
     context[2 + i] = forward[i];
@@ -96,7 +117,7 @@ static void arm_encode(const float *c, const float *o, float *inputs, ArmFrame *
   for (int p = 0; p < count; p += LANES) {
     float at[3][LANES] = {{0}};
     for (int j = 0; j < LANES && p + j < count; j++) {
-      const float *point = points + 3 * (p + j);
+      const float* point = points + 3 * (p + j);
       for (int i = 0; i < 3; i++)
         at[i][j] = goal[i] + look * (f->axes[0][i] * point[0] + f->axes[1][i] * point[1] + f->axes[2][i] * point[2]);
     }
@@ -106,7 +127,7 @@ static void arm_encode(const float *c, const float *o, float *inputs, ArmFrame *
 }
 
 /* Clearance of the tool's tip, of the body and of the workspace's walls at tool positions, whichever is least. */
-INLINE vec arm_clearance(const float *c, const ArmFrame *f, vec x, vec y, vec z) {
+INLINE vec arm_clearance(const float* c, const ArmFrame* f, vec x, vec y, vec z) {
   const int body = (int)c[BODY_POINTS];
   const float *share = c + ARM_LISTS, *rise = share + body, *radius = rise + body;
   const float upper = c[UPPER_ARM], fore = c[FOREARM];
@@ -114,7 +135,8 @@ INLINE vec arm_clearance(const float *c, const ArmFrame *f, vec x, vec y, vec z)
   const vec distance = root(reach * reach + height * height);
   const vec wanted = (distance * distance + (upper * upper - fore * fore)) / (2 * upper * distance);
   /* The upper arm's lift is the sum of two angles: of the wrist above the shoulder, and the triangle's. */
-  const vec cosine = least(most(wanted, (vec){} + (-1 + 1e-6f)), (vec){} + (1 - 1e-6f)), sine = root(1 - cosine * cosine);
+  const vec cosine = least(most(wanted, (vec){} + (-1 + 1e-6f)), (vec){} + (1 - 1e-6f)),
+            sine = root(1 - cosine * cosine);
   const vec along = (reach * cosine - height * sine) / distance, up = (height * cosine + reach * sine) / distance;
   const vec outward = upper * along / reach - 1.0f;
   const vec ex = outward * x, ey = outward * y, ez = upper * up - height; /* from the wrist to the elbow */
@@ -131,10 +153,10 @@ INLINE vec arm_clearance(const float *c, const ArmFrame *f, vec x, vec y, vec z)
 }
 
 /* Score of a plan: positions of rows 1 ... rows (3 rows) in units of the frame, row 0 being the state. */
-static float arm_score(const float *c, const ArmFrame *f, const float *state, const float *positions, int rows) {
+static float arm_score(const float* c, const ArmFrame* f, const float* state, const float* positions, int rows) {
   float path[3][ARM_ROWS + LANES], check = 0;
   for (int h = 0; h <= rows; h++) {
-    const float *at = h ? positions + 3 * (h - 1) : state;
+    const float* at = h ? positions + 3 * (h - 1) : state;
     for (int i = 0; i < 3; i++) {
       const float here = f->axes[0][i] * at[0] + f->axes[1][i] * at[1] + f->axes[2][i] * at[2];
       path[i][h] = f->goal[i] + here * f->length;
@@ -165,7 +187,7 @@ static float arm_score(const float *c, const ArmFrame *f, const float *state, co
 }
 
 /* The first row's displacement -> the tool's next position. */
-static void arm_command(const ArmFrame *f, const float *displacement, float *action) {
+static void arm_command(const ArmFrame* f, const float* displacement, float* action) {
   for (int i = 0; i < 3; i++)
     action[i] = f->position[i] + f->stride * (f->axes[0][i] * displacement[0] + f->axes[1][i] * displacement[1] +
                                               f->axes[2][i] * displacement[2]);

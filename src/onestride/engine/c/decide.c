@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #include "decide.h"
 
-#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,60 +23,37 @@
 #endif
 
 #include "arm.h"
+#include "products.h"
+#include "program.h"
 #include "vectors.h"
 
-enum { VECS = 3, PANEL = VECS * LANES, BLOCK = 2 * ROWS, ALIGN = 64, MAX_BUFFERS = 16, MAX_THREADS = 64 };
-
-/* ---------------------------------------------------------------- the program, as it lies in memory */
-
-enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };
-enum { PLAIN_TASK, ARM_TASK };
-enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
-
-typedef struct {
-  int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
-  int32_t weight, bias; /* where in the numbers; -1: none. With KNOWN, bias is where in the known */
-  float scale;
-} Op;
-
-typedef struct {
-  char magic[8];
-  int32_t version, operations, buffers, numbers;
-  int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
-  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high, constants;
-  int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
-} Header;
+enum { MAX_THREADS = 64 };
 
 /* ---------------------------------------------------------------- what a decision is made in */
 
 typedef struct {
-  void *weight; /* packed: panels of PANEL outputs, inputs after inputs */
-  float *scale, *sums; /* 8 bits: of each output */
-} Packed;
-
-typedef struct {
-  Engine *engine;
+  Engine* engine;
   pthread_t thread;
   int number;
-  float *buffer[MAX_BUFFERS]; /* [0]: the features of all candidates, others: of one block */
-  float *score; /* of all candidates */
-  uint8_t *eight; /* a block's inputs in 8 bits */
+  float* buffer[MAX_BUFFERS]; /* [0]: the features of all candidates, others: of one block */
+  float* score;               /* of all candidates */
+  uint8_t* eight;             /* a block's inputs in 8 bits */
 } Worker;
 
 struct Engine {
-  const Header *head;
-  const Op *op;
-  const float *data;
-  Packed *packed;
-  void *copy;
+  const Header* head;
+  const Op* op;
+  const float* data;
+  Packed* packed;
+  void* copy;
   float *inputs, *known, *free_entries; /* inputs: [state | context] */
   ArmFrame frame;
   long stride[MAX_BUFFERS], eight_stride;
   int blocks, rows, threads;
-  Worker *worker;
+  Worker* worker;
   int32_t draw;
   atomic_int next;
-  _Atomic uint64_t *done; /* of each block: decision's number * MAX_THREADS + who published it */
+  _Atomic uint64_t* done; /* of each block: decision's number * MAX_THREADS + who published it */
   _Atomic uint64_t decision;
   pthread_mutex_t lock;
   pthread_cond_t wake;
@@ -85,193 +61,15 @@ struct Engine {
   int quit;
 };
 
-INLINE long up(long value, long to) { return (value + to - 1) / to * to; }
-
-static void *aligned(size_t bytes) {
-  void *memory = NULL;
-  if (posix_memalign(&memory, ALIGN, (size_t)up((long)bytes + 1, ALIGN))) return NULL;
-  memset(memory, 0, (size_t)up((long)bytes + 1, ALIGN)); /* touched now, not in the first decision */
-  return memory;
-}
-
-/* ---------------------------------------------------------------- products */
-
-/* rows x vecs vectors of outputs; both are constants wherever this is called, and everything stays in registers. */
-INLINE void tile(int rows, int vecs, const float *x, long stride, const float *w, int inputs, const float *bias,
-                 float *y, long y_stride, int outputs, int flags) {
-  vec sums[ROWS][VECS];
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) sums[r][v] = (vec){};
-  for (int k = 0; k < inputs; k++) {
-    vec weight[VECS];
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) weight[v] = *(const vec *)(w + (long)k * vecs * LANES + v * LANES);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
-      const float here = x[r * stride + k];
-#pragma GCC unroll 3
-      for (int v = 0; v < vecs; v++) sums[r][v] += here * weight[v];
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) {
-      const long left = outputs - v * LANES;
-      if (left <= 0) continue;
-      float *to = y + r * y_stride + v * LANES;
-      vec value = sums[r][v];
-      if (bias) value += left >= LANES ? load(bias + v * LANES) : load_some(bias + v * LANES, left);
-      if (flags & SILU) value = silu(value);
-      if (left >= LANES) {
-        store(to, flags & ADD ? value + load(to) : value);
-      } else {
-        store_some(to, flags & ADD ? value + load_some(to, left) : value, left);
-      }
-    }
-}
-
-INLINE void tiles(int vecs, int rows, const float *x, long stride, const float *w, int inputs, const float *bias,
-                  float *y, long y_stride, int outputs, int flags) {
-  int r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    tile(ROWS, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
-  for (; r + 2 <= rows; r += 2)
-    tile(2, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
-  for (; r < rows; r++)
-    tile(1, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
-}
-
-static void product(const Op *op, const Packed *packed, const float *bias, int rows, const float *x, long stride,
-                    float *y, long y_stride) {
-  const float *w = packed->weight;
-  for (int n = 0; n < op->outputs; n += PANEL) {
-    const int left = op->outputs - n, inputs = op->inputs;
-    const float *b = bias ? bias + n : NULL;
-    if (left > 2 * LANES) {
-      tiles(3, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
-    } else if (left > LANES) {
-      tiles(2, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
-    } else {
-      tiles(1, rows, x, stride, w, inputs, b, y + n, y_stride, left, op->flags);
-    }
-    w += (long)inputs * PANEL; /* only the last panel is narrower */
-  }
-}
-
-#if defined(__AVX512VNNI__)
-/* The same in 8 bits: inputs x = (q - zero) unit per row, weights w = q scale per output, sums in 32 bits. */
-INLINE void tile_8(int rows, int vecs, const uint8_t *x, long stride, const float *unit, const float *zero,
-                   const int8_t *w, int fours, const Packed *packed, int at, const float *bias, float *y,
-                   long y_stride, int outputs, int flags) {
-  __m512i sums[ROWS][VECS];
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) sums[r][v] = _mm512_setzero_si512();
-  for (int k = 0; k < fours; k++) {
-    __m512i weight[VECS];
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) weight[v] = _mm512_load_si512(w + ((long)k * vecs + v) * 64);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
-      const __m512i here = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * stride + 4 * k));
-#pragma GCC unroll 3
-      for (int v = 0; v < vecs; v++) /* as the intrinsic, which GCC 12 spills to memory */
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[r][v]) : "v"(here), "v"(weight[v]));
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-    for (int v = 0; v < vecs; v++) {
-      const long left = outputs - v * LANES;
-      if (left <= 0) continue;
-      const int n = at + v * LANES;
-      float *to = y + r * y_stride + v * LANES;
-      vec value = (vec)_mm512_cvtepi32_ps(sums[r][v]) - zero[r] * load(packed->sums + n);
-      value *= unit[r] * load(packed->scale + n);
-      if (bias) value += left >= LANES ? load(bias + v * LANES) : load_some(bias + v * LANES, left);
-      if (flags & SILU) value = silu(value);
-      if (left >= LANES) {
-        store(to, flags & ADD ? value + load(to) : value);
-      } else {
-        store_some(to, flags & ADD ? value + load_some(to, left) : value, left);
-      }
-    }
-}
-
-/* Rows of inputs as 0 ... 255; a row that is not finite becomes NaN behind the product. */
-static void to_eight(const float *x, long stride, int rows, int inputs, uint8_t *q, long q_stride, float *unit,
-                     float *zero) {
-  for (int r = 0; r < rows; r++) {
-    const float *from = x + r * stride;
-    vec low = {}, high = {}, check = {};
-    for (int k = 0; k < inputs; k += LANES) {
-      const vec value = inputs - k >= LANES ? load(from + k) : load_some(from + k, inputs - k);
-      low = least(value, low);
-      high = most(value, high);
-      check += value * 0.0f;
-    }
-    const float bottom = _mm512_reduce_min_ps((__m512)low), top = _mm512_reduce_max_ps((__m512)high);
-    const float finite = sum(check);
-    const float step = fmaxf((top - bottom) / 255.0f, FLT_MIN), per = 1.0f / step, shift = nearbyintf(-bottom * per);
-    unit[r] = step + finite;
-    zero[r] = shift;
-    uint8_t *to = q + r * q_stride;
-    for (int k = 0; k < inputs; k += LANES) {
-      const long left = inputs - k;
-      const vec value = left >= LANES ? load(from + k) : load_some(from + k, left);
-      const __m512i whole = _mm512_cvtps_epi32((__m512)(value * per + shift)); /* rounds to nearest */
-      _mm_storeu_si128((__m128i *)(to + k), _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512())));
-    }
-  }
-}
-
-INLINE void tiles_8(int vecs, int rows, const uint8_t *x, long stride, const float *unit, const float *zero,
-                    const int8_t *w, int fours, const Packed *packed, int at, const float *bias, float *y,
-                    long y_stride, int outputs, int flags) {
-  int r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    tile_8(ROWS, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride,
-           y_stride, outputs, flags);
-  for (; r < rows; r++)
-    tile_8(1, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride, y_stride,
-           outputs, flags);
-}
-
-static void product_8(const Op *op, const Packed *packed, const float *bias, int rows, const float *x, long stride,
-                      float *y, long y_stride, uint8_t *q, long q_stride) {
-  float unit[BLOCK], zero[BLOCK];
-  to_eight(x, stride, rows, op->inputs, q, q_stride, unit, zero);
-  const int8_t *w = packed->weight;
-  const int fours = (op->inputs + 3) / 4;
-  for (int n = 0; n < op->outputs; n += PANEL) {
-    const int left = op->outputs - n;
-    const float *b = bias ? bias + n : NULL;
-    if (left > 2 * LANES) {
-      tiles_8(3, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
-    } else if (left > LANES) {
-      tiles_8(2, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
-    } else {
-      tiles_8(1, rows, q, q_stride, unit, zero, w, fours, packed, n, b, y + n, y_stride, left, op->flags);
-    }
-    w += (long)fours * 4 * PANEL;
-  }
-}
-#endif
-
 /* ---------------------------------------------------------------- everything else, thin */
 
 /* Each of the groups normalised to mean 0 and variance 1 over its inputs, then gain, shift and SiLU where asked for. */
-static void norm(const Op *op, const float *data, int rows, const float *x, long stride, float *y, long y_stride) {
+static void norm(const Op* op, const float* data, int rows, const float* x, long stride, float* y, long y_stride) {
   const int width = op->inputs;
   for (int r = 0; r < rows; r++)
     for (int g = 0; g < op->groups; g++) {
-      const float *from = x + r * stride + g * width;
-      float *to = y + r * y_stride + g * width;
+      const float* from = x + r * stride + g * width;
+      float* to = y + r * y_stride + g * width;
       vec total = {};
       int i = 0;
       for (; i + LANES <= width; i += LANES) total += load(from + i);
@@ -296,7 +94,8 @@ static void norm(const Op *op, const float *data, int rows, const float *x, long
         vec value = ((left >= LANES ? load(from + i) : load_some(from + i, left)) - mean) * scale;
         if (op->weight >= 0) {
           const float *gain = data + op->weight + i, *shift = data + op->bias + i;
-          value = left >= LANES ? value * load(gain) + load(shift) : value * load_some(gain, left) + load_some(shift, left);
+          value =
+              left >= LANES ? value * load(gain) + load(shift) : value * load_some(gain, left) + load_some(shift, left);
         }
         if (op->flags & SILU) value = silu(value);
         if (left >= LANES) {
@@ -309,7 +108,7 @@ static void norm(const Op *op, const float *data, int rows, const float *x, long
 }
 
 /* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
-static void score(const Op *op, const float *data, int rows, const float *x, long stride, float *scores) {
+static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* scores) {
   for (int r = 0; r < rows; r++) {
     float least = 0, check = 0;
     for (int g = 0; g < op->groups; g++) {
@@ -327,21 +126,21 @@ static void score(const Op *op, const float *data, int rows, const float *x, lon
 }
 
 /* One operation on rows first ... first + rows - 1, in a worker's own memory. */
-static void operate(Worker *w, int index, int first, int rows) {
-  const Engine *e = w->engine;
-  const Header *head = e->head;
-  const Op *op = e->op + index;
-  const float *data = e->data;
+static void operate(Worker* w, int index, int first, int rows) {
+  const Engine* e = w->engine;
+  const Header* head = e->head;
+  const Op* op = e->op + index;
+  const float* data = e->data;
   const long from_stride = e->stride[op->from], to_stride = e->stride[op->to];
   /* Buffer 0 holds every candidate, the others one block. */
-  const float *x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
-  float *y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
-  const float *bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
+  const float* x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
+  float* y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
+  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
   const long place = ((long)e->draw * head->candidates + first) * op->outputs;
   switch (op->kind) {
     case START:
       for (int r = 0; r < rows; r++) {
-        const float *bank = data + head->bank + place + (long)r * op->outputs;
+        const float* bank = data + head->bank + place + (long)r * op->outputs;
         for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
       }
       break;
@@ -349,9 +148,7 @@ static void operate(Worker *w, int index, int first, int rows) {
       for (int r = 0; r < rows; r++)
         memcpy(y + r * to_stride, data + head->noise_bank + place + (long)r * op->outputs, 4 * (size_t)op->outputs);
       break;
-    case NORM:
-      norm(op, data, rows, x, from_stride, y, to_stride);
-      break;
+    case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
     case PRODUCT:
 #if defined(__AVX512VNNI__)
       if (op->flags & EIGHT_BITS) {
@@ -380,25 +177,24 @@ static void operate(Worker *w, int index, int first, int rows) {
         w->score[first + r] += check;
       }
       break;
-    case SCORE:
-      score(op, data, rows, x, from_stride, w->score + first);
-      break;
+    case SCORE: score(op, data, rows, x, from_stride, w->score + first); break;
     case ARM:
       for (int r = 0; r < rows; r++)
-        w->score[first + r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+        w->score[first + r] +=
+            arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
       break;
   }
 }
 
 /* ---------------------------------------------------------------- threads */
 
-INLINE int published(const Engine *e, int block, uint64_t decision) {
+INLINE int published(const Engine* e, int block, uint64_t decision) {
   return atomic_load_explicit(&e->done[block], memory_order_acquire) / MAX_THREADS >= decision;
 }
 
 /* A block from its noise to its scores; given up where somebody else has published it. */
-static void compute(Worker *w, int block, uint64_t decision) {
-  Engine *e = w->engine;
+static void compute(Worker* w, int block, uint64_t decision) {
+  Engine* e = w->engine;
   const int n = e->head->candidates, first = block * e->rows;
   const int rows = n - first < e->rows ? n - first : e->rows;
   for (int i = 0; i < e->head->operations; i++) {
@@ -413,8 +209,8 @@ static void compute(Worker *w, int block, uint64_t decision) {
   }
 }
 
-static void work(Worker *w) {
-  Engine *e = w->engine;
+static void work(Worker* w) {
+  Engine* e = w->engine;
   for (;;) {
     const int block = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
     if (block >= e->blocks) return;
@@ -422,9 +218,9 @@ static void work(Worker *w) {
   }
 }
 
-static void *help(void *argument) {
-  Worker *w = argument;
-  Engine *e = w->engine;
+static void* help(void* argument) {
+  Worker* w = argument;
+  Engine* e = w->engine;
   uint64_t seen = 0;
   for (;;) {
     pthread_mutex_lock(&e->lock);
@@ -439,95 +235,6 @@ static void *help(void *argument) {
 
 /* ---------------------------------------------------------------- making it */
 
-static void pack(const Op *op, const float *weight, Packed *to) {
-  const int inputs = op->inputs, outputs = op->outputs, fours = (inputs + 3) / 4;
-  const int eight = op->flags & EIGHT_BITS;
-  const long all = up(outputs, LANES);
-  char *at = to->weight = aligned((size_t)(eight ? fours * 4 : inputs * 4) * (size_t)all);
-  if (!at) return;
-  if (eight) {
-    to->scale = aligned(4 * (size_t)up(outputs, PANEL));
-    to->sums = aligned(4 * (size_t)up(outputs, PANEL));
-    if (!to->scale || !to->sums) return;
-    for (int n = 0; n < outputs; n++) {
-      float largest = FLT_MIN;
-      for (int k = 0; k < inputs; k++) largest = fmaxf(largest, fabsf(weight[(long)n * inputs + k]));
-      to->scale[n] = largest / 127.0f;
-    }
-  }
-  for (int n = 0; n < outputs; n += PANEL) {
-    const int wide = outputs - n >= PANEL ? PANEL : (int)up(outputs - n, LANES);
-    for (int j = 0; j < wide && n + j < outputs; j++)
-      for (int k = 0; k < inputs; k++) {
-        const float value = weight[(long)(n + j) * inputs + k];
-        if (eight) {
-          const int8_t q = (int8_t)lrintf(value / to->scale[n + j]);
-          to->sums[n + j] += q;
-          ((int8_t *)at)[(long)k / 4 * wide * 4 + j * 4 + k % 4] = q;
-        } else {
-          ((float *)at)[(long)k * wide + j] = value;
-        }
-      }
-    at += (long)wide * (eight ? fours * 4 : inputs * 4);
-  }
-}
-
-/* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
-static int within(const Header *head, int buffer, int column, long count) {
-  return buffer >= 0 && buffer < head->buffers && column >= 0 && count > 0 && column + count <= head->width[buffer];
-}
-
-static int inside(const Header *head, int at, long count) {
-  return at >= 0 && count >= 0 && at + count <= head->numbers;
-}
-
-/* Whether nothing in a program leads outside of it. */
-static int sound(const Header *h, const Op *op) {
-  enum { MANY = 1 << 20 };
-  const long n = h->candidates, draws = h->draws;
-  int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY && draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY &&
-             h->decoded < MANY && h->noise >= 0 && h->noise < MANY;
-  for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
-  good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action && h->hidden > 0 &&
-             h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
-             inside(h, h->known_weight, (long)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
-             inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
-             inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
-             inside(h, h->low, h->action) && inside(h, h->high, h->action);
-  if (h->task == ARM_TASK) {
-    good = good && inside(h, h->constants, ARM_LISTS) &&
-           arm_sound((const float *)(op + h->operations) + h->constants, h->numbers - h->constants, h->observation,
-                     h->state, h->inputs, h->action);
-  } else {
-    good = good && h->task == PLAIN_TASK && h->inputs == h->state && h->state == h->observation;
-  }
-  for (int i = 0; good && i < h->operations; i++, op++) {
-    const long in = op->inputs, out = op->outputs, groups = op->groups;
-    good = in > 0 && out > 0 && groups > 0 && in < MANY && out < MANY && groups < MANY && op->from >= 0 && op->to >= 0 &&
-           op->from < h->buffers && op->to < h->buffers;
-    if (!good) break;
-    const int reads = within(h, op->from, op->from_column, op->kind == NORM || op->kind == SCORE ? in * groups : in);
-    const int writes = within(h, op->to, op->to_column, op->kind == NORM ? in * groups : out);
-    switch (op->kind) {
-      case START: good = writes && out == h->hidden; break;
-      case NOISE: good = writes && out == h->noise && inside(h, h->noise_bank, draws * n * out); break;
-      case NORM:
-        good = reads && writes && (op->weight < 0 || (inside(h, op->weight, in) && inside(h, op->bias, in)));
-        break;
-      case PRODUCT:
-        good = reads && writes && (op->from != op->to) && inside(h, op->weight, in * out) &&
-               (op->bias < 0 || (op->flags & KNOWN ? op->bias + out <= h->known : inside(h, op->bias, out)));
-        break;
-      case TIMES: case PLUS: good = reads && writes && in == out; break;
-      case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
-      case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
-      case SCORE: good = reads && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
-      default: good = 0;
-    }
-  }
-  return good;
-}
-
 int onestride_lanes(void) { return LANES; }
 
 int onestride_has_8_bits(void) {
@@ -538,7 +245,7 @@ int onestride_has_8_bits(void) {
 #endif
 }
 
-void onestride_destroy(Engine *e) {
+void onestride_destroy(Engine* e) {
   if (!e) return;
   pthread_mutex_lock(&e->lock);
   e->quit = 1;
@@ -555,19 +262,20 @@ void onestride_destroy(Engine *e) {
     free(e->packed[i].scale);
     free(e->packed[i].sums);
   }
-  free(e->packed), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries), free(e->done), free(e->copy);
+  free(e->packed), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries), free(e->done),
+      free(e->copy);
   pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
   free(e);
 }
 
-Engine *onestride_create(const void *program, long bytes, int threads, const int *cores) {
+Engine* onestride_create(const void* program, long bytes, int threads, const int* cores) {
   Header given;
   if (bytes < (long)sizeof given) return NULL;
   memcpy(&given, program, sizeof given);
   if (given.operations < 1 || given.numbers < 0 || given.buffers < 1 || given.buffers > MAX_BUFFERS) return NULL;
   const long wanted = (long)sizeof given + (long)given.operations * (long)sizeof(Op) + 4L * given.numbers;
   if (memcmp(given.magic, "ONESTRID", 8) || given.version != 1 || bytes != wanted || threads < 1) return NULL;
-  Engine *e = calloc(1, sizeof *e);
+  Engine* e = calloc(1, sizeof *e);
   if (!e) return NULL;
   pthread_mutex_init(&e->lock, NULL);
   pthread_cond_init(&e->wake, NULL);
@@ -576,8 +284,8 @@ Engine *onestride_create(const void *program, long bytes, int threads, const int
   if (!whole) return onestride_destroy(e), NULL;
   memcpy(e->copy, program, (size_t)bytes);
   e->head = e->copy;
-  e->op = (const Op *)(e->head + 1);
-  e->data = (const float *)(e->op + e->head->operations);
+  e->op = (const Op*)(e->head + 1);
+  e->data = (const float*)(e->op + e->head->operations);
   if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
   const int n = e->head->candidates;
   const long share = up(n, threads) / threads;
@@ -593,7 +301,7 @@ Engine *onestride_create(const void *program, long bytes, int threads, const int
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
   for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
   for (int i = 0; whole && i < e->head->operations; i++) {
-    const Op *op = e->op + i;
+    const Op* op = e->op + i;
     if (op->kind != PRODUCT) continue;
     if ((op->flags & EIGHT_BITS) && !onestride_has_8_bits()) whole = 0;
     if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
@@ -601,7 +309,7 @@ Engine *onestride_create(const void *program, long bytes, int threads, const int
     whole &= e->packed[i].weight != NULL;
   }
   for (int t = 0; whole && t < threads; t++) {
-    Worker *w = e->worker + t;
+    Worker* w = e->worker + t;
     w->engine = e, w->number = t;
     for (int b = 0; b < e->head->buffers; b++)
       whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : n))) != NULL;
@@ -630,9 +338,9 @@ Engine *onestride_create(const void *program, long bytes, int threads, const int
 /* ---------------------------------------------------------------- deciding */
 
 /* y = weight x + bias, for a single x. */
-static void one(const float *weight, const float *bias, const float *x, int inputs, int outputs, float *y) {
+static void one(const float* weight, const float* bias, const float* x, int inputs, int outputs, float* y) {
   for (int n = 0; n < outputs; n++) {
-    const float *w = weight + (long)n * inputs;
+    const float* w = weight + (long)n * inputs;
     vec total = {};
     int k = 0;
     for (; k + LANES <= inputs; k += LANES) total += load(w + k) * load(x + k);
@@ -642,10 +350,10 @@ static void one(const float *weight, const float *bias, const float *x, int inpu
   }
 }
 
-int onestride_decide(Engine *e, const float *observation, int draw, float *action, float *plan, float *scores,
-                     float *best) {
-  const Header *head = e->head;
-  const float *data = e->data;
+int onestride_decide(Engine* e, const float* observation, int draw, float* action, float* plan, float* scores,
+                     float* best) {
+  const Header* head = e->head;
+  const float* data = e->data;
   if (head->task == ARM_TASK) {
     arm_encode(data + head->constants, observation, e->inputs, &e->frame);
   } else {
@@ -674,7 +382,8 @@ int onestride_decide(Engine *e, const float *observation, int draw, float *actio
     scores[i] = value - value == 0 ? value : -INFINITY;
     if (scores[i] > scores[winner]) winner = i;
   }
-  const Worker *owner = e->worker + atomic_load_explicit(&e->done[winner / e->rows], memory_order_acquire) % MAX_THREADS;
+  const Worker* owner =
+      e->worker + atomic_load_explicit(&e->done[winner / e->rows], memory_order_acquire) % MAX_THREADS;
   one(data + head->finish_weight, data + head->finish_bias, owner->buffer[0] + winner * e->stride[0], head->features,
       head->decoded, e->free_entries);
   if (head->task == ARM_TASK) {

@@ -14,17 +14,17 @@ typedef struct Engine Engine;
 /* A program of so many bytes (program.bin, whole) -> what decides by it, on so many threads, yours among them. NULL: it
    is no program of this version, the processor lacks what it needs, or memory is short.
    cores: where the other threads run (threads - 1 numbers); NULL: wherever the system likes. */
-Engine *onestride_create(const void *program, long bytes, int threads, const int *cores);
+Engine* onestride_create(const void* program, long bytes, int threads, const int* cores);
 
 /* observation in the task's units, draw 0 ... draws - 1 (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
    the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
    Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
-int onestride_decide(Engine *engine, const float *observation, int draw, float *action, float *plan, float *scores,
-                     float *best);
+int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,
+                     float* best);
 
-void onestride_destroy(Engine *engine);
+void onestride_destroy(Engine* engine);
 
 int onestride_lanes(void);      /* floats per vector */
 int onestride_has_8_bits(void); /* whether programs in 8 bits run */

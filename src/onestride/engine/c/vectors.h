@@ -24,8 +24,8 @@ typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vec load(const float *from) { return *(const loose *)from; }
-INLINE void store(float *to, vec value) { *(loose *)to = value; }
+INLINE vec load(const float* from) { return *(const loose*)from; }
+INLINE void store(float* to, vec value) { *(loose*)to = value; }
 
 /* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
 #if defined(__AVX512F__)
@@ -68,13 +68,13 @@ INLINE float sum(vec v) {
 }
 
 /* The first count < LANES numbers, zeros behind them. */
-INLINE vec load_some(const float *from, long count) {
+INLINE vec load_some(const float* from, long count) {
   float all[LANES] = {0};
   memcpy(all, from, (size_t)count * 4);
   return load(all);
 }
 
-INLINE void store_some(float *to, vec value, long count) { memcpy(to, &value, (size_t)count * 4); }
+INLINE void store_some(float* to, vec value, long count) { memcpy(to, &value, (size_t)count * 4); }
 
 INLINE vec root(vec v) {
 #if defined(__AVX512F__)

@@ -1,0 +1,88 @@
+/* A program as it lies in memory: a header, operations, numbers (engine/program.py writes it), and whether it is sound. */
+
+#ifndef ONESTRIDE_PROGRAM_H
+#define ONESTRIDE_PROGRAM_H
+
+#include <stdint.h>
+
+#include "arm.h"
+
+enum { MAX_BUFFERS = 16 };
+
+enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };
+enum { PLAIN_TASK, ARM_TASK };
+enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
+
+typedef struct {
+  int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
+  int32_t weight, bias; /* where in the numbers; -1: none. With KNOWN, bias is where in the known */
+  float scale;
+} Op;
+
+typedef struct {
+  char magic[8];
+  int32_t version, operations, buffers, numbers;
+  int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
+  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high, constants;
+  int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
+} Header;
+
+/* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
+static int within(const Header* head, int buffer, int column, long count) {
+  return buffer >= 0 && buffer < head->buffers && column >= 0 && count > 0 && column + count <= head->width[buffer];
+}
+
+static int inside(const Header* head, int at, long count) {
+  return at >= 0 && count >= 0 && at + count <= head->numbers;
+}
+
+/* Whether nothing in a program leads outside of it. */
+static int sound(const Header* h, const Op* op) {
+  enum { MANY = 1 << 20 };
+  const long n = h->candidates, draws = h->draws;
+  int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
+             draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY && h->decoded < MANY &&
+             h->noise >= 0 && h->noise < MANY;
+  for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
+  good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action &&
+         h->hidden > 0 && h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
+         inside(h, h->known_weight, (long)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
+         inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
+         inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
+         inside(h, h->low, h->action) && inside(h, h->high, h->action);
+  if (h->task == ARM_TASK) {
+    good = good && inside(h, h->constants, ARM_LISTS) &&
+           arm_sound((const float*)(op + h->operations) + h->constants, h->numbers - h->constants, h->observation,
+                     h->state, h->inputs, h->action);
+  } else {
+    good = good && h->task == PLAIN_TASK && h->inputs == h->state && h->state == h->observation;
+  }
+  for (int i = 0; good && i < h->operations; i++, op++) {
+    const long in = op->inputs, out = op->outputs, groups = op->groups;
+    good = in > 0 && out > 0 && groups > 0 && in < MANY && out < MANY && groups < MANY && op->from >= 0 &&
+           op->to >= 0 && op->from < h->buffers && op->to < h->buffers;
+    if (!good) break;
+    const int reads = within(h, op->from, op->from_column, op->kind == NORM || op->kind == SCORE ? in * groups : in);
+    const int writes = within(h, op->to, op->to_column, op->kind == NORM ? in * groups : out);
+    switch (op->kind) {
+      case START: good = writes && out == h->hidden; break;
+      case NOISE: good = writes && out == h->noise && inside(h, h->noise_bank, draws * n * out); break;
+      case NORM:
+        good = reads && writes && (op->weight < 0 || (inside(h, op->weight, in) && inside(h, op->bias, in)));
+        break;
+      case PRODUCT:
+        good = reads && writes && (op->from != op->to) && inside(h, op->weight, in * out) &&
+               (op->bias < 0 || (op->flags & KNOWN ? op->bias + out <= h->known : inside(h, op->bias, out)));
+        break;
+      case TIMES:
+      case PLUS: good = reads && writes && in == out; break;
+      case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
+      case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
+      case SCORE: good = reads && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
+      default: good = 0;
+    }
+  }
+  return good;
+}
+
+#endif
