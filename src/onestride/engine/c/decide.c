@@ -57,7 +57,7 @@ struct Engine {
   _Atomic uint64_t decision;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  uint64_t ticket; /* under the lock */
+  _Atomic uint64_t ticket;
   int quit;
 };
 
@@ -224,12 +224,24 @@ static void* help(void* argument) {
   uint64_t seen = 0;
   for (;;) {
     pthread_mutex_lock(&e->lock);
-    while (e->ticket == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
-    seen = e->ticket;
+    while (atomic_load(&e->ticket) == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
+    seen = atomic_load(&e->ticket);
     const int quit = e->quit;
     pthread_mutex_unlock(&e->lock);
     if (quit) return NULL;
     work(w);
+  }
+}
+
+/* A helper that sleeps wakes up. One that was taken off its core with the lock in its hands is not waited for. */
+static void call_helpers(Engine* e) {
+  enum { TRIES = 1000 };
+  atomic_fetch_add(&e->ticket, 1);
+  for (int i = 0; i < TRIES; i++) {
+    if (pthread_mutex_trylock(&e->lock)) continue;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return;
   }
 }
 
@@ -366,12 +378,7 @@ int onestride_decide(Engine* e, const float* observation, int draw, float* actio
   const uint64_t decision = atomic_load_explicit(&e->decision, memory_order_relaxed) + 1;
   atomic_store_explicit(&e->decision, decision, memory_order_release);
   atomic_store_explicit(&e->next, 0, memory_order_release);
-  if (e->threads > 1) {
-    pthread_mutex_lock(&e->lock);
-    e->ticket++;
-    pthread_cond_broadcast(&e->wake);
-    pthread_mutex_unlock(&e->lock);
-  }
+  if (e->threads > 1) call_helpers(e);
   work(e->worker);
   for (int b = e->blocks - 1; b >= 0; b--) compute(e->worker, b, decision); /* returns at once where it is published */
 
