@@ -196,7 +196,8 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
 
 def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_left_empty():
     row = {metric: {"mean": 2.0} for _, metric, _ in endurance.SHOWN} | {"rss_growth_percent": {"mean": None}}
-    header, line = endurance.cells({"cheetah": {"rows": {"dnk-0": row}}})
-    assert len(header) == len(line) == len(endurance.SHOWN) + 1
-    assert line[:2] == ["cheetah", "2"]
+    report = {"rows": {"dnk-0": row}, "config": {"dnk-0": {"engine": "onnx, 1 thread: p90 1 ms at the start"}}}
+    header, line = endurance.cells({"cheetah": report})
+    assert len(header) == len(line) == len(endurance.SHOWN) + 2
+    assert line[:3] == ["cheetah", "onnx, 1 thread", "2"]
     assert line[-1] == ""

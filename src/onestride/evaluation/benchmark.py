@@ -21,6 +21,7 @@ from onestride.checkpoint import alone, load_config, load_tensors, read_json, sa
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
+from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, summarize
@@ -224,7 +225,10 @@ def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor
 def _latency(
     run: Path, entries: Sequence[Entry], config: ReturnsConfig, folder: Path, device: str
 ) -> dict[str, list[float]]:
-    """Wall time of single decisions [s], all rows in turns on the same observations."""
+    """Wall time of single decisions [s], all rows in turns on the same observations.
+
+    Before each a pause and a decision that is not counted, as in ``bench``: a row is not to pay for the one before it.
+    """
     path = folder / TIMES
     if path.exists():
         return read_json(path)
@@ -237,6 +241,8 @@ def _latency(
     with track("latency", config.decisions) as bar:
         for i in range(config.decisions):
             for row, policy in policies.items():
+                time.sleep(PAUSE)
+                policy.decide(observations[i % len(observations)])
                 times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
             bar.update(i + 1)
     write_json(path, times)

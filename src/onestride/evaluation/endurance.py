@@ -324,12 +324,13 @@ SHOWN = (
 
 def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """Reports by name -> a header, then a line for each."""
-    made = [["", *(heading for heading, _, _ in SHOWN)]]
+    made = [["", "engine", *(heading for heading, _, _ in SHOWN)]]
     for name, report in reports.items():
-        row = next(iter(report["rows"].values()))
+        ((measured, row),) = report["rows"].items()
+        engine = report["config"].get(measured, {}).get("engine", "").split(":")[0]
         values = (row.get(metric, {}).get("mean") for _, metric, _ in SHOWN)  # earlier reports have fewer
         shown = zip(SHOWN, values, strict=True)
-        made.append([name, *("" if value is None else form.format(value) for (_, _, form), value in shown)])
+        made.append([name, engine, *("" if value is None else form.format(value) for (_, _, form), value in shown)])
     return made
 
 
