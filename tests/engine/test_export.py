@@ -194,6 +194,8 @@ def test_a_folder_of_something_else_is_refused(checkpoint):
     (("task",), "hopper-v5", r"task 'hopper-v5' has \(11,\)"),
     (("task",), "juggler", "of task 'juggler', this version has"),
     (("schema",), 2, "contract schema 2"),
+    (("format",), "tensorrt", "format 'tensorrt', this version reads 1 and onnx, native"),
+    (("format",), "native", "program.bin is not the file that was exported"),
 ])  # fmt: skip
 def test_a_contract_of_another_graph_is_refused(exported, tmp_path, entry, value, message):
     folder = copied(exported, tmp_path / "e")

@@ -13,6 +13,7 @@ import pytest
 from onestride.checkpoint import CheckpointError
 from onestride.cli import main
 from onestride.control.policy import Policy
+from onestride.engine import native
 from onestride.engine.engine import CONTRACT, PROGRAM, Engine
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -87,6 +88,16 @@ def test_an_altered_file_is_refused(exported, tmp_path, name):
     (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
         Engine.from_folder(folder)
+
+
+def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(native, "library", native.library.__wrapped__)
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(checkpoint), "--format", "native", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert "no-such-compiler not found" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_arm_too(make_arm_policy, observation, tmp_path):

@@ -197,16 +197,22 @@ def load_contract(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
     lines = (folder / CHECKSUMS).read_text().splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    decides = next((name for name in DECIDES.values() if name in listed), GRAPH)
-    for name in (decides, CONTRACT):
+
+    def unaltered(name: str) -> Path:
         if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
             raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
-    contract = read_json(folder / CONTRACT)
-    if contract.get("schema") != 1:
-        raise CheckpointError(f"{folder} has contract schema {contract.get('schema')}, this version reads 1")
+        return folder / name
+
+    contract = {"format": "onnx"} | read_json(unaltered(CONTRACT))  # folders of the first versions do not say
+    if contract.get("schema") != 1 or contract["format"] not in DECIDES:
+        raise CheckpointError(
+            f"{folder} has contract schema {contract.get('schema')} and format '{contract['format']}', this version "
+            f"reads 1 and {', '.join(DECIDES)}"
+        )
+    unaltered(DECIDES[contract["format"]])
     if contract["task"] not in TASKS:
         raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(TASKS)}")
-    return {"format": "onnx"} | contract  # folders of the first versions do not say
+    return contract
 
 
 def checksum(path: Path) -> str:

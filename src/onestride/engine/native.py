@@ -30,7 +30,7 @@ COMPILERS = ("cc", "gcc", "clang")
 CPU_LINES = ("model name", "flags", "Features")
 
 
-class NativeError(RuntimeError):
+class NativeError(OSError):
     """No compiler, or one that fails, or a processor without what was asked for; the message says what to do."""
 
 
