@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from onestride import presets
 from onestride.control.policy import NoPlanError
 from onestride.engine import native
 from onestride.engine.engine import Engine, preferred
@@ -35,6 +36,7 @@ from onestride.engine.program import (
 )
 from onestride.engine.reduce import reduce
 from onestride.engine.trunk import ReduceError
+from onestride.evaluation.bench import untrained
 from onestride.students.koopman import OPERATORS
 
 pytestmark = pytest.mark.skipif(
@@ -184,6 +186,31 @@ def test_a_candidate_that_is_not_finite_never_wins(make, observations):
         policy.generator.decoder[6].bias[20] = torch.nan
     with pytest.raises(NoPlanError, match="none of 8 candidates"):
         Engine.from_policy(policy, "native", threads=1, draws=2).decide(observations[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["halfcheetah-small", "walker2d-small", "demo"])
+def test_ten_thousand_observations_at_the_presets_sizes(name, arm_rows):
+    """Beside the plain policy itself, with its own noise; another winner only where float32 sees a tie."""
+    torch.manual_seed(0)
+    policy = untrained(presets.load(name))["student"]
+    with torch.no_grad():
+        for parameter in policy.generator.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    runner = NativeRunner(write_program(reduce(policy, draws=100, seed=5)), 2)
+    dim = policy.task.observation_dim
+    rows = arm_rows(10_000) if name == "demo" else np.random.default_rng(0).normal(size=(10_000, dim))
+    same = 0
+    for i, row in enumerate(rows.astype(np.float32)):
+        if i % 100 == 0:
+            policy.reset(5)
+        wanted, found = policy.decide(row.astype(np.float64)), runner.run(row, i % 100)
+        if found.winner == int(wanted.scores.argmax()):
+            same += 1
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+        else:
+            assert wanted.scores.max() - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
+    assert same >= 9_990
 
 
 # ---- its arithmetic, by programs of one operation ----
