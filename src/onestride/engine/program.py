@@ -8,7 +8,6 @@ program is loaded, so that the bytes are the same for every machine.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
 from onestride.tasks.task import Task
 
 MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 1, 16
-START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM = range(9)
+START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
 SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
 FEATURES = 0
@@ -97,7 +96,9 @@ class Program:
         flags |= KNOWN if known is not None else 0
         self.add(PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
 
-    def norm(self, width: int, source: At, to: At, layer: nn.Module | None = None, groups: int = 1, silu: bool = True):
+    def norm(
+        self, width: int, source: At, to: At, layer: nn.Module | None = None, *, groups: int = 1, silu: bool = True
+    ) -> None:
         """Layer normalisation of each group of ``width`` columns."""
         gain, shift, epsilon = None, None, EPSILON
         if layer is not None:
@@ -200,11 +201,9 @@ def _trunk(p: Program, trunk: nn.Module, h: At, to: At, large: int) -> int:
         p.product(trunk.carry, lifted, h, flags=large)
     else:
         lifted, latent = p.buffer(0), trunk.gains.out_features
-        width = trunk.lift.out_features - latent
         weight, bias = trunk.lift.weight, trunk.lift.bias
         p.product(_Layer(weight[:latent], bias[:latent]), other, lifted, flags=large)  # Q z
         p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | SILU)
-        assert width == trunk.gains.in_features
         p.product(trunk.gains, At(lifted.buffer, latent), h, flags=large)
         p.add(TIMES, h, lifted, latent, latent)
         p.product(trunk.carry, lifted, h, flags=large)
@@ -224,15 +223,11 @@ class _Layer(nn.Module):
 
 def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> None:
     normed, wide = p.buffer(trunk.width), p.buffer(0)
-    for expand, contract in _pairs(trunk):
+    for expand, contract in zip(trunk.expand, trunk.contract, strict=True):
         p.norm(trunk.width, h, normed, silu=False)
         p.product(expand, normed, wide, flags=large | SILU)
         p.product(contract, wide, h, flags=large | ADD)
     p.norm(trunk.width, h, to, silu=False)
-
-
-def _pairs(trunk: ResidualTrunk) -> Iterable[tuple[nn.Module, nn.Module]]:
-    return zip(trunk.expand, trunk.contract, strict=True)
 
 
 def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: int) -> None:

@@ -61,7 +61,7 @@ struct Engine {
   int quit;
 };
 
-/* ---------------------------------------------------------------- everything else, thin */
+/* ---------------------------------------------------------------- operations */
 
 /* Each of the groups normalised to mean 0 and variance 1 over its inputs, then gain, shift and SiLU where asked for. */
 static void norm(const Op* op, const float* data, int rows, const float* x, long stride, float* y, long y_stride) {
@@ -161,10 +161,6 @@ static void operate(Worker* w, int index, int first, int rows) {
     case TIMES:
       for (int r = 0; r < rows; r++)
         for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] *= x[r * from_stride + i];
-      break;
-    case PLUS:
-      for (int r = 0; r < rows; r++)
-        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] += x[r * from_stride + i];
       break;
     case CLAMP: /* and an entry that is not finite makes the score so */
       for (int r = 0; r < rows; r++) {
@@ -317,8 +313,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
     if (op->kind != PRODUCT) continue;
     if ((op->flags & EIGHT_BITS) && !onestride_has_8_bits()) whole = 0;
     if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
-    pack(op, e->data + op->weight, e->packed + i);
-    whole &= e->packed[i].weight != NULL;
+    whole &= pack(op, e->data + op->weight, e->packed + i);
   }
   for (int t = 0; whole && t < threads; t++) {
     Worker* w = e->worker + t;
@@ -374,7 +369,7 @@ int onestride_decide(Engine* e, const float* observation, int draw, float* actio
   float from_offset[head->inputs];
   for (int i = 0; i < head->inputs; i++) from_offset[i] = e->inputs[i] - data[head->offset + i];
   one(data + head->known_weight, data + head->known_bias, from_offset, head->inputs, head->known, e->known);
-  e->draw = draw;
+  e->draw = (draw % head->draws + head->draws) % head->draws;
   const uint64_t decision = atomic_load_explicit(&e->decision, memory_order_relaxed) + 1;
   atomic_store_explicit(&e->decision, decision, memory_order_release);
   atomic_store_explicit(&e->next, 0, memory_order_release);

@@ -16,7 +16,7 @@ typedef struct Engine Engine;
    cores: where the other threads run (threads - 1 numbers); NULL: wherever the system likes. */
 Engine* onestride_create(const void* program, long bytes, int threads, const int* cores);
 
-/* observation in the task's units, draw 0 ... draws - 1 (another draw, other noise)
+/* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
    the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
    Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.

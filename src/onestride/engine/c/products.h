@@ -194,16 +194,17 @@ static void product_8(const Op* op, const Packed* packed, const float* bias, int
 
 /* ---------------------------------------------------------------- packing */
 
-static void pack(const Op* op, const float* weight, Packed* to) {
+/* Whether there was memory for it. */
+static int pack(const Op* op, const float* weight, Packed* to) {
   const int inputs = op->inputs, outputs = op->outputs, fours = (inputs + 3) / 4;
   const int eight = op->flags & EIGHT_BITS;
   const long all = up(outputs, LANES);
   char* at = to->weight = aligned((size_t)(eight ? fours * 4 : inputs * 4) * (size_t)all);
-  if (!at) return;
+  if (!at) return 0;
   if (eight) {
     to->scale = aligned(4 * (size_t)up(outputs, PANEL));
     to->sums = aligned(4 * (size_t)up(outputs, PANEL));
-    if (!to->scale || !to->sums) return;
+    if (!to->scale || !to->sums) return 0;
     for (int n = 0; n < outputs; n++) {
       float largest = FLT_MIN;
       for (int k = 0; k < inputs; k++) largest = fmaxf(largest, fabsf(weight[(long)n * inputs + k]));
@@ -225,6 +226,7 @@ static void pack(const Op* op, const float* weight, Packed* to) {
       }
     at += (long)wide * (eight ? fours * 4 : inputs * 4);
   }
+  return 1;
 }
 
 #endif

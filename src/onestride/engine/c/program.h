@@ -9,7 +9,7 @@
 
 enum { MAX_BUFFERS = 16 };
 
-enum { START, NOISE, NORM, PRODUCT, TIMES, PLUS, CLAMP, SCORE, ARM };
+enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
 enum { PLAIN_TASK, ARM_TASK };
 enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
 
@@ -74,8 +74,7 @@ static int sound(const Header* h, const Op* op) {
         good = reads && writes && (op->from != op->to) && inside(h, op->weight, in * out) &&
                (op->bias < 0 || (op->flags & KNOWN ? op->bias + out <= h->known : inside(h, op->bias, out)));
         break;
-      case TIMES:
-      case PLUS: good = reads && writes && in == out; break;
+      case TIMES: good = reads && writes && in == out; break;
       case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
       case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
       case SCORE: good = reads && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
