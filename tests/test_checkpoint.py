@@ -31,6 +31,7 @@ from onestride.checkpoint import (
     write_json,
 )
 from onestride.control.policy import Policy
+from onestride.selectors.sampling import Sampling
 
 # ---- files that are whole or not there ----
 
@@ -259,7 +260,7 @@ def test_a_policy_comes_back_to_the_bit(make_arm_policy, observation, tmp_path, 
 def test_the_temperatures_of_its_noise_come_back_too(make_arm_policy, observation, tmp_path):
     student = make_arm_policy("student")
     before = Policy(
-        student.task, student.generator, student.normalizer, candidates=4, temperatures=(0.1, 1.0), shares=(0.5, 0.5)
+        student.task, student.generator, student.normalizer, candidates=4, sampling=Sampling((0.1, 1.0), (0.5, 0.5))
     )
     before.save(tmp_path / "it", {"id": "abc"})
     after = Policy.from_pretrained(tmp_path / "it")

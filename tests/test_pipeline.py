@@ -96,18 +96,20 @@ def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeyp
             stage_of(there, config, replace(preset.student_training, seed=7))
 
 
-def test_how_much_of_a_plan_the_critic_judges_may_be_changed_without_training(run, tmp_path):
+def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):
     there = tmp_path / "run"
     shutil.copytree(run, there)
     weights = (there / "iql" / "model.safetensors").read_bytes()
-    stage(there, "critic", "--rows", "1")
+    stage(there, "critic", "--rows", "1", "--sampling.margin", "3.5")
     assert (there / "iql" / "model.safetensors").read_bytes() == weights
     assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
-    assert policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector.rows == 1
+    selector = policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector
+    assert (selector.rows, selector.sampling.margin) == (1, 3.5)
     trained = (there / "dnk-0" / "model.safetensors").read_bytes()
     assert Policy.from_pretrained(there / "dnk-0").selector.rows == 2
     stage(there, "distill")
-    assert Policy.from_pretrained(there / "dnk-0").selector.rows == 1
+    follows = Policy.from_pretrained(there / "dnk-0").selector
+    assert (follows.rows, follows.sampling) == (selector.rows, selector.sampling)
     assert (there / "dnk-0" / "model.safetensors").read_bytes() == trained
 
 

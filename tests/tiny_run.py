@@ -16,8 +16,8 @@ CONFIG = replace(presets.load(PRESET).evaluate, precision="32-true")
 CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collected
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
-    "teacher", "teacher-iql", "teacher-unselected",
-    "dnk", "dnk-classifier", "dnk-engine", "dnk-first", "dnk-int8", "dnk-unselected",
+    "teacher", "teacher-iql", "teacher-mixture", "teacher-unselected",
+    "dnk", "dnk-classifier", "dnk-engine", "dnk-first", "dnk-int8", "dnk-mixture", "dnk-unselected",
     "cd", "cd-unselected", "ct", "ct-unselected", "kdm", "kdm-classifier", "kdm-unselected",
 ]  # fmt: skip
 

@@ -51,7 +51,7 @@ def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> 
     if preset.selectors is not None:
         chosen = preset.selectors
         pipeline.returns_stage(run, chosen.returns, chosen.returns_training)
-        pipeline.critic_stage(run, chosen.critic, chosen.critic_training, chosen.judged_rows)
+        pipeline.critic_stage(run, chosen.critic, chosen.critic_training, chosen.judged_rows, chosen.sampling)
         guidance = chosen.guidance
     pipeline.teacher_stage(run, preset.teacher, preset.teacher_training, guidance)
     pipeline.pairs_stage(run, preset.pairs, device)

@@ -53,7 +53,15 @@ from onestride.run_folder import (
     windows_of,
 )
 from onestride.selectors.iql import IQLConfig, reward_scale
-from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
+from onestride.selectors.sampling import Sampling
+from onestride.selectors.store import (
+    judging,
+    judging_of,
+    load_selector,
+    make_selector_model,
+    save_selector,
+    wrap,
+)
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs
@@ -128,10 +136,12 @@ def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Pat
     return _train_selector(folder, "returns", asdict(config), task, normalizer, data, training, identity)
 
 
-def critic_stage(run: Path, config: IQLConfig, training: TrainConfig, rows: int = 1) -> Path:
+def critic_stage(
+    run: Path, config: IQLConfig, training: TrainConfig, rows: int = 1, sampling: Sampling | None = None
+) -> Path:
     """Train the IQL critic on single steps.
 
-    rows: of a plan, that it judges. Another number later needs no other training.
+    rows: of a plan, that it judges. sampling: of what it ranks. Others later need no other training.
     """
     if rows < 1:
         raise ValueError(f"rows is {rows}: a critic judges at least the first action")
@@ -140,8 +150,8 @@ def critic_stage(run: Path, config: IQLConfig, training: TrainConfig, rows: int 
     if not _finished(folder, training, identity):
         _train_critic(run, folder, task, config, training, identity)
     said = load_config(folder)
-    if said.get("judged_rows") != rows:
-        write_json(folder / CONFIG, said | {"judged_rows": rows})
+    if judging_of(said) != judging(rows, sampling):
+        write_json(folder / CONFIG, said | judging(rows, sampling))
     return folder
 
 
@@ -227,9 +237,10 @@ def distill_stage(
     selector = critic_of(run, task)  # that it is missing is said before training, not after
     data = load_pairs(run / pairs)
     normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
-    noise = {"temperatures": manifest["settings"]["temperatures"], "shares": manifest["settings"]["probabilities"]}
+    drawn = manifest["settings"]
+    sampling = Sampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
     ema, record = _train(folder, "student", asdict(config), task, data, training, identity, title=name)
-    Policy(task, ema, normalizer, selector=selector, **noise).save(folder, record)
+    Policy(task, ema, normalizer, selector=selector, sampling=sampling).save(folder, record)
     finish(folder)
     return folder
 
@@ -261,7 +272,7 @@ def _from_windows(
     teacher = Policy.from_pretrained(run / EDM, selector=selector).generator if after else None
     ema, record = _train(folder, kind, asdict(config), task, data, training, identity, title=name, teacher=teacher)
     # These start from their noise as it was in training.
-    policy = Policy(task, ema, normalizer, selector=selector, temperatures=(1.0,), shares=(1.0,))
+    policy = Policy(task, ema, normalizer, selector=selector, sampling=Sampling((1.0,), (1.0,)))
     policy.save(folder, record)
     finish(folder)
     return folder
@@ -327,7 +338,7 @@ def _follow(folder: Path, run: Path, task: Task) -> Path:
     """Put the run's critic beside a finished student's weights, where it is another one than the student has."""
     if task.score is None and (run / CRITIC / CONFIG).is_file():
         ours, its = load_config(run / CRITIC), load_config(folder / SELECTOR)
-        if (ours["training"]["id"], ours.get("judged_rows")) != (its["training"]["id"], its.get("judged_rows")):
+        if (ours["training"]["id"], judging_of(ours)) != (its["training"]["id"], judging_of(its)):
             save_selector(folder / SELECTOR, load_selector(run / CRITIC, task), task.name)
             console.print(f"{folder} is ranked by the run's critic as it is now", highlight=False)
     return folder

@@ -12,6 +12,7 @@ from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.selectors.iql import IQLConfig
+from onestride.selectors.sampling import Sampling
 from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig, Operator
 from onestride.students.pairs import PairsConfig
@@ -43,6 +44,7 @@ class ReturnsConfig:
     teacher_seeds: int = 3  # of noise and starts: the teacher is trained once
     crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
     first_action: tuple[str, ...] = ("dnk",)  # where the critic judges more than that, also ranked by it alone
+    mixture: tuple[str, ...] = ("teacher", "dnk")  # where the critic has its own temperatures, also by training's
     engines: tuple[str, ...] = ("dnk",)  # decided by an engine too, in float32 and in 8 bits
     states: int = 256  # kept of every planner's way: candidates are compared and latencies taken at them
     shown: int = 4  # of them in the figures
@@ -82,6 +84,7 @@ class Selectors:
     critic: IQLConfig
     critic_training: TrainConfig
     judged_rows: int = 1  # of a plan, by the critic
+    sampling: Sampling | None = None  # of the candidates it ranks; None: as in training
     guidance: float = 0.0  # of the teacher by the return model, per standardised return
 
 
@@ -216,6 +219,9 @@ def locomotion(body: str) -> Preset:
             critic=IQLConfig(discount=0.997) if body == "hopper" else IQLConfig(),
             critic_training=critic_training(150_000),
             judged_rows=1 if wide else 4,
+            # Both behaviours begin at an episode's first state, and from training's temperatures few candidates follow
+            # the better one; a hot candidate that does is worth 20 more there, and less than 1 anywhere later.
+            sampling=None if wide else Sampling((0.3, 0.5, 0.7, 1.0), (0.25,) * 4, margin=8.0),
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
         teacher_training=TrainConfig(steps=16_000 if wide else 24_000, batch_size=512, learning_rate=1e-3),
@@ -288,6 +294,7 @@ def locomotion_tiny(body: str) -> Preset:
             critic=IQLConfig(hidden=16),
             critic_training=training,
             judged_rows=2,
+            sampling=Sampling((0.3, 1.0), (0.5, 0.5), margin=1.0),
             guidance=0.1,
         ),
         teacher=TeacherConfig(width=16, blocks=1, n_steps=4, solver="ddpm"),

@@ -14,6 +14,7 @@ from onestride.control.policy import GUIDE, SELECTOR, NoPlanError, Policy, make_
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.selectors.iql import CriticSelector
+from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
 
@@ -109,6 +110,37 @@ def test_unselected_takes_the_first_candidate(make, observations):
         np.testing.assert_array_equal(decision.plan, decision.plans[0].numpy())
 
 
+def test_a_selectors_own_sampling_counts_where_noise_may_be_scaled(make, observations, tmp_path):
+    """Hot candidates win by a margin alone; a generator that starts from one noise level keeps it."""
+    own = Sampling((0.3, 1.0), (0.5, 0.5), margin=2.0)
+    policy = make("student", sampling=Sampling((0.7,), (1.0,)))
+    policy.selector.sampling = own
+    again = Policy(
+        policy.task, policy.generator, policy.normalizer, selector=policy.selector, candidates=8,
+        sampling=policy.sampling, config=policy.config,
+    )  # fmt: skip
+    assert again.temperature.tolist() == pytest.approx([0.3] * 4 + [1.0] * 4)
+    decision = again.decide(observations[0])
+    row = torch.from_numpy(observations[0]).float()[None]
+    worth = policy.selector(decision.plans[None], row, None)[0].numpy()
+    np.testing.assert_allclose(decision.scores, worth - np.repeat([0.0, 1.4], 4), atol=1e-5)
+    np.testing.assert_array_equal(decision.plan, decision.plans[decision.scores.argmax()].numpy())
+    again.save(tmp_path / "it", {"id": "abc"})
+    loaded = Policy.from_pretrained(tmp_path / "it", candidates=8)
+    np.testing.assert_array_equal(loaded.decide(observations[0]).scores, decision.scores)
+    bare = Policy.from_pretrained(tmp_path / "it", selector=unselected)
+    assert bare.temperature.unique().tolist() == pytest.approx([0.7])
+
+    consistent = make("consistency")
+    consistent.selector.sampling = own
+    kept = Policy(
+        consistent.task, consistent.generator, consistent.normalizer, selector=consistent.selector,
+        sampling=Sampling((1.0,), (1.0,)),
+    )  # fmt: skip
+    assert kept.temperature.unique().tolist() == [1.0]
+    assert kept.handicap is None
+
+
 def test_the_tasks_own_selector_is_the_default_and_gives_way(make_arm_policy, observation):
     own = make_arm_policy()
     assert own.selector is own.task.score
@@ -148,7 +180,7 @@ def test_acting_on_many_selects_for_each_its_own(make, observations):
 
 
 def test_acting_on_many_generates_what_each_alone_would_of_its_noise(make, observations):
-    policy = make(temperatures=(0.3, 0.9), shares=(0.5, 0.5))
+    policy = make(sampling=Sampling((0.3, 0.9), (0.5, 0.5)))
     seen = []
     sample = policy.generator.sample
     policy.generator.sample = lambda prior, context, **kw: seen.append(prior) or sample(prior, context, **kw)

@@ -51,11 +51,13 @@ def learned(kind, task=CHEETAH):
     return wrap(moved(model), normalizer(11), task)  # another normaliser than the generator's
 
 
-def cheetah_policy(kind="student", *, selector="iql", horizon=4, candidates=16, seed=0, **settings):
+def cheetah_policy(kind="student", *, selector="iql", sampling=None, horizon=4, candidates=16, seed=0, **settings):
     torch.manual_seed(seed)
     task = replace(CHEETAH, horizon=horizon)
     generator = moved(make_generator(task, kind, SIZES.get(kind, {}) | settings))
     chosen = learned(selector, task) if isinstance(selector, str) else selector
+    if sampling is not None:
+        chosen.sampling = sampling
     return Policy(task, generator, normalizer(3), selector=chosen, candidates=candidates)
 
 
@@ -97,7 +99,7 @@ def plain(policy, observations, noise, dtype=torch.float64):
     )
     context = scales.context(start.context).repeat_interleave(n, 0)
     plans = scales.unnormalize(generator.sample(prior, context)).view(b, n, *noise.shape[2:])
-    scores = selector(plans, rows, start.frame)
+    scores = selector(plans, rows, start.frame) - (0 if policy.handicap is None else policy.handicap.to(dtype))
     winners = scores.argmax(1)
     return policy.task.command(plans[torch.arange(b), winners], start.frame), scores, winners, plans
 

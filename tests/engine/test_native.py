@@ -37,6 +37,7 @@ from onestride.engine.program import (
 from onestride.engine.reduce import reduce
 from onestride.engine.trunk import ReduceError
 from onestride.evaluation.bench import untrained
+from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import OPERATORS
 
 pytestmark = pytest.mark.skipif(
@@ -80,6 +81,14 @@ def test_a_critic_may_judge_several_rows(make, rows):
     policy.selector.rows = rows
     reduced = reduce(policy, draws=3)
     agree(NativeRunner(write_program(reduced), 2), reduced)
+
+
+@pytest.mark.parametrize("candidates", [1, 5, 64])
+def test_hot_candidates_need_a_margin(make, candidates):
+    policy = make(sampling=Sampling((0.3, 1.0), (0.3, 0.7), margin=0.3), candidates=candidates)
+    reduced = reduce(policy, draws=3)
+    for threads in (1, 3):
+        agree(NativeRunner(write_program(reduced), threads), reduced)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -242,7 +251,7 @@ def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
             "observation": 1, "state": 1, "inputs": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
             "features": len(weight), "decoded": 1, "action": 1, "known_weight": nothing, "known_bias": nothing,
             "offset": nothing, "bank": p.numbers(bank), "finish_weight": nothing, "finish_bias": nothing,
-            "low": nothing, "high": nothing,
+            "low": nothing, "high": nothing, "handicap": -1,
         }  # fmt: skip
         found.append(NativeRunner(p.written(header), 1).run(np.zeros(1, np.float32), 0).scores.copy())
     return np.stack(found, 1)

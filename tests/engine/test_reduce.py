@@ -14,6 +14,7 @@ from onestride.data.normalize import Normalizer
 from onestride.engine.reduce import bank_noise, reduce
 from onestride.engine.trunk import ReduceError
 from onestride.selectors.iql import CriticSelector
+from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
@@ -97,6 +98,15 @@ def test_a_critic_may_judge_several_rows(make, reference, observations, kind, ro
     policy.selector.rows = rows
     exactly(policy, observations, reference)
     exactly(policy, observations, reference, plan=True)
+
+
+def test_hot_candidates_need_a_margin(make, reference, observations):
+    policy = make(sampling=Sampling((0.3, 1.0), (0.5, 0.5), margin=0.5), candidates=32)
+    exactly(policy, observations, reference)
+    free = reduce(make(sampling=Sampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
+    bound, row = reduce(policy), torch.from_numpy(observations[0]).float()
+    found = free(row, torch.tensor([0])).scores - bound(row, torch.tensor([0])).scores
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.35]).repeat_interleave(16), rtol=0, atol=1e-6)
 
 
 def test_any_function_may_rank_and_the_whole_plan_may_be_asked_for(make, reference, observations):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +20,7 @@ def test_rows_are_the_papers_and_crossed_and_unselected(run):
     assert {e.row: e.selector for e in entries} == {
         row: "none" if row.endswith("-unselected")
         else "returns" if row in ("teacher", "dnk-classifier", "kdm-classifier")
-        else row.removeprefix("dnk-") if row in ("dnk-first", "dnk-engine", "dnk-int8")
+        else row.rpartition("-")[2] if row in ("teacher-mixture", "dnk-mixture", "dnk-first", "dnk-engine", "dnk-int8")
         else "iql"
         for row in ROWS
     }  # fmt: skip
@@ -49,10 +51,22 @@ def test_an_engine_acts_as_its_policy_with_the_same_noise(run):
     np.testing.assert_allclose(engine.act(np.stack(observations)), np.stack(wanted), atol=1e-4)
 
 
-def test_the_papers_critic_judges_the_first_action_ours_the_plan(run):
+def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
     entry = Entry("dnk", 0, run / "dnk-0", "iql")
-    found = {s: policy_of(run, replace(entry, selector=s), "cpu").selector.rows for s in ("iql", "first")}
-    assert found == {"iql": 2, "first": 1}
+    policies = {s: policy_of(run, replace(entry, selector=s), "cpu") for s in ("iql", "mixture", "first", "none")}
+    assert {s: policies[s].selector.rows for s in ("iql", "mixture", "first")} == {"iql": 2, "mixture": 2, "first": 1}
+    hottest = {s: float(policy.temperature.max()) for s, policy in policies.items()}
+    assert hottest == pytest.approx({"iql": 1.0, "mixture": 0.7, "first": 0.7, "none": 0.5})
+    assert {s: policy.handicap is None for s, policy in policies.items()} == {
+        "iql": False, "mixture": True, "first": True, "none": True
+    }  # fmt: skip
+
+
+def test_a_critic_that_ranks_as_in_training_has_no_row_for_that(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = tmp_path / "run" / "iql" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sampling": None}))
+    assert not [e.row for e in lineup(tmp_path / "run", CONFIG) if e.row.endswith("-mixture")]
 
 
 @pytest.mark.parametrize(("steps", "calls"), [(1, 1), (3, 3), (None, 4)])

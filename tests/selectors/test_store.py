@@ -12,6 +12,7 @@ from onestride.checkpoint import CONFIG, MODEL, CheckpointError
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnSelector
 from onestride.selectors.iql import CriticSelector, IQLConfig
+from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
 
@@ -63,6 +64,18 @@ def test_the_same_scores_come_back(selector, folder, kind):
     assert type(again) is {"iql": CriticSelector, "returns": ReturnSelector}[kind]
     assert torch.equal(again(plans, observation, None), selector(plans, observation, None))
     assert again.training_record == {"id": "abc", "seconds": 1.5}
+
+
+def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
+    critic = wrap(make_selector_model("iql", SETTINGS["iql"], TASK), Normalizer.empty(23, 0), TASK)
+    for sampling in (None, Sampling((0.3, 1.0), (0.25, 0.75), margin=8.0)):
+        critic.sampling = sampling
+        save_selector(tmp_path, critic, TASK.name, {"id": "abc"})
+        assert load_selector(tmp_path, TASK).sampling == sampling
+    for wrong in ({"temperatures": [0.3]}, {"temperatures": [0.3], "shares": [0.5], "margin": 0.0}, 7):
+        change(tmp_path, sampling=wrong)
+        with pytest.raises(CheckpointError, match="ranks candidates of a sampling that cannot be"):
+            load_selector(tmp_path, TASK)
 
 
 def test_a_copy_of_a_loaded_one_still_says_how_it_was_trained(folder, tmp_path):

@@ -12,6 +12,7 @@ from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.selectors.iql import IQLConfig
+from onestride.selectors.sampling import Sampling
 from onestride.students.consistency import ConsistencyConfig
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import PairsConfig
@@ -81,11 +82,13 @@ class Critic(Common):
     training: TrainConfig = field(default_factory=TrainConfig)
     rows: int = 1
     """How much of a plan it judges; 1: the first action, as in the paper. Another number needs no other training."""
+    sampling: tyro.conf.AvoidSubcommands[Sampling | None] = None
+    """How the noise of plans is scaled that it ranks; None: as in the students' training. Needs no training either."""
 
     def __call__(self) -> None:
         from onestride.pipeline import critic_stage
 
-        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows)}")
+        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows, self.sampling)}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,13 @@ from onestride.diffusion.edm import EDMConfig, EDMPlanner
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
+from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
 from onestride.tasks.task import Selector, Start, Task
 
-#: How candidates' noise is scaled, and what share of them each way (DNK, section V-A).
-TEMPERATURES, SHARES = (0.3, 0.5, 0.7), (0.25, 0.5, 0.25)
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
 SELECTOR, GUIDE = "selector", "guide"
@@ -73,8 +71,9 @@ class Policy:
 
     selector: default the task's own; tasks without one need a learned one, or ``unselected``.
     precision: of the generator's products; "bf16-mixed" is several times faster where the machine has units for it.
-    candidates: how many plans are drawn per decision. temperatures, shares: candidate noise is scaled as the
-    student's training noise was, in the same proportions.
+    candidates: how many plans are drawn per decision.
+    sampling: how their noise is scaled where the selector does not say: as in the student's training. A selector's own
+    counts for generators whose noise may be scaled.
     """
 
     def __init__(
@@ -85,8 +84,7 @@ class Policy:
         *,
         selector: Selector | None = None,
         candidates: int = 64,
-        temperatures: Sequence[float] = TEMPERATURES,
-        shares: Sequence[float] = SHARES,
+        sampling: Sampling | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
         precision: Precision = "32-true",
@@ -101,10 +99,12 @@ class Policy:
         self.fixed = task.fixed.to(self.device)
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
-        self.temperatures, self.shares = tuple(temperatures), tuple(shares)
-        bounds = (torch.tensor(shares).cumsum(0) * candidates).round()
-        which = torch.searchsorted(bounds, torch.arange(candidates) + 0.5)
-        self.temperature = torch.tensor(temperatures)[which.clamp(max=len(temperatures) - 1)].to(self.device)
+        self.sampling = sampling or Sampling()
+        tempered = getattr(generator, "tempered", True)
+        drawn = (getattr(self.selector, "sampling", None) if tempered else None) or self.sampling
+        self.temperature = drawn.of(candidates).to(self.device)
+        handicap = drawn.handicap(candidates)
+        self.handicap = None if handicap is None else handicap.to(self.device)
         self.rng = torch.Generator(self.device)
         self.reset(seed)
 
@@ -186,6 +186,8 @@ class Policy:
     def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
         """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""
         scores = self.score(plans, rows, frame)
+        if self.handicap is not None:
+            scores = scores - self.handicap
         scores = torch.where(plans.isfinite().flatten(2).all(2), scores, torch.nan)
         return scores, torch.where(scores.isfinite(), scores, -torch.inf).argmax(1)
 
@@ -224,8 +226,8 @@ class Policy:
             "horizon": self.task.horizon,
             "generator": asdict(self.generator.config),
             "candidates": self.candidates,
-            "temperatures": list(self.temperatures),
-            "shares": list(self.shares),
+            "temperatures": list(self.sampling.temperatures),
+            "shares": list(self.sampling.shares),
             "training": training,
         }
         for inside in (GUIDE, SELECTOR):  # of another policy that was here
@@ -290,8 +292,7 @@ class Policy:
             normalizer,
             selector=selector,
             candidates=config["candidates"] if candidates is None else candidates,
-            temperatures=config["temperatures"],
-            shares=config["shares"],
+            sampling=Sampling(tuple(config["temperatures"]), tuple(config["shares"])),
             seed=seed,
             device=device,
             precision=precision,

@@ -111,6 +111,7 @@ class EDMPlanner(nn.Module):
 
     fixed: Tensor
     loss_weight: Tensor
+    tempered = False  # it starts from its highest noise level as it is
 
     def __init__(self, config: EDMConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from onestride.engine.reduce import Reduced
 from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
 from onestride.tasks.task import Task
 
-MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 1, 16
+MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 2, 16
 START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
 SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
@@ -30,8 +30,8 @@ FIELDS = (
     "operations", "buffers", "numbers",
     "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
     "action", "horizon",
-    "known_weight", "known_bias", "offset", "bank", "noise_bank", "finish_weight", "finish_bias", "low", "high",
-    "constants",
+    "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
+    "low", "high", "constants",
 )  # fmt: skip
 
 
@@ -157,6 +157,7 @@ def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
         "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
         "known_weight": p.numbers(reduced.known.weight), "known_bias": p.numbers(known_bias),
         "offset": p.numbers(reduced.offset), "bank": p.numbers(reduced.bank), "noise_bank": p.numbers(reduced.noise),
+        "handicap": p.numbers(reduced.handicap),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
         "constants": p.numbers(task.native.constants),
@@ -177,7 +178,7 @@ def product_program(rows: int, width: int, times: int) -> bytes:
         "observation": 1, "state": 1, "inputs": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width,
         "features": width, "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
         "bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
-        "low": nothing, "high": one,
+        "low": nothing, "high": one, "handicap": -1,
     }  # fmt: skip
     return p.written(header)
 

@@ -61,6 +61,7 @@ class Reduced(nn.Module):
     offset: Tensor  # what is known less this is what the first layers see
     bank: Tensor  # (draws, N, hidden)
     noise: Tensor | None  # (draws, N, R), where the last layer has the noise as an input of its own
+    handicap: Tensor | None  # (N,), what candidates must be worth more
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Reduced(nn.Module):
         offset: Tensor,
         bank: Tensor,
         noise: Tensor | None,
+        handicap: Tensor | None,
         trunk: nn.Module,
         ranking: Ranking,
     ) -> None:
@@ -80,6 +82,7 @@ class Reduced(nn.Module):
         self.register_buffer("offset", offset)
         self.register_buffer("bank", bank)
         self.register_buffer("noise", noise)
+        self.register_buffer("handicap", handicap)
 
     @property
     def draws(self) -> int:
@@ -100,6 +103,8 @@ class Reduced(nn.Module):
         if self.noise is not None:
             features = torch.cat((features, self.noise.index_select(0, draw)[0]), -1)
         rows, scores = self.scorer(features, known[:, hidden:], row, start)
+        if self.handicap is not None:
+            scores = scores - self.handicap
         # A candidate that is not a number never wins; x - x is 0 for finite x alone.
         scores = torch.where(scores - scores == 0, scores, -torch.inf)
         winner = scores.argmax(0, keepdim=True)
@@ -153,7 +158,9 @@ def reduce(
     if ranking.known is not None:
         nothing = Affine(torch.zeros(len(ranking.known.bias), task.context_dim).double(), torch.zeros(()).double())
         known = stacked(known, beside(ranking.known, nothing))
-    return Reduced(task, known, offset, bank, noise, parts.trunk, ranking).to(dtype).eval().requires_grad_(False)
+    handicap = None if policy.handicap is None else policy.handicap.cpu()
+    reduced = Reduced(task, known, offset, bank, noise, handicap, parts.trunk, ranking)
+    return reduced.to(dtype).eval().requires_grad_(False)
 
 
 def bank_noise(policy: Policy, draws: int, seed: int) -> Tensor:

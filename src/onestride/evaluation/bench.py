@@ -135,7 +135,7 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
         name, model = ("returns", s.returns) if kind == "teacher" else ("iql", s.critic)
         selector = wrap(make_selector_model(name, asdict(model), task), normalizer, task)
         if isinstance(selector, CriticSelector):
-            selector.rows = s.judged_rows
+            selector.rows, selector.sampling = s.judged_rows, s.sampling
         if kind == "teacher" and s.guidance:
             generator = GuidedPlanner(generator, selector.model, s.guidance)  # type: ignore[arg-type]
     return Policy(task, generator, normalizer, selector=selector)
@@ -175,7 +175,7 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
 def _with(policy: Policy, generator: Any, candidates: int) -> Policy:
     return Policy(
         policy.task, generator, policy.normalizer, selector=policy.selector, candidates=candidates,
-        temperatures=policy.temperatures, shares=policy.shares, config=policy.config,
+        sampling=policy.sampling, config=policy.config,
     )  # fmt: skip
 
 

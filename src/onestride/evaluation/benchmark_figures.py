@@ -20,11 +20,11 @@ from matplotlib.transforms import Bbox
 from onestride.checkpoint import CheckpointError, load_tensors
 from onestride.evaluation import figures
 from onestride.evaluation.figures import STYLE, principal_components
-from onestride.evaluation.lineup import SELECTORS, parts
+from onestride.evaluation.lineup import RANKING, SELECTORS, parts
 
 LABELS = {**figures.LABELS, "mlp": "MLP", "cd": "CD", "ct": "CT"}
 COLOURS = {**figures.COLOURS, "mlp": "#7F6000", "cd": "#E69F00", "ct": "#56B4E9"}
-MARKERS = {"iql": "o", "engine": "P", "int8": "X", "first": "D", "classifier": "s", "unselected": "v"}
+MARKERS = {"iql": "o", "engine": "P", "int8": "X", "mixture": "p", "first": "D", "classifier": "s", "unselected": "v"}
 PAPER_GREY = "#8C939E"
 
 Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}
@@ -85,7 +85,7 @@ def pareto_figure(rows: Mapping[str, Row], paper: Mapping[str, Row], paper_label
         front = _front([(x, y) for x, y, _ in ours.values()])
         panel.plot(*zip(*front, strict=True), color="#444", linewidth=0.9, linestyle=":", zorder=1)
         panel.margins(x=0.16, y=0.1)
-        handles = [_dot(MARKERS[s], "#555", f"ranked by {SELECTORS[s]}") for s in ("iql", "first", "classifier")]
+        handles = [_dot(MARKERS[s], "#555", f"ranked by {SELECTORS[s]}") for s in RANKING]
         handles.append(Line2D([], [], color="#444", linewidth=0.9, linestyle=":", label="not beaten in both"))
         if theirs:
             handles.append(_dot("o", PAPER_GREY, paper_label, hollow=True))

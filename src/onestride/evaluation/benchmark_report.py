@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onestride.evaluation.benchmark_figures import label, ordered
-from onestride.evaluation.lineup import SELECTORS, parts
+from onestride.evaluation.lineup import RANKING, SELECTORS, parts
 from onestride.evaluation.report import Column, Row, markdown, means, speed_up
 
 PAPER = "paper, D4RL's own data, RTX 5090"
@@ -76,7 +76,6 @@ GENERATOR = (
     Column("own_action_spread", "spread, own states", digits=3),
     Column("own_teacher_distance", "distance, own states", digits=3),
 )
-RANKING = ("iql", "first", "classifier")  # selectors that choose
 TERMINAL = {
     "return": RETURN,
     "worst seed": WORST,
@@ -124,13 +123,14 @@ def detail_cells(comparison: dict[str, Any]) -> list[list[str]]:
 def generation_cells(comparison: dict[str, Any]) -> list[list[str]]:
     """A line per generator: its return by who selects, and its candidates before anybody does."""
     rows = comparison["rows"]
+    ranking = [selector for selector in RANKING if selector in {parts(row)[1] for row in rows}]
     lines = []
     for generator in dict.fromkeys(parts(row)[0] for row in ordered(rows)):
         by_selector = {parts(row)[1]: rows[row] for row in rows if parts(row)[0] == generator}
-        ranked = [RETURN.cell(by_selector.get(selector, {})) for selector in RANKING]
+        ranked = [RETURN.cell(by_selector.get(selector, {})) for selector in ranking]
         any_row = next(iter(by_selector.values()))  # these metrics are the generator's, in all its rows
         lines.append([label(generator), *ranked, *(column.cell(any_row) for column in GENERATOR)])
-    ranked = [f"return by {SELECTORS[selector]}" for selector in RANKING]
+    ranked = [f"return by {SELECTORS[selector]}" for selector in ranking]
     return [["", *ranked, *(column.heading for column in GENERATOR)], *lines]
 
 

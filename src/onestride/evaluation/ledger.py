@@ -20,6 +20,7 @@ from onestride.evaluation.lineup import Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
 from onestride.progress import console
 from onestride.run_folder import TEACHER
+from onestride.selectors.store import judging_of
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
 STATES, MOTION = "states.safetensors", "motion.safetensors"
@@ -79,7 +80,7 @@ def _identity(run: Path, entry: Entry) -> dict[str, Any]:
         "candidates": entry.candidates,
         "steps": entry.steps,
     }
-    return known | ({"judged_rows": ranking["judged_rows"]} if "judged_rows" in ranking else {})
+    return known | {k: v for k, v in judging_of(ranking).items() if v is not None}
 
 
 def _put_away(folder: Path, stale: Sequence[Entry]) -> None:

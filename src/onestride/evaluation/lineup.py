@@ -14,18 +14,22 @@ from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Engine, preferred
 from onestride.presets import ReturnsConfig
-from onestride.run_folder import CRITIC, TEACHER, rows_of, task_of
+from onestride.run_folder import CRITIC, RETURNS, TEACHER, rows_of, task_of
 from onestride.selectors.iql import CriticSelector
+from onestride.selectors.store import judging, judging_of, load_selector
+from onestride.tasks.task import Selector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
 SELECTORS = {
     "iql": "IQL",
     "engine": "IQL, engine",
     "int8": "IQL, engine in 8 bits",
+    "mixture": "IQL, λ of training",
     "first": "IQL, first action",
     "classifier": "classifier",
     "unselected": "unselected",
 }
+RANKING = ("iql", "mixture", "first", "classifier")  # those that choose, without engines
 #: Rows that an engine decides -> whether in 8 bits; ranked by IQL.
 ENGINES = {"engine": False, "int8": True}
 DRAWS = 256  # decisions of an engine with noise of their own
@@ -38,7 +42,7 @@ class Entry:
     row: str  # of the table
     seed: int
     folder: Path
-    selector: str  # "iql", "first" (by Q of the first action alone), "returns", "none"; or one of ENGINES
+    selector: str  # "iql", "returns", "none"; "mixture" and "first", see lineup; or one of ENGINES
     candidates: int | None = None  # other than the checkpoint's own
     steps: int | None = None  # of a teacher that samples by DDIM with so many calls
 
@@ -54,10 +58,11 @@ def parts(row: str) -> tuple[str, str]:
 def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     """Rows as the paper names them: the teacher ranked by returns, students by IQL; then crossed, then unselected.
 
-    "-first" is IQL as the paper has it, by Q of the first action alone (``config.first_action``), where the run's
-    critic judges more.
+    Where the run's critic differs, "-mixture" has it rank candidates as they are drawn in training
+    (``config.mixture``), and "-first" is IQL as the paper has it: that, by Q of the first action alone
+    (``config.first_action``).
     """
-    more = (run / CRITIC / CONFIG).is_file() and load_config(run / CRITIC).get("judged_rows", 1) > 1
+    critic = judging_of(load_config(run / CRITIC)) if (run / CRITIC / CONFIG).is_file() else judging(1, None)
     entries = []
     for name, (row, seed) in rows_of(run).items():
         whole = load_config(run / name).get("horizon") == task_of(run).horizon
@@ -67,7 +72,9 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
         else:
             names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
             seeds = (seed,)
-        if more and row in config.first_action:
+        if critic["sampling"] and row in config.mixture:
+            names["mixture"] = f"{row}-mixture"
+        if critic["judged_rows"] > 1 and row in config.first_action:
             names["first"] = f"{row}-first"
         if row in config.engines:
             names |= {engine: f"{row}-{engine}" for engine in ENGINES}
@@ -81,8 +88,7 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
 
 def selector_folder(run: Path, entry: Entry) -> Path | None:
     """Where what ranks the entry's candidates is; None: nothing does."""
-    by_critic = entry.selector in ENGINES or entry.selector == "first"
-    return None if entry.selector == "none" else run / (CRITIC if by_critic else entry.selector)
+    return None if entry.selector == "none" else run / (RETURNS if entry.selector == RETURNS else CRITIC)
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
@@ -93,15 +99,17 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     """
     if load_config(entry.folder)["kind"] != TEACHER:
         precision = "32-true"
-    selector = selector_folder(run, entry) or unselected
+    folder = selector_folder(run, entry)
+    selector: Selector = unselected if folder is None else load_selector(folder, task_of(run))
+    if entry.selector in ("mixture", "first"):
+        assert isinstance(selector, CriticSelector)
+        selector.sampling = None
+        selector.rows = 1 if entry.selector == "first" else selector.rows
     candidates = 1 if entry.selector == "none" else entry.candidates
     policy = _loaded(entry, device, selector=selector, candidates=candidates, precision=precision)
     if entry.selector in ENGINES:
         backend = preferred(policy, int8=ENGINES[entry.selector])
         return Engine.from_policy(policy, backend, threads=torch.get_num_threads(), draws=DRAWS)
-    if entry.selector == "first":
-        assert isinstance(policy.selector, CriticSelector)
-        policy.selector.rows = 1
     return policy
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.data.normalize import Normalizer
+from onestride.selectors.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,22 @@ class CriticSelector(nn.Module):
     """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N).
 
     rows: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
+    sampling: how the noise of plans is scaled that it is to rank; None: as their generator's was in training.
     """
 
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
-    def __init__(self, iql: IQL, normalizer: Normalizer, low: Tensor, high: Tensor, rows: int = 1) -> None:
+    def __init__(
+        self,
+        iql: IQL,
+        normalizer: Normalizer,
+        low: Tensor,
+        high: Tensor,
+        rows: int = 1,
+        sampling: Sampling | None = None,
+    ) -> None:
         super().__init__()
-        self.iql, self.normalizer, self.rows = iql, normalizer, rows
+        self.iql, self.normalizer, self.rows, self.sampling = iql, normalizer, rows, sampling
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 

@@ -13,6 +13,7 @@ from onestride.checkpoint import CheckpointError, load_config, load_weights, sav
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
+from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
 
 Learned = CriticSelector | ReturnSelector
@@ -28,7 +29,7 @@ def save_selector(folder: Path, selector: Learned, task: str, training: dict[str
         "training": training or selector.training_record,
     }
     if isinstance(selector, CriticSelector):
-        config["judged_rows"] = selector.rows
+        config |= judging(selector.rows, selector.sampling)
     selector.training_record = config["training"]
     save_checkpoint(folder, _whole(model, selector.normalizer), config)
 
@@ -49,7 +50,28 @@ def load_selector(folder: Path, task: Task) -> Learned:
     selector.training_record = config["training"]
     if isinstance(selector, CriticSelector):
         selector.rows = config.get("judged_rows", 1)
+        selector.sampling = _sampling(config.get("sampling"), folder)
     return selector
+
+
+def _sampling(said: dict[str, Any] | None, folder: Path) -> Sampling | None:
+    if said is None:
+        return None
+    try:
+        return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error!r}") from error
+
+
+def judging(rows: int, sampling: Sampling | None) -> dict[str, Any]:
+    """What a critic's config says of how it ranks, as JSON gives it back: no training depends on it."""
+    drawn = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(sampling).items()} if sampling else None
+    return {"judged_rows": rows, "sampling": drawn}
+
+
+def judging_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of a critic's config, also of one from before there was a choice; nothing of another selector's."""
+    return {k: config.get(k) for k in judging(1, None)} if "judged_rows" in config else {}
 
 
 def make_selector_model(

@@ -75,6 +75,7 @@ class ConsistencyStudent(nn.Module):
     loss_weight: Tensor
     step: Tensor
     nfe = 1
+    tempered = False  # it starts from its highest noise level as it is
 
     def __init__(self, config: ConsistencyConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
         super().__init__()

@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onestride.checkpoint import CheckpointError, alone, read_json, save_tensors, write_json
-from onestride.control.policy import SHARES, TEMPERATURES, Policy, conditioned_prior
+from onestride.control.policy import Policy, conditioned_prior
 from onestride.diffusion.samplers import SOLVERS
 from onestride.memory import keep_freed_memory
 from onestride.progress import console, track
+from onestride.selectors.sampling import SHARES, TEMPERATURES
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"

@@ -195,7 +195,8 @@ static void compute(Worker* w, int block, uint64_t decision) {
   const int rows = n - first < e->rows ? n - first : e->rows;
   for (int i = 0; i < e->head->operations; i++) {
     if (published(e, block, decision)) return;
-    if (i == 0) memset(w->score + first, 0, 4 * (size_t)rows);
+    for (int r = first; i == 0 && r < first + rows; r++)
+      w->score[r] = e->head->handicap < 0 ? 0 : -e->data[e->head->handicap + r];
     operate(w, i, first, rows);
   }
   uint64_t before = atomic_load_explicit(&e->done[block], memory_order_relaxed);
@@ -282,7 +283,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   memcpy(&given, program, sizeof given);
   if (given.operations < 1 || given.numbers < 0 || given.buffers < 1 || given.buffers > MAX_BUFFERS) return NULL;
   const long wanted = (long)sizeof given + (long)given.operations * (long)sizeof(Op) + 4L * given.numbers;
-  if (memcmp(given.magic, "ONESTRID", 8) || given.version != 1 || bytes != wanted || threads < 1) return NULL;
+  if (memcmp(given.magic, "ONESTRID", 8) || given.version != VERSION || bytes != wanted || threads < 1) return NULL;
   Engine* e = calloc(1, sizeof *e);
   if (!e) return NULL;
   pthread_mutex_init(&e->lock, NULL);

@@ -7,7 +7,7 @@
 
 #include "arm.h"
 
-enum { MAX_BUFFERS = 16 };
+enum { VERSION = 2, MAX_BUFFERS = 16 };
 
 enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
 enum { PLAIN_TASK, ARM_TASK };
@@ -23,7 +23,7 @@ typedef struct {
   char magic[8];
   int32_t version, operations, buffers, numbers;
   int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
-  int32_t known_weight, known_bias, offset, bank, noise_bank, finish_weight, finish_bias, low, high, constants;
+  int32_t known_weight, known_bias, offset, bank, noise_bank, handicap, finish_weight, finish_bias, low, high, constants;
   int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
 } Header;
 
@@ -48,6 +48,7 @@ static int sound(const Header* h, const Op* op) {
          h->hidden > 0 && h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
          inside(h, h->known_weight, (long)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
          inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
+         (h->handicap < 0 || inside(h, h->handicap, n)) &&
          inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
          inside(h, h->low, h->action) && inside(h, h->high, h->action);
   if (h->task == ARM_TASK) {
