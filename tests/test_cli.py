@@ -87,7 +87,7 @@ def test_commands_of_a_benchmark_have_its_presets_values(capsys):
 
 def test_exporting_and_timing_resolve_without_a_run(capsys, tmp_path):
     out = json.loads(run(capsys, "export", str(tmp_path / "dnk-0"), "--draws", "8", "--dry-run"))
-    assert (out["checkpoint"], out["draws"], out["int8"]) == (str(tmp_path / "dnk-0"), 8, False)
+    assert (out["checkpoint"], out["draws"], out["precision"]) == (str(tmp_path / "dnk-0"), 8, "float32")
     out = json.loads(run(capsys, "bench", "--preset", "hopper-small", "--bench.candidates", "64", "--dry-run"))
     assert (out["preset"], out["bench"]["candidates"]) == ("hopper-small", [64])
     assert "holds no finished checkpoint" in refused(

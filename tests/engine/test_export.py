@@ -119,7 +119,17 @@ def test_the_example_in_cpp_decides_as_the_engine_does(exported, tmp_path):
 
 def test_another_selector_fewer_candidates_and_8_bits(checkpoint, make, tmp_path, capsys):
     save_selector(tmp_path / "returns", make(selector="returns").selector, "halfcheetah-v5")
-    arguments = ["--selector", tmp_path / "returns", "--candidates", 4, "--draws", 2, "--int8", "--no-plan"]
+    arguments = [
+        "--selector",
+        tmp_path / "returns",
+        "--candidates",
+        4,
+        "--draws",
+        2,
+        "--precision",
+        "int8",
+        "--no-plan",
+    ]
     main([str(a) for a in ["export", checkpoint, "--out", tmp_path / "out", *arguments]])
     said = json.loads((tmp_path / "out" / CONTRACT).read_text())
     assert (said["selector"], said["candidates"], said["precision"]) == ("ReturnSelector", 4, "int8")
@@ -157,7 +167,7 @@ def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypat
 
     monkeypatch.setattr(exporting, "reduce", wrong)
     with pytest.raises(ExportError, match="does not decide as the policy does"):
-        export(policy, tmp_path / "out", int8=False, draws=2, seed=0, checkpoint=None)
+        export(policy, tmp_path / "out", draws=2, seed=0, checkpoint=None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from onestride.cli import main
 from onestride.control.policy import Policy
 from onestride.engine import native
 from onestride.engine.engine import CONTRACT, PROGRAM, Engine
+from onestride.selectors.sampling import Sampling
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
@@ -100,11 +101,32 @@ def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_that_screens_is_held_to_the_same_actions(checkpoint, make, tmp_path, capsys):
+    make(sampling=Sampling((0.3, 1.0), (0.5, 0.5), margin=0.05), candidates=32).save(tmp_path / "dnk-0", {})
+    screened = ["--precision", "screened", "--draws", "3", "--out", str(tmp_path / "out")]
+    main(["export", str(tmp_path / "dnk-0"), "--format", "native", *screened])
+    engine, policy = Engine.from_folder(tmp_path / "out", threads=1), Policy.from_pretrained(tmp_path / "dnk-0")
+    assert engine.chosen == "native-screened, 1 thread"
+    assert json.loads((tmp_path / "out" / CONTRACT).read_text())["precision"] == "screened"
+    for row in np.random.default_rng(0).normal(size=(3, 17)):
+        np.testing.assert_allclose(engine.decide(row).action, policy.decide(row).action, atol=1e-5)
+    for arguments, said in (
+        (["export", str(checkpoint), "--format", "native", *screened], "no candidate has a handicap"),
+        (["export", str(tmp_path / "dnk-0"), *screened], "screened is for --format native"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments[:-1], str(tmp_path / "another")])
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "another").exists()
+
+
 def test_the_arm_too(make_arm_policy, observation, tmp_path):
     policy = make_arm_policy("student")
     policy.save(tmp_path / "dnk-0", {})
-    main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--int8", "--out", str(tmp_path / "int8")])
-    main(["export", str(tmp_path / "dnk-0"), "--format", "native", "--out", str(tmp_path / "out"), "--draws", "2"])
+    native = ["export", str(tmp_path / "dnk-0"), "--format", "native"]
+    main([*native, "--precision", "int8", "--out", str(tmp_path / "int8")])
+    main([*native, "--out", str(tmp_path / "out"), "--draws", "2"])
     policy.reset(0)
     wanted, found = policy.decide(observation), Engine.from_folder(tmp_path / "out", threads=1).decide(observation)
     np.testing.assert_allclose(found.action, wanted.action, atol=1e-6)

@@ -28,6 +28,7 @@ from onestride.engine.program import (
     MAX_BUFFERS,
     PRODUCT,
     SCORE,
+    SCREENED,
     SILU,
     START,
     At,
@@ -137,9 +138,11 @@ def test_threads_change_no_bit_and_never_meet_another_decision(make):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path):
+@pytest.mark.parametrize("screening", [False, True])
+def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path, screening):
     """In a forked process the helpers are not there at all."""
-    (tmp_path / "program.bin").write_bytes(write_program(reduce(make(candidates=64), draws=2)))
+    reduced = reduce(screened(make, 0.02), draws=2)
+    (tmp_path / "program.bin").write_bytes(write_program(reduced, "screened" if screening else "float32"))
     code = (
         "import os, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner\n"
@@ -214,20 +217,25 @@ def test_ten_thousand_observations_at_the_presets_sizes(name, arm_rows):
     with torch.no_grad():
         for parameter in policy.generator.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    runner = NativeRunner(write_program(reduce(policy, draws=100, seed=5)), 2)
+    reduced = reduce(policy, draws=100, seed=5)
+    runners = [NativeRunner(write_program(reduced), 2)]
+    if reduced.handicap is not None:
+        runners.append(NativeRunner(write_program(reduced, "screened"), 2, "native-screened"))
     dim = policy.task.observation_dim
     rows = arm_rows(10_000) if name == "demo" else np.random.default_rng(0).normal(size=(10_000, dim))
-    same = 0
+    same = [0] * len(runners)
     for i, row in enumerate(rows.astype(np.float32)):
         if i % 100 == 0:
             policy.reset(5)
-        wanted, found = policy.decide(row.astype(np.float64)), runner.run(row, i % 100)
-        if found.winner == int(wanted.scores.argmax()):
-            same += 1
-            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
-        else:
-            assert wanted.scores.max() - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
-    assert same >= 9_990
+        wanted = policy.decide(row.astype(np.float64))
+        for number, runner in enumerate(runners):
+            found = runner.run(row, i % 100)
+            if found.winner == int(wanted.scores.argmax()):
+                same[number] += 1
+                np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+            else:
+                assert wanted.scores.max() - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
+    assert min(same) >= 9_990
 
 
 # ---- its arithmetic, by programs of one operation ----
@@ -283,14 +291,14 @@ def test_8_bits_are_exact_where_everything_is_whole():
 def test_8_bits_are_near_and_what_is_not_finite_stays_so(make, observations):
     policy = make(candidates=64, latent_dim=64, hidden=64)
     reduced = reduce(policy, draws=8)
-    runner = NativeRunner(write_program(reduced, int8=True), 2, "native-int8")
+    runner = NativeRunner(write_program(reduced, "int8"), 2, "native-int8")
     near = []
     for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
         wanted, found = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
         near.append(np.abs(found.scores - wanted.scores.numpy()).max() / wanted.scores.std())
     assert 0 < np.median(near) < 0.2
     reduced.bank[:, 3, 5] = torch.inf
-    found = NativeRunner(write_program(reduced, int8=True), 1, "native-int8").run(observations[0].astype(np.float32), 0)
+    found = NativeRunner(write_program(reduced, "int8"), 1, "native-int8").run(observations[0].astype(np.float32), 0)
     assert np.flatnonzero(~np.isfinite(found.scores)).tolist() == [3]
 
 
@@ -300,7 +308,65 @@ def test_8_bits_need_a_processor_that_has_them(make, monkeypatch):
 
     monkeypatch.setattr(native, "library", lambda: Old)
     with pytest.raises(NativeError, match=r"no AVX-512 VNNI.*take onnx-int8"):
-        NativeRunner(write_program(reduce(make(), draws=1), int8=True), 1, "native-int8")
+        NativeRunner(write_program(reduce(make(), draws=1), "int8"), 1, "native-int8")
+
+
+# ---- screened in 8 bits ----
+
+
+def screened(make, margin, candidates=64, **settings):
+    """A policy whose hot candidates win now and then, at sizes at which 8 bits are off."""
+    sampling = Sampling((0.3, 0.6, 1.0), (0.25, 0.25, 0.5), margin)
+    return make(sampling=sampling, candidates=candidates, latent_dim=64, hidden=64, gain_hidden=32, **settings)
+
+
+@has_8_bits
+@pytest.mark.parametrize("candidates", [64, 37])
+@pytest.mark.parametrize("margin", [1e-6, 0.02, 0.1, 5.0])
+def test_screening_changes_neither_winner_nor_action(make, margin, candidates):
+    """Whoever wins is computed in float32; of others only those keep the score of 8 bits who could not have won."""
+    reduced = reduce(screened(make, margin, candidates), draws=5, plan=True)
+    exact = NativeRunner(write_program(reduced), 1)
+    runners = [NativeRunner(write_program(reduced, "screened"), n, "native-screened") for n in (1, 3)]
+    rows, crude, hot = np.random.default_rng(3).normal(size=(400, 17)).astype(np.float32), 0, 0
+    for i, row in enumerate(rows):
+        wanted = exact.run(row, i % 5)
+        hot += wanted.winner >= candidates // 4
+        for runner in runners:
+            found = runner.run(row, i % 5)
+            assert found.winner == wanted.winner
+            np.testing.assert_allclose(found.score, wanted.score, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-6)
+            np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-5)
+            assert found.score == found.scores.max()
+            crude += int((np.abs(found.scores - wanted.scores) > 1e-5).sum())
+    assert crude > 0  # something was screened and left at that
+    assert (hot > 0) == (margin < 5.0)
+
+
+@has_8_bits
+def test_where_8_bits_are_no_number_everything_is_computed(make):
+    reduced = reduce(screened(make, 5.0), draws=1)
+    program = write_program(reduced, "screened")
+    assert not np.isfinite(NativeRunner(program, 2, "native-screened").run(np.full(17, np.nan, np.float32), 0).score)
+    reduced.bank[0, :16] = torch.nan  # who could win without a handicap
+    row = np.zeros(17, np.float32)
+    wanted = NativeRunner(write_program(reduced), 1).run(row, 0)
+    found = NativeRunner(write_program(reduced, "screened"), 2, "native-screened").run(row, 0)
+    assert found.winner == wanted.winner >= 16
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_is_screened_without_a_handicap_or_without_8_bits(make, tmp_path, monkeypatch):
+    with pytest.raises(ReduceError, match=r"no candidate has a handicap \(a critic's sampling.margin\)"):
+        write_program(reduce(make(), draws=1), "screened")
+    reduced = reduce(screened(make, 0.1), draws=2)
+    monkeypatch.setenv("CFLAGS", "-mno-avx512vnni" if platform.machine() == "x86_64" else "-O2")
+    monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
+    plain = NativeRunner(write_program(reduced), 2)
+    without = NativeRunner(write_program(reduced, "screened"), 2, "native-screened")
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(20, 17)).astype(np.float32)):
+        np.testing.assert_array_equal(without.run(row, i % 2).scores, plain.run(row, i % 2).scores)
 
 
 # ---- refused ----
@@ -313,11 +379,13 @@ def test_what_is_no_program_is_refused(make):
             NativeRunner(rubbish, 1)
 
 
-@pytest.mark.parametrize("task", ["cheetah", "arm"])
+@pytest.mark.parametrize("task", ["cheetah", "cheetah, screened", "arm"])
 def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, tmp_path, task):
     """Every number of the header and of the operations, replaced by what leads elsewhere, in a process of its own."""
-    policy = make() if task == "cheetah" else make_arm_policy("student")
-    (tmp_path / "program.bin").write_bytes(write_program(reduce(policy, draws=2)))
+    policy = {"cheetah": make, "cheetah, screened": lambda: screened(make, 0.1)}.get(task)
+    policy = policy() if policy else make_arm_policy("student")
+    program = write_program(reduce(policy, draws=2), "screened" if "screened" in task else "float32")
+    (tmp_path / "program.bin").write_bytes(program)
     code = (
         "import struct, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner, NativeError\n"
@@ -380,4 +448,5 @@ def test_constants_are_those_of_the_c_file():
     text = native.DECIDE.with_name("program.h").read_text()
     assert "enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };" in text
     assert f"SILU = {SILU}, KNOWN = {KNOWN}, EIGHT_BITS = {EIGHT_BITS}" in text
+    assert f"SCREENED = {SCREENED} }};" in text
     assert struct.calcsize("<11if") == 48

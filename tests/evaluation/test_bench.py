@@ -69,6 +69,7 @@ def test_the_record_is_of_the_schema(record):
     names = ["teacher", "teacher-optimised", "student", "engine", "engine-int8"]
     backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
     int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
+    names += ["engine-screened"] if backend == "native" else []
     names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
@@ -82,6 +83,7 @@ def test_the_record_is_of_the_schema(record):
     assert rows["teacher@1"]["nfe"]["mean"] == rows["teacher-optimised@4"]["nfe"]["mean"] == 4
     assert rows["student@4"]["speed_up_over_student"]["mean"] == 1.0
     assert rows["engine@4"]["gflop"]["mean"] < rows["student@4"]["gflop"]["mean"]
+    assert "observations: where scenes begin" in said["notes"]
     assert rows["engine-int8@4"]["mb"]["mean"] < rows["engine@4"]["mb"]["mean"]
     ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
     assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)

@@ -15,6 +15,7 @@ from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.stall import Stall
 from onestride.engine.engine import Backend, Format
+from onestride.engine.program import Precision
 from onestride.presets import BenchConfig
 
 
@@ -35,8 +36,8 @@ class Run(Common):
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
     engine: Backend | None = None
-    """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's C
-    compiler), onnx, onnx-int8, torch, compile, cuda-graph."""
+    """Run a policy as one graph: auto measures what is fastest here; native, native-screened and native-int8 (built
+    by this machine's C compiler), onnx, onnx-int8, torch, compile, cuda-graph."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
@@ -130,8 +131,9 @@ class Export:
     format: Format = "onnx"
     selector: Path | None = None
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
-    int8: bool = False
-    """Large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down."""
+    precision: Precision = "float32"
+    """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down.
+    screened (native): 8 bits find who of the candidates with a handicap may win, float32 decides: the same actions."""
     candidates: int | None = None
     """Candidates per decision; default: the checkpoint's."""
     plan: bool = True
@@ -151,7 +153,7 @@ class Export:
             policy,
             self.out,
             form=self.format,
-            int8=self.int8,
+            precision=self.precision,
             draws=self.draws,
             seed=self.seed,
             checkpoint=self.checkpoint,

@@ -23,15 +23,19 @@ from onestride.checkpoint import CheckpointError, read_json
 from onestride.control.policy import Decision, NoPlanError, Policy
 from onestride.engine.graph import INPUTS, OUTPUTS, write_graph
 from onestride.engine.native import NativeError, NativeRunner, library
-from onestride.engine.program import write_program
+from onestride.engine.program import Precision, write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import CPU, Bound, OnnxRunner, Runner, TorchRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-Backend = Literal["auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"]
+Backend = Literal[
+    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"
+]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+#: Of native engines' programs, where it is not float32.
+PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
 GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
 Format = Literal["onnx", "native"]
 #: The file of an exported folder that decides, by its format.
@@ -102,7 +106,8 @@ class Engine:
         """Reduce a policy and run it.
 
         backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits differ
-        a little, and "compile" takes half a minute to start: both only when they are asked for.
+        a little, "compile" takes half a minute to start, and how long "native-screened" takes depends on what is
+        observed: these only when they are asked for.
         threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:
@@ -131,7 +136,7 @@ class Engine:
         contract = load_contract(folder)
         task, form = TASKS[contract["task"]](), contract["format"]
         content = (folder / DECIDES[form]).read_bytes()
-        name = f"{form}-int8" if contract["precision"] == "int8" else form
+        name = form if contract["precision"] == "float32" else f"{form}-{contract['precision']}"
         runners: list[Bound] = [
             NativeRunner(content, n, name) if form == "native" else OnnxRunner(content, n, name, provider)
             for n in thread_counts(threads)
@@ -144,9 +149,9 @@ class Engine:
 def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
     """What "auto" chooses from, or the one that was asked for, with every number of threads."""
     auto = backend == "auto"
-    if backend in ("native", "native-int8") or (auto and device.type == "cpu"):
+    if backend.startswith("native") or (auto and device.type == "cpu"):
         try:
-            program = write_program(reduced, int8=backend == "native-int8")
+            program = write_program(reduced, PRECISIONS.get(backend, "float32"))
             name = "native" if auto else backend
             yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
         except (NativeError, ReduceError):

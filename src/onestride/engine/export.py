@@ -25,9 +25,10 @@ from onestride.engine.engine import CHECKSUMS, CONTRACT, DECIDES, Format, checks
 from onestride.engine.examples import examples
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.native import SOURCES, NativeRunner
-from onestride.engine.program import write_program
+from onestride.engine.program import Precision, write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
+from onestride.engine.trunk import ReduceError
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 
@@ -61,7 +62,7 @@ def export(
     out: Path,
     *,
     form: Format = "onnx",
-    int8: bool,
+    precision: Precision = "float32",
     draws: int,
     seed: int,
     checkpoint: Path | None,
@@ -71,7 +72,8 @@ def export(
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy makes many network calls, nothing ranks its plans, or its task is no native program.
+        ReduceError: the policy makes many network calls, nothing ranks its plans, its task is no native program, or
+            what is to be screened cannot be.
         ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
@@ -80,11 +82,11 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:
-        runner = _written(reduced, folder, form, int8)
+        runner = _written(reduced, folder, form, precision)
         agreement = compare(runner, policy, draws, seed)
-        if not (agreement.whole or int8):
+        if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
-        write_json(folder / CONTRACT, contract(policy, runner, agreement, form, int8, draws, seed, checkpoint))
+        write_json(folder / CONTRACT, contract(policy, runner, agreement, form, precision, draws, seed, checkpoint))
         for name, text in examples(form, policy, draws, plan).items():
             (folder / name).write_text(text)
         sums = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
@@ -96,16 +98,18 @@ def export(
     return agreement
 
 
-def _written(reduced: Reduced, folder: Path, form: Format, int8: bool) -> Bound:
+def _written(reduced: Reduced, folder: Path, form: Format, precision: Precision) -> Bound:
     """What decides, on disk and running."""
     path = folder / DECIDES[form]
     if form == "onnx":
-        write_graph(reduced, path, int8=int8)
+        if precision == "screened":
+            raise ReduceError("a graph computes all candidates alike: screened is for --format native")
+        write_graph(reduced, path, int8=precision == "int8")
         return OnnxRunner(path.read_bytes(), threads=1)
-    path.write_bytes(write_program(reduced, int8=int8))
+    path.write_bytes(write_program(reduced, precision))
     for source in SOURCES:
         shutil.copy(source, folder / source.name)
-    return NativeRunner(path.read_bytes(), 1, "native-int8" if int8 else "native")
+    return NativeRunner(path.read_bytes(), 1, "native" if precision == "float32" else f"native-{precision}")
 
 
 def compare(runner: Bound, policy: Policy, draws: int, seed: int, decisions: int = DECISIONS) -> Agreement:
@@ -136,7 +140,7 @@ def contract(
     runner: Bound,
     agreement: Agreement,
     form: Format,
-    int8: bool,
+    precision: Precision,
     draws: int,
     seed: int,
     checkpoint: Path | None,
@@ -166,7 +170,7 @@ def contract(
         "draws": draws,
         "seed": seed,
         "selector": _selector_name(policy),
-        "precision": "int8" if int8 else "float32",
+        "precision": precision,
         "opset": OPSET if form == "onnx" else None,
         "checkpoint": {
             "id": own.get("id") if isinstance(own, dict) else None,

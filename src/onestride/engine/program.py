@@ -8,7 +8,7 @@ program is loaded, so that the bytes are the same for every machine.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from onestride.tasks.task import Task
 MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 2, 16
 START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
-SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
+SILU, KNOWN, EIGHT_BITS, ADD, SCREENED = 1, 2, 4, 8, 16
 FEATURES = 0
+Precision = Literal["float32", "screened", "int8"]
 EPSILON = 1e-5  # of torch's layer normalisation
 #: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
 FIELDS = (
@@ -115,19 +116,23 @@ class Program:
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
-def write_program(reduced: Reduced, *, int8: bool = False) -> bytes:
-    """The program of a reduced decision in float32.
+def write_program(reduced: Reduced, precision: Precision = "float32") -> bytes:
+    """The program of a reduced decision.
 
-    int8: the large products in 8 bits, weights per output, activations per candidate as they come.
+    precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come;
+    "screened" only those of candidates that have a handicap, to find who of them may win: these are computed again in
+    float32, as everything is where a processor has no 8 bits.
 
     Raises:
         ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
             or the task's own.
     """
     task, p = reduced.task, Program()
+    if precision == "screened" and reduced.handicap is None:
+        raise ReduceError("no candidate has a handicap (a critic's sampling.margin), so there is none to screen")
     if task.native is None:
         raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
-    large = EIGHT_BITS if int8 else 0
+    large = {"float32": 0, "screened": SCREENED, "int8": EIGHT_BITS}[precision]
     hidden = reduced.bank.shape[-1]
     features = At(FEATURES)
     h = p.buffer(hidden)

@@ -2,8 +2,10 @@
 
     teacher             as it is                    student       as it is
     teacher-optimised   its calls as one graph      engine        the student's decision as one graph, or program
-                                                    engine-int8   with large products in 8 bits
-                                                    engine-onnx   by ONNX Runtime, where the engine is native
+                                                    engine-screened   where some candidates have a handicap: 8 bits
+                                                                      find who of them may win, float32 decides
+                                                    engine-int8       with large products in 8 bits
+                                                    engine-onnx       by ONNX Runtime, where the engine is native
 
 A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
 and one decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix
@@ -29,6 +31,7 @@ from onestride import presets
 from onestride.checkpoint import write_json
 from onestride.control.loop import Decider
 from onestride.control.policy import Policy, make_generator
+from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.engine import Backend, Engine, preferred
@@ -47,6 +50,7 @@ from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 WARM_UP = 5
+SEEN = 512  # observations, taken in turns
 
 
 @dataclass
@@ -69,7 +73,7 @@ def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, o
         torch.set_num_threads(config.threads)
     policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
     task = next(iter(policies.values())).task
-    observations = [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
+    observations = seen(run, task)
     contenders: dict[str, Contender] = {}
     for n in config.candidates:
         contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config).items()}
@@ -82,6 +86,7 @@ def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, o
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
         "share_of_ceiling is of float32 products with as many rows, by the fastest of torch, ONNX Runtime and decide.c",
         f"engine is {made_by['engine']}, engine-int8 {made_by['engine-int8']}",
+        "observations: " + ("where scenes begin" if len(observations) < SEEN else "states of the data, in turns"),
         "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
     ]
     if isinstance(policies["teacher"].generator, GuidedPlanner):
@@ -113,6 +118,17 @@ def trained(run: Path) -> dict[str, Policy]:
         raise ValueError(f"{run} has no student; make one with `onestride distill`")
     student = "dnk-0" if "dnk-0" in students else students[0]
     return {"teacher": Policy.from_pretrained(run / "teacher"), "student": Policy.from_pretrained(run / student)}
+
+
+def seen(run: Path | None, task: Task) -> list[np.ndarray]:
+    """What is decided about: states of the run's own data, evenly over all of it; else where its scenes begin.
+
+    Where behaviours part, at the start of an episode, a screened decision takes longer than anywhere later.
+    """
+    if run is None or task.benchmark is None:
+        return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
+    states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
+    return list(states[np.linspace(0, len(states) - 1, SEEN).round().astype(int)].astype(np.float64))
 
 
 def untrained(preset: Preset, paper_teacher: bool = False) -> dict[str, Policy]:
@@ -160,6 +176,8 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
     assert isinstance(student, Policy)
     reduced = reduce(student, draws=config.draws)
     backends: dict[str, Backend] = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
+    if backends["engine"] == "native" and reduced.handicap is not None:
+        backends["engine-screened"] = "native-screened"
     backends |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in backends.values()}
     for name, backend in backends.items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
@@ -256,7 +274,7 @@ def _measure(
                 time.sleep(PAUSE)
                 contender.decider.decide(observations[i % len(observations)])
                 for j in range(config.burst):
-                    observation = observations[(i + j) % len(observations)]
+                    observation = observations[(config.burst * i + j) % len(observations)]
                     began = time.perf_counter()
                     decision = contender.decider.decide(observation)
                     times[name].append(time.perf_counter() - began)

@@ -92,7 +92,7 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
     """
     if (folder / CONTRACT).is_file():
         made, contract = Engine.from_folder(folder), load_contract(folder)
-        if engine not in (None, "auto", form := contract["format"], f"{form}-int8"):
+        if engine not in (None, "auto") and engine.split("-")[0] != (form := contract["format"]):
             raise ValueError(f"{folder} was exported for {form}, which runs it; leave --engine {engine} away")
         return Loaded(made, made.task, contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)

@@ -4,8 +4,12 @@
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
 
    Nobody waits for a thread that the system has taken off its core: who asked for the decision also computes whatever
-   is not there yet. Results are published with a compare-and-swap that carries the decision's number, so a thread that
+   is not there yet. Results are published with a compare-and-swap that carries the round's number, so a thread that
    comes back late writes into its own memory and is not heard.
+
+   Candidates that start with a handicap seldom win. Where the program allows it they are screened: computed in 8 bits
+   first, and in float32 only if by that they might win. How far 8 bits are off here and now is measured on candidates
+   that are computed both ways.
 
    Nothing is allocated after onestride_create. */
 
@@ -28,15 +32,23 @@
 #include "vectors.h"
 
 enum { MAX_THREADS = 64 };
+#define SURE 4.0f /* times the measured error: what a screened candidate may be worth more than it seems */
 
 /* ---------------------------------------------------------------- what a decision is made in */
+
+/* A block of candidates, and how it is computed. */
+typedef struct {
+  int first, rows;
+  int place;  /* of the first one's features and score; n: behind those of all candidates */
+  int screen; /* in 8 bits, where the program allows it */
+} Job;
 
 typedef struct {
   Engine* engine;
   pthread_t thread;
   int number;
-  float* buffer[MAX_BUFFERS]; /* [0]: the features of all candidates, others: of one block */
-  float* score;               /* of all candidates */
+  float* buffer[MAX_BUFFERS]; /* [0]: the features of all candidates and of a probe, others: of one block */
+  float* score;               /* of all candidates and of a probe */
   uint8_t* eight;             /* a block's inputs in 8 bits */
 } Worker;
 
@@ -44,7 +56,7 @@ struct Engine {
   const Header* head;
   const Op* op;
   const float* data;
-  Packed* packed;
+  Packed *packed, *packed_8; /* each product's weights, in float32 and in 8 bits */
   void* copy;
   float *inputs, *known, *free_entries; /* inputs: [state | context] */
   ArmFrame frame;
@@ -52,9 +64,13 @@ struct Engine {
   int blocks, rows, threads;
   Worker* worker;
   int32_t draw;
-  atomic_int next;
-  _Atomic uint64_t* done; /* of each block: decision's number * MAX_THREADS + who published it */
-  _Atomic uint64_t decision;
+  Job* job;               /* the blocks; the same blocks, screened; the probe, which is block ``probe`` screened */
+  int probe;              /* -1: nothing is screened */
+  int *opening, openings; /* jobs of every decision's first round */
+  int* again;             /* and of its second, if there is one */
+  atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
+  _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
+  _Atomic uint64_t round;
   pthread_mutex_t lock;
   pthread_cond_t wake;
   _Atomic uint64_t ticket;
@@ -125,34 +141,36 @@ static void score(const Op* op, const float* data, int rows, const float* x, lon
   }
 }
 
-/* One operation on rows first ... first + rows - 1, in a worker's own memory. */
-static void operate(Worker* w, int index, int first, int rows) {
+/* One operation of a job, in a worker's own memory. */
+static void operate(Worker* w, int index, const Job* job) {
   const Engine* e = w->engine;
   const Header* head = e->head;
   const Op* op = e->op + index;
   const float* data = e->data;
+  const int rows = job->rows;
+  float* scores = w->score + job->place;
   const long from_stride = e->stride[op->from], to_stride = e->stride[op->to];
   /* Buffer 0 holds every candidate, the others one block. */
-  const float* x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
-  float* y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
+  const float* x = w->buffer[op->from] + (op->from ? 0 : job->place * from_stride) + op->from_column;
+  float* y = w->buffer[op->to] + (op->to ? 0 : job->place * to_stride) + op->to_column;
   const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
-  const long place = ((long)e->draw * head->candidates + first) * op->outputs;
+  const long drawn = ((long)e->draw * head->candidates + job->first) * op->outputs;
   switch (op->kind) {
     case START:
       for (int r = 0; r < rows; r++) {
-        const float* bank = data + head->bank + place + (long)r * op->outputs;
+        const float* bank = data + head->bank + drawn + (long)r * op->outputs;
         for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
       }
       break;
     case NOISE:
       for (int r = 0; r < rows; r++)
-        memcpy(y + r * to_stride, data + head->noise_bank + place + (long)r * op->outputs, 4 * (size_t)op->outputs);
+        memcpy(y + r * to_stride, data + head->noise_bank + drawn + (long)r * op->outputs, 4 * (size_t)op->outputs);
       break;
     case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
     case PRODUCT:
 #if defined(__AVX512VNNI__)
-      if (op->flags & EIGHT_BITS) {
-        product_8(op, e->packed + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
+      if ((op->flags & EIGHT_BITS) || (job->screen && (op->flags & SCREENED))) {
+        product_8(op, e->packed_8 + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
         break;
       }
 #endif
@@ -170,48 +188,53 @@ static void operate(Worker* w, int index, int first, int rows) {
           check += value * 0.0f;
           y[r * to_stride + i] = value < low ? low : value > high ? high : value;
         }
-        w->score[first + r] += check;
+        scores[r] += check;
       }
       break;
-    case SCORE: score(op, data, rows, x, from_stride, w->score + first); break;
+    case SCORE: score(op, data, rows, x, from_stride, scores); break;
     case ARM:
       for (int r = 0; r < rows; r++)
-        w->score[first + r] +=
-            arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+        scores[r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
       break;
   }
 }
 
 /* ---------------------------------------------------------------- threads */
 
-INLINE int published(const Engine* e, int block, uint64_t decision) {
-  return atomic_load_explicit(&e->done[block], memory_order_acquire) / MAX_THREADS >= decision;
+INLINE int published(const Engine* e, int id, uint64_t round) {
+  return atomic_load_explicit(&e->done[id], memory_order_acquire) / MAX_THREADS >= round;
 }
 
-/* A block from its noise to its scores; given up where somebody else has published it. */
-static void compute(Worker* w, int block, uint64_t decision) {
+/* Who has what a published job found. */
+INLINE const Worker* publisher(const Engine* e, int id) {
+  return e->worker + atomic_load_explicit(&e->done[id], memory_order_acquire) % MAX_THREADS;
+}
+
+/* A job from its noise to its scores; given up where somebody else has published it. */
+static void compute(Worker* w, int id, uint64_t round) {
   Engine* e = w->engine;
-  const int n = e->head->candidates, first = block * e->rows;
-  const int rows = n - first < e->rows ? n - first : e->rows;
+  const Job* job = e->job + id;
+  const float* handicap = e->head->handicap < 0 ? NULL : e->data + e->head->handicap + job->first;
   for (int i = 0; i < e->head->operations; i++) {
-    if (published(e, block, decision)) return;
-    for (int r = first; i == 0 && r < first + rows; r++)
-      w->score[r] = e->head->handicap < 0 ? 0 : -e->data[e->head->handicap + r];
-    operate(w, i, first, rows);
+    if (published(e, id, round)) return;
+    for (int r = 0; i == 0 && r < job->rows; r++) w->score[job->place + r] = handicap ? -handicap[r] : 0;
+    operate(w, i, job);
   }
-  uint64_t before = atomic_load_explicit(&e->done[block], memory_order_relaxed);
-  while (before / MAX_THREADS < decision &&
-         !atomic_compare_exchange_weak_explicit(&e->done[block], &before, decision * MAX_THREADS + (uint64_t)w->number,
+  uint64_t before = atomic_load_explicit(&e->done[id], memory_order_relaxed);
+  while (before / MAX_THREADS < round &&
+         !atomic_compare_exchange_weak_explicit(&e->done[id], &before, round * MAX_THREADS + (uint64_t)w->number,
                                                 memory_order_release, memory_order_relaxed)) {
   }
 }
 
+/* Who comes late may take a job that nobody asked for in this round: it does no harm, whoever reads it or does not. */
 static void work(Worker* w) {
   Engine* e = w->engine;
   for (;;) {
-    const int block = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
-    if (block >= e->blocks) return;
-    compute(w, block, atomic_load_explicit(&e->decision, memory_order_acquire));
+    const int turn = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
+    if (turn >= atomic_load_explicit(&e->count, memory_order_relaxed)) return;
+    const uint64_t round = atomic_load_explicit(&e->round, memory_order_acquire);
+    compute(w, atomic_load_explicit(&e->order[turn], memory_order_relaxed), round);
   }
 }
 
@@ -242,6 +265,19 @@ static void call_helpers(Engine* e) {
   }
 }
 
+/* Jobs by all threads; when it returns, all are published. Returns the round's number. */
+static uint64_t go_round(Engine* e, const int* ids, int count) {
+  for (int i = 0; i < count; i++) atomic_store_explicit(&e->order[i], ids[i], memory_order_relaxed);
+  atomic_store_explicit(&e->count, count, memory_order_relaxed);
+  const uint64_t round = atomic_load_explicit(&e->round, memory_order_relaxed) + 1;
+  atomic_store_explicit(&e->round, round, memory_order_release);
+  atomic_store_explicit(&e->next, 0, memory_order_release);
+  if (e->threads > 1) call_helpers(e);
+  work(e->worker);
+  for (int i = count - 1; i >= 0; i--) compute(e->worker, ids[i], round); /* returns at once where it is published */
+  return round;
+}
+
 /* ---------------------------------------------------------------- making it */
 
 int onestride_lanes(void) { return LANES; }
@@ -266,15 +302,55 @@ void onestride_destroy(Engine* e) {
     free(e->worker[t].score);
     free(e->worker[t].eight);
   }
-  for (int i = 0; e->packed && i < e->head->operations; i++) {
-    free(e->packed[i].weight);
-    free(e->packed[i].scale);
-    free(e->packed[i].sums);
-  }
-  free(e->packed), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries), free(e->done),
-      free(e->copy);
+  for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
+  for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
+  free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries);
+  free(e->job), free(e->opening), free(e->again), free(e->order), free(e->done), free(e->copy);
   pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
   free(e);
+}
+
+/* Whether any of a job's candidates may win as it starts. */
+static int favoured(const Engine* e, const Job* job) {
+  for (int r = job->first; r < job->first + job->rows; r++)
+    if (!(e->data[e->head->handicap + r] > 0)) return 1;
+  return 0;
+}
+
+/* Blocks, jobs, and what every decision starts with. Whether there was memory for them. */
+static int plan_jobs(Engine* e, int threads) {
+  const int n = e->head->candidates;
+  int screens = 0, favourites = 0;
+  for (int i = 0; i < e->head->operations; i++) screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
+  screens = screens && e->head->handicap >= 0 && onestride_has_8_bits();
+  const long share = up(n, threads) / threads, most = screens ? ROWS : BLOCK;
+  e->rows = (int)(share < most ? share : most);
+  e->blocks = (n + e->rows - 1) / e->rows;
+  const size_t jobs = 2 * (size_t)e->blocks + 1;
+  e->job = calloc(jobs, sizeof *e->job), e->order = calloc(jobs, sizeof *e->order);
+  e->done = calloc(jobs, sizeof *e->done);
+  e->opening = calloc(jobs, sizeof(int)), e->again = calloc(jobs, sizeof(int));
+  if (!e->job || !e->order || !e->done || !e->opening || !e->again) return 0;
+  e->probe = -1;
+  for (int b = 0; b < e->blocks; b++) {
+    const int first = b * e->rows, rows = n - first < e->rows ? n - first : e->rows;
+    e->job[b] = (Job){first, rows, first, 0};
+    e->job[e->blocks + b] = (Job){first, rows, first, 1};
+    if (screens && favoured(e, e->job + b)) e->opening[favourites++] = e->probe = b;
+  }
+  if (!favourites || favourites == e->blocks) e->probe = -1; /* nobody is, or everybody: nothing to screen by */
+  if (e->probe < 0) {
+    for (int b = 0; b < e->blocks; b++) e->opening[b] = b;
+    e->openings = e->blocks;
+    return 1;
+  }
+  e->openings = favourites; /* first, since they take longest; then the probe, and all others screened */
+  const Job* probe = e->job + e->probe;
+  e->job[2 * e->blocks] = (Job){probe->first, probe->rows, n, 1};
+  e->opening[e->openings++] = 2 * e->blocks;
+  for (int b = 0; b < e->blocks; b++)
+    if (!favoured(e, e->job + b)) e->opening[e->openings++] = e->blocks + b;
+  return 1;
 }
 
 Engine* onestride_create(const void* program, long bytes, int threads, const int* cores) {
@@ -296,35 +372,34 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   e->op = (const Op*)(e->head + 1);
   e->data = (const float*)(e->op + e->head->operations);
   if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
+  if (!plan_jobs(e, threads)) return onestride_destroy(e), NULL;
   const int n = e->head->candidates;
-  const long share = up(n, threads) / threads;
-  e->rows = share < BLOCK ? (int)share : BLOCK;
-  e->blocks = (n + e->rows - 1) / e->rows;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
   whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
   whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
-  whole &= (e->done = aligned(sizeof(uint64_t) * (size_t)e->blocks)) != NULL;
   whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
+  whole &= (e->packed_8 = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
   for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
   for (int i = 0; whole && i < e->head->operations; i++) {
     const Op* op = e->op + i;
     if (op->kind != PRODUCT) continue;
-    if ((op->flags & EIGHT_BITS) && !onestride_has_8_bits()) whole = 0;
+    const int eight = op->flags & EIGHT_BITS, both = e->probe >= 0 && (op->flags & SCREENED);
+    if (eight && !onestride_has_8_bits()) whole = 0;
     if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
-    whole &= pack(op, e->data + op->weight, e->packed + i);
+    if (!eight) whole &= pack(op, e->data + op->weight, 0, e->packed + i);
+    if (eight || both) whole &= pack(op, e->data + op->weight, 1, e->packed_8 + i);
   }
   for (int t = 0; whole && t < threads; t++) {
     Worker* w = e->worker + t;
     w->engine = e, w->number = t;
     for (int b = 0; b < e->head->buffers; b++)
-      whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : n))) != NULL;
-    whole &= (w->score = aligned(4 * (size_t)n)) != NULL;
+      whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : n + e->rows))) != NULL;
+    whole &= (w->score = aligned(4 * (size_t)(n + e->rows))) != NULL;
     whole &= (w->eight = aligned((size_t)e->eight_stride * BLOCK)) != NULL;
   }
-  atomic_store(&e->next, e->blocks);
   for (int t = 1; whole && t < threads; t++) {
     whole &= pthread_create(&e->worker[t].thread, NULL, help, e->worker + t) == 0;
     if (whole) e->threads = t + 1;
@@ -358,6 +433,31 @@ static void one(const float* weight, const float* bias, const float* x, int inpu
   }
 }
 
+/* Blocks of screened candidates that might win after all, of those of round ``opened``; fills ``again``. */
+static int doubtful(Engine* e, uint64_t opened) {
+  float best = -INFINITY, off = 0;
+  for (int b = 0; b < e->blocks; b++)
+    for (int r = 0; published(e, b, opened) && r < e->job[b].rows; r++) {
+      const float value = publisher(e, b)->score[e->job[b].first + r];
+      if (value - value == 0 && value > best) best = value;
+    }
+  const Job* probe = e->job + 2 * e->blocks;
+  for (int r = 0; r < probe->rows; r++) {
+    const float away = fabsf(publisher(e, 2 * e->blocks)->score[probe->place + r] -
+                             publisher(e, e->probe)->score[probe->first + r]);
+    if (!(away <= off)) off = away; /* and what is no number stays */
+  }
+  int count = 0;
+  for (int b = 0; b < e->blocks; b++) {
+    if (published(e, b, opened)) continue;
+    const float* seems = publisher(e, e->blocks + b)->score + e->job[b].first;
+    int may = 0;
+    for (int r = 0; r < e->job[b].rows; r++) may |= !(seems[r] + SURE * off < best);
+    if (may) e->again[count++] = b;
+  }
+  return count;
+}
+
 int onestride_decide(Engine* e, const float* observation, int draw, float* action, float* plan, float* scores,
                      float* best) {
   const Header* head = e->head;
@@ -371,24 +471,19 @@ int onestride_decide(Engine* e, const float* observation, int draw, float* actio
   for (int i = 0; i < head->inputs; i++) from_offset[i] = e->inputs[i] - data[head->offset + i];
   one(data + head->known_weight, data + head->known_bias, from_offset, head->inputs, head->known, e->known);
   e->draw = (draw % head->draws + head->draws) % head->draws;
-  const uint64_t decision = atomic_load_explicit(&e->decision, memory_order_relaxed) + 1;
-  atomic_store_explicit(&e->decision, decision, memory_order_release);
-  atomic_store_explicit(&e->next, 0, memory_order_release);
-  if (e->threads > 1) call_helpers(e);
-  work(e->worker);
-  for (int b = e->blocks - 1; b >= 0; b--) compute(e->worker, b, decision); /* returns at once where it is published */
+  const uint64_t opened = go_round(e, e->opening, e->openings);
+  const int count = e->probe < 0 ? 0 : doubtful(e, opened);
+  if (count) go_round(e, e->again, count);
 
   int winner = 0;
   for (int i = 0; i < head->candidates; i++) {
-    const uint64_t done = atomic_load_explicit(&e->done[i / e->rows], memory_order_acquire);
-    const float value = e->worker[done % MAX_THREADS].score[i];
+    const int block = i / e->rows, screened = !published(e, block, opened);
+    const float value = publisher(e, screened ? e->blocks + block : block)->score[i];
     scores[i] = value - value == 0 ? value : -INFINITY;
     if (scores[i] > scores[winner]) winner = i;
   }
-  const Worker* owner =
-      e->worker + atomic_load_explicit(&e->done[winner / e->rows], memory_order_acquire) % MAX_THREADS;
-  one(data + head->finish_weight, data + head->finish_bias, owner->buffer[0] + winner * e->stride[0], head->features,
-      head->decoded, e->free_entries);
+  const float* features = publisher(e, winner / e->rows)->buffer[0] + winner * e->stride[0];
+  one(data + head->finish_weight, data + head->finish_bias, features, head->features, head->decoded, e->free_entries);
   if (head->task == ARM_TASK) {
     arm_command(&e->frame, e->free_entries, action);
   } else {

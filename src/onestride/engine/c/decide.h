@@ -18,7 +18,8 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
 
 /* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
-   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
+   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. What was screened
+   and could not win keeps the score of its 8 bits.
    Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
 int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,

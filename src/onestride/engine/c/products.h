@@ -194,10 +194,11 @@ static void product_8(const Op* op, const Packed* packed, const float* bias, int
 
 /* ---------------------------------------------------------------- packing */
 
+static void unpack(Packed* packed) { free(packed->weight), free(packed->scale), free(packed->sums); }
+
 /* Whether there was memory for it. */
-static int pack(const Op* op, const float* weight, Packed* to) {
+static int pack(const Op* op, const float* weight, int eight, Packed* to) {
   const int inputs = op->inputs, outputs = op->outputs, fours = (inputs + 3) / 4;
-  const int eight = op->flags & EIGHT_BITS;
   const long all = up(outputs, LANES);
   char* at = to->weight = aligned((size_t)(eight ? fours * 4 : inputs * 4) * (size_t)all);
   if (!at) return 0;

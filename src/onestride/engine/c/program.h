@@ -11,7 +11,7 @@ enum { VERSION = 2, MAX_BUFFERS = 16 };
 
 enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
 enum { PLAIN_TASK, ARM_TASK };
-enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
+enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8, SCREENED = 16 };
 
 typedef struct {
   int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
