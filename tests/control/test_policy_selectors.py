@@ -123,7 +123,7 @@ def test_a_selectors_own_sampling_counts_where_noise_may_be_scaled(make, observa
     decision = again.decide(observations[0])
     row = torch.from_numpy(observations[0]).float()[None]
     worth = policy.selector(decision.plans[None], row, None)[0].numpy()
-    np.testing.assert_allclose(decision.scores, worth - np.repeat([0.0, 1.4], 4), atol=1e-5)
+    np.testing.assert_allclose(decision.scores, worth - np.repeat([0.0, 1.0], 4), atol=1e-5)
     np.testing.assert_array_equal(decision.plan, decision.plans[decision.scores.argmax()].numpy())
     again.save(tmp_path / "it", {"id": "abc"})
     loaded = Policy.from_pretrained(tmp_path / "it", candidates=8)

@@ -316,7 +316,7 @@ def test_8_bits_need_a_processor_that_has_them(make, monkeypatch):
 
 def screened(make, margin, candidates=64, **settings):
     """A policy whose hot candidates win now and then, at sizes at which 8 bits are off."""
-    sampling = Sampling((0.3, 0.6, 1.0), (0.25, 0.25, 0.5), margin)
+    sampling = Sampling((0.3, 0.6, 1.0), (0.25, 0.25, 0.5), margin, cool=0.3)
     return make(sampling=sampling, candidates=candidates, latent_dim=64, hidden=64, gain_hidden=32, **settings)
 
 

@@ -106,7 +106,7 @@ def test_hot_candidates_need_a_margin(make, reference, observations):
     free = reduce(make(sampling=Sampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
     bound, row = reduce(policy), torch.from_numpy(observations[0]).float()
     found = free(row, torch.tensor([0])).scores - bound(row, torch.tensor([0])).scores
-    torch.testing.assert_close(found, torch.tensor([0.0, 0.35]).repeat_interleave(16), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.25]).repeat_interleave(16), rtol=0, atol=1e-6)
 
 
 def test_any_function_may_rank_and_the_whole_plan_may_be_asked_for(make, reference, observations):

@@ -17,9 +17,9 @@ def test_temperatures_come_in_their_shares(count, found):
     assert torch.equal(of, of.sort().values)
 
 
-def test_a_margin_grows_from_the_lowest_temperature_on():
-    sampling = Sampling((1.0, 0.2, 0.6), (0.5, 0.25, 0.25), margin=5.0)
-    torch.testing.assert_close(sampling.handicap(4), torch.tensor([4.0, 4.0, 0.0, 2.0]))
+def test_a_margin_grows_above_what_is_cool():
+    sampling = Sampling((1.0, 0.2, 0.6, 0.4), (0.4, 0.2, 0.2, 0.2), margin=5.0, cool=0.4)
+    torch.testing.assert_close(sampling.handicap(5), torch.tensor([3.0, 3.0, 0.0, 1.0, 0.0]))
     assert Sampling().handicap(4) is None
 
 
@@ -33,6 +33,7 @@ def test_a_margin_grows_from_the_lowest_temperature_on():
         (((0.3,), (1.0,), -1.0), "margin at least 0; got .* and -1.0"),
         (((0.3,), (1.0,), float("inf")), "and inf"),
         (((0.3,), (1.0,), float("nan")), "and nan"),
+        (((0.7, 1.0), (0.5, 0.5), 1.0), r"cool is 0.5: nobody is, of temperatures \(0.7, 1.0\)"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, said):

@@ -72,7 +72,7 @@ def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
         critic.sampling = sampling
         save_selector(tmp_path, critic, TASK.name, {"id": "abc"})
         assert load_selector(tmp_path, TASK).sampling == sampling
-    for wrong in ({"temperatures": [0.3]}, {"temperatures": [0.3], "shares": [0.5], "margin": 0.0}, 7):
+    for wrong in ({"temperatures": [0.3]}, {"temperatures": [0.3], "shares": [0.5], "margin": 0.0, "cool": 0.5}, 7):
         change(tmp_path, sampling=wrong)
         with pytest.raises(CheckpointError, match="ranks candidates of a sampling that cannot be"):
             load_selector(tmp_path, TASK)

@@ -16,7 +16,7 @@ from onestride.checkpoint import (
     write_atomically,
     write_json,
 )
-from onestride.evaluation.lineup import Entry, parts, selector_folder
+from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
 from onestride.progress import console
 from onestride.run_folder import TEACHER
@@ -80,7 +80,8 @@ def _identity(run: Path, entry: Entry) -> dict[str, Any]:
         "candidates": entry.candidates,
         "steps": entry.steps,
     }
-    return known | {k: v for k, v in judging_of(ranking).items() if v is not None}
+    judging = judging_of(ranking) | ({"sampling": None} if entry.selector in AS_IN_TRAINING else {})
+    return known | {k: v for k, v in judging.items() if v is not None}
 
 
 def _put_away(folder: Path, stale: Sequence[Entry]) -> None:

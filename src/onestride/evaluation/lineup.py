@@ -29,6 +29,7 @@ SELECTORS = {
     "classifier": "classifier",
     "unselected": "unselected",
 }
+AS_IN_TRAINING = ("mixture", "first")  # the critic ranks candidates that are drawn so
 RANKING = ("iql", "mixture", "first", "classifier")  # those that choose, without engines
 #: Rows that an engine decides -> whether in 8 bits; ranked by IQL.
 ENGINES = {"engine": False, "int8": True}
@@ -101,7 +102,7 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
         precision = "32-true"
     folder = selector_folder(run, entry)
     selector: Selector = unselected if folder is None else load_selector(folder, task_of(run))
-    if entry.selector in ("mixture", "first"):
+    if entry.selector in AS_IN_TRAINING:
         assert isinstance(selector, CriticSelector)
         selector.sampling = None
         selector.rows = 1 if entry.selector == "first" else selector.rows

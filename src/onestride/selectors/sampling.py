@@ -21,13 +21,14 @@ TEMPERATURES, SHARES = (0.3, 0.5, 0.7), (0.25, 0.5, 0.25)
 class Sampling:
     """A candidate's noise is scaled by one of the temperatures, in these shares.
 
-    margin: what a candidate must be worth more for every unit of temperature above the lowest, in the selector's own
-    units. 0: candidates of every temperature are judged alike.
+    margin: what a candidate must be worth more for every unit that its temperature is above ``cool``, in the selector's
+    own units. 0: candidates of every temperature are judged alike.
     """
 
     temperatures: tuple[float, ...] = TEMPERATURES
     shares: tuple[float, ...] = SHARES
     margin: float = 0.0
+    cool: float = 0.5
 
     def __post_init__(self) -> None:
         if len(self.temperatures) != len(self.shares) or abs(sum(self.shares) - 1) > 1e-6:
@@ -37,6 +38,8 @@ class Sampling:
                 f"temperatures must be above 0, shares and margin at least 0; got {self.temperatures}, {self.shares} "
                 f"and {self.margin}"
             )
+        if self.margin and not self.cool >= min(self.temperatures):
+            raise ValueError(f"cool is {self.cool}: nobody is, of temperatures {self.temperatures}")
 
     def of(self, candidates: int) -> Tensor:
         """The temperature of each candidate (N,)."""
@@ -46,4 +49,4 @@ class Sampling:
 
     def handicap(self, candidates: int) -> Tensor | None:
         """What is taken from each candidate's score (N,); None: nothing from anyone's."""
-        return self.margin * (self.of(candidates) - min(self.temperatures)) if self.margin else None
+        return self.margin * (self.of(candidates) - self.cool).clamp(min=0) if self.margin else None

@@ -58,7 +58,7 @@ def _sampling(said: dict[str, Any] | None, folder: Path) -> Sampling | None:
     if said is None:
         return None
     try:
-        return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"])
+        return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"], said["cool"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error!r}") from error
 
