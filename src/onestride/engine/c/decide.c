@@ -79,48 +79,69 @@ struct Engine {
 
 /* ---------------------------------------------------------------- operations */
 
-/* Each of the groups normalised to mean 0 and variance 1 over its inputs, then gain, shift and SiLU where asked for. */
-static void norm(const Op* op, const float* data, int rows, const float* x, long stride, float* y, long y_stride) {
-  const int width = op->inputs;
-  for (int r = 0; r < rows; r++)
-    for (int g = 0; g < op->groups; g++) {
-      const float* from = x + r * stride + g * width;
-      float* to = y + r * y_stride + g * width;
-      vec total = {};
-      int i = 0;
-      for (; i + LANES <= width; i += LANES) total += load(from + i);
-      const int whole = i, rest = width - i;
-      if (rest) total += load_some(from + whole, rest);
-      const float mean = sum(total) / (float)width;
-      vec squares = {};
-      for (i = 0; i < whole; i += LANES) {
-        const vec off = load(from + i) - mean;
-        squares += off * off;
-      }
-      if (rest) {
-        vec off = load_some(from + whole, rest) - mean;
-        float some[LANES] = {0};
-        store_some(some, off, rest);
-        off = load(some);
-        squares += off * off;
-      }
-      const float scale = 1.0f / sqrtf(sum(squares) / (float)width + op->scale);
-      for (i = 0; i < width; i += LANES) {
-        const int left = width - i;
-        vec value = ((left >= LANES ? load(from + i) : load_some(from + i, left)) - mean) * scale;
-        if (op->weight >= 0) {
-          const float *gain = data + op->weight + i, *shift = data + op->bias + i;
-          value =
-              left >= LANES ? value * load(gain) + load(shift) : value * load_some(gain, left) + load_some(shift, left);
-        }
-        if (op->flags & SILU) value = silu(value);
-        if (left >= LANES) {
-          store(to + i, value);
-        } else {
-          store_some(to + i, value, left);
-        }
-      }
+/* A row's numbers off ``mean``, or their squares, summed up; four sums at a time, since each waits for its last one. */
+INLINE float summed(const float* x, int width, float mean, int squared) {
+  enum { SUMS = 4 };
+  vec total[SUMS] = {};
+  int i = 0;
+  for (; i + SUMS * LANES <= width; i += SUMS * LANES)
+#pragma GCC unroll 4
+    for (int s = 0; s < SUMS; s++) {
+      const vec off = load(x + i + s * LANES) - mean;
+      total[s] += squared ? off * off : off;
     }
+  for (; i < width; i += LANES) {
+    const int left = width - i;
+    vec off = (left >= LANES ? load(x + i) : load_some(x + i, left)) - mean;
+    if (left < LANES) {
+      float some[LANES] = {0};
+      store_some(some, off, left);
+      off = load(some);
+    }
+    total[0] += squared ? off * off : off;
+  }
+  return sum(total[0] + total[1] + (total[2] + total[3]));
+}
+
+INLINE vec scaled(vec x, float mean, float scale, vec gain, vec shift, int flags) {
+  const vec value = (x - mean) * scale * gain + shift;
+  return flags & SILU ? silu(value) : value;
+}
+
+/* One group of columns. Every row's mean, then every row's scale: rows do not wait for each other, passes do. */
+INLINE void norm_group(const Op* op, const float* gain, const float* shift, int rows, const float* x, long stride,
+                       float* y, long y_stride, int flags) {
+  const int width = op->inputs;
+  float mean[BLOCK], scale[BLOCK];
+  for (int r = 0; r < rows; r++) mean[r] = summed(x + r * stride, width, 0, 0) / (float)width;
+  for (int r = 0; r < rows; r++)
+    scale[r] = 1.0f / sqrtf(summed(x + r * stride, width, mean[r], 1) / (float)width + op->scale);
+  const vec one = (vec){} + 1.0f, nothing = {};
+  for (int r = 0; r < rows; r++) {
+    const float* from = x + r * stride;
+    float* to = y + r * y_stride;
+    int i = 0;
+    for (; i + LANES <= width; i += LANES)
+      store(to + i, scaled(load(from + i), mean[r], scale[r], gain ? load(gain + i) : one,
+                           gain ? load(shift + i) : nothing, flags));
+    const int left = width - i;
+    if (left) {
+      const vec g = gain ? load_some(gain + i, left) : one, s = gain ? load_some(shift + i, left) : nothing;
+      store_some(to + i, scaled(load_some(from + i, left), mean[r], scale[r], g, s, flags), left);
+    }
+  }
+}
+
+/* Each of the groups normalised to mean 0 and variance 1, then gain, shift and SiLU where asked for. */
+static void norm(const Op* op, const float* data, int rows, const float* x, long stride, float* y, long y_stride) {
+  const float *gain = op->weight < 0 ? NULL : data + op->weight, *shift = op->weight < 0 ? NULL : data + op->bias;
+  for (int g = 0; g < op->groups; g++, x += op->inputs, y += op->inputs) {
+    if (op->flags & SILU) {
+      norm_group(op, gain, shift, rows, x, stride, y, y_stride, SILU);
+    } else {
+      norm_group(op, gain, shift, rows, x, stride, y, y_stride, 0);
+    }
+  }
 }
 
 /* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
@@ -238,17 +259,22 @@ static void work(Worker* w) {
   }
 }
 
+/* Looks out for the next round for some 0.1 ms before it sleeps: where rounds follow each other, none waits for it. */
 static void* help(void* argument) {
+  enum { LOOKS = 4000 };
   Worker* w = argument;
   Engine* e = w->engine;
   uint64_t seen = 0;
   for (;;) {
-    pthread_mutex_lock(&e->lock);
-    while (atomic_load(&e->ticket) == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
+    for (int i = 0; i < LOOKS && atomic_load_explicit(&e->ticket, memory_order_relaxed) == seen; i++) pause_();
+    if (atomic_load(&e->ticket) == seen) {
+      pthread_mutex_lock(&e->lock);
+      while (atomic_load(&e->ticket) == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
+      const int quit = e->quit;
+      pthread_mutex_unlock(&e->lock);
+      if (quit) return NULL;
+    }
     seen = atomic_load(&e->ticket);
-    const int quit = e->quit;
-    pthread_mutex_unlock(&e->lock);
-    if (quit) return NULL;
     work(w);
   }
 }

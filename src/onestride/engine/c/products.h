@@ -132,30 +132,46 @@ INLINE void tile_8(int rows, int vecs, const uint8_t* x, long stride, const floa
     }
 }
 
+/* The range of a row's numbers and 0; finite is not 0 where one of them is not. Two of each: each waits for its last. */
+INLINE void ranged(const float* x, int inputs, float* bottom, float* top, float* finite) {
+  vec low[2] = {}, high[2] = {}, check[2] = {};
+  int k = 0;
+  for (; k + 2 * LANES <= inputs; k += 2 * LANES)
+#pragma GCC unroll 2
+    for (int s = 0; s < 2; s++) {
+      const vec value = load(x + k + s * LANES);
+      low[s] = least(value, low[s]), high[s] = most(value, high[s]), check[s] += value * 0.0f;
+    }
+  for (; k < inputs; k += LANES) {
+    const vec value = inputs - k >= LANES ? load(x + k) : load_some(x + k, inputs - k);
+    low[0] = least(value, low[0]), high[0] = most(value, high[0]), check[0] += value * 0.0f;
+  }
+  *bottom = _mm512_reduce_min_ps((__m512)least(low[0], low[1]));
+  *top = _mm512_reduce_max_ps((__m512)most(high[0], high[1]));
+  *finite = sum(check[0] + check[1]);
+}
+
 /* Rows of inputs as 0 ... 255; a row that is not finite becomes NaN behind the product. */
 static void to_eight(const float* x, long stride, int rows, int inputs, uint8_t* q, long q_stride, float* unit,
                      float* zero) {
+  float finite[BLOCK];
+  for (int r = 0; r < rows; r++) {
+    float bottom, top;
+    ranged(x + r * stride, inputs, &bottom, &top, finite + r);
+    unit[r] = fmaxf((top - bottom) / 255.0f, FLT_MIN);
+    zero[r] = nearbyintf(-bottom / unit[r]);
+  }
   for (int r = 0; r < rows; r++) {
     const float* from = x + r * stride;
-    vec low = {}, high = {}, check = {};
-    for (int k = 0; k < inputs; k += LANES) {
-      const vec value = inputs - k >= LANES ? load(from + k) : load_some(from + k, inputs - k);
-      low = least(value, low);
-      high = most(value, high);
-      check += value * 0.0f;
-    }
-    const float bottom = _mm512_reduce_min_ps((__m512)low), top = _mm512_reduce_max_ps((__m512)high);
-    const float finite = sum(check);
-    const float step = fmaxf((top - bottom) / 255.0f, FLT_MIN), per = 1.0f / step, shift = nearbyintf(-bottom * per);
-    unit[r] = step + finite;
-    zero[r] = shift;
     uint8_t* to = q + r * q_stride;
+    const float per = 1.0f / unit[r];
     for (int k = 0; k < inputs; k += LANES) {
       const long left = inputs - k;
       const vec value = left >= LANES ? load(from + k) : load_some(from + k, left);
-      const __m512i whole = _mm512_cvtps_epi32((__m512)(value * per + shift)); /* rounds to nearest */
+      const __m512i whole = _mm512_cvtps_epi32((__m512)(value * per + zero[r])); /* rounds to nearest */
       _mm_storeu_si128((__m128i*)(to + k), _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512())));
     }
+    unit[r] += finite[r];
   }
 }
 

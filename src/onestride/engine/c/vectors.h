@@ -41,8 +41,12 @@ INLINE vec most(vec a, vec b) { return select_(a > b, a, b); }
 INLINE vec exponential(vec x) {
   const vec top = (vec){} + 88.0f, bottom = (vec){} - 87.0f;
   const vec held = least(most(x, bottom), top);
+#if defined(__AVX512F__)
+  const vec n = (vec)_mm512_roundscale_ps((__m512)(held * 1.44269504f), 0); /* to the nearest whole number */
+#else
   const vec magic = (vec){} + 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
   const vec n = held * 1.44269504f + magic - magic;
+#endif
   const vec r = held - n * 0.693359375f + n * 2.12194440e-4f;
   vec p = (vec){} + 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -51,11 +55,24 @@ INLINE vec exponential(vec x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
+#if defined(__AVX512F__)
+  return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
   const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
   return p * (vec)power;
+#endif
 }
 
-INLINE vec silu(vec x) { return x / (exponential(-x) + 1.0f); } /* NaN stays NaN */
+/* NaN stays NaN. */
+INLINE vec silu(vec x) {
+  const vec below = exponential(-x) + 1.0f;
+#if defined(__AVX512F__)
+  const vec near = (vec)_mm512_rcp14_ps((__m512)below); /* 14 bits of 1 / below, and one step of Newton's */
+  return x * (near * (2.0f - below * near));
+#else
+  return x / below;
+#endif
+}
 
 INLINE float sum(vec v) {
 #if defined(__AVX512F__)
@@ -82,6 +99,14 @@ INLINE vec root(vec v) {
 #else
   for (int i = 0; i < LANES; i++) v[i] = sqrtf(v[i]);
   return v;
+#endif
+}
+
+INLINE void pause_(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
 #endif
 }
 
