@@ -100,7 +100,7 @@ def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):
     there = tmp_path / "run"
     shutil.copytree(run, there)
     weights = (there / "iql" / "model.safetensors").read_bytes()
-    stage(there, "critic", "--rows", "1", "--sampling.margin", "3.5")
+    stage(there, "critic", "--rows", "1", "--margin", "3.5")
     assert (there / "iql" / "model.safetensors").read_bytes() == weights
     assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
     selector = policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector

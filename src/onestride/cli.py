@@ -47,9 +47,8 @@ def _learned(preset: Preset, name: str) -> dict[str, InRun]:
     made: dict[str, InRun] = {}
     if (s := preset.selectors) is not None:
         made["returns"] = Returns(preset=name, returns=s.returns, training=s.returns_training)
-        made["critic"] = Critic(
-            preset=name, iql=s.critic, training=s.critic_training, rows=s.judged_rows, sampling=s.sampling
-        )
+        drawn = asdict(s.sampling) if s.sampling else {}
+        made["critic"] = Critic(preset=name, iql=s.critic, training=s.critic_training, rows=s.judged_rows, **drawn)
         teacher = replace(teacher, guidance=s.guidance)
     made["teacher"] = teacher
     if (c := preset.consistency) is not None:

@@ -82,13 +82,33 @@ class Critic(Common):
     training: TrainConfig = field(default_factory=TrainConfig)
     rows: int = 1
     """How much of a plan it judges; 1: the first action, as in the paper. Another number needs no other training."""
-    sampling: tyro.conf.AvoidSubcommands[Sampling | None] = None
-    """How the noise of plans is scaled that it ranks; None: as in the students' training. Needs no training either."""
+    temperatures: tuple[float, ...] = ()
+    """How the noise of plans is scaled that it ranks; none: as in the students' training. These and what follows need
+    no training either."""
+    shares: tuple[float, ...] = ()
+    """Of each temperature; none: all alike."""
+    margin: float = 0.0
+    """What a plan must be worth more for every unit of temperature above --cool. The critic counts in thousandths of the
+    range of the episodes' returns."""
+    cool: float = 0.5
+    """Temperatures up to here compete without a margin."""
+
+    def __post_init__(self) -> None:
+        self.sampling()  # what cannot be is said before any work
+
+    def sampling(self) -> Sampling | None:
+        """How candidates are drawn; None: as in training."""
+        if not self.temperatures:
+            if self.shares or self.margin:
+                raise ValueError("--shares and --margin are of --temperatures, of which there are none")
+            return None
+        shares = self.shares or (1 / len(self.temperatures),) * len(self.temperatures)
+        return Sampling(self.temperatures, shares, self.margin, self.cool)
 
     def __call__(self) -> None:
         from onestride.pipeline import critic_stage
 
-        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows, self.sampling)}")
+        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows, self.sampling())}")
 
 
 @dataclass(frozen=True)
