@@ -88,7 +88,7 @@ class Critic(Common):
     shares: tuple[float, ...] = ()
     """Of each temperature; none: all alike."""
     margin: float = 0.0
-    """What a plan must be worth more for every unit of temperature above --cool. The critic counts in thousandths of the
+    """What a plan must be worth more per unit of temperature above --cool. The critic counts in thousandths of the
     range of the episodes' returns."""
     cool: float = 0.5
     """Temperatures up to here compete without a margin."""
