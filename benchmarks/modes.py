@@ -25,7 +25,7 @@ from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
 from onestride.evaluation.result import result
 from onestride.progress import track
-from onestride.run_folder import rows_of, task_of
+from onestride.run_folder import CRITIC, rows_of, task_of
 
 STARTS = FIRST_SEED + 50_000  # none of an evaluation's
 
@@ -51,11 +51,16 @@ def main(arguments: Arguments) -> None:
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, arguments.starts)
     planners = {name: row for name, row in rows_of(arguments.run).items() if row[0] not in ("ct", "cd")}
+    critic = arguments.run / CRITIC if (arguments.run / CRITIC).is_dir() else None
     rows: dict[str, list[dict[str, float]]] = {}
     with track("planners", len(planners)) as bar:
         for number, (name, (row, seed)) in enumerate(planners.items()):
             policy = Policy.from_pretrained(arguments.run / name, selector=unselected)
             rows.setdefault(row, []).append(measure(policy, first, behaviours, seed))
+            if critic is not None:
+                ranked = Policy.from_pretrained(arguments.run / name, selector=critic)
+                if not torch.equal(ranked.temperature, policy.temperature):  # candidates are drawn for it otherwise
+                    rows.setdefault(f"{row}-iql", []).append(measure(ranked, first, behaviours, seed))
             if row == "teacher":
                 policy.temperature[:] = 1.0
                 rows[WHOLE_NOISE] = [measure(policy, first, behaviours, seed)]

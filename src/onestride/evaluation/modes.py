@@ -18,6 +18,7 @@ COLUMNS = (
     Column("followed_at_0.3", "follow it, λ = 0.3", digits=1, percent=True),
     Column("followed_at_0.5", "λ = 0.5", digits=1, percent=True),
     Column("followed_at_0.7", "λ = 0.7", digits=1, percent=True),
+    Column("followed_at_1", "λ = 1", digits=1, percent=True),
     Column("mode_distance", "distance from the nearer behaviour", digits=3),
 )
 
