@@ -32,7 +32,7 @@
 #include "vectors.h"
 
 enum { MAX_THREADS = 64 };
-#define SURE 4.0f /* times the measured error: what a screened candidate may be worth more than it seems */
+#define SURE 3.0f /* times the measured error: what a screened candidate may be worth more than it seems */
 
 /* ---------------------------------------------------------------- what a decision is made in */
 
