@@ -274,6 +274,7 @@ class Policy:
         record = replace(record, horizon=config.get("horizon", record.horizon))
         try:
             generator = make_generator(record, config["kind"], config["generator"])
+            sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
         except (TypeError, ValueError) as error:  # a setting of another version
             raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
         normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
@@ -292,7 +293,7 @@ class Policy:
             normalizer,
             selector=selector,
             candidates=config["candidates"] if candidates is None else candidates,
-            sampling=Sampling(tuple(config["temperatures"]), tuple(config["shares"])),
+            sampling=sampling,
             seed=seed,
             device=device,
             precision=precision,

@@ -63,7 +63,9 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     (``config.mixture``), and "-first" is IQL as the paper has it: that, by Q of the first action alone
     (``config.first_action``).
     """
-    critic = judging_of(load_config(run / CRITIC)) if (run / CRITIC / CONFIG).is_file() else judging(1, None)
+    critic = judging(1, None)
+    if (run / CRITIC / CONFIG).is_file():
+        critic |= judging_of(load_config(run / CRITIC))
     entries = []
     for name, (row, seed) in rows_of(run).items():
         whole = load_config(run / name).get("horizon") == task_of(run).horizon
