@@ -33,7 +33,8 @@ def test_one_temperature_is_not_told_apart():
 def test_a_line_per_planner_the_teacher_with_all_its_noise_first():
     seeds = [{"followed": 0.2, "starts_without": 0.0, "mode_distance": 0.1}]
     seeds.append({"followed": 0.4, "starts_without": 0.5, "mode_distance": 0.3})
-    rows = {"dnk-iql": summary(seeds), "dnk": summary(seeds), "teacher": summary(seeds[:1]), WHOLE_NOISE: summary(seeds[1:])}
+    rows = {"dnk-iql": summary(seeds), "dnk": summary(seeds), "teacher": summary(seeds[:1])}
+    rows |= {WHOLE_NOISE: summary(seeds[1:])}
     assert rows["dnk"]["followed"] == {
         "mean": pytest.approx(0.3), "std": pytest.approx(0.1), "n": 2, "per_seed": [0.2, 0.4],
     }  # fmt: skip
