@@ -56,12 +56,13 @@ def main(arguments: Arguments) -> None:
         raise SystemExit(f"{arguments.run} holds no student '{arguments.student}'")
     drawn = {row: sampling_of(arguments.run, row) for row in ROWS}
     returns: dict[str, dict[str, list[float]]] = {row: {} for row in ROWS}
-    with (
-        ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool,
-        track("trials", len(names) * len(ROWS)) as bar,
-    ):
-        jobs = {pool.submit(earned, arguments.run, name, row, arguments.episodes): (row, name)
-                for name in names for row in ROWS}  # fmt: skip
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    with pool, track("trials", len(names) * len(ROWS)) as bar:
+        jobs = {
+            pool.submit(earned, arguments.run, name, row, arguments.episodes): (row, name)
+            for name in names
+            for row in ROWS
+        }
         for number, done in enumerate(as_completed(jobs)):
             row, name = jobs[done]
             returns[row][name] = done.result()

@@ -24,7 +24,7 @@ from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
-from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, summarize
+from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.presets import ReturnsConfig
@@ -268,10 +268,10 @@ def summary(
         made[name] = over_seeds(per_seed)
     by_seed = {s: [r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))}
     made["sigma_ep"] = over_seeds([float(np.std(v)) for v in by_seed.values()])
-    made["worst_seed_return"] = _single(min(made["return_normalised"]["per_seed"]))
+    made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
     made["fell"] = summarize([float(r["fell"]) for r in mine], seeds)
-    made["episodes"] = _single(len(mine))
-    made["nfe"] = _single(calls[row])
+    made["episodes"] = single(len(mine))
+    made["nfe"] = single(calls[row])
     base = parts(row)[0]
     cloud = [c for c in clouds if c["row"] == base]
     for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
@@ -282,14 +282,10 @@ def summary(
         per_seed = summarize([r["return_normalised"] for r in unselected_row], [r["seed"] for r in unselected_row])
         made["unselected_return"] = over_seeds(per_seed["per_seed"])
     if row in times:
-        made |= {name: _single(value) for name, value in latency(times[row]).items()}
+        made |= {name: single(value) for name, value in latency(times[row]).items()}
         made["decision_ms_mean"]["std"] = 1e3 * float(np.std(times[row]))
-        made["control_hz"] = _single(1e3 / made["decision_ms_mean"]["mean"])
+        made["control_hz"] = single(1e3 / made["decision_ms_mean"]["mean"])
     return made
-
-
-def _single(value: float | None) -> dict[str, Any]:
-    return {"mean": value, "std": None, "n": 1, "per_seed": []}
 
 
 def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:

@@ -106,6 +106,11 @@ def blocking_obstacle(start: NDArray, goal: NDArray, obstacles: NDArray) -> int:
     return int(np.where(obstacles[:, 0] > 0, gap, np.inf).argmin())
 
 
+def single(value: float | None) -> dict[str, Any]:
+    """A number that is no mean, in the form of a result's rows."""
+    return {"mean": value, "std": None, "n": 1, "per_seed": []}
+
+
 def over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
     """Mean and standard deviation of one number per training seed, in the form of a result's rows."""
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onestride.evaluation.metrics import over_seeds
+from onestride.evaluation.metrics import over_seeds, single
 from onestride.evaluation.report import Column, markdown
 
 POOR = 0.9  # normalised return of an episode
@@ -26,8 +26,8 @@ def summary(per_seed: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {
         "return_normalised": over_seeds([float(np.mean(returns)) for returns in per_seed]),
         "median": over_seeds([float(np.median(returns)) for returns in per_seed]),
-        "poor": _single(int((every < POOR).sum())),
-        "episodes": _single(len(every)),
+        "poor": single(int((every < POOR).sum())),
+        "episodes": single(len(every)),
     }
 
 
@@ -35,7 +35,3 @@ def table(measured: dict[str, Any]) -> str:
     """A line per way, as Markdown."""
     lines = [[NAMES[name], *(c.cell(row) for c in COLUMNS)] for name, row in measured["rows"].items()]
     return markdown([["", *(c.heading for c in COLUMNS)], *lines])
-
-
-def _single(value: float) -> dict[str, Any]:
-    return {"mean": value, "std": None, "n": 1, "per_seed": []}

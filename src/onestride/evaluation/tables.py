@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.checkpoint import read_json, write_atomically
-from onestride.evaluation import ablation_report, bench, benchmark_report, endurance, modes, report
+from onestride.evaluation import ablation_report, bench, benchmark_report, endurance, modes, report, samplings
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
 LOCOMOTION = Path("results/locomotion")  # one JSON per dataset
 MODES = Path("results/modes")  # one JSON per dataset
+SAMPLING = Path("results/sampling")  # one JSON per dataset
 BENCH = Path("results/bench")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
 CANDIDATES = 64  # of the rows of BENCH that are shown
@@ -42,6 +43,8 @@ def tables(root: Path) -> dict[str, str]:
         made[f"{path.stem}-generators"] = benchmark_report.generation_table(measured)
     for path in sorted((root / MODES).glob("*.json")):
         made[f"modes-{path.stem}"] = modes.table(read_json(path))
+    for path in sorted((root / SAMPLING).glob("*.json")):
+        made[f"sampling-{path.stem}"] = samplings.table(read_json(path))
     for path in sorted((root / BENCH).glob("*.json")):
         made[f"bench-{path.stem}"] = report.markdown(bench.cells(read_json(path), CANDIDATES))
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
