@@ -220,7 +220,7 @@ def locomotion(body: str) -> Preset:
             critic_training=critic_training(150_000),
             judged_rows=1 if wide else 4,
             # Both behaviours begin at an episode's first state, and from training's temperatures few candidates follow
-            # the better one; a hot candidate that does is worth 20 more there, later mostly less than 1.
+            # the better one; a hot candidate that does is worth far more than the margin there, and seldom later.
             sampling=None if wide else Sampling((0.3, 0.5, 0.7, 1.0), (0.25,) * 4, margin=8.0),
         ),
         teacher=TeacherConfig(width=768 if wide else 512, blocks=4, n_steps=20, solver="ddim"),
