@@ -81,7 +81,7 @@ def test_the_contract_says_what_it_is(exported, checkpoint):
     assert sorted(p.name for p in exported.iterdir()) == [
         "SHA256SUMS", "contract.json", "example.cpp", "example.py", "model.onnx",
     ]  # fmt: skip
-    assert "observation{};" in (exported / "example.cpp").read_text()
+    assert "std::array<float, 17> observation{" in (exported / "example.cpp").read_text()
 
 
 def test_the_example_needs_neither_this_library_nor_torch(exported, observations):

@@ -69,7 +69,7 @@ def test_the_record_is_of_the_schema(record):
     names = ["teacher", "teacher-optimised", "student", "engine", "engine-int8"]
     backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
     int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
-    names += ["engine-screened"] if backend == "native" else []
+    names += ["engine-screened"] if int8 == "native-int8" else []
     names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]

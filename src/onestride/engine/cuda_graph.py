@@ -28,6 +28,8 @@ class CudaGraphRunner:
     (the decision's other arithmetic stays in float32).
     """
 
+    checks = False
+
     def __init__(self, reduced: Reduced, device: torch.device | str, *, products: Products = "float32") -> None:
         self.name = "cuda-graph" if products == "float32" else f"cuda-graph, {products}"
         _needs_cuda(device)

@@ -25,10 +25,10 @@ from onestride.engine.graph import INPUTS, OUTPUTS, write_graph
 from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import Precision, write_program
 from onestride.engine.reduce import Reduced, reduce
-from onestride.engine.runners import CPU, Bound, OnnxRunner, Runner, TorchRunner, fastest, thread_counts
+from onestride.engine.runners import CPU, Bound, OnnxRunner, RefusedError, Runner, TorchRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
 from onestride.tasks import TASKS
-from onestride.tasks.task import Task
+from onestride.tasks.task import ObservationError, Task
 
 Backend = Literal[
     "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"
@@ -68,11 +68,17 @@ class Engine:
         """
         began = time.perf_counter()
         observation = np.asarray(observation)
-        self.task.check(observation)
+        if not self.runner.checks or observation.shape != self._observation.shape:
+            self.task.check(observation)
         self._observation[:] = observation
-        draw, self._next = self._next, (self._next + 1) % self.draws
+        draw = self._next
         checked = time.perf_counter()
-        answer = self.runner.run(self._observation, draw)
+        try:
+            answer = self.runner.run(self._observation, draw)
+        except RefusedError as refused:
+            self.task.check(observation)  # which says what was got and what to mend
+            raise ObservationError(f"{refused}, in float32") from refused
+        self._next = (draw + 1) % self.draws
         action = answer.action.astype(np.float64)
         if not (np.isfinite(answer.score) and np.isfinite(action).all()):
             raise NoPlanError(f"none of {len(answer.scores)} candidates is finite; is the checkpoint trained?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from string import Template
 
 from onestride.control.policy import Policy
@@ -12,7 +13,9 @@ def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, 
     """File names -> their text. plan: the folder decodes whole plans."""
     task = policy.task
     row = task.horizon * task.transition_dim if plan or policy.selector is task.score else task.transition_dim
+    first = ", ".join(f"{x:.6g}" for x in task.first_observation(task.scenes(1, 0)[0]))
     values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "row": row}
+    values["first"] = "\n" + textwrap.indent(textwrap.fill(first, 100), "    ")
     values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
     return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
 
@@ -26,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+FIRST = [$first]  # where an episode begins
 session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
@@ -42,7 +46,7 @@ def decide(observation, number):
 
 
 if __name__ == "__main__":
-    observation = np.zeros($o)  # put the robot's here
+    observation = np.array(FIRST)  # put the robot's here
     for number in range(5):
         began = time.perf_counter()
         print(decide(observation, number), f"{1e3 * (time.perf_counter() - began):.2f} ms")
@@ -64,7 +68,7 @@ int main() {
   options.SetIntraOpNumThreads(1);
   Ort::Session session(env, ORT_TSTR("model.onnx"), options);
 
-  std::array<float, $o> observation{};  // put the robot's here, in the task's units
+  std::array<float, $o> observation{$first};  // where an episode begins: put the robot's here
   std::array<float, $a> action{};
   std::array<int64_t, 1> draw{};
   float score = 0;
@@ -102,6 +106,7 @@ from pathlib import Path
 
 import numpy as np
 
+FIRST = [$first]  # where an episode begins
 here = Path(__file__).parent
 built = here / "decide.so"
 if not built.exists():  # for this machine
@@ -118,18 +123,18 @@ if not engine:
 def decide(observation, number):
     """Observation ($o,) in the task's units, the decision's number -> action ($a,); ValueError: hold the robot."""
     observation = np.ascontiguousarray(observation, np.float32)
-    if observation.shape != ($o,) or not np.isfinite(observation).all():
-        raise ValueError(f"expected $o finite numbers, got {observation}")
+    if observation.shape != ($o,):
+        raise ValueError(f"expected $o numbers, got {observation}")
     action, scores, best = np.zeros($a, np.float32), np.zeros($n, np.float32), np.zeros(1, np.float32)
     at = [ctypes.c_void_p(array.ctypes.data) for array in (observation, action, scores, best)]
-    library.onestride_decide(engine, at[0], number % $draws, at[1], None, at[2], at[3])
-    if not np.isfinite(best[0]):
-        raise ValueError("no candidate is finite")
+    winner = library.onestride_decide(engine, at[0], number % $draws, at[1], None, at[2], at[3])
+    if winner < 0 or not np.isfinite(best[0]):
+        raise ValueError(f"no plan: {winner} (below 0: see decide.h; else no candidate is finite)")
     return action
 
 
 if __name__ == "__main__":
-    observation = np.zeros($o)  # put the robot's here
+    observation = np.array(FIRST)  # put the robot's here
     for number in range(5):
         began = time.perf_counter()
         print(decide(observation, number), f"{1e3 * (time.perf_counter() - began):.2f} ms")
@@ -157,13 +162,11 @@ int main(void) {
   free(program);
   if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;
 
-  float observation[$o] = {0}; /* put the robot's here, in the task's units */
+  float observation[$o] = {$first}; /* where an episode begins: put the robot's here */
   float action[$a], plan[$row], scores[$n], best;
   for (int number = 0; number < 5; number++) {
-    for (int i = 0; i < $o; i++)
-      if (!isfinite(observation[i])) return 1; /* hold the robot */
-    onestride_decide(engine, observation, number % $draws, action, plan, scores, &best); /* another draw, other noise */
-    if (!isfinite(best)) return 1; /* no candidate is finite: hold the robot */
+    const int winner = onestride_decide(engine, observation, number % $draws, action, plan, scores, &best);
+    if (winner < 0 || !isfinite(best)) return 1; /* below 0: see decide.h; no candidate is finite. Hold the robot */
     for (int i = 0; i < $a; i++) printf("%g ", action[i]);
     printf("(score %g)\\n", best);
   }

@@ -20,12 +20,18 @@ from typing import Any
 import numpy as np
 
 from onestride.engine.program import FIELDS, MAGIC
-from onestride.engine.runners import Answer, Cores, Shape
+from onestride.engine.runners import Answer, Cores, RefusedError, Shape
 
 SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
 DECIDE = Path(__file__).parent / "c" / "decide.c"
 HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
 COMPILERS = ("cc", "gcc", "clang")
+#: What decide.h's onestride_decide gives instead of a winner.
+REFUSALS = {
+    -1: "an entry of the observation is not finite",
+    -2: "the goal is outside the arm's workspace",
+    -3: "the goal is inside an obstacle",
+}
 #: What matters of /proc/cpuinfo: a cache in a shared home may serve several machines.
 CPU_LINES = ("model name", "flags", "Features")
 
@@ -36,6 +42,8 @@ class NativeError(OSError):
 
 class NativeRunner:
     """A program (``write_program``) on so many threads of this machine's CPU."""
+
+    checks = True
 
     def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
         self._engine: int | None = None
@@ -77,6 +85,8 @@ class NativeRunner:
         self._observation[:] = observation
         with self._cores:
             winner = self._library.onestride_decide(*self._given, draw, *self._filled)
+        if winner < 0:
+            raise RefusedError(REFUSALS[winner])
         return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)
 
     def __del__(self) -> None:

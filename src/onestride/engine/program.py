@@ -19,7 +19,7 @@ from onestride.engine.reduce import Reduced
 from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
 from onestride.tasks.task import Task
 
-MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 2, 16
+MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 3, 16
 START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
 SILU, KNOWN, EIGHT_BITS, ADD, SCREENED = 1, 2, 4, 8, 16
@@ -120,16 +120,14 @@ def write_program(reduced: Reduced, precision: Precision = "float32") -> bytes:
     """The program of a reduced decision.
 
     precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come;
-    "screened" only those of candidates that have a handicap, to find who of them may win: these are computed again in
-    float32, as everything is where a processor has no 8 bits.
+    "screened" only to find who may win: those are computed again in float32, as everything is where a processor has no
+    8 bits.
 
     Raises:
         ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
             or the task's own.
     """
     task, p = reduced.task, Program()
-    if precision == "screened" and reduced.handicap is None:
-        raise ReduceError("no candidate has a handicap (a critic's sampling.margin), so there is none to screen")
     if task.native is None:
         raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
     large = {"float32": 0, "screened": SCREENED, "int8": EIGHT_BITS}[precision]

@@ -30,13 +30,23 @@ class Answer(NamedTuple):
     plan: np.ndarray | None
 
 
+class RefusedError(ValueError):
+    """A backend's own check of the observation; the task's says more."""
+
+
 class Runner(Protocol):
-    """A reduced decision on some backend."""
+    """A reduced decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
+    time; else whoever calls it has to check first."""
 
     name: str
+    checks: bool
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
-        """Of an observation float32 (observation_dim,) with the noise of ``draw``; overwritten by the next call."""
+        """Of an observation float32 (observation_dim,) with the noise of ``draw``; overwritten by the next call.
+
+        Raises:
+            RefusedError: where it checks, an observation that cannot be acted on.
+        """
         ...
 
 
@@ -58,6 +68,8 @@ class Bound(Runner, Protocol):
 
 class OnnxRunner:
     """A graph in ONNX Runtime, with inputs and outputs bound to arrays that stay."""
+
+    checks = False
 
     def __init__(self, graph: bytes, threads: int, name: str = "onnx", provider: str = CPU) -> None:
         try:
@@ -150,6 +162,8 @@ class Cores:
 class TorchRunner:
     """The reduced module in torch, as it is or compiled."""
 
+    checks = False
+
     def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
         self.name = "compile" if compiled else "torch"
         self.module = reduced.to(device)
@@ -189,7 +203,7 @@ def fastest(runners: Sequence[Runner], task: Task, rounds: int = 20) -> tuple[Ru
     """
     if len(runners) == 1:
         return runners[0], runners[0].name
-    observation = np.zeros(task.observation_dim, np.float32)
+    observation = np.asarray(task.first_observation(task.scenes(1, 0)[0]), np.float32)
     times: list[list[float]] = [[] for _ in runners]
     for i in range(rounds + 3):  # the first three warm up
         for runner, taken in zip(runners, times, strict=True):

@@ -2,8 +2,7 @@
 
     teacher             as it is                    student       as it is
     teacher-optimised   its calls as one graph      engine        the student's decision as one graph, or program
-                                                    engine-screened   where some candidates have a handicap: 8 bits
-                                                                      find who of them may win, float32 decides
+                                                    engine-screened   8 bits find who may win, float32 decides
                                                     engine-int8       with large products in 8 bits
                                                     engine-onnx       by ONNX Runtime, where the engine is native
 
@@ -176,7 +175,7 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
     assert isinstance(student, Policy)
     reduced = reduce(student, draws=config.draws)
     backends: dict[str, Backend] = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
-    if backends["engine"] == "native" and reduced.handicap is not None:
+    if backends["engine-int8"] == "native-int8":
         backends["engine-screened"] = "native-screened"
     backends |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in backends.values()}
     for name, backend in backends.items():

@@ -53,10 +53,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Native:
-    """How the engine's C files do what ``encode``, ``score`` and ``command`` do.
+    """How the engine's C files do what ``check``, ``encode``, ``score`` and ``command`` do.
 
     kind: "plain": plans are [observation | action] as the robot gives and takes them, a command is a plan's first
-        action within the limits, and there is no context. "arm": as ``engine/c/arm.h`` has it.
+        action within the limits, there is no context, and any finite observation can be acted on. "arm": as
+        ``engine/c/arm.h`` has it.
     constants: what is read there, in its order.
     """
 

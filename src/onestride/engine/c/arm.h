@@ -4,6 +4,7 @@
 #ifndef ONESTRIDE_ARM_H
 #define ONESTRIDE_ARM_H
 
+#include "decide.h"
 #include "vectors.h"
 
 enum { ARM_OBSTACLES = 4, ARM_ROWS = 64, ARM_OBSERVATION = 9 + 8 * ARM_OBSTACLES, ARM_STATE = 6, ARM_ACTION = 3 };
@@ -32,7 +33,9 @@ enum {
   CUT,
   CENTER,
   HALF = CENTER + 3,
-  BODY_POINTS = HALF + 3,
+  LOW = HALF + 3,
+  HIGH = LOW + 3,
+  BODY_POINTS = HIGH + 3,
   CONTEXT_POINTS,
   ARM_LISTS
 };
@@ -69,9 +72,8 @@ INLINE vec arm_distance(const float* c, const ArmFrame* f, vec x, vec y, vec z) 
   return nearest;
 }
 
-/* Observation (41) -> state (6) and context (11 + P) in inputs, and the frame. */
-static void arm_encode(const float* c, const float* o, float* inputs, ArmFrame* f) {
-  const float *position = o, *velocity = o + 3, *goal = o + 6;
+/* The obstacles of an observation, as distances are measured from them. */
+INLINE void arm_obstacles(const float* c, const float* o, ArmFrame* f) {
   for (int k = 0; k < ARM_OBSTACLES; k++) {
     const float *row = o + 9 + 8 * k, kind = row[0], cos = cosf(row[7]), sin = sinf(row[7]);
     f->obstacle[k].cos = cos, f->obstacle[k].sin = sin;
@@ -81,6 +83,23 @@ static void arm_encode(const float* c, const float* o, float* inputs, ArmFrame* 
     for (int i = 0; i < 3; i++) f->obstacle[k].half[i] = kind == 2.0f ? row[4 + i] : 0.0f;
     f->obstacle[k].rounding = kind == 1.0f ? row[4] : kind == 0.0f ? -10.0f * c[CUT] : 0.0f;
   }
+}
+
+/* Why no plan could be made to an observation's goal; 0: one can. */
+static int arm_refused(const float* c, const float* o) {
+  const float* goal = o + 6;
+  for (int i = 0; i < 3; i++)
+    if (goal[i] < c[LOW + i] || goal[i] > c[HIGH + i]) return ONESTRIDE_GOAL_OUTSIDE;
+  ArmFrame f;
+  arm_obstacles(c, o, &f);
+  const vec nothing = {}, depth = arm_distance(c, &f, nothing + goal[0], nothing + goal[1], nothing + goal[2]);
+  return depth[0] <= 0 ? ONESTRIDE_GOAL_BLOCKED : 0;
+}
+
+/* Observation (41) -> state (6) and context (11 + P) in inputs, and the frame. */
+static void arm_encode(const float* c, const float* o, float* inputs, ArmFrame* f) {
+  const float *position = o, *velocity = o + 3, *goal = o + 6;
+  arm_obstacles(c, o, f);
 
   float offset[3], square = 0;
   for (int i = 0; i < 3; i++) offset[i] = goal[i] - position[i], square += offset[i] * offset[i];

@@ -16,11 +16,19 @@ typedef struct Engine Engine;
    cores: where the other threads run (threads - 1 numbers); NULL: wherever the system likes. */
 Engine* onestride_create(const void* program, long bytes, int threads, const int* cores);
 
+/* What onestride_decide gives instead of a winner: nothing was decided, hold the robot. */
+enum {
+  ONESTRIDE_NOT_FINITE = -1,   /* an entry of the observation */
+  ONESTRIDE_GOAL_OUTSIDE = -2, /* the arm's goal is outside its workspace */
+  ONESTRIDE_GOAL_BLOCKED = -3  /* the arm's goal is inside an obstacle */
+};
+
 /* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
    the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. What was screened
    and could not win keeps the score of its 8 bits.
-   Returns the winner's number. A best that is not finite means that no candidate is: hold the robot.
+   Returns the winner's number, or why there is none. A best that is not finite means that no candidate is: hold the
+   robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
 int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,
                      float* best);

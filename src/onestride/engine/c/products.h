@@ -3,7 +3,6 @@
 #ifndef ONESTRIDE_PRODUCTS_H
 #define ONESTRIDE_PRODUCTS_H
 
-#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "vectors.h"
 
 enum { VECS = 3, PANEL = VECS * LANES, BLOCK = 2 * ROWS, ALIGN = 64 };
+#define LEAST 1e-15f /* of what is divided by where all weights or inputs are 0: products of two are no subnormals */
 
 typedef struct {
   void* weight;        /* packed: panels of PANEL outputs, inputs after inputs */
@@ -158,7 +158,7 @@ static void to_eight(const float* x, long stride, int rows, int inputs, uint8_t*
   for (int r = 0; r < rows; r++) {
     float bottom, top;
     ranged(x + r * stride, inputs, &bottom, &top, finite + r);
-    unit[r] = fmaxf((top - bottom) / 255.0f, FLT_MIN);
+    unit[r] = fmaxf((top - bottom) / 255.0f, LEAST);
     zero[r] = nearbyintf(-bottom / unit[r]);
   }
   for (int r = 0; r < rows; r++) {
@@ -223,7 +223,7 @@ static int pack(const Op* op, const float* weight, int eight, Packed* to) {
     to->sums = aligned(4 * (size_t)up(outputs, PANEL));
     if (!to->scale || !to->sums) return 0;
     for (int n = 0; n < outputs; n++) {
-      float largest = FLT_MIN;
+      float largest = LEAST;
       for (int k = 0; k < inputs; k++) largest = fmaxf(largest, fabsf(weight[(long)n * inputs + k]));
       to->scale[n] = largest / 127.0f;
     }

@@ -7,7 +7,7 @@
 
 #include "arm.h"
 
-enum { VERSION = 2, MAX_BUFFERS = 16 };
+enum { VERSION = 3, MAX_BUFFERS = 16 };
 
 enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
 enum { PLAIN_TASK, ARM_TASK };

@@ -255,7 +255,8 @@ def _constants() -> Tensor:
     numbers = [
         NEAREST, NEAREST_SCENE, SIGHT, LIMITS.control_dt, LIMITS.acceleration, LIMITS.speed, s.enough, s.stride, s.far,
         s.clearance_weight, s.effort_weight, s.arrival_weight, s.every, WALLS, BODY_OFFSET, UPPER_ARM, FOREARM,
-        WRIST_HEIGHT - SHOULDER_HEIGHT, FAR, *CENTER.tolist(), *HALF.tolist(), body, len(BASIS_POINTS),
+        WRIST_HEIGHT - SHOULDER_HEIGHT, FAR, *CENTER.tolist(), *HALF.tolist(),
+        *WORKSPACE_LOW, *WORKSPACE_HIGH, body, len(BASIS_POINTS),
     ]  # fmt: skip
     lists = (FOREARM_SHARE, RISE, BODY_RADII, BASIS_POINTS.flatten())
     return torch.cat((torch.tensor(numbers), *lists))

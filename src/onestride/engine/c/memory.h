@@ -1,0 +1,61 @@
+/* What a decision is made in: an engine, its threads' own memory, and the jobs they share. */
+
+#ifndef ONESTRIDE_MEMORY_H
+#define ONESTRIDE_MEMORY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "arm.h"
+#include "decide.h"
+#include "products.h"
+#include "program.h"
+
+enum { MAX_THREADS = 64 };
+
+/* Candidates in a row of places, and how they are computed. */
+typedef struct {
+  int place, rows;
+  int screen; /* in 8 bits, where the program allows it */
+} Job;
+
+typedef struct {
+  Engine* engine;
+  pthread_t thread;
+  int number;
+  float* buffer[MAX_BUFFERS]; /* [0]: the features of all places, others: of one job */
+  float* score;               /* of all places */
+  uint8_t* eight;             /* a job's inputs in 8 bits */
+} Worker;
+
+struct Engine {
+  const Header* head;
+  const Op* op;
+  const float* data;
+  Packed *packed, *packed_8; /* each product's weights, in float32 and in 8 bits */
+  void* copy;
+  float *inputs, *known, *free_entries; /* inputs: [state | context] */
+  ArmFrame frame;
+  long stride[MAX_BUFFERS], eight_stride;
+  int threads;
+  Worker* worker;
+  int32_t draw;
+  int screens;         /* all candidates are computed in 8 bits first */
+  int blocks, rows;    /* jobs that all candidates make, and places of one */
+  int places, jobs;    /* of all candidates, and of those that are computed again */
+  Job* job;            /* the blocks, then those again */
+  atomic_int* who;     /* the candidate at each place: candidate i at place i, and whoever is computed again behind */
+  int* place;          /* where a candidate's float32 lies; -1: nowhere */
+  int *sought, *asked; /* candidates to compute again; jobs of a round */
+  int taken;           /* places of those again */
+  atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
+  _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
+  _Atomic uint64_t round;
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  _Atomic uint64_t ticket;
+  int quit;
+};
+
+#endif

@@ -1,0 +1,154 @@
+/* What a program does to a block's rows: one operation of a job, in a worker's own memory. */
+
+#ifndef ONESTRIDE_OPERATIONS_H
+#define ONESTRIDE_OPERATIONS_H
+
+#include "memory.h"
+#include "products.h"
+
+/* A row's numbers off ``mean``, or their squares, summed up; four sums at a time, since each waits for its last one. */
+INLINE float summed(const float* x, int width, float mean, int squared) {
+  enum { SUMS = 4 };
+  vec total[SUMS] = {};
+  int i = 0;
+  for (; i + SUMS * LANES <= width; i += SUMS * LANES)
+#pragma GCC unroll 4
+    for (int s = 0; s < SUMS; s++) {
+      const vec off = load(x + i + s * LANES) - mean;
+      total[s] += squared ? off * off : off;
+    }
+  for (; i < width; i += LANES) {
+    const int left = width - i;
+    vec off = (left >= LANES ? load(x + i) : load_some(x + i, left)) - mean;
+    if (left < LANES) {
+      float some[LANES] = {0};
+      store_some(some, off, left);
+      off = load(some);
+    }
+    total[0] += squared ? off * off : off;
+  }
+  return sum(total[0] + total[1] + (total[2] + total[3]));
+}
+
+INLINE vec scaled(vec x, float mean, float scale, vec gain, vec shift, int flags) {
+  const vec value = (x - mean) * scale * gain + shift;
+  return flags & SILU ? silu(value) : value;
+}
+
+/* One group of columns. Every row's mean, then every row's scale: rows do not wait for each other, passes do. */
+INLINE void norm_group(const Op* op, const float* gain, const float* shift, int rows, const float* x, long stride,
+                       float* y, long y_stride, int flags) {
+  const int width = op->inputs;
+  float mean[BLOCK], scale[BLOCK];
+  for (int r = 0; r < rows; r++) mean[r] = summed(x + r * stride, width, 0, 0) / (float)width;
+  for (int r = 0; r < rows; r++)
+    scale[r] = 1.0f / sqrtf(summed(x + r * stride, width, mean[r], 1) / (float)width + op->scale);
+  const vec one = (vec){} + 1.0f, nothing = {};
+  for (int r = 0; r < rows; r++) {
+    const float* from = x + r * stride;
+    float* to = y + r * y_stride;
+    int i = 0;
+    for (; i + LANES <= width; i += LANES)
+      store(to + i, scaled(load(from + i), mean[r], scale[r], gain ? load(gain + i) : one,
+                           gain ? load(shift + i) : nothing, flags));
+    const int left = width - i;
+    if (left) {
+      const vec g = gain ? load_some(gain + i, left) : one, s = gain ? load_some(shift + i, left) : nothing;
+      store_some(to + i, scaled(load_some(from + i, left), mean[r], scale[r], g, s, flags), left);
+    }
+  }
+}
+
+/* Each of the groups normalised to mean 0 and variance 1, then gain, shift and SiLU where asked for. */
+static void norm(const Op* op, const float* data, int rows, const float* x, long stride, float* y, long y_stride) {
+  const float *gain = op->weight < 0 ? NULL : data + op->weight, *shift = op->weight < 0 ? NULL : data + op->bias;
+  for (int g = 0; g < op->groups; g++, x += op->inputs, y += op->inputs) {
+    if (op->flags & SILU) {
+      norm_group(op, gain, shift, rows, x, stride, y, y_stride, SILU);
+    } else {
+      norm_group(op, gain, shift, rows, x, stride, y, y_stride, 0);
+    }
+  }
+}
+
+/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
+static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* scores) {
+  for (int r = 0; r < rows; r++) {
+    float least = 0, check = 0;
+    for (int g = 0; g < op->groups; g++) {
+      const float *from = x + r * stride + g * op->inputs, *w = data + op->weight + g * op->inputs;
+      vec total = {};
+      int i = 0;
+      for (; i + LANES <= op->inputs; i += LANES) total += load(from + i) * load(w + i);
+      if (i < op->inputs) total += load_some(from + i, op->inputs - i) * load_some(w + i, op->inputs - i);
+      const float worth = sum(total) + data[op->bias + g];
+      least = g == 0 || worth < least ? worth : least;
+      check += worth * 0.0f;
+    }
+    scores[r] += op->scale * least + check;
+  }
+}
+
+INLINE int candidate(const atomic_int* who) { return atomic_load_explicit(who, memory_order_relaxed); }
+
+/* One operation of a job, in a worker's own memory. */
+static void operate(Worker* w, int index, const Job* job) {
+  const Engine* e = w->engine;
+  const Header* head = e->head;
+  const Op* op = e->op + index;
+  const float* data = e->data;
+  const int rows = job->rows;
+  const atomic_int* who = e->who + job->place;
+  float* scores = w->score + job->place;
+  const long from_stride = e->stride[op->from], to_stride = e->stride[op->to];
+  /* Buffer 0 holds every place, the others one job's. */
+  const float* x = w->buffer[op->from] + (op->from ? 0 : job->place * from_stride) + op->from_column;
+  float* y = w->buffer[op->to] + (op->to ? 0 : job->place * to_stride) + op->to_column;
+  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
+  const long drawn = (long)e->draw * head->candidates;
+  switch (op->kind) {
+    case START:
+      for (int r = 0; r < rows; r++) {
+        const float* bank = data + head->bank + (drawn + candidate(who + r)) * op->outputs;
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
+      }
+      break;
+    case NOISE:
+      for (int r = 0; r < rows; r++)
+        memcpy(y + r * to_stride, data + head->noise_bank + (drawn + candidate(who + r)) * op->outputs,
+               4 * (size_t)op->outputs);
+      break;
+    case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
+    case PRODUCT:
+#if defined(__AVX512VNNI__)
+      if ((op->flags & EIGHT_BITS) || (job->screen && (op->flags & SCREENED))) {
+        product_8(op, e->packed_8 + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
+        break;
+      }
+#endif
+      product(op, e->packed + index, bias, rows, x, from_stride, y, to_stride);
+      break;
+    case TIMES:
+      for (int r = 0; r < rows; r++)
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] *= x[r * from_stride + i];
+      break;
+    case CLAMP: /* and an entry that is not finite makes the score so */
+      for (int r = 0; r < rows; r++) {
+        float check = 0;
+        for (int i = 0; i < op->outputs; i++) {
+          const float value = x[r * from_stride + i], low = data[op->weight + i], high = data[op->bias + i];
+          check += value * 0.0f;
+          y[r * to_stride + i] = value < low ? low : value > high ? high : value;
+        }
+        scores[r] += check;
+      }
+      break;
+    case SCORE: score(op, data, rows, x, from_stride, scores); break;
+    case ARM:
+      for (int r = 0; r < rows; r++)
+        scores[r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+      break;
+  }
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* Rounds of jobs by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
+   decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
+   round's number, so a thread that comes back late writes into its own memory and is not heard. */
+
+#ifndef ONESTRIDE_ROUNDS_H
+#define ONESTRIDE_ROUNDS_H
+
+#include "operations.h"
+
+INLINE int published(const Engine* e, int id, uint64_t round) {
+  return atomic_load_explicit(&e->done[id], memory_order_acquire) / MAX_THREADS >= round;
+}
+
+/* Who has what a published job found. */
+INLINE const Worker* publisher(const Engine* e, int id) {
+  return e->worker + atomic_load_explicit(&e->done[id], memory_order_acquire) % MAX_THREADS;
+}
+
+/* A job from its noise to its scores; given up where somebody else has published it. */
+static void compute(Worker* w, int id, uint64_t round) {
+  Engine* e = w->engine;
+  const Job* job = e->job + id;
+  const float* handicap = e->head->handicap < 0 ? NULL : e->data + e->head->handicap;
+  if (published(e, id, round)) return;
+  for (int r = 0; r < job->rows; r++)
+    w->score[job->place + r] = handicap ? -handicap[candidate(e->who + job->place + r)] : 0;
+  for (int i = 0; i < e->head->operations; i++) {
+    if (published(e, id, round)) return;
+    operate(w, i, job);
+  }
+  uint64_t before = atomic_load_explicit(&e->done[id], memory_order_relaxed);
+  while (before / MAX_THREADS < round &&
+         !atomic_compare_exchange_weak_explicit(&e->done[id], &before, round * MAX_THREADS + (uint64_t)w->number,
+                                                memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+/* Who comes late may take a job that nobody asked for in this round: it does no harm, whoever reads it or does not. */
+static void work(Worker* w) {
+  Engine* e = w->engine;
+  for (;;) {
+    const int turn = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
+    if (turn >= atomic_load_explicit(&e->count, memory_order_relaxed)) return;
+    const uint64_t round = atomic_load_explicit(&e->round, memory_order_acquire);
+    compute(w, atomic_load_explicit(&e->order[turn], memory_order_relaxed), round);
+  }
+}
+
+/* Looks out for the next round for some 0.1 ms before it sleeps: where rounds follow each other, none waits for it. */
+static void* help(void* argument) {
+  enum { LOOKS = 4000 };
+  Worker* w = argument;
+  Engine* e = w->engine;
+  uint64_t seen = 0;
+  flush_subnormals();
+  for (;;) {
+    for (int i = 0; i < LOOKS && atomic_load_explicit(&e->ticket, memory_order_relaxed) == seen; i++) pause_();
+    if (atomic_load(&e->ticket) == seen) {
+      pthread_mutex_lock(&e->lock);
+      while (atomic_load(&e->ticket) == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
+      const int quit = e->quit;
+      pthread_mutex_unlock(&e->lock);
+      if (quit) return NULL;
+    }
+    seen = atomic_load(&e->ticket);
+    work(w);
+  }
+}
+
+/* A helper that sleeps wakes up. One that was taken off its core with the lock in its hands is not waited for. */
+static void call_helpers(Engine* e) {
+  enum { TRIES = 1000 };
+  atomic_fetch_add(&e->ticket, 1);
+  for (int i = 0; i < TRIES; i++) {
+    if (pthread_mutex_trylock(&e->lock)) continue;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return;
+  }
+}
+
+/* Jobs by all threads; when it returns, all are published. Returns the round's number. */
+static uint64_t go_round(Engine* e, const int* ids, int count) {
+  for (int i = 0; i < count; i++) atomic_store_explicit(&e->order[i], ids[i], memory_order_relaxed);
+  atomic_store_explicit(&e->count, count, memory_order_relaxed);
+  const uint64_t round = atomic_load_explicit(&e->round, memory_order_relaxed) + 1;
+  atomic_store_explicit(&e->round, round, memory_order_release);
+  atomic_store_explicit(&e->next, 0, memory_order_release);
+  if (e->threads > 1) call_helpers(e);
+  work(e->worker);
+  for (int i = count - 1; i >= 0; i--) compute(e->worker, ids[i], round); /* returns at once where it is published */
+  return round;
+}
+
+#endif
