@@ -8,9 +8,12 @@ import torch
 
 from onestride.control.policy import Policy
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner
+from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner, tf32
 from onestride.engine.engine import Engine
 from onestride.engine.reduce import reduce
+
+# What an autograd thread says at its first product, where guidance takes a gradient.
+pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
 
 
 def on_gpu(policy, generator=None):
@@ -25,6 +28,20 @@ def test_without_a_gpu_it_says_so(make):
         CudaGraphRunner(reduce(make(), draws=1), "cpu")
     with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
         CudaGraphPlanner(make("teacher").generator).sample(torch.zeros(2, 4, 23), None)
+    for backend in ("cuda-graph", "cuda-graph-tf32", "cuda-graph-bf16"):
+        with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
+            Engine.from_policy(make(), backend, draws=1)
+
+
+def test_tf32_is_allowed_for_so_long_and_no_longer():
+    def allowed():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = allowed()
+    for wanted in (True, False):
+        with tf32(wanted):
+            assert allowed() == (wanted, wanted)
+        assert allowed() == before
 
 
 @pytest.mark.gpu
@@ -51,6 +68,32 @@ def test_coarser_products_are_near(make, observations, products):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["cuda-graph", "cuda-graph-tf32", "cuda-graph-bf16", "compile"])
+def test_every_backend_decides_on_the_gpu(make, observations, backend):
+    policy = make()
+    reduced = reduce(policy, draws=2)
+    engine = Engine.from_policy(on_gpu(policy), backend, draws=2)
+    for i, o in enumerate(observations[:2]):
+        wanted = reduced(torch.from_numpy(o).float(), torch.tensor([i]))
+        coarse = backend in ("cuda-graph-tf32", "cuda-graph-bf16")
+        tolerance = (0.2 if coarse else 1e-3) * float(wanted.scores.std())
+        decision = engine.decide(o)
+        np.testing.assert_allclose(decision.scores, wanted.scores, atol=tolerance)
+        if not coarse:
+            np.testing.assert_allclose(decision.action, wanted.action, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_an_arms_engine_is_compiled_with_its_constants(make_arm_policy, observation):
+    policy = make_arm_policy("student")
+    policy.reset(0)
+    wanted = policy.decide(observation).action
+    engine = Engine.from_policy(on_gpu(policy), "compile", draws=2)
+    assert engine.chosen == "compile, cuda-graph"
+    np.testing.assert_allclose(engine.decide(observation).action, wanted, atol=1e-4)
+
+
+@pytest.mark.gpu
 def test_the_engine_and_the_arms_geometry_on_the_gpu(make_arm_policy, observation):
     policy = make_arm_policy("student")
     policy.reset(0)
@@ -73,3 +116,5 @@ def test_a_teachers_plans_are_its_own(make, observations, solver, guidance):
     fast.reset(1)
     for o in observations[:3]:  # the noise goes on from decision to decision
         torch.testing.assert_close(fast.decide(o).plans, plain.decide(o).plans, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="another generator"):
+        fast.generator.sample(torch.zeros(16, 4, 23, device="cuda"), torch.zeros(1, 0, device="cuda"))

@@ -37,7 +37,8 @@ class Run(Common):
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
     engine: Backend | None = None
     """Run a policy as one graph: auto measures what is fastest here; native, native-screened and native-int8 (built
-    by this machine's C compiler), onnx, onnx-int8, torch, compile, cuda-graph."""
+    by this machine's C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32,
+    cuda-graph-bf16, and compile as a graph too."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"

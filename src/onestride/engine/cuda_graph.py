@@ -6,14 +6,19 @@ on a stream of its own, so that libraries have chosen their kernels and made the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from onestride.engine.graph import LARGE, quiet
+from onestride.engine.ranking import Batched
 from onestride.engine.reduce import Reduced
 from onestride.engine.runners import Answer
 
@@ -22,71 +27,148 @@ WARM_UPS = 3
 
 
 class CudaGraphRunner:
-    """A reduced decision on the GPU, as the engine runs it.
+    """A reduced decision on the GPU, as the engine runs it: both copies between host and device are in the graph too.
 
-    products: what matrix products are done in: "float32" is the policy's own; "tf32" and "bfloat16" differ a little
-    (the decision's other arithmetic stays in float32).
+    products: what matrix products are done in: "float32" is the policy's own; "tf32", and "bfloat16" for the large
+    ones, differ a little.
+    compiled: by ``torch.compile`` first, which takes half a minute and makes fewer kernels.
+
+    Raises:
+        ValueError: there is no CUDA device.
     """
 
     checks = False
 
-    def __init__(self, reduced: Reduced, device: torch.device | str, *, products: Products = "float32") -> None:
-        self.name = "cuda-graph" if products == "float32" else f"cuda-graph, {products}"
-        _needs_cuda(device)
-        module = reduced.to(device)
-        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
-        self._draw = torch.zeros(1, dtype=torch.int64, device=device)
-        # Pinned on the host: copies then need no staging buffer.
-        self._from = torch.zeros(reduced.task.observation_dim, pin_memory=True)
-        self._index = torch.zeros(1, dtype=torch.int64, pin_memory=True)
-        self._replay, choice = captured(
-            lambda: tuple(v for v in module(self._observation, self._draw) if v is not None), device, products
-        )
-        self._choice = choice
-        self._to = [torch.zeros(v.shape, dtype=v.dtype, pin_memory=True) for v in choice]
+    def __init__(
+        self,
+        reduced: Reduced,
+        device: torch.device | str,
+        *,
+        products: Products = "float32",
+        compiled: bool = False,
+    ) -> None:
+        self.name = "compile, cuda-graph" if compiled else "cuda-graph"
+        self.name += "" if products == "float32" else f", {products}"
+        needs_cuda(device)
         self._device = torch.device(device)
+        self._actions, self._last = reduced.task.action_dim, reduced.task.action_dim + 1 + reduced.candidates
+        self._rows = (reduced.task.horizon, reduced.task.transition_dim)
+        module = lifted(rounded(reduced) if products == "bfloat16" else reduced, device).to(device)
+        # Pinned on the host: a graph copies from and to no other memory.
+        given = torch.zeros(reduced.task.observation_dim + 1, pin_memory=True)
+        here = torch.zeros(given.shape, device=device)
+        found = torch.zeros(module(here).shape, pin_memory=True)
+        with tf32(products == "tf32"), quiet() if compiled else nullcontext():
+            # Cudagraphs of the compiler's own would be within this one.
+            decide = torch.compile(module, options={"triton.cudagraphs": False}) if compiled else module
 
-    @torch.inference_mode()
+            def work() -> tuple[Tensor, ...]:
+                here.copy_(given, non_blocking=True)
+                there = decide(here)
+                found.copy_(there, non_blocking=True)
+                return (there,)
+
+            self._replay, _ = captured(work, device)
+        self._kept = given, here, found, decide  # what the graph reads and writes
+        self._given, self._found = given.numpy(), found.numpy()
+
     def run(self, observation: np.ndarray, draw: int) -> Answer:
-        self._from.copy_(torch.from_numpy(observation))
-        self._index[0] = draw
-        self._observation.copy_(self._from, non_blocking=True)
-        self._draw.copy_(self._index, non_blocking=True)
+        self._given[:-1] = observation
+        self._given[-1] = draw
         self._replay()
-        for there, here in zip(self._choice, self._to, strict=True):
-            here.copy_(there, non_blocking=True)
         torch.cuda.current_stream(self._device).synchronize()
-        values = [v.numpy() for v in self._to]
-        plan = values[4] if len(values) > 4 else None
-        return Answer(values[0], float(values[1]), int(values[2]), values[3], plan)
+        winner, scores = int(self._found[self._actions]), self._found[self._actions + 1 : self._last]
+        plan = self._found[self._last :].reshape(self._rows) if len(self._found) > self._last else None
+        return Answer(self._found[: self._actions], float(scores[winner]), winner, scores, plan)
+
+
+def pack(reduced: Reduced) -> Callable[[Tensor], Tensor]:
+    """The decision from one buffer to another: [observation | draw] -> [action | winner | scores | plan], float32.
+
+    Each way is then one copy.
+    """
+
+    def decide(given: Tensor) -> Tensor:
+        choice = reduced(given[:-1], given[-1:].long())
+        plan = () if choice.plan is None else (choice.plan.flatten(),)
+        return torch.cat((choice.action, choice.winner[None].float(), choice.scores, *plan))
+
+    return decide
+
+
+@torch.no_grad()
+def lifted(reduced: Reduced, device: torch.device | str) -> GraphModule:
+    """``pack`` as a graph of operations on ``device``, still on the CPU: ``.to(device)`` moves all of it.
+
+    What the task's functions hold as constants on the host, such as the arm's basis points, is a buffer of it: while
+    a graph is captured nothing may be copied from there.
+    """
+    decide = pack(copy.deepcopy(reduced).cpu())
+    graph = make_fx(decide)(torch.zeros(reduced.task.observation_dim + 1))
+    for node in graph.graph.nodes:
+        if "device" in node.kwargs:
+            node.kwargs = node.kwargs | {"device": torch.device(device)}
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def rounded(reduced: Reduced) -> Reduced:
+    """The same decision with its large products in bfloat16, and their weights kept in it.
+
+    Of an autocast every replay would round all weights again. What decodes and everything thin stays in float32.
+    """
+    reduced = copy.deepcopy(reduced)
+    for name, layer in reduced.named_modules():
+        if f"{name}.".startswith(LARGE) and isinstance(layer, nn.Linear | Batched):
+            layer.bfloat16()
+            layer.register_forward_pre_hook(lambda _, given: (given[0].bfloat16(),))
+            layer.register_forward_hook(lambda _layer, _given, made: made.float())
+    return reduced
 
 
 class CudaGraphPlanner(nn.Module):
     """A generator: every network call of another one's ``sample`` in one graph, guidance and added noise included.
 
-    Captured at the first call, for priors and context of its shapes; a later call of other shapes is an error.
+    Captured at the first call, for priors and context of its shapes, its solver and its generator of noise; a later
+    call of others is an error. Precision is that of the first call: torch's settings, and its autocast.
     """
 
-    def __init__(self, planner: Any, *, products: Products = "float32") -> None:
+    def __init__(self, planner: Any) -> None:
         super().__init__()
         self.planner = planner
-        self.products: Products = products
-        self.config, self.nfe = planner.config, planner.nfe
+        self.config, self.nfe, self.tempered = planner.config, planner.nfe, getattr(planner, "tempered", True)
         self._replay: Callable[[], None] | None = None
 
-    def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
-        """As the generator's own. The result is overwritten by the next call."""
+    @torch.inference_mode()
+    def sample(
+        self,
+        prior: Tensor,
+        context: Tensor | None,
+        *,
+        solver: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As the generator's own. The result is overwritten by the next call.
+
+        Raises:
+            ValueError: there is no CUDA device, or the graph was captured for other shapes, another solver or another
+                generator of noise.
+        """
         if self._replay is None:
-            _needs_cuda(prior.device)
+            needs_cuda(prior.device)
             self._prior, self._context = prior.clone(), None if context is None else context.clone()
+            self._solver, self._generator = solver, generator
+            settings = {} if solver is None else {"solver": solver}
             self._replay, (self._plans,) = captured(
-                lambda: (self.planner.sample(self._prior, self._context, generator=generator),),
+                lambda: (self.planner.sample(self._prior, self._context, generator=generator, **settings),),
                 prior.device,
-                self.products,
                 generator,
             )
         if prior.shape != self._prior.shape:
             raise ValueError(f"prior is {tuple(prior.shape)}, the graph was captured for {tuple(self._prior.shape)}")
+        if solver != self._solver or generator is not self._generator:
+            raise ValueError(f"the graph was captured with solver {self._solver} and with another generator, or none")
         self._prior.copy_(prior)
         if self._context is not None and context is not None:
             self._context.copy_(context)
@@ -95,10 +177,7 @@ class CudaGraphPlanner(nn.Module):
 
 
 def captured(
-    work: Callable[[], tuple[Tensor, ...]],
-    device: torch.device | str,
-    products: Products,
-    generator: torch.Generator | None = None,
+    work: Callable[[], tuple[Tensor, ...]], device: torch.device | str, generator: torch.Generator | None = None
 ) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
     """``work`` as a graph: what replays it, and the tensors that then hold what it gives.
 
@@ -106,7 +185,7 @@ def captured(
     """
     graph = torch.cuda.CUDAGraph()
     state = None if generator is None else generator.get_state()
-    with torch.inference_mode(), torch.cuda.device(device), _products(products):
+    with torch.inference_mode(), torch.cuda.device(device), _autocast_without_memory():
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -118,20 +197,38 @@ def captured(
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             outputs = work()
-    return graph.replay, outputs
+
+    @torch.inference_mode()  # a replay writes the generators' seeds into tensors that were made in this mode
+    def replay() -> None:
+        graph.replay()
+
+    return replay, outputs
+
+
+def _autocast_without_memory() -> torch.autocast:
+    """The caller's autocast, but that what it rounds is not kept: it would lie in the graph's memory."""
+    return torch.autocast(
+        "cuda", torch.get_autocast_dtype("cuda"), enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False
+    )
 
 
 @contextmanager
-def _products(products: Products) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = products == "tf32"
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether products and convolutions on the GPU may be in TF32, for as long as this lasts."""
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
     try:
-        with torch.autocast("cuda", torch.bfloat16, enabled=products == "bfloat16", cache_enabled=False):
-            yield
+        for kind in kinds:
+            kind.allow_tf32 = allowed
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for kind, was in zip(kinds, before, strict=True):
+            kind.allow_tf32 = was
 
 
-def _needs_cuda(device: torch.device | str) -> None:
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+def needs_cuda(device: torch.device | str) -> None:
+    """Raise ``ValueError`` unless that is a CUDA device, and torch can use one here."""
+    if torch.device(device).type != "cuda":
         raise ValueError(f"a CUDA graph needs a CUDA device, got {device}")
+    if not torch.cuda.is_available():
+        raise ValueError(f"torch {torch.__version__} finds no CUDA device here, and {device} was asked for")

@@ -31,8 +31,9 @@ from onestride.tasks import TASKS
 from onestride.tasks.task import ObservationError, Task
 
 Backend = Literal[
-    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph"
-]
+    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",
+    "cuda-graph-tf32", "cuda-graph-bf16",
+]  # fmt: skip
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 #: Of native engines' programs, where it is not float32.
 PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
@@ -111,15 +112,16 @@ class Engine:
     ) -> Engine:
         """Reduce a policy and run it.
 
-        backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits differ
-        a little, "compile" takes half a minute to start, and how long "native-screened" takes depends on what is
-        observed: these only when they are asked for.
+        backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits, TF32
+        or bfloat16 differ a little, "compile" takes half a minute to start, and how long "native-screened" takes
+        depends on what is observed: these only when they are asked for.
         threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:
             ReduceError: the policy cannot be reduced, or not to a program of its own ("native").
             ImportError: the backend needs the export extra, and it is not installed.
             NativeError: there is no C compiler, or the processor has no 8 bits.
+            ValueError: there is no such backend, or it needs a CUDA device.
         """
         if backend not in BACKENDS:
             raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
@@ -175,12 +177,13 @@ def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: 
                     raise
     if backend in ("torch", "auto"):
         yield TorchRunner(reduced, device)
-    if backend == "compile":
+    if backend == "compile" and device.type != "cuda":
         yield TorchRunner(reduced, device, compiled=True)
-    if backend == "cuda-graph" or (auto and device.type == "cuda"):
-        from onestride.engine.cuda_graph import CudaGraphRunner
+    if backend.startswith("cuda-graph") or (backend in ("auto", "compile") and device.type == "cuda"):
+        from onestride.engine.cuda_graph import CudaGraphRunner, Products
 
-        yield CudaGraphRunner(reduced, device)
+        products: dict[str, Products] = {"cuda-graph-tf32": "tf32", "cuda-graph-bf16": "bfloat16"}
+        yield CudaGraphRunner(reduced, device, products=products.get(backend, "float32"), compiled=backend == "compile")
 
 
 def preferred(policy: Policy, *, int8: bool = False) -> Backend:
