@@ -38,6 +38,7 @@ from onestride.data.windows import make_transitions, window_returns
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
+from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.progress import console
 from onestride.run_folder import (
     CRITIC,
@@ -218,6 +219,8 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     precision = fast_precision() if config.precision == "auto" else config.precision
     config = replace(config, precision=precision)
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=precision)
+    if teacher.device.type == "cuda":
+        teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
     make_pairs(teacher, windows_of(run, task)[0].observations, config, folder, identity)
     return folder
 

@@ -11,6 +11,7 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner, tf32
 from onestride.engine.engine import Engine
 from onestride.engine.reduce import reduce
+from onestride.students.pairs import PairsConfig, load_pairs, make_pairs
 
 # What an autograd thread says at its first product, where guidance takes a gradient.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
@@ -118,3 +119,25 @@ def test_a_teachers_plans_are_its_own(make, observations, solver, guidance):
         torch.testing.assert_close(fast.decide(o).plans, plain.decide(o).plans, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="another generator"):
         fast.generator.sample(torch.zeros(16, 4, 23, device="cuda"), torch.zeros(1, 0, device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_pairs_of_a_captured_teacher_are_the_plain_ones(make, observations, tmp_path, solver, guidance):
+    policy = make("teacher", selector="returns")
+    planner = GuidedPlanner(policy.generator, policy.selector.model, guidance) if guidance else policy.generator
+
+    def pairs(name, generator):
+        starts, config = torch.from_numpy(observations).float(), PairsConfig(count=2500, shards=3, solver=solver)
+        make_pairs(on_gpu(policy, generator), starts, config, tmp_path / name, {})
+        return load_pairs(tmp_path / name)
+
+    def agree(found, wanted):
+        for key in ("prior", "target", "context"):
+            torch.testing.assert_close(found[key], wanted[key], rtol=1e-4, atol=1e-4)
+
+    plain = pairs("plain", planner)
+    agree(pairs("captured", CudaGraphPlanner(planner)), plain)
+    (tmp_path / "captured" / "pairs-00001-of-00003.safetensors").unlink()  # as if it had been killed there
+    agree(pairs("captured", CudaGraphPlanner(planner)), plain)

@@ -96,6 +96,7 @@ def _make_pairs(
         manifest = found
     manifest["count"] = shards
     keep_freed_memory()
+    more = torch.Generator(teacher.device)
     with track("pairs", config.count) as bar:
         done = 0
         for shard in range(shards):
@@ -104,7 +105,7 @@ def _make_pairs(
             if name not in manifest["shards"] or not _intact(folder / name, manifest["shards"][name]["sha256"]):
                 parts = []
                 for block in range(first, last):
-                    parts.append(_block(teacher, observations, config, block))
+                    parts.append(make_block(teacher, observations, config, block, more))
                     bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
                 columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
                 save_tensors(folder / name, columns)
@@ -116,28 +117,34 @@ def _make_pairs(
 
 
 @torch.inference_mode()
-def _block(teacher: Policy, observations: Tensor, config: PairsConfig, block: int) -> dict[str, Tensor]:
-    """Rows BLOCK * block ... of the pairs, normalised."""
+def make_block(
+    teacher: Policy, observations: Tensor, config: PairsConfig, block: int, more: torch.Generator, size: int = BLOCK
+) -> dict[str, Tensor]:
+    """Rows size * block ... of the pairs, normalised, on the CPU.
+
+    more: a generator on the teacher's device, seeded here. It is one and the same for every block, since a teacher that
+    is one CUDA graph goes on drawing from the one that it was captured with.
+    """
     device = teacher.device
     rng = torch.Generator().manual_seed(_seed(config.seed, block))
-    pick = torch.randint(len(observations), (BLOCK,), generator=rng)
-    which = torch.multinomial(torch.tensor(config.probabilities), BLOCK, replacement=True, generator=rng)
+    pick = torch.randint(len(observations), (size,), generator=rng)
+    which = torch.multinomial(torch.tensor(config.probabilities), size, replacement=True, generator=rng)
     temperature = torch.tensor(config.temperatures)[which]
-    noise = torch.randn(BLOCK, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
+    noise = torch.randn(size, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
     observation = observations[pick].to(device)
     start = teacher.task.encode(observation)
     states = start.start
     if config.jitter:
-        shift = torch.randn(states.shape, generator=rng).to(device) * torch.rand(BLOCK, 1, generator=rng).to(device)
+        shift = torch.randn(states.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
         states = states + config.jitter * shift * teacher.normalizer.std[: states.shape[-1]]
     prior = conditioned_prior(noise.to(device), temperature.to(device), states, teacher.normalizer, teacher.fixed)
     context = teacher.normalizer.context(start.context)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
-    more = torch.Generator(device).manual_seed(_seed(config.seed, ~block))
+    more.manual_seed(_seed(config.seed, ~block))
     target = teacher.generator.sample(prior, context, solver=config.solver, generator=more)
     plans = teacher.normalizer.unnormalize(target)
     quality = teacher.score(plans[:, None], observation, start.frame)[:, 0]
-    rows = min(BLOCK, config.count - block * BLOCK)
+    rows = min(size, config.count - block * size)
     values = (prior, target, context, quality, temperature)
     columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}
     for key, value in columns.items():
