@@ -69,9 +69,12 @@ class BenchConfig:
     draws: int = 64
     threads: int | None = None  # of every row and of the ceilings; None: torch's own setting
     paper_teacher: bool = False  # also the temporal U-Nets of the paper's size, where the preset has them
+    compiled: bool = False  # also the engine by torch.compile, which takes half a minute per number of candidates
+    pairs: int | None = None  # also how fast the teacher makes pairs, in blocks of so many; training's are of 1024
 
     def __post_init__(self) -> None:
-        if not self.candidates or min(*self.candidates, self.rounds, self.burst, self.draws) < 1:
+        numbers = (*self.candidates, self.rounds, self.burst, self.draws, 1 if self.pairs is None else self.pairs)
+        if not self.candidates or min(numbers) < 1:
             raise ValueError(f"bench wants numbers of at least 1, got {self}")
 
 

@@ -13,8 +13,9 @@ from onestride import presets
 from onestride.cli import main
 from onestride.engine.engine import preferred
 from onestride.evaluation import bench as benching
-from onestride.evaluation.bench import lines, untrained
+from onestride.evaluation.bench import cells, lines, untrained
 from onestride.presets import BenchConfig
+from onestride.students.pairs import PairsConfig
 
 pytest.importorskip("onnxruntime")
 
@@ -93,6 +94,49 @@ def test_the_record_is_of_the_schema(record):
     assert len(lines(said)) == 1 + 2 * len(names)
 
 
+def test_pairs_are_rows_of_their_own(record):
+    teacher, config = untrained(presets.load("halfcheetah-tiny"))["teacher"], PairsConfig()
+    rows = benching._pairs(teacher, [np.zeros(17), np.ones(17)], config, 8, torch.device("cpu"))
+    assert list(rows) == ["pairs@8"]
+    assert rows["pairs@8"]["pairs_per_s"]["n"] == benching.BLOCKS
+    assert rows["pairs@8"]["pairs_per_s"]["mean"] > 0
+    said = json.loads(record.read_text())
+    without = cells(said)
+    said["rows"] |= rows
+    table = cells(said)
+    assert [line[:-1] for line in table[:-1]] == without  # one line and one column more
+    assert table[-1][:-1] == ["pairs@8"] + ["–"] * (len(without[0]) - 1)  # noqa: RUF001
+    assert [line[-1] for line in table[1:-1]] == ["–"] * (len(without) - 1)  # noqa: RUF001
+    assert cells(said, 4) == [line for line in without if line[0] == "" or line[0].endswith("@4")]
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
+def test_everything_decides_on_a_gpu(tmp_path):
+    arguments = ["--preset", "halfcheetah-tiny", "--bench.candidates", "1", "4", "--bench.rounds", "2"]
+    arguments += ["--bench.burst", "2", "--bench.draws", "2", "--bench.pairs", "8", "--bench.compiled"]
+    main(["bench", *arguments, "--device", "cuda", "--out", str(tmp_path / "gpu.json")])
+    said = json.loads((tmp_path / "gpu.json").read_text())
+    names = ["teacher", "teacher-optimised", "student", "engine", "engine-tf32", "engine-bf16", "engine-compiled"]
+    decide = [f"{name}@{n}" for n in (1, 4) for name in names]
+    assert list(said["rows"]) == [*decide, "pairs@8", "pairs-captured@8"]
+    assert said["config"]["device"] == "cuda"
+    assert any("engine is cuda-graph, engine-tf32 cuda-graph, tf32" in note for note in said["notes"])
+    rows = {name: {metric: value["mean"] for metric, value in said["rows"][name].items()} for name in decide}
+    assert rows["teacher@4"]["gflop"] == rows["teacher-optimised@4"]["gflop"]
+    assert rows["engine-bf16@4"]["mb"] < rows["engine@4"]["mb"] == rows["engine-tf32@4"]["mb"]
+    assert all(np.isfinite(value) for row in rows.values() for value in row.values())
+    assert min(said["machine"][name] for name in ("matmul_gflops_1", "matmul_gflops_4", "copy_gb_per_s")) > 0
+    assert len(lines(said)) == 1 + len(said["rows"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--preset", "halfcheetah-tiny", "--device", "cuda"])
+    assert "finds no CUDA device here, and cuda was asked for" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_record_is_not_overwritten(record, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--preset", "halfcheetah-tiny", "--out", str(record)])
@@ -112,3 +156,5 @@ def test_numbers_that_make_no_sense_are_refused():
         BenchConfig(candidates=())
     with pytest.raises(ValueError, match="at least 1"):
         BenchConfig(rounds=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        BenchConfig(pairs=0)

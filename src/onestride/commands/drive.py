@@ -173,6 +173,8 @@ class Bench:
     run: Path | None = None
     """Trained policies; default: untrained ones of the preset's sizes."""
     preset: str = "demo"
+    device: str = "cpu"
+    """cuda: everything decides on the GPU, the engine as a CUDA graph."""
     bench: BenchConfig = field(default_factory=BenchConfig)
     out: Path | None = None
     """Where to write the record, such as results/bench/mine.json; what is there is not overwritten."""
@@ -182,5 +184,5 @@ class Bench:
     def __call__(self) -> None:
         from onestride.evaluation.bench import bench, lines
 
-        record = bench(self.run, presets.load(self.preset), self.bench, typed(), self.out)
+        record = bench(self.run, presets.load(self.preset), self.bench, typed(), self.out, self.device)
         print("\n".join([*lines(record), *record["notes"]]))

@@ -6,6 +6,10 @@
                                                     engine-int8       with large products in 8 bits
                                                     engine-onnx       by ONNX Runtime, where the engine is native
 
+On a GPU teacher-optimised is the teacher's sampling as one CUDA graph, of a U-Net too, engine the decision as one;
+engine-tf32 and engine-bf16 are that with coarser products. On request engine-compiled goes through torch.compile first,
+and pairs@B is how many training pairs per second the teacher makes in blocks of B (pairs-captured@B: as one graph).
+
 A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
 and one decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix
 products of the networks' size and a copy of memory, are measured in every round too. Ratios are of medians, but for
@@ -14,9 +18,11 @@ one of p99.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +39,27 @@ from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda, rounded
 from onestride.engine.engine import Backend, Engine, preferred
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
-from onestride.evaluation.ceilings import PAUSE, copying, products
+from onestride.evaluation.ceilings import PAUSE, copying, copying_on, products, products_on
 from onestride.evaluation.metrics import latency, summarize
+from onestride.evaluation.report import UNDEFINED
 from onestride.evaluation.result import result
 from onestride.presets import BenchConfig, Preset
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
+from onestride.students.pairs import PairsConfig, make_block
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 WARM_UP = 5
 SEEN = 512  # observations, taken in turns
+BLOCKS = 5  # of pairs that count
 
 
 @dataclass
@@ -63,10 +73,19 @@ class Contender:
     call_flop: int  # of one call of the network, on all candidates
 
 
-def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, out: Path | None) -> dict[str, Any]:
-    """Measure, and write the record to ``out``. run: trained policies; None: untrained ones of the preset's sizes."""
+def bench(
+    run: Path | None, preset: Preset, config: BenchConfig, command: str, out: Path | None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Measure, and write the record to ``out``. run: trained policies; None: untrained ones of the preset's sizes.
+
+    Raises:
+        FileExistsError: ``out`` is there already.
+        ValueError: there is no such device, or the run has no student.
+    """
     if out is not None and out.exists():
         raise FileExistsError(f"{out} is there already; name another file, or remove it first")
+    if (place := torch.device(device)).type != "cpu":
+        needs_cuda(place)
     started, began = time.strftime("%Y-%m-%dT%H:%M:%S"), time.perf_counter()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -75,25 +94,36 @@ def bench(run: Path | None, preset: Preset, config: BenchConfig, command: str, o
     observations = seen(run, task)
     contenders: dict[str, Contender] = {}
     for n in config.candidates:
-        contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config).items()}
-    times, planning, ceilings = _measure(contenders, observations, config)
+        contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config, place).items()}
+    times, planning, ceilings = _measure(contenders, observations, config, place)
     made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
     rows = {name: _row(name, contenders, times, planning, ceilings) for name in contenders}
+    if config.pairs is not None:
+        rows |= _pairs(policies["teacher"], observations, preset.pairs, config.pairs, place)
+    by = "by the fastest of torch, ONNX Runtime and decide.c"
+    if place.type == "cuda":
+        by = "by torch without TF32, in a row, on the GPU's own clock"
+    beside = [name for name in ("engine-int8", "engine-tf32", "engine-bf16", "engine-compiled") if name in made_by]
     notes = [
         f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
         f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
-        "share_of_ceiling is of float32 products with as many rows, by the fastest of torch, ONNX Runtime and decide.c",
-        f"engine is {made_by['engine']}, engine-int8 {made_by['engine-int8']}",
+        f"share_of_ceiling is of float32 products with as many rows, {by}",
+        ", ".join((f"engine is {made_by['engine']}", *(f"{name} {made_by[name]}" for name in beside))),
         "observations: " + ("where scenes begin" if len(observations) < SEEN else "states of the data, in turns"),
         "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
     ]
     if isinstance(policies["teacher"].generator, GuidedPlanner):
         notes.append("the teachers are guided by the return model")
+    if place.type == "cuda":
+        notes.append("teacher and student are as torch's defaults have them: products in float32, convolutions in TF32")
+    if config.pairs is not None:
+        notes.append(f"pairs are made in blocks of {config.pairs} as `onestride pairs` makes them, but none is written")
+    about = {"run": None if run is None else str(run), "preset": preset.about, "task": task.name, "device": device}
     record = result(
         "bench",
         command,
-        config=asdict(config) | {"run": None if run is None else str(run), "preset": preset.about, "task": task.name},
+        config=asdict(config) | about,
         seeds={"noise": 0},
         started=started,
         wall_s=time.perf_counter() - began,
@@ -156,15 +186,19 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
     return Policy(task, generator, normalizer, selector=selector)
 
 
-def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dict[str, Contender]:
-    """Every row at ``n`` candidates."""
+def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device) -> dict[str, Contender]:
+    """Every row at ``n`` candidates. What a decision takes is counted on the CPU, where the policies are."""
     made: dict[str, Contender] = {}
     observation = np.asarray(policies["student"].task.first_observation(policies["student"].task.scenes(1, 7)[0]))
     for name, policy in policies.items():
         policy = _with(policy, policy.generator, n)
         flop, moved, call = _work_of(policy, observation)
-        made[name] = Contender(policy, policy.generator.nfe, flop, moved, call)
-        if name == "teacher":
+        there = _with(policy, policy.generator, n, device)
+        made[name] = Contender(there, policy.generator.nfe, flop, moved, call)
+        if device.type == "cuda" and name != "student":
+            fast = _with(there, CudaGraphPlanner(there.generator), n)
+            made[f"{name}-optimised"] = Contender(fast, fast.nfe, flop, moved, call)
+        elif name == "teacher":
             try:
                 fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
             except ReduceError:  # a U-Net stays as it is
@@ -174,13 +208,10 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
     student, call = made["student"].decider, made["student"].call_flop
     assert isinstance(student, Policy)
     reduced = reduce(student, draws=config.draws)
-    backends: dict[str, Backend] = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
-    if backends["engine-int8"] == "native-int8":
-        backends["engine-screened"] = "native-screened"
-    backends |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in backends.values()}
-    for name, backend in backends.items():
+    for name, backend in _backends(student, config).items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
-        flop, moved = _work(lambda: reduced(torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
+        module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
+        flop, moved = _work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
         if backend.endswith("int8"):
             layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
             layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
@@ -189,10 +220,28 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig) -> dic
     return made
 
 
-def _with(policy: Policy, generator: Any, candidates: int) -> Policy:
+def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
+    """The engines' rows."""
+    made: dict[str, Backend]
+    if student.device.type == "cuda":
+        made = {"engine": "cuda-graph", "engine-tf32": "cuda-graph-tf32", "engine-bf16": "cuda-graph-bf16"}
+    else:
+        made = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
+        if made["engine-int8"] == "native-int8":
+            made["engine-screened"] = "native-screened"
+        made |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in made.values()}
+    if config.compiled:
+        made["engine-compiled"] = "compile"
+    return made
+
+
+def _with(policy: Policy, generator: Any, candidates: int, device: torch.device | None = None) -> Policy:
+    """The policy with another generator and number of candidates; on another device it is a copy."""
+    parts = generator, policy.normalizer, policy.selector
+    generator, normalizer, selector = copy.deepcopy(parts) if device not in (None, policy.device) else parts
     return Policy(
-        policy.task, generator, policy.normalizer, selector=policy.selector, candidates=candidates,
-        sampling=policy.sampling, config=policy.config,
+        policy.task, generator, normalizer, selector=selector, candidates=candidates, sampling=policy.sampling,
+        device=device or policy.device, config=policy.config,
     )  # fmt: skip
 
 
@@ -257,14 +306,17 @@ def _work_of(policy: Policy, observation: np.ndarray, unrolled: Unrolled | None 
 
 
 def _measure(
-    contenders: dict[str, Contender], observations: Sequence[np.ndarray], config: BenchConfig
+    contenders: dict[str, Contender], observations: Sequence[np.ndarray], config: BenchConfig, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, dict[int, list[float]]]]:
     """Decisions [s] and their planning [s] by row; ceilings by kind and rows: products [GFLOP/s], copies [GB/s]."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     planning: dict[str, list[float]] = {name: [] for name in contenders}
     matmul: dict[int, list[float]] = {n: [] for n in config.candidates}
     copies: list[float] = []
-    with products(config.candidates) as product, track("bench", config.rounds) as bar:
+    on_gpu = device.type == "cuda"
+    copies_of = copying_on(device) if on_gpu else copying
+    made = products_on(device, config.candidates) if on_gpu else products(config.candidates)
+    with made as product, track("bench", config.rounds) as bar:
         for contender in contenders.values():
             for _ in range(WARM_UP):
                 contender.decider.decide(observations[0])
@@ -281,7 +333,7 @@ def _measure(
             time.sleep(PAUSE)
             for n in config.candidates:
                 matmul[n].append(product(n))
-            copies.append(copying())
+            copies.append(copies_of())
             bar.update(i + 1)
     return times, planning, {"matmul": matmul, "copy": {0: copies}}
 
@@ -314,6 +366,27 @@ def _row(
     return {"decision_ms_mean": mean, **{k: summarize([v], [0]) for k, v in numbers.items()}}
 
 
+def _pairs(
+    teacher: Policy, observations: Sequence[np.ndarray], config: PairsConfig, size: int, device: torch.device
+) -> dict[str, Any]:
+    """Rows of pairs per second, in blocks of ``size``: of the teacher as it is, on a GPU also as one graph."""
+    teacher = _with(teacher, teacher.generator, teacher.candidates, device)
+    makers = {"pairs": teacher}
+    if device.type == "cuda":
+        makers["pairs-captured"] = _with(teacher, CudaGraphPlanner(teacher.generator), teacher.candidates)
+    begin = torch.from_numpy(np.stack(observations)).float()
+    config = replace(config, count=(BLOCKS + 1) * size)
+    more = torch.Generator(device)
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for block in range(BLOCKS + 1):  # the first is not counted
+        for name, maker in makers.items():
+            began = time.perf_counter()
+            make_block(maker, begin, config, block, more, size)
+            if block:
+                rates[name].append(size / (time.perf_counter() - began))
+    return {f"{name}@{size}": {"pairs_per_s": summarize(rate, [0] * len(rate))} for name, rate in rates.items()}
+
+
 #: As they are shown: a heading, the metric, its format.
 COLUMNS = (
     ("p50 [ms]", "decision_ms_p50", "{:.3f}"), ("p95", "decision_ms_p95", "{:.3f}"),
@@ -322,16 +395,22 @@ COLUMNS = (
     ("forwards", "batch_forwards", "{:.2f}"), ("GFLOP", "gflop", "{:.3f}"), ("MB", "mb", "{:.1f}"),
     ("of ceiling", "share_of_ceiling", "{:.0%}"), ("x teacher", "speed_up_over_teacher", "{:.1f}"),
     ("x student", "speed_up_over_student", "{:.2f}"), ("x student, p99", "speed_up_over_student_p99", "{:.2f}"),
+    ("pairs per s", "pairs_per_s", "{:.0f}"),
 )  # fmt: skip
 
 
 def cells(record: dict[str, Any], candidates: int | None = None) -> list[list[str]]:
-    """A header, then a line per row; of all numbers of candidates, or of one."""
+    """A header, then a line per row; of all numbers of candidates, or of one. Columns that no row has are left out."""
     rows = {n: r for n, r in record["rows"].items() if candidates is None or n.endswith(f"@{candidates}")}
-    lines = [[n, *(form.format(row[metric]["mean"]) for _, metric, form in COLUMNS)] for n, row in rows.items()]
-    return [["", *(title for title, _, _ in COLUMNS)], *lines]
+    columns = [column for column in COLUMNS if any(column[1] in row for row in rows.values())]
+
+    def cell(row: dict[str, Any], metric: str, form: str) -> str:
+        return form.format(row[metric]["mean"]) if metric in row else UNDEFINED
+
+    lines = [[n, *(cell(row, metric, form) for _, metric, form in columns)] for n, row in rows.items()]
+    return [["", *(title for title, _, _ in columns)], *lines]
 
 
 def lines(record: dict[str, Any]) -> list[str]:
     """The record for the terminal."""
-    return [f"{line[0]:22s}" + "".join(f"{cell:>13s}" for cell in line[1:]) for line in cells(record)]
+    return [f"{line[0]:25s}" + "".join(f"{cell:>13s}" for cell in line[1:]) for line in cells(record)]

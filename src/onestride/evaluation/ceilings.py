@@ -1,4 +1,7 @@
-"""What a machine can do at most: matrix products of the networks' size, and copies of memory."""
+"""What a machine can do at most: matrix products of the networks' size, and copies of memory.
+
+On a GPU both are timed by its own clock, products as one graph of many in a row, so that no launch counts.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from onestride.engine.cuda_graph import captured, tf32
 from onestride.engine.graph import write_module
 from onestride.engine.native import NativeError, NativeRunner
 from onestride.engine.program import product_program
@@ -58,6 +62,45 @@ def copying() -> float:
     block = np.ones(1 << 23)
     to = np.empty_like(block)
     return 2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9
+
+
+@contextmanager
+def products_on(device: torch.device, rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
+    """rows -> GFLOP/s of a float32 product of that many on a CUDA device, of CALLS in a row."""
+    layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
+    nn.init.orthogonal_(layer.weight)  # what it multiplies stays as large as it was
+    layer = layer.to(device)
+    given = {n: torch.randn(n, WIDTH, device=device) for n in rows}
+
+    def in_a_row(x: Tensor) -> tuple[Tensor]:
+        for _ in range(CALLS):
+            x = layer(x)
+        return (x,)
+
+    with tf32(False):
+        replays = {n: captured(lambda x=x: in_a_row(x), device)[0] for n, x in given.items()}
+    yield lambda n: 2 * n * WIDTH * WIDTH * CALLS / _best_on(device, replays[n], 3) / 1e9
+
+
+def copying_on(device: torch.device) -> Callable[[], float]:
+    """GB/s, read and written, of a copy of 1 GiB of a CUDA device's memory: more than its caches hold."""
+    block = torch.ones(1 << 28, device=device)
+    to = torch.empty_like(block)
+    return lambda: 2 * block.nbytes / _best_on(device, lambda: to.copy_(block), 3) / 1e9
+
+
+def _best_on(device: torch.device, call: Callable[[], object], times: int) -> float:
+    """The shortest of some calls by the device's clock [s]."""
+    shortest = float("inf")
+    with torch.cuda.device(device):
+        for _ in range(times):
+            began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            began.record()
+            call()
+            ended.record()
+            ended.synchronize()
+            shortest = min(shortest, 1e-3 * began.elapsed_time(ended))
+    return shortest
 
 
 def _best(call: Callable[[], object], times: int) -> float:
