@@ -68,7 +68,7 @@ from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs
 from onestride.tasks.behaviour import behaviour_source
 from onestride.tasks.task import Task
-from onestride.training import TrainConfig, fast_precision, finish, train
+from onestride.training import TrainConfig, finish, train
 
 # ---------------------------------------------------------------- data
 
@@ -216,9 +216,7 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     config_of = load_config(run / TEACHER)
     identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
     identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
-    precision = fast_precision() if config.precision == "auto" else config.precision
-    config = replace(config, precision=precision)
-    teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=precision)
+    teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
     if teacher.device.type == "cuda":
         teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
     make_pairs(teacher, windows_of(run, task)[0].observations, config, folder, identity)

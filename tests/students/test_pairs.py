@@ -98,6 +98,23 @@ def dies_after(calls, monkeypatch):
 # ---- the same pairs, however they were made ----
 
 
+def test_products_are_those_of_the_teachers_precision(point, normalizer, observations, tmp_path):
+    def pairs(precision):
+        torch.manual_seed(0)
+        planner = DiffusionPlanner(TeacherConfig(width=32, blocks=1, n_steps=4), point.fixed, 2, 2)
+        for parameter in planner.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        teacher, config = Policy(point, planner, normalizer, precision=precision), PairsConfig(count=200, shards=1)
+        make_pairs(teacher, observations, config, tmp_path / precision, IDENTITY)
+        return load_pairs(tmp_path / precision)
+
+    exact, coarse = pairs("32-true"), pairs("bf16-mixed")
+    assert torch.equal(exact["prior"], coarse["prior"])
+    assert coarse["target"].dtype == torch.float32
+    off = (exact["target"] - coarse["target"]).abs().max() / exact["target"].std()
+    assert 1e-4 < off < 0.2
+
+
 def test_shards_do_not_change_the_pairs(make, tmp_path):
     one = load_pairs(make(tmp_path / "1", shards=1))
     assert len(one["prior"]) == COUNT

@@ -179,9 +179,13 @@ class Policy:
         context = self.normalizer.context(start.context)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        with self.products():
             plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng).float()
         return self.normalizer.unnormalize(plans).view_as(prior)
+
+    def products(self) -> torch.autocast:
+        """The generator's products are as ``precision`` says within this."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
     def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
         """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""

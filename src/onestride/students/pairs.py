@@ -39,7 +39,7 @@ class PairsConfig:
     probabilities: tuple[float, ...] = SHARES
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
     jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of the teacher's products, as in training
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the teacher's products
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,7 +141,8 @@ def make_block(
     context = teacher.normalizer.context(start.context)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
-    target = teacher.generator.sample(prior, context, solver=config.solver, generator=more)
+    with teacher.products():
+        target = teacher.generator.sample(prior, context, solver=config.solver, generator=more).float()
     plans = teacher.normalizer.unnormalize(target)
     quality = teacher.score(plans[:, None], observation, start.frame)[:, 0]
     rows = min(size, config.count - block * size)
