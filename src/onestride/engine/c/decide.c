@@ -72,13 +72,15 @@ static int plan_jobs(Engine* e, int threads) {
   const long share = up(n, threads) / threads;
   e->rows = (int)(share < BLOCK ? share : BLOCK);
   e->blocks = (n + e->rows - 1) / e->rows;
-  /* Each candidate once, in jobs of ROWS places; three times the last job may not be full. */
-  const int again = e->screens ? (n + ROWS - 1) / ROWS + 3 : 0;
-  e->jobs = e->blocks + again, e->places = n + again * ROWS;
-  const size_t jobs = (size_t)e->jobs, places = (size_t)e->places;
-  e->job = calloc(jobs, sizeof *e->job), e->done = calloc(jobs, sizeof *e->done);
-  e->order = calloc(jobs, sizeof *e->order), e->asked = calloc(jobs, sizeof *e->asked);
-  e->who = calloc(places, sizeof *e->who);
+  /* The first ones as few jobs as there are threads, since each job reads all weights; others in jobs of ROWS places.
+     Each candidate once, and twice the last job may not be full. */
+  e->firsts = threads < FIRST / ROWS ? threads : FIRST / ROWS;
+  const int again = e->screens ? e->firsts + (n - FIRST + ROWS - 1) / ROWS + 1 : 0;
+  const int jobs = e->blocks + again, places = e->screens ? n + FIRST + (again - e->firsts) * ROWS : n;
+  e->places = places;
+  e->job = calloc((size_t)jobs, sizeof *e->job), e->done = calloc((size_t)jobs, sizeof *e->done);
+  e->order = calloc((size_t)jobs, sizeof *e->order), e->asked = calloc((size_t)jobs, sizeof *e->asked);
+  e->who = calloc((size_t)places, sizeof *e->who);
   e->place = calloc((size_t)n, sizeof *e->place), e->sought = calloc((size_t)n, sizeof *e->sought);
   if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place || !e->sought) return 0;
   for (int i = 0; i < n; i++) atomic_init(e->who + i, i), e->place[i] = i;
@@ -86,7 +88,11 @@ static int plan_jobs(Engine* e, int threads) {
     const int first = b * e->rows;
     e->job[b] = (Job){first, n - first < e->rows ? n - first : e->rows, e->screens};
   }
-  for (int k = 0; k < again; k++) e->job[e->blocks + k] = (Job){n + k * ROWS, ROWS, 0};
+  for (int k = 0, place = n; k < again; k++) {
+    const int rows = k < e->firsts ? FIRST / e->firsts : ROWS;
+    e->job[e->blocks + k] = (Job){place, rows, 0};
+    place += rows;
+  }
   return 1;
 }
 
@@ -110,7 +116,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   e->data = (const float*)(e->op + e->head->operations);
   if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
   if (!plan_jobs(e, threads)) return onestride_destroy(e), NULL;
-  const int rows = e->rows > ROWS ? e->rows : ROWS; /* of any job */
+  const int rows = e->screens ? BLOCK : e->rows; /* of any job, at most */
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
   whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
@@ -157,11 +163,15 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
 
 /* ---------------------------------------------------------------- screening */
 
-/* What a worker found at a place. */
-INLINE const Worker* at(const Engine* e, int place) {
-  const int n = e->head->candidates;
-  return publisher(e, place < n ? place / e->rows : e->blocks + (place - n) / ROWS);
+/* The job that a place belongs to. */
+INLINE int job_at(const Engine* e, int place) {
+  const int again = place - e->head->candidates;
+  if (again < 0) return place / e->rows;
+  return e->blocks + (again < FIRST ? again / (FIRST / e->firsts) : e->firsts + (again - FIRST) / ROWS);
 }
+
+/* What a worker found at a place. */
+INLINE const Worker* at(const Engine* e, int place) { return publisher(e, job_at(e, place)); }
 
 /* Who seems best, the first ones of ``sought``; what is no number may be anything, and comes first. */
 static void favourites(Engine* e, const float* scores) {
@@ -179,12 +189,13 @@ static void favourites(Engine* e, const float* scores) {
 
 /* The first ``count`` of ``sought`` in float32. Raises best and off, how far scores in 8 bits were from theirs. */
 static void compute_again(Engine* e, int count, float* scores, float* best, float* off) {
-  const int jobs = (count + ROWS - 1) / ROWS, first = e->head->candidates + e->taken;
-  for (int k = 0; k < jobs * ROWS; k++)
+  const int first = e->taken, last = job_at(e, first + count - 1);
+  int jobs = 0;
+  for (int id = job_at(e, first); id <= last; id++) e->asked[jobs++] = id;
+  e->taken = e->job[last].place + e->job[last].rows;
+  for (int k = 0; k < e->taken - first; k++)
     atomic_store_explicit(e->who + first + k, e->sought[k < count ? k : count - 1], memory_order_relaxed);
-  for (int k = 0; k < jobs; k++) e->asked[k] = e->blocks + e->taken / ROWS + k;
   go_round(e, e->asked, jobs);
-  e->taken += jobs * ROWS;
   for (int k = 0; k < count; k++) {
     const int i = e->sought[k];
     const float seemed = scores[i], value = at(e, first + k)->score[first + k], away = fabsf(seemed - value);
@@ -200,7 +211,7 @@ static void screen(Engine* e, float* scores) {
   const int n = e->head->candidates;
   float best = -INFINITY, off = 0;
   for (int i = 0; i < n; i++) e->place[i] = -1;
-  e->taken = 0;
+  e->taken = n;
   favourites(e, scores);
   for (int round = 0, count = FIRST; count; round++) {
     compute_again(e, count, scores, &best, &off);

@@ -43,12 +43,13 @@ struct Engine {
   int32_t draw;
   int screens;         /* all candidates are computed in 8 bits first */
   int blocks, rows;    /* jobs that all candidates make, and places of one */
-  int places, jobs;    /* of all candidates, and of those that are computed again */
-  Job* job;            /* the blocks, then those again */
+  int firsts;          /* jobs of those that are computed again in any case */
+  int places;          /* of all candidates, and of those that are computed again */
+  Job* job;            /* the blocks, the first ones again, others again */
   atomic_int* who;     /* the candidate at each place: candidate i at place i, and whoever is computed again behind */
   int* place;          /* where a candidate's float32 lies; -1: nowhere */
   int *sought, *asked; /* candidates to compute again; jobs of a round */
-  int taken;           /* places of those again */
+  int taken;           /* places so far */
   atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
   _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
   _Atomic uint64_t round;
