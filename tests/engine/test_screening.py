@@ -1,4 +1,4 @@
-"""Screened in 8 bits, decided in float32: the same winner, the same action."""
+"""Screened in 8 bits, decided in float32: the same winner and action, but where 8 bits see too little."""
 
 from __future__ import annotations
 
@@ -67,16 +67,22 @@ def test_the_arm(make_arm_policy, arm_rows):
 
 
 @has_8_bits
-def test_where_8_bits_see_nothing_all_are_computed(make):
-    """Scores that 8 bits cannot tell apart: every candidate may win."""
+def test_where_8_bits_see_little_the_work_has_a_bound(make):
+    """Scores that 8 bits can hardly tell apart: one of the best is decided for, in float32."""
     policy = make(candidates=64, **SIZES)
     with torch.no_grad():
-        policy.generator.decoder[6].weight *= 1e-4
+        policy.generator.decoder[6].weight *= 1e-2
     exact, screened = pair(reduce(policy, draws=2))
-    for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
+    computed, others = [], 0
+    for i, row in enumerate(np.random.default_rng(0).normal(size=(300, 17)).astype(np.float32)):
         wanted, found = exact.run(row, i % 2), screened.run(row, i % 2)
-        same(found, wanted)
-        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-6, atol=1e-6)
+        others += found.winner != wanted.winner
+        assert found.score == found.scores.max() == found.scores[found.winner]
+        np.testing.assert_allclose(found.score, wanted.scores[found.winner], rtol=1e-6, atol=1e-6)
+        assert wanted.score - found.score < 2 * wanted.scores.std()
+        computed.append(int((found.scores == wanted.scores).sum()))
+    assert 16 <= min(computed) < 32 <= max(computed) < 40  # a score of 8 bits may be exact
+    assert 0 < others < 60
 
 
 @has_8_bits

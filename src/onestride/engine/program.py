@@ -239,7 +239,7 @@ def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: i
     entries, dim, members, width = scorer.decode.out_features, scorer.transition_dim, scorer.members, scorer.width
     seen, h, deep = p.buffer(entries), p.buffer(0), p.buffer(0)
     rows = 1 + (entries - scorer.action_dim) // dim
-    p.product(scorer.decode, features, seen, flags=large & SCREENED)  # what is only screened may see less
+    p.product(scorer.decode, features, seen)
     limits = {"weight": p.numbers(scorer.low), "bias": p.numbers(scorer.high)}
     p.add(CLAMP, seen, seen, entries, entries, **limits)
     assert isinstance(scorer.second, Batched)

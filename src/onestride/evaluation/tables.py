@@ -9,13 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.checkpoint import read_json, write_atomically
-from onestride.evaluation import ablation_report, bench, benchmark_report, endurance, modes, report, samplings
+from onestride.evaluation import (
+    ablation_report,
+    bench,
+    benchmark_report,
+    endurance,
+    modes,
+    report,
+    samplings,
+    screenings,
+)
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
 LOCOMOTION = Path("results/locomotion")  # one JSON per dataset
 MODES = Path("results/modes")  # one JSON per dataset
 SAMPLING = Path("results/sampling")  # one JSON per dataset
+SCREENING = Path("results/screening")  # one JSON per task
 BENCH = Path("results/bench")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
 CANDIDATES = 64  # of the rows of BENCH that are shown
@@ -47,6 +57,8 @@ def tables(root: Path) -> dict[str, str]:
         made[f"sampling-{path.stem}"] = samplings.table(read_json(path))
     for path in sorted((root / BENCH).glob("*.json")):
         made[f"bench-{path.stem}"] = report.markdown(bench.cells(read_json(path), CANDIDATES))
+    screened = {path.stem: read_json(path) for path in sorted((root / SCREENING).glob("*.json"))}
+    made["screening"] = screenings.table(screened)
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
     return made | {"realtime": report.markdown(endurance.cells(runs))}
 

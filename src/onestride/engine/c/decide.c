@@ -3,14 +3,16 @@
    A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
 
-   Where the program allows it candidates are screened: all are computed in 8 bits, and in float32 only the best of them
-   and whoever might win after all. How far 8 bits are off here and now is measured on those that are computed both ways.
+   Where the program allows it candidates are screened: all are computed in 8 bits, the best of them in float32 too, and
+   once more as many where others might win. How far 8 bits are off here and now is measured on those that are computed
+   both ways. The work has a bound, whatever is observed.
 
    Read program.h, products.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after onestride_create. */
 
 #define _GNU_SOURCE
 #include "decide.h"
 
+#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,8 +30,8 @@
 #include "rounds.h"
 #include "vectors.h"
 
-enum { FIRST = 2 * ROWS }; /* candidates that are computed again in any case: the best by 8 bits */
-#define SURE 3.0f          /* times the measured error: what a candidate may be worth more than it seems */
+enum { BEST = 2 * ROWS }; /* candidates that a round computes again */
+#define SURE 2.0f         /* times as far from their mean as measured errors: errors that are not measured */
 
 /* ---------------------------------------------------------------- making it */
 
@@ -58,7 +60,7 @@ void onestride_destroy(Engine* e) {
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
   for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
   free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries);
-  free(e->job), free(e->who), free(e->place), free(e->sought), free(e->asked), free(e->order), free(e->done);
+  free(e->job), free(e->who), free(e->place), free(e->asked), free(e->order), free(e->done);
   free(e->copy);
   pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
   free(e);
@@ -68,31 +70,25 @@ void onestride_destroy(Engine* e) {
 static int plan_jobs(Engine* e, int threads) {
   const int n = e->head->candidates;
   for (int i = 0; i < e->head->operations; i++) e->screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
-  e->screens = e->screens && n > FIRST && onestride_has_8_bits();
+  e->screens = e->screens && n > BEST && onestride_has_8_bits();
   const long share = up(n, threads) / threads;
   e->rows = (int)(share < BLOCK ? share : BLOCK);
   e->blocks = (n + e->rows - 1) / e->rows;
-  /* The first ones as few jobs as there are threads, since each job reads all weights; others in jobs of ROWS places.
-     Each candidate once, and twice the last job may not be full. */
-  e->firsts = threads < FIRST / ROWS ? threads : FIRST / ROWS;
-  const int again = e->screens ? e->firsts + (n - FIRST + ROWS - 1) / ROWS + 1 : 0;
-  const int jobs = e->blocks + again, places = e->screens ? n + FIRST + (again - e->firsts) * ROWS : n;
+  /* As few jobs as there are threads, since each reads all weights. */
+  e->shares = threads < BEST / ROWS ? threads : BEST / ROWS;
+  const int again = e->screens ? 2 * e->shares : 0, jobs = e->blocks + again, places = e->screens ? n + 2 * BEST : n;
   e->places = places;
   e->job = calloc((size_t)jobs, sizeof *e->job), e->done = calloc((size_t)jobs, sizeof *e->done);
   e->order = calloc((size_t)jobs, sizeof *e->order), e->asked = calloc((size_t)jobs, sizeof *e->asked);
   e->who = calloc((size_t)places, sizeof *e->who);
-  e->place = calloc((size_t)n, sizeof *e->place), e->sought = calloc((size_t)n, sizeof *e->sought);
-  if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place || !e->sought) return 0;
+  e->place = calloc((size_t)n, sizeof *e->place);
+  if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place) return 0;
   for (int i = 0; i < n; i++) atomic_init(e->who + i, i), e->place[i] = i;
   for (int b = 0; b < e->blocks; b++) {
     const int first = b * e->rows;
     e->job[b] = (Job){first, n - first < e->rows ? n - first : e->rows, e->screens};
   }
-  for (int k = 0, place = n; k < again; k++) {
-    const int rows = k < e->firsts ? FIRST / e->firsts : ROWS;
-    e->job[e->blocks + k] = (Job){place, rows, 0};
-    place += rows;
-  }
+  for (int k = 0, rows = BEST / e->shares; k < again; k++) e->job[e->blocks + k] = (Job){n + k * rows, rows, 0};
   return 1;
 }
 
@@ -163,65 +159,50 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
 
 /* ---------------------------------------------------------------- screening */
 
-/* The job that a place belongs to. */
-INLINE int job_at(const Engine* e, int place) {
-  const int again = place - e->head->candidates;
-  if (again < 0) return place / e->rows;
-  return e->blocks + (again < FIRST ? again / (FIRST / e->firsts) : e->firsts + (again - FIRST) / ROWS);
-}
-
 /* What a worker found at a place. */
-INLINE const Worker* at(const Engine* e, int place) { return publisher(e, job_at(e, place)); }
-
-/* Who seems best, the first ones of ``sought``; what is no number may be anything, and comes first. */
-static void favourites(Engine* e, const float* scores) {
-  for (int i = 0, found = 0; i < e->head->candidates; i++) {
-    const float own = scores[i] - scores[i] == 0 ? scores[i] : INFINITY;
-    int k = found < FIRST ? found++ : FIRST;
-    for (; k > 0; k--) {
-      const float other = scores[e->sought[k - 1]];
-      if (other - other != 0 || other >= own) break;
-      if (k < FIRST) e->sought[k] = e->sought[k - 1];
-    }
-    if (k < FIRST) e->sought[k] = i;
-  }
+INLINE const Worker* at(const Engine* e, int place) {
+  const int again = place - e->head->candidates;
+  return publisher(e, again < 0 ? place / e->rows : e->blocks + again / (BEST / e->shares));
 }
 
-/* The first ``count`` of ``sought`` in float32. Raises best and off, how far scores in 8 bits were from theirs. */
-static void compute_again(Engine* e, int count, float* scores, float* best, float* off) {
-  const int first = e->taken, last = job_at(e, first + count - 1);
-  int jobs = 0;
-  for (int id = job_at(e, first); id <= last; id++) e->asked[jobs++] = id;
-  e->taken = e->job[last].place + e->job[last].rows;
-  for (int k = 0; k < e->taken - first; k++)
-    atomic_store_explicit(e->who + first + k, e->sought[k < count ? k : count - 1], memory_order_relaxed);
-  go_round(e, e->asked, jobs);
-  for (int k = 0; k < count; k++) {
-    const int i = e->sought[k];
-    const float seemed = scores[i], value = at(e, first + k)->score[first + k], away = fabsf(seemed - value);
-    const int finite = value - value == 0;
-    if (finite ? !(away <= *off) : seemed - seemed == 0) *off = finite && away - away == 0 ? away : INFINITY;
-    if (finite && value > *best) *best = value;
-    scores[i] = value, e->place[i] = first + k;
+/* The best of those that 8 bits alone have computed, of what is worth ``least`` or more; how many there are. */
+static int favourites(const Engine* e, const float* scores, float least, int* who) {
+  int found = 0;
+  for (int i = 0; i < e->head->candidates; i++) {
+    if (e->place[i] != i || !(scores[i] >= least)) continue;
+    int k = found < BEST ? found++ : BEST;
+    for (; k > 0 && scores[who[k - 1]] < scores[i]; k--)
+      if (k < BEST) who[k] = who[k - 1];
+    if (k < BEST) who[k] = i;
   }
+  return found;
 }
 
 /* From scores in 8 bits to those in float32 of whoever may win. */
 static void screen(Engine* e, float* scores) {
   const int n = e->head->candidates;
-  float best = -INFINITY, off = 0;
-  for (int i = 0; i < n; i++) e->place[i] = -1;
-  e->taken = n;
-  favourites(e, scores);
-  for (int round = 0, count = FIRST; count; round++) {
-    compute_again(e, count, scores, &best, &off);
-    count = 0;
-    for (int i = 0; i < n; i++)
-      if (e->place[i] < 0 && !(scores[i] + SURE * off < best)) e->sought[count++] = i;
-    if (!count || round == 0) continue;
-    count = 0; /* whoever was doubtful raised the doubt: all that are left */
-    for (int i = 0; i < n; i++)
-      if (e->place[i] < 0) e->sought[count++] = i;
+  int who[BEST];
+  float off[BEST], best = -INFINITY, least = -FLT_MAX;
+  for (int i = 0; i < n; i++) e->place[i] = i;
+  for (int round = 0; round < 2; round++) {
+    const int count = favourites(e, scores, least, who), first = n + round * BEST;
+    if (!count) return;
+    for (int k = 0; k < BEST; k++)
+      atomic_store_explicit(e->who + first + k, who[k < count ? k : count - 1], memory_order_relaxed);
+    for (int k = 0; k < e->shares; k++) e->asked[k] = e->blocks + round * e->shares + k;
+    go_round(e, e->asked, e->shares);
+    float mean = 0, away = 0;
+    for (int k = 0; k < count; k++) {
+      const float value = at(e, first + k)->score[first + k];
+      off[k] = value - scores[who[k]];
+      mean += off[k] / (float)count;
+      if (value - value == 0 && value > best) best = value;
+      scores[who[k]] = value, e->place[who[k]] = first + k;
+    }
+    /* Errors of one decision lie around a mean of their own. */
+    for (int k = 0; k < count; k++) away = fmaxf(away, fabsf(off[k] - mean));
+    least = best - mean - SURE * away;
+    if (least - least != 0) least = -FLT_MAX; /* nothing is known of them */
   }
 }
 
@@ -265,11 +246,14 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   for (int i = 0; i < head->candidates; i++) scores[i] = at(e, i)->score[i];
   if (e->screens) screen(e, scores);
 
-  int winner = 0;
+  int winner = 0, decided = 0;
   for (int i = 0; i < head->candidates; i++) {
     if (scores[i] - scores[i] != 0) scores[i] = -INFINITY;
-    if (scores[i] > scores[winner]) winner = i;
+    if (e->screens && e->place[i] == i) continue; /* in 8 bits alone */
+    if (!decided || scores[i] > scores[winner]) winner = i;
+    decided = 1;
   }
+  for (int i = 0; i < head->candidates; i++) scores[i] = fminf(scores[i], scores[winner]);
   *best = scores[winner];
   const int place = e->place[winner];
   const float* features = at(e, place)->buffer[0] + place * e->stride[0];

@@ -43,13 +43,12 @@ struct Engine {
   int32_t draw;
   int screens;         /* all candidates are computed in 8 bits first */
   int blocks, rows;    /* jobs that all candidates make, and places of one */
-  int firsts;          /* jobs of those that are computed again in any case */
-  int places;          /* of all candidates, and of those that are computed again */
-  Job* job;            /* the blocks, the first ones again, others again */
+  int shares;          /* jobs of a round that computes the best again */
+  int places;          /* of all candidates, and of two such rounds */
+  Job* job;            /* the blocks, then those of the two rounds */
   atomic_int* who;     /* the candidate at each place: candidate i at place i, and whoever is computed again behind */
-  int* place;          /* where a candidate's float32 lies; -1: nowhere */
-  int *sought, *asked; /* candidates to compute again; jobs of a round */
-  int taken;           /* places so far */
+  int* place;          /* where a candidate's features and its score are: its own place, or that of a round */
+  int* asked;          /* jobs of a round */
   atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
   _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
   _Atomic uint64_t round;

@@ -1,0 +1,73 @@
+"""Does screening ever change a decision? A run's student in float32 and screened, on states of the run's own data.
+
+python benchmarks/screening.py --run RUN [--student dnk-0] [--decisions 10000] [--out results/screening/NAME.json]
+
+Two rows: states from all over the data, and where its episodes begin, where behaviours part and candidates differ most.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from onestride.checkpoint import write_json
+from onestride.control.policy import Policy
+from onestride.data.minari import read_dataset
+from onestride.engine.native import NativeRunner
+from onestride.engine.program import write_program
+from onestride.engine.reduce import reduce
+from onestride.evaluation.result import result
+from onestride.evaluation.screenings import compare
+
+DRAWS = 256
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A run with data and a student; decisions of each row (episodes' first states are as many as there are)."""
+
+    run: Path
+    student: str = "dnk-0"
+    decisions: int = 10_000
+    threads: int = 1
+    out: Path | None = None
+
+
+def main(arguments: Arguments) -> None:
+    if arguments.out is not None and arguments.out.exists():
+        raise SystemExit(f"{arguments.out} is there already; name another file, or remove it first")
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    policy = Policy.from_pretrained(arguments.run / arguments.student)
+    reduced = reduce(policy, draws=DRAWS)
+    exact = NativeRunner(write_program(reduced), arguments.threads)
+    screened = NativeRunner(write_program(reduced, "screened"), arguments.threads, "native-screened")
+    episodes = list(read_dataset(arguments.run / "data"))
+    states = {
+        "": np.concatenate([e.observations[:-1] for e in episodes]),
+        ", first states": np.stack([e.observations[0] for e in episodes]),
+    }
+    body, rows = policy.task.name.split("-")[0], {}
+    for where, seen in states.items():
+        which = np.linspace(0, len(seen) - 1, min(arguments.decisions, len(seen))).round().astype(int)
+        rows[body + where] = compare(exact, screened, seen[which], DRAWS)
+        print(f"{body + where:30s}", "  ".join(f"{k} {v['mean']:.4g}" for k, v in rows[body + where].items()))
+    if arguments.out is not None:
+        report = result(
+            "screening",
+            "benchmarks/screening.py",
+            config={"run": str(arguments.run), "student": arguments.student, "candidates": policy.candidates},
+            seeds={"noise": 0},
+            started=started,
+            wall_s=time.monotonic() - began,
+            rows=rows,
+            notes=["in_float32: candidates of a decision whose score float32 computed, the rest kept that of 8 bits"],
+        )
+        write_json(arguments.out, report)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
