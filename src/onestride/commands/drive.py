@@ -134,7 +134,8 @@ class Export:
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
     precision: Precision = "float32"
     """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down.
-    screened (native): 8 bits find who of the candidates may win, float32 decides: the same actions."""
+    screened (native): 8 bits find who of the candidates may win, float32 decides: the same action, but in a decision of
+    ten thousand or so."""
     candidates: int | None = None
     """Candidates per decision; default: the checkpoint's."""
     plan: bool = True

@@ -121,7 +121,7 @@ def write_program(reduced: Reduced, precision: Precision = "float32") -> bytes:
 
     precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come;
     "screened" only to find who may win: those are computed again in float32, as everything is where a processor has no
-    8 bits.
+    8 bits. Rarely another one wins than in float32.
 
     Raises:
         ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's

@@ -14,7 +14,7 @@ from onestride.progress import track
 COLUMNS = (
     Column("decisions", "decisions", digits=0, yes_or_no=True),
     Column("other_winners", "other winners", digits=0, yes_or_no=True),
-    Column("lost_max", "worth less by", digits=2, yes_or_no=True),
+    Column("lost_max", "worth less by [spread of the candidates]", digits=2, yes_or_no=True),
     Column("in_float32_mean", "candidates in float32", digits=1, yes_or_no=True),
     Column("in_float32_p99", "p99", digits=0, yes_or_no=True),
     Column("in_float32_max", "most", digits=0, yes_or_no=True),
