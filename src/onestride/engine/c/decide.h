@@ -25,8 +25,8 @@ enum {
 
 /* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
-   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. What was screened
-   and could not win keeps the score of its 8 bits.
+   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. What 8 bits
+   alone have computed keeps their score, but no more than the winner's.
    Returns the winner's number, or why there is none. A best that is not finite means that no candidate is: hold the
    robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
