@@ -41,6 +41,7 @@ from onestride.engine.trunk import ReduceError
 from onestride.evaluation.bench import untrained
 from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import OPERATORS
+from onestride.tasks import TASKS
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 from onestride.tasks.task import ObservationError
 
@@ -270,6 +271,18 @@ def test_it_refuses_what_the_arms_check_refuses(make_arm_policy, arm_rows):
         else:
             runner.run(row.astype(np.float32), 0)
     assert min(kinds.values()) > 50
+
+
+def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):
+    """And making it takes no time: an exported arm is to decide two seconds after its program starts."""
+    policy = make_arm_policy("student")
+    policy.task.check(policy.task.example)
+    runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
+    assert np.isfinite(runner.run(policy.task.example.astype(np.float32), 0).score)
+    for name, task in TASKS.items():
+        if name != policy.task.name:
+            assert task().example is None
+            task().check(np.zeros(task().observation_dim))
 
 
 def test_the_engine_says_why_and_goes_on(make_arm_policy, make, observation, observations):

@@ -89,6 +89,8 @@ class Task:
         start from rest, all of them pass through a transient that is a small part of the data.
     benchmark: where the task is a benchmark of returns, what it is scored on.
     native: what of it ``engine/c`` does too; None: such an engine cannot serve it.
+    example: an observation that can be acted on, where making a scene would take too long (NumPy, one row); None: zeros
+        can.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Task:
     early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
     native: Native | None = None
+    example: np.ndarray | None = None
 
     @property
     def transition_dim(self) -> int:

@@ -79,8 +79,8 @@ static void call_helpers(Engine* e) {
   }
 }
 
-/* Jobs by all threads; when it returns, all are published. Returns the round's number. */
-static uint64_t go_round(Engine* e, const int* ids, int count) {
+/* Jobs by all threads; when it returns, all are published. */
+static void go_round(Engine* e, const int* ids, int count) {
   for (int i = 0; i < count; i++) atomic_store_explicit(&e->order[i], ids[i], memory_order_relaxed);
   atomic_store_explicit(&e->count, count, memory_order_relaxed);
   const uint64_t round = atomic_load_explicit(&e->round, memory_order_relaxed) + 1;
@@ -89,7 +89,6 @@ static uint64_t go_round(Engine* e, const int* ids, int count) {
   if (e->threads > 1) call_helpers(e);
   work(e->worker);
   for (int i = count - 1; i >= 0; i--) compute(e->worker, ids[i], round); /* returns at once where it is published */
-  return round;
 }
 
 #endif

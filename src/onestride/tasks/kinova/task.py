@@ -288,4 +288,5 @@ def task() -> Task:
         rest=rest,
         dwell=4,
         native=Native("arm", _constants()),
+        example=np.concatenate((WORKSPACE_LOW, np.zeros(3), CENTER.numpy(), np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )
