@@ -190,7 +190,7 @@ def preferred(policy: Policy, *, int8: bool = False) -> Backend:
     """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
     try:
         write_program(reduce(policy, draws=1))
-        native = library().onestride_has_8_bits() if int8 else library() is not None
+        native = library().onestride_levels() > 0 if int8 else library() is not None
     except (NativeError, ReduceError):
         native = False
     if int8:

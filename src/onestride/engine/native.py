@@ -51,9 +51,10 @@ class NativeRunner:
         if not program.startswith(MAGIC) or len(program) < HEADER:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
         header = dict(zip(FIELDS, np.frombuffer(program, "<i4", len(FIELDS), len(MAGIC) + 4).tolist(), strict=True))
-        if name.endswith("int8") and not self._library.onestride_has_8_bits():
+        if name.endswith("int8") and not self._library.onestride_levels():
             raise NativeError(
-                "this processor has no AVX-512 VNNI, which 8 bits need here: take onnx-int8, or native in float32"
+                "this processor has neither AVX2, AVX-512 VNNI nor ARM's dot product, of which 8 bits need one: take "
+                "onnx-int8, or native in float32"
             )
         self._cores = Cores(threads)
         helpers = self._cores.helping

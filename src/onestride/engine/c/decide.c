@@ -7,7 +7,7 @@
    once more as many where others might win. How far 8 bits are off here and now is measured on those that are computed
    both ways. The work has a bound, whatever is observed.
 
-   Read program.h, products.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after onestride_create. */
+   Read program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after onestride_create. */
 
 #define _GNU_SOURCE
 #include "decide.h"
@@ -24,26 +24,21 @@
 #endif
 
 #include "arm.h"
+#include "eight_bits.h"
 #include "memory.h"
 #include "products.h"
 #include "program.h"
 #include "rounds.h"
 #include "vectors.h"
 
-enum { BEST = 2 * ROWS }; /* candidates that a round computes again */
-#define SURE 2.0f         /* times as far from their mean as measured errors: errors that are not measured */
+enum { BEST = BLOCK }; /* candidates that a round computes again */
+#define SURE 2.0f      /* times as far from their mean as measured errors: errors that are not measured */
 
 /* ---------------------------------------------------------------- making it */
 
 int onestride_lanes(void) { return LANES; }
 
-int onestride_has_8_bits(void) {
-#if defined(__AVX512VNNI__)
-  return 1;
-#else
-  return 0;
-#endif
-}
+int onestride_levels(void) { return LEVELS; }
 
 void onestride_destroy(Engine* e) {
   if (!e) return;
@@ -70,12 +65,12 @@ void onestride_destroy(Engine* e) {
 static int plan_jobs(Engine* e, int threads) {
   const int n = e->head->candidates;
   for (int i = 0; i < e->head->operations; i++) e->screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
-  e->screens = e->screens && n > BEST && onestride_has_8_bits();
+  e->screens = e->screens && n > BEST && LEVELS;
   const long share = up(n, threads) / threads;
   e->rows = (int)(share < BLOCK ? share : BLOCK);
   e->blocks = (n + e->rows - 1) / e->rows;
-  /* As few jobs as there are threads, since each reads all weights. */
-  e->shares = threads < BEST / ROWS ? threads : BEST / ROWS;
+  /* No more jobs than there are threads, since each reads all weights; 1, 2, 4 ..., which divide BEST. */
+  for (e->shares = 1; 2 * e->shares <= threads && 2 * e->shares * ROWS <= BEST;) e->shares *= 2;
   const int again = e->screens ? 2 * e->shares : 0, jobs = e->blocks + again, places = e->screens ? n + 2 * BEST : n;
   e->places = places;
   e->job = calloc((size_t)jobs, sizeof *e->job), e->done = calloc((size_t)jobs, sizeof *e->done);
@@ -126,7 +121,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
     const Op* op = e->op + i;
     if (op->kind != PRODUCT) continue;
     const int eight = op->flags & EIGHT_BITS, both = e->screens && (op->flags & SCREENED);
-    if (eight && !onestride_has_8_bits()) whole = 0;
+    if (eight && !LEVELS) whole = 0;
     if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
     if (!eight) whole &= pack(op, e->data + op->weight, 0, e->packed + i);
     if (eight || both) whole &= pack(op, e->data + op->weight, 1, e->packed_8 + i);

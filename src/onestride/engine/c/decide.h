@@ -35,8 +35,8 @@ int onestride_decide(Engine* engine, const float* observation, int draw, float* 
 
 void onestride_destroy(Engine* engine);
 
-int onestride_lanes(void);      /* floats per vector */
-int onestride_has_8_bits(void); /* whether programs in 8 bits run */
+int onestride_lanes(void);  /* floats per vector */
+int onestride_levels(void); /* steps that programs in 8 bits have for a layer's inputs: 255 or 127; 0: they don't run */
 
 #ifdef __cplusplus
 }

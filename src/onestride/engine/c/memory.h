@@ -26,7 +26,7 @@ typedef struct {
   int number;
   float* buffer[MAX_BUFFERS]; /* [0]: the features of all places, others: of one job */
   float* score;               /* of all places */
-  uint8_t* eight;             /* a job's inputs in 8 bits */
+  int8_t* eight;              /* a job's inputs in 8 bits */
 } Worker;
 
 struct Engine {

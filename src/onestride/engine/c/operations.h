@@ -3,6 +3,7 @@
 #ifndef ONESTRIDE_OPERATIONS_H
 #define ONESTRIDE_OPERATIONS_H
 
+#include "eight_bits.h"
 #include "memory.h"
 #include "products.h"
 
@@ -120,13 +121,11 @@ static void operate(Worker* w, int index, const Job* job) {
       break;
     case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
     case PRODUCT:
-#if defined(__AVX512VNNI__)
       if ((op->flags & EIGHT_BITS) || (job->screen && (op->flags & SCREENED))) {
         product_8(op, e->packed_8 + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
-        break;
+      } else {
+        product(op, e->packed + index, bias, rows, x, from_stride, y, to_stride);
       }
-#endif
-      product(op, e->packed + index, bias, rows, x, from_stride, y, to_stride);
       break;
     case TIMES:
       for (int r = 0; r < rows; r++)

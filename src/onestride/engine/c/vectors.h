@@ -6,8 +6,10 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -22,20 +24,46 @@ enum { LANES = 4, ROWS = 4 };
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* anywhere in memory */
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef int32_t eights __attribute__((vector_size(4 * LANES), may_alias)); /* four numbers of 8 bits in every lane */
+typedef int8_t bytes __attribute__((vector_size(LANES)));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec load(const float* from) { return *(const loose*)from; }
 INLINE void store(float* to, vec value) { *(loose*)to = value; }
 
+/* Kept in a register. With AVX2 GCC would else read weights from memory for every row again, and a core that multiplies
+   two vectors a cycle loads no more than two. */
+INLINE vec held(vec v) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  __asm__("" : "+x"(v));
+#endif
+  return v;
+}
+
 /* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
 #if defined(__AVX512F__)
 INLINE vec least(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE vec most(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__)
+INLINE vec least(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE vec most(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
 #else
 INLINE vec select_(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 INLINE vec least(vec a, vec b) { return select_(a < b, a, b); }
 INLINE vec most(vec a, vec b) { return select_(a > b, a, b); }
 #endif
+
+/* To the nearest whole numbers, of what is between -2^22 and 2^22. */
+INLINE ivec rounded(vec x) {
+#if defined(__AVX512F__)
+  return (ivec)_mm512_cvtps_epi32((__m512)x);
+#elif defined(__AVX2__)
+  return (ivec)_mm256_cvtps_epi32((__m256)x);
+#else
+  const float magic = 12582912.0f; /* 1.5 * 2^23: adding it leaves no bits for fractions */
+  return __builtin_convertvector(x + magic - magic, ivec);
+#endif
+}
 
 /* e^x to a few units in the last place; held between e^-87 and e^88. Coefficients: Cephes' expf. */
 INLINE vec exponential(vec x) {
@@ -84,6 +112,14 @@ INLINE float sum(vec v) {
 #endif
 }
 
+INLINE float lowest(vec v) {
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) v[i] = v[i + half] < v[i] ? v[i + half] : v[i];
+  return v[0];
+}
+
+INLINE float highest(vec v) { return -lowest(-v); }
+
 /* The first count < LANES numbers, zeros behind them. */
 INLINE vec load_some(const float* from, long count) {
   float all[LANES] = {0};
@@ -96,6 +132,8 @@ INLINE void store_some(float* to, vec value, long count) { memcpy(to, &value, (s
 INLINE vec root(vec v) {
 #if defined(__AVX512F__)
   return (vec)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+  return (vec)_mm256_sqrt_ps((__m256)v);
 #else
   for (int i = 0; i < LANES; i++) v[i] = sqrtf(v[i]);
   return v;
