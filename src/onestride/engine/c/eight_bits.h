@@ -100,7 +100,7 @@ static void to_eight(const float* x, long stride, int rows, int inputs, int8_t* 
   for (int r = 0; r < rows; r++) {
     float bottom, top;
     ranged(x + r * stride, inputs, &bottom, &top, finite + r);
-    unit[r] = fmaxf((top - bottom) / LEVELS, LEAST);
+    unit[r] = fmaxf((top - bottom) / (float)LEVELS, LEAST);
     zero[r] = FIRST + nearbyintf(-bottom / unit[r]);
   }
   for (int r = 0; r < rows; r++) {
