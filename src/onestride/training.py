@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from onestride.checkpoint import CheckpointError, alone, load_tensors, save_tensors
 from onestride.memory import keep_freed_memory
+from onestride.muon import Muon, cpu_multiplies_bfloat16
 from onestride.progress import track
 
 STATE = "training_state.safetensors"
@@ -164,10 +165,8 @@ def finish(folder: Path) -> None:
 
 
 def fast_precision() -> Literal["bf16-mixed", "32-true"]:
-    """bf16-mixed on a GPU or a CPU with AMX tiles or AVX-512 BF16, else 32-true: elsewhere bfloat16 is emulated."""
-    able = torch.cpu.get_capabilities()
-    fast = torch.cuda.is_available() or able.get("amx_bf16", False) or able.get("avx512_bf16", False)
-    return "bf16-mixed" if fast else "32-true"
+    """bf16-mixed on a GPU, or on a CPU with units for it."""
+    return "bf16-mixed" if torch.cuda.is_available() or cpu_multiplies_bfloat16() else "32-true"
 
 
 def _optimizers(parameters: list[nn.Parameter], config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -179,7 +178,7 @@ def _optimizers(parameters: list[nn.Parameter], config: TrainConfig) -> list[tor
     if rest:
         made.append(torch.optim.AdamW(rest, lr=rate, weight_decay=decay, fused=True, betas=(0.9, 0.999)))
     if matrices:
-        made.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        made.append(Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return made
 
 
