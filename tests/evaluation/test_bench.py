@@ -13,7 +13,7 @@ from onestride import presets
 from onestride.cli import main
 from onestride.engine.engine import preferred
 from onestride.evaluation import bench as benching
-from onestride.evaluation.bench import cells, lines, untrained
+from onestride.evaluation.bench import by_candidates, cells, lines, untrained
 from onestride.presets import BenchConfig
 from onestride.students.pairs import PairsConfig
 
@@ -108,6 +108,12 @@ def test_pairs_are_rows_of_their_own(record):
     assert table[-1][:-1] == ["pairs@8"] + ["–"] * (len(without[0]) - 1)  # noqa: RUF001
     assert [line[-1] for line in table[1:-1]] == ["–"] * (len(without) - 1)  # noqa: RUF001
     assert cells(said, 4) == [line for line in without if line[0] == "" or line[0].endswith("@4")]
+    short = by_candidates(said)
+    assert short[0] == ["p50 [ms]", "1 candidates", "4 candidates"]
+    assert [line[0] for line in short[1:]] == [line[0][:-2] for line in without if line[0].endswith("@4")]
+    assert short[1][2] == f"{said['rows']['teacher@4']['decision_ms_p50']['mean']:.2f}"
+    del said["rows"]["teacher@4"]
+    assert by_candidates(said)[1] == [*short[1][:2], "–"]  # noqa: RUF001
 
 
 @pytest.mark.gpu

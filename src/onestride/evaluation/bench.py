@@ -411,6 +411,17 @@ def cells(record: dict[str, Any], candidates: int | None = None) -> list[list[st
     return [["", *(title for title, _, _ in columns)], *lines]
 
 
+def by_candidates(record: dict[str, Any]) -> list[list[str]]:
+    """Median decisions [ms]: a header, then a line per contender and a column per number of candidates."""
+    medians = {n: f"{r['decision_ms_p50']['mean']:.2f}" for n, r in record["rows"].items() if "decision_ms_p50" in r}
+    contenders = dict.fromkeys(name.split("@")[0] for name in medians)
+    numbers = record["config"]["candidates"]
+    return [
+        ["p50 [ms]", *(f"{n} candidates" for n in numbers)],
+        *([name, *(medians.get(f"{name}@{n}", UNDEFINED) for n in numbers)] for name in contenders),
+    ]
+
+
 def lines(record: dict[str, Any]) -> list[str]:
     """The record for the terminal."""
     return [f"{line[0]:25s}" + "".join(f"{cell:>13s}" for cell in line[1:]) for line in cells(record)]

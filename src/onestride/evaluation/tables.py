@@ -56,7 +56,10 @@ def tables(root: Path) -> dict[str, str]:
     for path in sorted((root / SAMPLING).glob("*.json")):
         made[f"sampling-{path.stem}"] = samplings.table(read_json(path))
     for path in sorted((root / BENCH).glob("*.json")):
-        made[f"bench-{path.stem}"] = report.markdown(bench.cells(read_json(path), CANDIDATES))
+        measured = read_json(path)
+        made[f"bench-{path.stem}"] = report.markdown(bench.cells(measured, CANDIDATES))
+        if len(measured["config"]["candidates"]) > 1:
+            made[f"bench-{path.stem}-candidates"] = report.markdown(bench.by_candidates(measured))
     screened = {path.stem: read_json(path) for path in sorted((root / SCREENING).glob("*.json"))}
     made["screening"] = screenings.table(screened)
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
