@@ -53,8 +53,8 @@ class NativeRunner:
         header = dict(zip(FIELDS, np.frombuffer(program, "<i4", len(FIELDS), len(MAGIC) + 4).tolist(), strict=True))
         if name.endswith("int8") and not self._library.onestride_levels():
             raise NativeError(
-                "this processor has neither AVX2, AVX-512 VNNI nor ARM's dot product, of which 8 bits need one: take "
-                "onnx-int8, or native in float32"
+                "8 bits need AVX2 (with AVX-512 its VNNI too) or ARM's dot product, and this processor has neither: "
+                "take onnx-int8, or native in float32"
             )
         self._cores = Cores(threads)
         helpers = self._cores.helping

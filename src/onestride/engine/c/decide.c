@@ -7,7 +7,8 @@
    once more as many where others might win. How far 8 bits are off here and now is measured on those that are computed
    both ways. The work has a bound, whatever is observed.
 
-   Read program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after onestride_create. */
+   Read program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after
+   onestride_create. */
 
 #define _GNU_SOURCE
 #include "decide.h"

@@ -1,7 +1,7 @@
 /* Rounds of jobs by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
    decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
-   round's number, so a thread that comes back late writes into its own memory and is not heard. (What it reads meanwhile,
-   `known` and `draw`, may be written for the next decision: a race that thread sanitizers report, of results thrown away.) */
+   round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads then
+   (known, draw) may be written for the next decision: thread sanitizers report it, and nobody reads what it makes. */
 
 #ifndef ONESTRIDE_ROUNDS_H
 #define ONESTRIDE_ROUNDS_H
