@@ -1,7 +1,7 @@
 """Muon as torch has it, in float32 where a processor multiplies bfloat16 one number at a time.
 
-torch makes matrices orthogonal in bfloat16. On a CPU without units for that (any with AVX2 alone) one product of 512 by
-512 then takes as long as forty-five in float32, on one thread: distilling took hours where minutes would do.
+torch makes matrices orthogonal in bfloat16. On a CPU without units for that (any with AVX2 alone) its products run on
+one thread and without vectors, and distilling takes hours instead of minutes.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from onestride import presets
 from onestride.cli import main
 from onestride.engine.engine import preferred
 from onestride.evaluation import bench as benching
-from onestride.evaluation.bench import by_candidates, cells, lines, untrained
+from onestride.evaluation.bench import untrained
+from onestride.evaluation.bench_tables import by_candidates, cells, lines
 from onestride.presets import BenchConfig
 from onestride.students.pairs import PairsConfig
 

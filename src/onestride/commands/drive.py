@@ -183,7 +183,8 @@ class Bench:
     """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
-        from onestride.evaluation.bench import bench, lines
+        from onestride.evaluation.bench import bench
+        from onestride.evaluation.bench_tables import lines
 
         record = bench(self.run, presets.load(self.preset), self.bench, typed(), self.out, self.device)
         print("\n".join([*lines(record), *record["notes"]]))

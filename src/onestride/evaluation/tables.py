@@ -11,7 +11,7 @@ from pathlib import Path
 from onestride.checkpoint import read_json, write_atomically
 from onestride.evaluation import (
     ablation_report,
-    bench,
+    bench_tables,
     benchmark_report,
     endurance,
     modes,
@@ -57,9 +57,9 @@ def tables(root: Path) -> dict[str, str]:
         made[f"sampling-{path.stem}"] = samplings.table(read_json(path))
     for path in sorted((root / BENCH).glob("*.json")):
         measured = read_json(path)
-        made[f"bench-{path.stem}"] = report.markdown(bench.cells(measured, CANDIDATES))
+        made[f"bench-{path.stem}"] = report.markdown(bench_tables.cells(measured, CANDIDATES))
         if len(measured["config"]["candidates"]) > 1:
-            made[f"bench-{path.stem}-candidates"] = report.markdown(bench.by_candidates(measured))
+            made[f"bench-{path.stem}-candidates"] = report.markdown(bench_tables.by_candidates(measured))
     screened = {path.stem: read_json(path) for path in sorted((root / SCREENING).glob("*.json"))}
     made["screening"] = screenings.table(screened)
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}

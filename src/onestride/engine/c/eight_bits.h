@@ -15,8 +15,11 @@
 #include "vectors.h"
 
 /* Inputs are whole numbers FIRST ... FIRST + LEVELS; no LEVELS: the processor cannot. */
-#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
-#define VNNI 1
+#if defined(__AVX512VNNI__)
+#define VNNI "vpdpbusd"
+enum { FIRST = 0, LEVELS = 255 };
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+#define VNNI "%{vex%} vpdpbusd"
 enum { FIRST = 0, LEVELS = 255 };
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 enum { FIRST = 0, LEVELS = 127 }; /* two products have to fit into 16 bits */
@@ -29,11 +32,7 @@ enum { FIRST = 0, LEVELS = 0 };
 /* sums + the four numbers of every lane of here times those of weight. */
 INLINE ivec dot(ivec sums, eights here, eights weight) {
 #if defined(VNNI) /* as the intrinsic, which GCC 12 spills to memory */
-#if defined(__AVX512VNNI__)
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(here), "v"(weight));
-#else
-  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(here), "x"(weight));
-#endif
+  __asm__(VNNI " %2, %1, %0" : "+v"(sums) : "v"(here), "v"(weight));
   return sums;
 #elif defined(__AVX2__) && !defined(__AVX512F__)
   const __m256i pairs = _mm256_maddubs_epi16((__m256i)here, (__m256i)weight);
