@@ -17,13 +17,13 @@ import torch
 import tyro
 from torch import Tensor
 
-from onestride.checkpoint import write_json
 from onestride.control.policy import Policy, unselected
 from onestride.data.behaviour import BehaviourPolicy, read_behaviour
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
 from onestride.evaluation.result import result
+from onestride.files import write_json
 from onestride.progress import track
 from onestride.run_folder import CRITIC, rows_of, task_of
 

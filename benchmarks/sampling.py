@@ -20,12 +20,13 @@ import numpy as np
 import torch
 import tyro
 
-from onestride.checkpoint import write_json
 from onestride.control.policy import Policy
-from onestride.engine.engine import Engine, preferred
+from onestride.engine.backends import preferred
+from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.result import result
 from onestride.evaluation.samplings import POOR, summary, table
+from onestride.files import write_json
 from onestride.progress import track
 from onestride.run_folder import CRITIC, rows_of, task_of
 from onestride.selectors.iql import CriticSelector

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from onestride.checkpoint import write_json
 from onestride.control.policy import Policy
 from onestride.data.minari import read_dataset
 from onestride.engine.native import NativeRunner, library
@@ -22,6 +21,7 @@ from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
 from onestride.evaluation.result import result
 from onestride.evaluation.screenings import compare
+from onestride.files import write_json
 
 DRAWS = 256
 

@@ -17,9 +17,9 @@ import tyro
 
 import onestride.training
 from onestride import presets
-from onestride.checkpoint import versions, write_json
 from onestride.control.policy import make_generator
 from onestride.evaluation.result import machine
+from onestride.files import versions, write_json
 from onestride.progress import track
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations

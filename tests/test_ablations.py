@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from onestride import ablations, experiment, presets
-from onestride.checkpoint import CheckpointError, load_config
+from onestride.checkpoint import load_config
+from onestride.files import CheckpointError
 from tiny_run import CONFIG, PRESET
 
 

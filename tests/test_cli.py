@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from onestride import presets
-from onestride.checkpoint import alone
 from onestride.cli import main
+from onestride.files import alone
 
 
 def run(capsys, *arguments: str) -> str:

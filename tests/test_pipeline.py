@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from onestride import pipeline, presets
-from onestride.checkpoint import CheckpointError, alone, load_config, load_tensors
+from onestride.checkpoint import load_config, load_tensors
 from onestride.control.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.evaluation.lineup import Entry, lineup, policy_of
+from onestride.files import CheckpointError, alone
 from onestride.selectors.iql import CriticSelector
 from tiny_run import CHUNK, CONFIG, PRESET, ROWS, copy_without, keyed, records_of, stage, words
 

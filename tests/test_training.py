@@ -17,9 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from onestride.checkpoint import CheckpointError, load_tensors
+from onestride.checkpoint import load_tensors
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnConfig, ReturnModel
+from onestride.files import CheckpointError
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.training import STATE, NonFiniteLossError, TrainConfig, finish, train

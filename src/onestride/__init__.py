@@ -17,7 +17,28 @@ its observation is known (fixed), its action is the one that is executed. The no
 (noise) to 0 (data).
 """
 
-from onestride.control.policy import Decision, Policy
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onestride.control.decision import Decision
+
+if TYPE_CHECKING:
+    from onestride.control.policy import Policy
+    from onestride.engine.engine import Engine
 
 __version__ = "0.1.0"
-__all__ = ["Decision", "Policy", "__version__"]
+__all__ = ["Decision", "Engine", "Policy", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Policies and engines when they are asked for: a policy needs torch, which takes seconds to import."""
+    if name == "Policy":
+        from onestride.control.policy import Policy
+
+        return Policy
+    if name == "Engine":
+        from onestride.engine.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

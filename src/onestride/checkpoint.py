@@ -1,4 +1,4 @@
-"""Checkpoints and files that are whole or not there: a folder with ``config.json`` and ``model.safetensors``.
+"""Checkpoints: a folder with ``config.json`` and ``model.safetensors``, whole or not there.
 
 The weights' file holds the normaliser too, under ``normalizer.``: a checkpoint without it does not load.
 Nothing is pickled.
@@ -6,101 +6,18 @@ Nothing is pickled.
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-import platform
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from onestride.files import CheckpointError, read_json, versions, write_atomically, write_json
+
 SCHEMA = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
-ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
-
-
-class CheckpointError(ValueError):
-    """A checkpoint, shard or state file that cannot be used; the message says what to do."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
-
-    What was there before stays until the new file is complete and on disk. What a writer that was killed outright left
-    of this file is cleared away.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            left.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as f:
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror}; what was there is unchanged. Free some space, then run the "
-            "same command again",
-        ) from error
-    except SafetensorError as error:  # how the writer reports a full disk
-        raise OSError(f"could not write {path}: {error}; what was there is unchanged. Is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` until the block ends, by a lock beside it that the system takes back when a process is killed.
-
-    Whoever goes on where another left off must know that the other has left.
-
-    Raises:
-        CheckpointError: another process holds it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CheckpointError(
-            f"another process is at work on {folder}. Wait for it, or stop it and run the same command again: it goes "
-            "on from what is finished"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
-
-
-def read_json(path: Path) -> Any:
-    """The parsed file, or ``CheckpointError`` saying where it stops making sense."""
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); it was altered or cut short: make it again") from error
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
@@ -120,21 +37,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); it was altered or cut short: make it again") from error
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on: interpreter and libraries."""
-    names = ("onestride", "torch", "numpy", "mujoco", "mink", "minari", "gymnasium")
-    found = {name: metadata.version(name) for name in names if _installed(name)}
-    return {"python": platform.python_version(), **found}
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:

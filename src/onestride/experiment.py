@@ -11,10 +11,10 @@ from rich.table import Table
 
 from onestride import pipeline, presets
 from onestride.ablations import AblationConfig, ablate
-from onestride.checkpoint import read_json
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
+from onestride.files import read_json
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task

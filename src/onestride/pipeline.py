@@ -26,7 +26,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config, read_json, write_json
+from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
@@ -39,6 +39,7 @@ from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
+from onestride.files import CheckpointError, read_json, write_json
 from onestride.progress import console
 from onestride.run_folder import (
     CRITIC,

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config
+from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GENERATORS
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import Windows, make_windows
+from onestride.files import CheckpointError
 from onestride.selectors.store import load_selector
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task

@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CheckpointError, alone, load_tensors, save_tensors
+from onestride.checkpoint import load_tensors, save_tensors
+from onestride.files import CheckpointError, alone
 from onestride.memory import keep_freed_memory
 from onestride.muon import Muon, cpu_multiplies_bfloat16
 from onestride.progress import track

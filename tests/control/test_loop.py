@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from onestride.control.clock import ChargedClock, RealClock
+from onestride.control.decision import Decision, NoPlanError
 from onestride.control.loop import run_episode
-from onestride.control.policy import Decision, NoPlanError
 from onestride.tasks import TASKS
 
 TASK = TASKS["kinova"]()
@@ -66,7 +65,7 @@ class Walker:
         way = observation[6:9] - observation[:3]
         step = way * min(1.0, 0.02 / max(float(np.linalg.norm(way)), 1e-9))
         action = self.spoil.get(self.count, observation[:3] + step)
-        return Decision(action, np.zeros((32, 9)), torch.zeros(1, 32, 9), np.zeros(1), {})
+        return Decision(action, np.zeros((32, 9)), np.zeros((1, 32, 9)), np.zeros(1), {})
 
 
 def constant(seconds: float) -> Iterator[float]:

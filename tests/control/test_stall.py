@@ -8,15 +8,14 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
-from onestride.control.policy import Decision
+from onestride.control.decision import Decision
 from onestride.control.stall import Stall, Stalled
 
 
 class Quick:
     def decide(self, observation: np.ndarray) -> Decision:
-        return Decision(observation, np.zeros((1, 1)), torch.zeros(1, 1, 1), np.zeros(1), {})
+        return Decision(observation, np.zeros((1, 1)), np.zeros((1, 1, 1)), np.zeros(1), {})
 
 
 def test_a_stall_is_read_from_its_text():
@@ -94,7 +93,7 @@ import numpy as np, torch
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import run_episode
-from onestride.control.policy import Decision
+from onestride.control.decision import Decision
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
 from onestride.tasks import TASKS
@@ -111,7 +110,7 @@ class Robot:
 
 class Quick:
     def decide(self, observation):
-        return Decision(np.ones(6), np.zeros((4, 23), np.float32), torch.zeros(1, 4, 23), np.zeros(1), {})
+        return Decision(np.ones(6), np.zeros((4, 23), np.float32), np.zeros((1, 4, 23)), np.zeros(1), {})
 
 stalled = Stalled(Quick(), Stall("pause", 0.5, 0.2))
 with Worker(stalled, clock) as worker, stalled:

@@ -8,14 +8,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
 from onestride.control.clock import ChargedClock
+from onestride.control.decision import Decision, NoPlanError
 from onestride.control.loop import run_episode
-from onestride.control.policy import Decision, NoPlanError
 from onestride.tasks import TASKS
+from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova.simulation import SimulatedArm
-from onestride.tasks.task import ObservationError
 
 TASK = TASKS["kinova"]()
 
@@ -121,7 +120,7 @@ class Wanderer:
         way = observation[6:9] - observation[:3]
         step = way * min(1.0, 0.02 / max(float(np.linalg.norm(way)), 1e-9)) + self.rng.normal(size=3) * 1e-3
         action = observation[:3] + (np.full(3, np.inf) if mood < 0.1 else step)
-        return Decision(action, np.zeros((32, 9)), torch.zeros(1, 32, 9), np.zeros(1), {})
+        return Decision(action, np.zeros((32, 9)), np.zeros((1, 32, 9)), np.zeros(1), {})
 
 
 @pytest.mark.parametrize("cost", [0.2, 0.9, 1.0, 3.0])  # control periods, at most

@@ -4,11 +4,10 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 from onestride.control.clock import RealClock
+from onestride.control.decision import Decision, NoPlanError
 from onestride.control.loop import Beside
-from onestride.control.policy import Decision, NoPlanError
 from onestride.control.worker import Worker
 
 CLOCK = RealClock()
@@ -28,7 +27,7 @@ class Gated:
         assert self.gate.acquire(timeout=LONG)
         if self.error is not None:
             raise self.error
-        return Decision(observation, np.zeros((4, 2)), torch.zeros(1, 4, 2), np.zeros(1), {})
+        return Decision(observation, np.zeros((4, 2)), np.zeros((1, 4, 2)), np.zeros(1), {})
 
 
 def until() -> float:

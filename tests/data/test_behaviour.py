@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from onestride.checkpoint import CheckpointError
 from onestride.data.behaviour import BehaviourPolicy, read_behaviour
+from onestride.files import CheckpointError
 
 O, A = 5, 3  # noqa: E741
 SETTINGS = {"activation": "tanh", "squash": False, "clip_obs": 1.5, "extra_action_noise_std": 0.0, "env_id": "Point-v0"}

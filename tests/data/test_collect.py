@@ -12,10 +12,10 @@ import pytest
 from gymnasium.spaces import Box
 from minari.dataset.minari_storage import MinariStorage
 
-from onestride.checkpoint import CheckpointError
 from onestride.data import collect as module
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset, read_metadata, write_dataset
+from onestride.files import CheckpointError
 from onestride.tasks.kinova import demonstrations
 
 ACTION = Box(-1, 1, (2,), np.float32)

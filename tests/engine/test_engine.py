@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Decision, NoPlanError
-from onestride.engine.engine import BACKENDS, Engine
+from onestride.control.decision import Decision, NoPlanError
+from onestride.engine.backends import BACKENDS
+from onestride.engine.engine import Engine
 from onestride.engine.native import library
 from onestride.engine.reduce import reduce
-from onestride.engine.runners import Cores, OnnxRunner, TorchRunner, fastest, thread_counts
+from onestride.engine.runners import Cores, OnnxRunner, fastest, thread_counts
+from onestride.engine.torch_runner import TorchRunner
 from onestride.engine.trunk import ReduceError
-from onestride.tasks.task import ObservationError
+from onestride.tasks.interface import ObservationError
 
 pytest.importorskip("onnxruntime")
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestride.checkpoint import CheckpointError
 from onestride.cli import main
 from onestride.control.policy import Policy
 from onestride.engine import export as exporting
-from onestride.engine.engine import CHECKSUMS, CONTRACT, GRAPH, Engine, checksum
+from onestride.engine.engine import Engine
 from onestride.engine.export import ExportError, export
+from onestride.engine.folder import CHECKSUMS, CONTRACT, GRAPH, checksum
+from onestride.files import CheckpointError
 from onestride.selectors.store import save_selector
 
 onnxruntime = pytest.importorskip("onnxruntime")

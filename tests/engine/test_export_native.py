@@ -10,11 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from onestride.checkpoint import CheckpointError
 from onestride.cli import main
 from onestride.control.policy import Policy
 from onestride.engine import native
-from onestride.engine.engine import CONTRACT, PROGRAM, Engine
+from onestride.engine.engine import Engine
+from onestride.engine.folder import CONTRACT, PROGRAM
+from onestride.files import CheckpointError
 from onestride.tasks import TASKS
 
 #: Where the examples begin.

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from onestride import presets
-from onestride.control.policy import NoPlanError
+from onestride.control.decision import NoPlanError
 from onestride.engine import native
-from onestride.engine.engine import Engine, preferred
-from onestride.engine.native import NativeError, NativeRunner, build, library
+from onestride.engine.backends import preferred
+from onestride.engine.engine import Engine
+from onestride.engine.native import FIELDS, NativeError, NativeRunner, build, library
 from onestride.engine.program import (
     EIGHT_BITS,
     FEATURES,
-    FIELDS,
     KNOWN,
     MAX_BUFFERS,
     PRODUCT,
@@ -42,8 +42,8 @@ from onestride.evaluation.bench import untrained
 from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
+from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
-from onestride.tasks.task import ObservationError
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -459,7 +459,7 @@ def test_it_is_built_once(tmp_path, monkeypatch):
 
 def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_path, monkeypatch):
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
-    monkeypatch.setattr("onestride.engine.engine.library", lambda: library.__wrapped__(tmp_path))
+    monkeypatch.setattr("onestride.engine.backends.library", lambda: library.__wrapped__(tmp_path))
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(NativeError, match=r"no-such-compiler not found.*apt install gcc"):
         Engine.from_policy(make(), "native", draws=1)

@@ -11,7 +11,7 @@ from torch import nn
 
 from onestride import presets
 from onestride.cli import main
-from onestride.engine.engine import preferred
+from onestride.engine.backends import preferred
 from onestride.evaluation import bench as benching
 from onestride.evaluation.bench import untrained
 from onestride.evaluation.bench_tables import by_candidates, cells, lines

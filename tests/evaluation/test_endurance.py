@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from onestride.checkpoint import load_tensors
+from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.loop import EpisodeLog
-from onestride.control.policy import Decision
 from onestride.control.stall import Stall
 from onestride.evaluation import endurance
 from onestride.evaluation.endurance import (
@@ -30,7 +29,7 @@ class Still:
     """Decides for the point of conftest: stay."""
 
     def decide(self, observation: np.ndarray) -> Decision:
-        return Decision(observation[:2], np.zeros((4, 4), np.float32), torch.zeros(1, 4, 4), np.zeros(1), {})
+        return Decision(observation[:2], np.zeros((4, 4), np.float32), np.zeros((1, 4, 4)), np.zeros(1), {})
 
 
 class Point:
@@ -178,7 +177,7 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
 
     class Zero:
         def decide(self, observation: np.ndarray) -> Decision:
-            return Decision(np.zeros(6), np.zeros((4, 23), np.float32), torch.zeros(1, 4, 23), np.zeros(1), {})
+            return Decision(np.zeros(6), np.zeros((4, 23), np.float32), np.zeros((1, 4, 23)), np.zeros(1), {})
 
     robots = []
     task = TASKS["halfcheetah-v5"]()

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from onestride.checkpoint import CheckpointError, load_tensors
+from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.ledger import claim
 from onestride.evaluation.lineup import Entry
+from onestride.files import CheckpointError
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
 
 

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from onestride.checkpoint import CheckpointError, save_tensors, write_json
+from onestride.checkpoint import save_tensors
 from onestride.evaluation import cameras, report
 from onestride.evaluation import film as film_module
 from onestride.evaluation import page as page_module
 from onestride.evaluation.figures import Candidates, frames_figure, latency_figure, principal_components, read_latency
 from onestride.evaluation.film import GIF_BYTES, Motion, film
+from onestride.files import CheckpointError, write_json
 from onestride.tasks.kinova.arm import READY
 from onestride.tasks.kinova.scene import Scene
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from onestride.checkpoint import CheckpointError
 from onestride.evaluation import rollouts
 from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
+from onestride.files import CheckpointError
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
 
 
@@ -43,11 +43,11 @@ def test_every_contender_meets_every_scene_in_turns(contenders, scenes, tmp_path
 def test_a_killed_evaluation_goes_on_and_a_cut_line_is_run_again(contenders, scenes, tmp_path, monkeypatch):
     real, calls = rollouts.run_trial, []
 
-    def killed(policy, scene, number, **kwargs):
+    def killed(policy, task, scene, number, **kwargs):
         calls.append(number)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(policy, scene, number, **kwargs)
+        return real(policy, task, scene, number, **kwargs)
 
     monkeypatch.setattr(rollouts, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onestride.checkpoint import CONFIG, MODEL, CheckpointError
+from onestride.checkpoint import CONFIG, MODEL
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnSelector
+from onestride.files import CheckpointError
 from onestride.selectors.iql import CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap

@@ -11,10 +11,10 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from onestride.checkpoint import CheckpointError
 from onestride.control.policy import Policy
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
+from onestride.files import CheckpointError
 from onestride.students.pairs import (
     BLOCK,
     COLUMNS,

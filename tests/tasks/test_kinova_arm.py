@@ -19,8 +19,9 @@ from onestride.tasks.kinova.arm import (
     body_points,
     build_model,
 )
+from onestride.tasks.kinova.interface import OBSERVATION_DIM
 from onestride.tasks.kinova.scene import BOX, SPHERE, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
-from onestride.tasks.kinova.simulation import OBSERVATION_DIM, SimulatedArm, arm_clearance, render_frames
+from onestride.tasks.kinova.simulation import SimulatedArm, arm_clearance, render_frames
 
 EMPTY = np.zeros((4, 8))
 START, GOAL = np.array([0.40, -0.20, 0.15]), np.array([0.45, 0.20, 0.25])

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from onestride.tasks import TASKS
+from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova import task as kinova
 from onestride.tasks.kinova.demonstrations import chunk, evaluation_scenes
-from onestride.tasks.task import ObservationError
 
 TASK = TASKS["kinova"]()
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from onestride.control.clock import ChargedClock
+from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
-from onestride.control.policy import Decision
 from onestride.tasks import TASKS
+from onestride.tasks.interface import ObservationError
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.locomotion import BODIES, EPISODE_STEPS, GymRobot
-from onestride.tasks.task import ObservationError
 
 NAMES = [f"{body}-{version}" for body in BODIES for version in ("v5", "v4")]
 DT = 0.008  # [s], Hopper's
@@ -225,7 +225,7 @@ class Rocking:
         action = np.tanh(5 * observation[2:5] + 0.1)
         self.seen.append(observation)
         self.said.append(action)
-        return Decision(action, np.zeros((32, 14)), torch.zeros(1, 32, 14), np.zeros(1), {})
+        return Decision(action, np.zeros((32, 14)), np.zeros((1, 32, 14)), np.zeros(1), {})
 
 
 def drive(costs, seed=7):

@@ -1,24 +1,11 @@
-"""Distances to obstacles, against a loop that does it the long way."""
+"""Distances to obstacles: many at once against one by one, and one by one against what is known."""
 
 import numpy as np
 import pytest
 import torch
 
-from onestride.tasks.kinova.scene import ABSENT, BOX, FAR, SPHERE, Scene, signed_distance
-
-
-def naive(point: np.ndarray, obstacles: np.ndarray) -> float:
-    best = FAR
-    for kind, *rest in obstacles:
-        center, half, yaw = np.array(rest[:3]), np.array(rest[3:6]), rest[6]
-        offset = point - center
-        if kind == SPHERE:
-            best = min(best, float(np.linalg.norm(offset)) - half[0])
-        if kind == BOX:
-            turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-            q = np.abs(turn @ offset) - half
-            best = min(best, float(np.linalg.norm(np.maximum(q, 0)) + min(q.max(), 0.0)))
-    return best
+from onestride.tasks.kinova.distance import signed_distance
+from onestride.tasks.kinova.scene import ABSENT, BOX, FAR, SPHERE, Scene, distance
 
 
 def random_obstacles(rng: np.random.Generator, k: int = 4) -> np.ndarray:
@@ -28,14 +15,31 @@ def random_obstacles(rng: np.random.Generator, k: int = 4) -> np.ndarray:
     )
 
 
-def test_against_the_naive_loop():
+def test_many_at_once_against_one_by_one():
     rng = np.random.default_rng(0)
     obstacles = np.stack([random_obstacles(rng) for _ in range(20)])
     points = rng.uniform(-0.6, 0.6, (20, 50, 3))
     fast = signed_distance(torch.from_numpy(points), torch.from_numpy(obstacles)).numpy()
-    slow = np.array([[naive(p, o) for p in row] for row, o in zip(points, obstacles, strict=True)])
+    slow = np.array([[distance(p, o) for p in row] for row, o in zip(points, obstacles, strict=True)])
     np.testing.assert_allclose(fast, slow, atol=2e-6)
     assert (slow < 0).any()  # some points are inside: the negative branch is tested too
+
+
+@pytest.mark.parametrize(
+    ("point", "wanted"),
+    [
+        ((0.5, 0.0, 0.0), 0.4),  # from the ball of radius 0.1 about the origin
+        ((0.0, 0.03, 0.04), -0.05),  # within it
+        ((3.0, 0.0, 0.05), 0.5),  # from the box's edge, which its turn by 45 degrees has brought to x = 2.5
+        ((2.25 + 0.4 / 2**0.5, 0.25 + 0.4 / 2**0.5, 0.1 + 0.3), 0.5),  # outward from the middle of a face, and up
+        ((2.0, 0.0, 0.07), -0.03),  # within the box, its lid is nearest
+        ((0.0, 0.0, 9.0), FAR),
+    ],
+)
+def test_the_distance_of_one_point_is_the_known_one(point, wanted):
+    side = 0.5 / 2**0.5
+    rows = [[SPHERE, 0, 0, 0, 0.1, 9, 9, 0], [BOX, 2, 0, 0, side, side, 0.1, np.pi / 4], [ABSENT, *point, 9, 9, 9, 0]]
+    assert distance(np.array(point), np.array(rows)) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_without_a_batch_axis_and_when_nothing_is_there():

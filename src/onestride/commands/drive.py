@@ -14,8 +14,9 @@ from onestride import presets
 from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.stall import Stall
-from onestride.engine.engine import Backend, Format
-from onestride.engine.program import Precision
+from onestride.engine.backends import Backend
+from onestride.engine.folder import Format
+from onestride.engine.native import Precision
 from onestride.presets import BenchConfig
 
 
@@ -78,12 +79,12 @@ class Run(Common):
         from onestride.progress import console
 
         loaded = load_decider(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
-        policy = loaded.decider
+        policy, task = loaded.decider, loaded.task
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
-        scene = policy.task.scenes(self.scene + 1, 0)[self.scene]
-        policy.warm_up(policy.task.first_observation(scene))
-        record, _ = run_trial(policy, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
+        scene = task.scenes(self.scene + 1, 0)[self.scene]
+        policy.warm_up(task.first_observation(scene))
+        record, _ = run_trial(policy, task, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
         del record["decision_ms"]
         print(json.dumps(record, indent=2))
 

@@ -20,14 +20,13 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
 from onestride.control.clock import Clock
+from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Ladder, Patience
-from onestride.control.policy import Decision, NoPlanError
 from onestride.control.ring import Ring
 from onestride.control.robot import Robot
-from onestride.tasks.task import ObservationError, Task
+from onestride.tasks.interface import Interface, ObservationError
 
 KEPT = 1_000_000  # at most so many ticks' times are kept of an episode, the last ones
 
@@ -112,7 +111,7 @@ def run_episode(
     robot: Robot,
     clock: Clock,
     policy: Decider | Beside,
-    task: Task,
+    task: Interface,
     *,
     timeout: float,
     period: float | None = None,
@@ -173,7 +172,7 @@ def _periods(passed: float, dt: float, timeout: float) -> int:
     return math.floor(passed / dt + 1e-9) if passed < timeout else math.ceil(timeout / dt - 1e-9)
 
 
-def _refusal(task: Task, observation: np.ndarray) -> str | None:
+def _refusal(task: Interface, observation: np.ndarray) -> str | None:
     """Why an observation cannot be acted on, or None."""
     try:
         task.check(observation)
@@ -192,7 +191,7 @@ class _WithinTick:
     robot: Robot
     clock: Clock
     policy: Decider
-    task: Task
+    task: Interface
     dt: float
     start: float
     on_decision: OnDecision | None
@@ -246,7 +245,7 @@ class _BesideTick:
         robot: Robot,
         clock: Clock,
         policy: Beside,
-        task: Task,
+        task: Interface,
         dt: float,
         start: float,
         patience: Patience,
@@ -358,10 +357,8 @@ class _BesideTick:
         return self.task.rest(observation) if self.task.rest is not None else None
 
 
-def commands_of(task: Task, answer: Answer) -> np.ndarray | None:
+def commands_of(task: Interface, answer: Answer) -> np.ndarray | None:
     """Every row of the chosen plan as a command (H, A), or None where the task's rows are none."""
     if task.commands is None or answer.decision is None:
         return None
-    frame = task.encode(torch.from_numpy(answer.observation).float()[None]).frame
-    plan = torch.from_numpy(answer.decision.plan)
-    return task.commands(plan[None], frame)[0].double().numpy()
+    return task.commands(answer.decision.plan.astype(np.float64), answer.observation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, load_config, load_weights, save_checkpoint
+from onestride.control.decision import Decision, NoPlanError
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.edm import EDMConfig, EDMPlanner
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
+from onestride.files import CheckpointError
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
@@ -39,20 +41,6 @@ GENERATORS: dict[str, tuple[type, type]] = {
 }
 
 
-@dataclass(frozen=True)
-class Decision:
-    """action (A,) in the robot's units; the chosen plan (H, D) in task units; every candidate's plan and score.
-
-    timings [s]: encode, generate, select, total; total is what a robot waits.
-    """
-
-    action: np.ndarray
-    plan: np.ndarray
-    plans: Tensor
-    scores: np.ndarray
-    timings: dict[str, float]
-
-
 def conditioned_prior(
     noise: Tensor, temperature: Tensor, start: Tensor, normalizer: Normalizer, fixed: Tensor
 ) -> Tensor:
@@ -60,10 +48,6 @@ def conditioned_prior(
     prior = noise * temperature[:, None, None]
     known = nn.functional.pad(normalizer.start(start), (0, noise.shape[-1] - start.shape[-1]))
     return torch.where(fixed, known[:, None], prior)
-
-
-class NoPlanError(ArithmeticError):
-    """Not one candidate is finite: there is nothing to send, the robot holds."""
 
 
 class Policy:
@@ -145,7 +129,7 @@ class Policy:
             "select": done - generated,
             "total": done - began,
         }
-        return Decision(action, plan.cpu().numpy(), plans[0], scores[0].cpu().numpy(), timings)
+        return Decision(action, plan.cpu().numpy(), plans[0].cpu().numpy(), scores[0].cpu().numpy(), timings)
 
     @torch.inference_mode()
     def act(self, observations: np.ndarray) -> np.ndarray:

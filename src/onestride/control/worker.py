@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from onestride.control.clock import Clock
+from onestride.control.decision import NoPlanError
 from onestride.control.loop import Answer, Decider
-from onestride.control.policy import NoPlanError
 
 
 class Worker:

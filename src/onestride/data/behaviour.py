@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import CheckpointError
+from onestride.files import CheckpointError
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0),

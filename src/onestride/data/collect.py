@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from onestride.checkpoint import CheckpointError, alone, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import load_tensors, save_tensors
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
+from onestride.files import CheckpointError, alone, read_json, write_json
 from onestride.progress import track
 
 #: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.

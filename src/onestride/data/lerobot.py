@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from onestride.checkpoint import read_json
 from onestride.data.arrays import episodes_from_arrays
 from onestride.data.episode import Episode
+from onestride.files import read_json
 
 VERSION = "v3."
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"

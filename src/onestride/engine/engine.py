@@ -4,43 +4,26 @@
     action = engine.decide(observation).action
 
 Its buffers are made once: a decision allocates what it gives back and nothing else. Candidates have new noise at
-every decision, which comes round after ``draws`` of them.
+every decision, which comes round after ``draws`` of them. From a folder it starts without torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from onestride.checkpoint import CheckpointError, read_json
-from onestride.control.policy import Decision, NoPlanError, Policy
-from onestride.engine.graph import INPUTS, OUTPUTS, write_graph
-from onestride.engine.native import NativeError, NativeRunner, library
-from onestride.engine.program import Precision, write_program
-from onestride.engine.reduce import Reduced, reduce
-from onestride.engine.runners import CPU, Bound, OnnxRunner, RefusedError, Runner, TorchRunner, fastest, thread_counts
-from onestride.engine.trunk import ReduceError
-from onestride.tasks import TASKS
-from onestride.tasks.task import ObservationError, Task
+from onestride.control.decision import Decision, NoPlanError
+from onestride.engine.folder import agrees, load_contract, load_runners
+from onestride.engine.runners import CPU, RefusedError, Runner, fastest
+from onestride.tasks import INTERFACES
+from onestride.tasks.interface import Interface, ObservationError
 
-Backend = Literal[
-    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",
-    "cuda-graph-tf32", "cuda-graph-bf16",
-]  # fmt: skip
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-#: Of native engines' programs, where it is not float32.
-PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
-GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
-Format = Literal["onnx", "native"]
-#: The file of an exported folder that decides, by its format.
-DECIDES: dict[Format, str] = {"onnx": GRAPH, "native": PROGRAM}
+if TYPE_CHECKING:
+    from onestride.control.policy import Policy
+    from onestride.engine.backends import Backend
 
 
 class Engine:
@@ -48,7 +31,7 @@ class Engine:
 
     nfe = 1
 
-    def __init__(self, runner: Runner, task: Task, draws: int, chosen: str) -> None:
+    def __init__(self, runner: Runner, task: Interface, draws: int, chosen: str) -> None:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._nothing = np.zeros((0, task.transition_dim), np.float32)
@@ -84,7 +67,7 @@ class Engine:
         if not (np.isfinite(answer.score) and np.isfinite(action).all()):
             raise NoPlanError(f"none of {len(answer.scores)} candidates is finite; is the checkpoint trained?")
         plan = self._nothing if answer.plan is None else answer.plan.copy()
-        plans = torch.from_numpy(plan[None] if len(plan) else plan[:, None])
+        plans = plan[None] if len(plan) else plan[:, None]
         done = time.perf_counter()
         timings = {"encode": checked - began, "generate": done - checked, "select": 0.0, "total": done - began}
         return Decision(action, plan, plans, answer.scores.copy(), timings)
@@ -123,10 +106,10 @@ class Engine:
             NativeError: there is no C compiler, or the processor has no 8 bits.
             ValueError: there is no such backend, or it needs a CUDA device.
         """
-        if backend not in BACKENDS:
-            raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-        reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
-        runner, chosen = fastest(list(_runners(reduced, backend, policy.device, threads)), policy.task)
+        from onestride.engine.backends import runners_of  # and torch with it
+
+        runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
+        runner, chosen = fastest(runners, policy.task)
         return cls(runner, policy.task, draws, chosen)
 
     @classmethod
@@ -142,113 +125,8 @@ class Engine:
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task, form = TASKS[contract["task"]](), contract["format"]
-        content = (folder / DECIDES[form]).read_bytes()
-        name = form if contract["precision"] == "float32" else f"{form}-{contract['precision']}"
-        runners: list[Bound] = [
-            NativeRunner(content, n, name) if form == "native" else OnnxRunner(content, n, name, provider)
-            for n in thread_counts(threads)
-        ]
+        task = INTERFACES[contract["task"]]()
+        runners = load_runners(folder, contract, provider, threads)
         agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         return cls(runner, task, contract["draws"], chosen)
-
-
-def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
-    """What "auto" chooses from, or the one that was asked for, with every number of threads."""
-    auto = backend == "auto"
-    if backend.startswith("native") or (auto and device.type == "cpu"):
-        try:
-            program = write_program(reduced, PRECISIONS.get(backend, "float32"))
-            name = "native" if auto else backend
-            yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
-        except (NativeError, ReduceError):
-            if not auto:
-                raise
-    if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
-        with TemporaryDirectory() as folder:
-            graph = Path(folder) / GRAPH
-            try:
-                write_graph(reduced, graph, int8=backend == "onnx-int8")
-                name = "onnx" if auto else backend
-                yield from [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
-            except ImportError:
-                if not auto:
-                    raise
-    if backend in ("torch", "auto"):
-        yield TorchRunner(reduced, device)
-    if backend == "compile" and device.type != "cuda":
-        yield TorchRunner(reduced, device, compiled=True)
-    if backend.startswith("cuda-graph") or (backend in ("auto", "compile") and device.type == "cuda"):
-        from onestride.engine.cuda_graph import CudaGraphRunner, Products
-
-        products: dict[str, Products] = {"cuda-graph-tf32": "tf32", "cuda-graph-bf16": "bfloat16"}
-        yield CudaGraphRunner(reduced, device, products=products.get(backend, "float32"), compiled=backend == "compile")
-
-
-def preferred(policy: Policy, *, int8: bool = False) -> Backend:
-    """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
-    try:
-        write_program(reduce(policy, draws=1))
-        native = library().onestride_levels() > 0 if int8 else library() is not None
-    except (NativeError, ReduceError):
-        native = False
-    if int8:
-        return "native-int8" if native else "onnx-int8"
-    return "native" if native else "onnx"
-
-
-# ---------------------------------------------------------------- an exported folder
-
-
-def load_contract(folder: Path) -> dict[str, Any]:
-    """The contract of an exported folder whose files are as they were written.
-
-    Raises:
-        CheckpointError: nothing there, incomplete, altered, or of a task or schema this version does not have.
-    """
-    if not (folder / CHECKSUMS).is_file():
-        raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
-    lines = (folder / CHECKSUMS).read_text().splitlines()
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-    def unaltered(name: str) -> Path:
-        if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
-            raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
-        return folder / name
-
-    contract = {"format": "onnx"} | read_json(unaltered(CONTRACT))  # folders of the first versions do not say
-    if contract.get("schema") != 1 or contract["format"] not in DECIDES:
-        raise CheckpointError(
-            f"{folder} has contract schema {contract.get('schema')} and format '{contract['format']}', this version "
-            f"reads 1 and {', '.join(DECIDES)}"
-        )
-    unaltered(DECIDES[contract["format"]])
-    if contract["task"] not in TASKS:
-        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(TASKS)}")
-    return contract
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def agrees(runner: Bound, contract: dict[str, Any], task: Task, folder: Path) -> None:
-    """Whether graph (or program), contract and task are of one size.
-
-    Raises:
-        CheckpointError: they are not; the message says which.
-    """
-    decides, shapes = folder / DECIDES[contract["format"]], {v.name: v.shape for v in (*runner.inputs, *runner.outputs)}
-    if set(INPUTS) - shapes.keys() or set(OUTPUTS[:4]) - shapes.keys():
-        wanted = ", ".join((*INPUTS, *OUTPUTS[:4]))
-        raise CheckpointError(f"{decides} has {', '.join(shapes)}; expected {wanted}")
-    for name, said, tasks in (
-        ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
-        ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),
-    ):
-        if not shapes[name] == said == tasks:
-            raise CheckpointError(
-                f"{decides} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
-            )

@@ -6,7 +6,7 @@ import textwrap
 from string import Template
 
 from onestride.control.policy import Policy
-from onestride.engine.engine import Format
+from onestride.engine.folder import Format
 
 
 def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:

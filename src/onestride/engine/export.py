@@ -19,16 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from onestride.checkpoint import MODEL, versions, write_json
+from onestride.checkpoint import MODEL
 from onestride.control.policy import Policy
-from onestride.engine.engine import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
 from onestride.engine.examples import examples
+from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.native import SOURCES, NativeRunner
-from onestride.engine.program import Precision, write_program
+from onestride.engine.native import SOURCES, NativeRunner, Precision
+from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
+from onestride.files import versions, write_json
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 

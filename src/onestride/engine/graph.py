@@ -19,16 +19,10 @@ from torch import Tensor, nn
 
 from onestride.engine.ranking import Batched, CriticScorer, Separate
 from onestride.engine.reduce import Reduced
+from onestride.engine.runners import INPUTS, OUTPUTS, extra
 
 OPSET = 18
-INPUTS = ("observation", "draw")
 LARGE = ("trunk.", "scorer.second.")  # layers of a reduced decision that 8 bits are for
-OUTPUTS = ("action", "score", "winner", "scores", "plan")
-
-
-def extra(what: str) -> ImportError:
-    """The error for a package of the export extra that is not there."""
-    return ImportError(f"{what} is not installed: pip install onestride[export]")
 
 
 def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:

@@ -15,16 +15,25 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from onestride.engine.program import FIELDS, MAGIC
 from onestride.engine.runners import Answer, Cores, RefusedError, Shape
 
 SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
 DECIDE = Path(__file__).parent / "c" / "decide.c"
+MAGIC, VERSION = b"ONESTRID", 3
+#: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
+FIELDS = (
+    "operations", "buffers", "numbers",
+    "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
+    "action", "horizon",
+    "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
+    "low", "high", "constants",
+)  # fmt: skip
 HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
+Precision = Literal["float32", "screened", "int8"]
 COMPILERS = ("cc", "gcc", "clang")
 #: What decide.h's onestride_decide gives instead of a winner.
 REFUSALS = {
@@ -137,6 +146,7 @@ def build(folder: Path | None = None) -> Path:
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    sys.stderr.write("onestride: building the engine for this processor, once; it takes some seconds\n")
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / target.name
         done = subprocess.run(

@@ -8,32 +8,24 @@ program is loaded, so that the bytes are the same for every machine.
 from __future__ import annotations
 
 import struct
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onestride.engine.native import FIELDS, MAGIC, VERSION, Precision
 from onestride.engine.ranking import Batched, CriticScorer, PlanScorer, ReturnScorer
 from onestride.engine.reduce import Reduced
 from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
 from onestride.tasks.task import Task
 
-MAGIC, VERSION, MAX_BUFFERS = b"ONESTRID", 3, 16
+MAX_BUFFERS = 16
 START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
 SILU, KNOWN, EIGHT_BITS, ADD, SCREENED = 1, 2, 4, 8, 16
 FEATURES = 0
-Precision = Literal["float32", "screened", "int8"]
 EPSILON = 1e-5  # of torch's layer normalisation
-#: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
-FIELDS = (
-    "operations", "buffers", "numbers",
-    "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
-    "action", "horizon",
-    "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
-    "low", "high", "constants",
-)  # fmt: skip
 
 
 class At(NamedTuple):

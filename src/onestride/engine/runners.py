@@ -1,21 +1,20 @@
-"""What runs a reduced decision on a CPU: ONNX Runtime on so many cores, or torch; and which of them is soonest done."""
+"""What runs a reduced decision that is written down: what is asked of it, ONNX Runtime, and which is soonest done."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
-from onestride.engine.graph import extra, quiet
-from onestride.engine.reduce import Reduced
-from onestride.tasks.task import Task
+from onestride.tasks.interface import Interface
 
 CPU = "CPUExecutionProvider"
+INPUTS = ("observation", "draw")
+OUTPUTS = ("action", "score", "winner", "scores", "plan")
 #: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
 PAUSE = 0.003
 
@@ -64,6 +63,11 @@ class Bound(Runner, Protocol):
 
     inputs: list[Shape]
     outputs: list[Shape]
+
+
+def extra(what: str) -> ImportError:
+    """The error for a package of the export extra that is not there."""
+    return ImportError(f"{what} is not installed: pip install onestride[export]")
 
 
 class OnnxRunner:
@@ -159,32 +163,6 @@ class Cores:
             self._before = None
 
 
-class TorchRunner:
-    """The reduced module in torch, as it is or compiled."""
-
-    checks = False
-
-    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
-        self.name = "compile" if compiled else "torch"
-        self.module = reduced.to(device)
-        self._call: Callable[..., Any] = self.module
-        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
-        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
-        if compiled:  # now, not in the first decision
-            with quiet():
-                self._call = torch.compile(self.module)
-                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
-
-    @torch.inference_mode()
-    def run(self, observation: np.ndarray, draw: int) -> Answer:
-        self._observation.copy_(torch.from_numpy(observation))
-        choice = self._call(self._observation, self._draws[draw])
-        plan = None if choice.plan is None else choice.plan.cpu().numpy()
-        return Answer(
-            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
-        )
-
-
 def thread_counts(threads: int | None) -> list[int]:
     """What to measure: the number asked for, or 1, 2, 4 ... and all the cores this process may use."""
     if threads is not None:
@@ -195,7 +173,7 @@ def thread_counts(threads: int | None) -> list[int]:
     return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
 
 
-def fastest(runners: Sequence[Runner], task: Task, rounds: int = 20) -> tuple[Runner, str]:
+def fastest(runners: Sequence[Runner], task: Interface, rounds: int = 20) -> tuple[Runner, str]:
     """The runner that is soonest done nine times of ten, and what to say about it.
 
     Measured in turns, each after a pause, as a control loop has them: what counts there is not the median of decisions

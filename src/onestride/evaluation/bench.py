@@ -33,14 +33,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from onestride import presets
-from onestride.checkpoint import write_json
 from onestride.control.loop import Decider
 from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda, rounded
-from onestride.engine.engine import Backend, Engine, preferred
+from onestride.engine.engine import Engine
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
@@ -48,6 +48,7 @@ from onestride.engine.trunk import ReduceError
 from onestride.evaluation.ceilings import PAUSE, copying, copying_on, products, products_on
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
+from onestride.files import write_json
 from onestride.presets import BenchConfig, Preset
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector

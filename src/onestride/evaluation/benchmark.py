@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import alone, load_config, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import load_config, load_tensors, save_tensors
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
@@ -27,6 +27,7 @@ from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts,
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import EPISODES, read_records
+from onestride.files import alone, read_json, write_json
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history

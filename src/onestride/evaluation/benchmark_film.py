@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.checkpoint import CheckpointError, load_tensors, save_tensors, write_atomically
+from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
@@ -33,6 +33,7 @@ from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
+from onestride.files import CheckpointError, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from onestride.checkpoint import CheckpointError, read_json, write_atomically
 from onestride.evaluation import benchmark_figures, figures, shell
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
@@ -30,6 +29,7 @@ from onestride.evaluation.benchmark_report import (
 from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
 from onestride.evaluation.report import Column, means
 from onestride.evaluation.rollouts import EPISODES, read_records
+from onestride.files import CheckpointError, read_json, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.tasks import TASKS
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from onestride.checkpoint import CheckpointError, alone, load_config, read_json, write_json
+from onestride.checkpoint import load_config
 from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.result import result
 from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
+from onestride.files import CheckpointError, alone, read_json, write_json
 from onestride.presets import EvaluateConfig
 from onestride.run_folder import data_report, rows_of, task_of, without_history
 from onestride.tasks.kinova import demonstrations

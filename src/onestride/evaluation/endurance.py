@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, save_tensors, write_json
+from onestride.checkpoint import load_config, save_tensors
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import EpisodeLog, commands_of, run_episode
@@ -29,11 +29,15 @@ from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
-from onestride.engine.engine import CONTRACT, Backend, Engine, load_contract
+from onestride.engine.backends import Backend
+from onestride.engine.engine import Engine
+from onestride.engine.folder import CONTRACT, load_contract
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
+from onestride.files import write_json
 from onestride.progress import track
 from onestride.run_folder import without_history
+from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 WARM_UP = 50  # decisions thrown away before the first that counts
@@ -94,7 +98,7 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
         made, contract = Engine.from_folder(folder), load_contract(folder)
         if engine not in (None, "auto") and engine.split("-")[0] != (form := contract["format"]):
             raise ValueError(f"{folder} was exported for {form}, which runs it; leave --engine {engine} away")
-        return Loaded(made, made.task, contract | {"engine": made.chosen})
+        return Loaded(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)
     about = without_history(load_config(folder))
     if engine is None:

@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from onestride.checkpoint import (
-    CheckpointError,
-    load_config,
-    load_tensors,
-    read_json,
-    save_tensors,
-    write_atomically,
-    write_json,
-)
+from onestride.checkpoint import load_config, load_tensors, save_tensors
 from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
+from onestride.files import CheckpointError, read_json, write_atomically, write_json
 from onestride.progress import console
 from onestride.run_folder import TEACHER
 from onestride.selectors.store import judging_of

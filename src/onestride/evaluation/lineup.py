@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from onestride.checkpoint import CONFIG, CheckpointError, load_config
+from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import Policy, Precision, unselected
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.engine import Engine, preferred
+from onestride.engine.backends import preferred
+from onestride.engine.engine import Engine
+from onestride.files import CheckpointError
 from onestride.presets import ReturnsConfig
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, rows_of, task_of
 from onestride.selectors.iql import CriticSelector

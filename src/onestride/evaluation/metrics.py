@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onestride.tasks.kinova.scene import signed_distance
+from onestride.tasks.kinova.distance import signed_distance
 
 #: Metrics of one trial that are averaged into a row.
 TRIAL_METRICS = (

@@ -6,7 +6,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from onestride.checkpoint import CheckpointError, read_json, write_atomically
 from onestride.evaluation import figures, shell
 from onestride.evaluation.figures import label, ordered
 from onestride.evaluation.film import Motion, film
@@ -23,6 +22,7 @@ from onestride.evaluation.report import (
     speed_up,
     table_cells,
 )
+from onestride.files import CheckpointError, read_json, write_atomically
 
 
 def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:

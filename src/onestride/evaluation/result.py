@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from onestride.checkpoint import versions
+from onestride.files import versions
 
 
 def result(

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import CheckpointError, load_tensors, read_json, save_tensors, write_json
+from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.loop import EpisodeLog, run_episode
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
+from onestride.files import CheckpointError, read_json, write_json
 from onestride.progress import track
+from onestride.tasks.task import Task
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
 WARM_UP = 50  # decisions thrown away before the first that counts
@@ -74,7 +76,8 @@ def evaluate(
             for c in contenders:
                 if (c.row, c.seed, number) in done:
                     continue
-                record, robot = run_trial(c.policy, scene, number, timeout=timeout, real_clock=real_clock)
+                task = c.policy.task
+                record, robot = run_trial(c.policy, task, scene, number, timeout=timeout, real_clock=real_clock)
                 if number == filmed and c.seed == contenders[0].seed:
                     motion |= _motion(c.row, scene, robot)
                     save_tensors(folder / "motion.safetensors", motion)
@@ -87,18 +90,17 @@ def evaluate(
 
 
 def run_trial(
-    policy: Policy | Engine, scene: Any, number: int, *, timeout: float, real_clock: bool
+    policy: Policy | Engine, task: Task, scene: Any, number: int, *, timeout: float, real_clock: bool
 ) -> tuple[dict[str, Any], Any]:
     """One trial of one policy; the candidates' noise depends on the scene's number alone."""
     clock: Clock = RealClock() if real_clock else ChargedClock()
-    robot = policy.task.environment(scene, clock)
+    robot = task.environment(scene, clock)
     policy.reset(number)
-    log = run_episode(robot, clock, policy, policy.task, timeout=timeout)
-    return _record(log, policy, scene, robot), robot
+    log = run_episode(robot, clock, policy, task, timeout=timeout)
+    return _record(log, policy.nfe, task.measure(robot, scene)), robot
 
 
-def _record(log: EpisodeLog, policy: Policy | Engine, scene: Any, robot: Any) -> dict[str, Any]:
-    measured = policy.task.measure(robot, scene)
+def _record(log: EpisodeLog, nfe: int, measured: dict[str, Any]) -> dict[str, Any]:
     if log.success:
         measured["completion"] = 1.0
     decided = max(len(log.decisions), 1)
@@ -114,7 +116,7 @@ def _record(log: EpisodeLog, policy: Policy | Engine, scene: Any, robot: Any) ->
         "starved_ratio": log.starved / max(log.ticks, 1),
         "held_commands": sum(log.held.values()),
         "held": dict(log.held),
-        "nfe": policy.nfe,
+        "nfe": nfe,
         "decision_ms": [round(1e3 * d, 4) for d in log.decisions.tolist()],
     }
 
@@ -163,10 +165,10 @@ def candidate_clouds(
     return records
 
 
-def decision_paths(policy: Policy, observation: np.ndarray, plans: Any) -> np.ndarray:
+def decision_paths(policy: Policy, observation: np.ndarray, plans: np.ndarray) -> np.ndarray:
     """Candidates (N, H, D) of one decision as end-effector positions (N, H, 3) [m]."""
     frame = policy.task.encode(torch.from_numpy(observation).float()[None]).frame
-    flat = plans.cpu().reshape(1, -1, plans.shape[-1])
+    flat = torch.from_numpy(plans).reshape(1, -1, plans.shape[-1])
     return policy.task.paths(flat, frame).view(*plans.shape[:2], 3).numpy()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onestride.checkpoint import read_json, write_atomically
 from onestride.evaluation import (
     ablation_report,
     bench_tables,
@@ -18,7 +17,9 @@ from onestride.evaluation import (
     report,
     samplings,
     screenings,
+    startups,
 )
+from onestride.files import read_json, write_atomically
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
@@ -28,6 +29,7 @@ SAMPLING = Path("results/sampling")  # one JSON per dataset
 SCREENING = Path("results/screening")  # one JSON per task
 BENCH = Path("results/bench")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
+STARTUP = Path("results/startup")  # one JSON per machine
 CANDIDATES = 64  # of the rows of BENCH that are shown
 DOCUMENT = Path("README.md")
 
@@ -62,6 +64,8 @@ def tables(root: Path) -> dict[str, str]:
             made[f"bench-{path.stem}-candidates"] = report.markdown(bench_tables.by_candidates(measured))
     screened = {path.stem: read_json(path) for path in sorted((root / SCREENING).glob("*.json"))}
     made["screening"] = screenings.table(screened)
+    started = {path.stem: read_json(path) for path in sorted((root / STARTUP).glob("*.json"))}
+    made["startup"] = startups.table(started)
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
     return made | {"realtime": report.markdown(endurance.cells(runs))}
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from onestride.checkpoint import CheckpointError, load_config, load_weights, save_checkpoint
+from onestride.checkpoint import load_config, load_weights, save_checkpoint
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
+from onestride.files import CheckpointError
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task

@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from onestride.checkpoint import CheckpointError, alone, read_json, save_tensors, write_json
+from onestride.checkpoint import save_tensors
 from onestride.control.policy import Policy, conditioned_prior
 from onestride.diffusion.samplers import SOLVERS
+from onestride.files import CheckpointError, alone, read_json, write_json
 from onestride.memory import keep_freed_memory
 from onestride.progress import console, track
 from onestride.selectors.sampling import SHARES, TEMPERATURES

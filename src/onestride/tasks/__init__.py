@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from onestride.tasks.task import Task
+from onestride.tasks.interface import Interface
+
+if TYPE_CHECKING:
+    from onestride.tasks.task import Task
 
 
 def kinova() -> Task:
@@ -15,14 +19,31 @@ def kinova() -> Task:
     return task()
 
 
-def _locomotion(body: str, version: str) -> Task:
+def _kinova_interface() -> Interface:
+    from onestride.tasks.kinova.interface import interface
+
+    return interface()
+
+
+def _locomotion(body: str, version: Any) -> Task:
     from onestride.tasks.locomotion import locomotion
 
-    return locomotion(body, version)  # type: ignore[arg-type]
+    return locomotion(body, version)
 
 
+def _body_interface(body: str, version: Any) -> Interface:
+    from onestride.tasks.bodies import interface
+
+    return interface(body, version)
+
+
+_BODIES = {
+    f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
+}
 TASKS: dict[str, Callable[[], Task]] = {"kinova": kinova} | {
-    f"{body}-{version}": partial(_locomotion, body, version)
-    for body in ("halfcheetah", "walker2d", "hopper")
-    for version in ("v5", "v4")
+    name: partial(_locomotion, *which) for name, which in _BODIES.items()
+}
+#: The same without their planners' side, and without torch.
+INTERFACES: dict[str, Callable[[], Interface]] = {"kinova": _kinova_interface} | {
+    name: partial(_body_interface, *which) for name, which in _BODIES.items()
 }

@@ -8,43 +8,21 @@ name, so that data, checkpoints and results of the two never mix.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from onestride.control.clock import Clock
-from onestride.control.limits import Limits
+from onestride.tasks.bodies import BODIES, Version, interface
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.task import Benchmark, Native, ObservationError, Start, Task
+from onestride.tasks.task import Benchmark, Native, Start, Task
 
-Version = Literal["v4", "v5"]
 EPISODE_STEPS = 1000  # D4RL's and the paper's
 #: The first 50 of 1000 steps, from rest to running: drawn uniformly they are a twentieth of what is learnt from, and a
 #: body that falls over falls there. 8 times over they are about a third.
 EARLY = (50, 8)
-
-
-@dataclass(frozen=True)
-class Body:
-    """What differs between the three. Horizons are the paper's (section V-A), returns D4RL's."""
-
-    environment: str
-    observation_dim: int
-    action_dim: int
-    horizon: int
-    control_dt: float  # [s]
-    random: float
-    expert: float
-
-
-BODIES = {
-    "halfcheetah": Body("HalfCheetah", 17, 6, 4, 0.05, -280.178953, 12135.0),
-    "walker2d": Body("Walker2d", 17, 6, 32, 0.008, 1.629008, 4592.3),
-    "hopper": Body("Hopper", 11, 3, 32, 0.008, -20.272305, 3234.3),
-}
 
 
 class GymRobot:
@@ -98,16 +76,6 @@ class GymRobot:
         return self.ended
 
 
-def _check(observation: np.ndarray, dim: int, name: str) -> None:
-    if np.shape(observation) != (dim,):
-        raise ObservationError(f"observation has shape {np.shape(observation)}, expected ({dim},) of {name}")
-    bad = np.flatnonzero(~np.isfinite(observation))
-    if len(bad):
-        raise ObservationError(
-            f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry"
-        )
-
-
 def _encode(observation: Tensor) -> Start:
     return Start(observation, observation.new_zeros(len(observation), 0), None)
 
@@ -119,14 +87,8 @@ def _plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]
 def locomotion(body: str, version: Version) -> Task:
     """The task ``<body>-<version>``, such as ``halfcheetah-v5``."""
     b = BODIES[body]
-    name, environment = f"{body}-{version}", f"{b.environment}-{version}"
+    environment = f"{b.environment}-{version}"
     benchmark = Benchmark(environment, b.random, b.expert)
-
-    def commands(plans: Tensor, _frame: Any) -> Tensor:
-        return plans[..., b.observation_dim :].clamp(-1.0, 1.0)
-
-    def command(plans: Tensor, frame: Any) -> Tensor:
-        return commands(plans[:, 0], frame)
 
     def first_observation(seed: int) -> np.ndarray:
         env = make_environment(environment)
@@ -138,27 +100,17 @@ def locomotion(body: str, version: Version) -> Task:
         return {"return_raw": robot.total, "return_normalised": benchmark.normalised(robot.total)}
 
     return Task(
-        name=name,
-        observation_dim=b.observation_dim,
-        state_dim=b.observation_dim,
-        action_dim=b.action_dim,
+        **vars(interface(body, version)),
         context_dim=0,
-        horizon=b.horizon,
-        control_dt=b.control_dt,
         encode=_encode,
         plan_window=_plan_window,
-        command=command,
+        command=lambda plans, _frame: plans[:, 0, b.observation_dim :].clamp(-1.0, 1.0),
         score=None,
-        check=lambda observation: _check(observation, b.observation_dim, name),
         paths=lambda plans, _frame: plans[..., :3],
-        arrived=lambda _observation: False,
         scenes=lambda count, seed: [seed + i for i in range(count)],
         environment=lambda seed, clock: GymRobot(environment, b.control_dt, seed, clock),
         first_observation=first_observation,
         measure=measure,
-        commands=commands,
-        rest=lambda _observation: np.zeros(b.action_dim),
-        limits=Limits(-np.ones(b.action_dim), np.ones(b.action_dim)),
         padding="none",
         early=EARLY,
         benchmark=benchmark,

@@ -11,11 +11,7 @@ import torch
 from torch import Tensor
 
 from onestride.control.clock import Clock
-from onestride.control.limits import Limits
-
-
-class ObservationError(ValueError):
-    """An observation that cannot be acted on: the robot holds. The message says what to mend."""
+from onestride.tasks.interface import Interface
 
 
 @dataclass(frozen=True)
@@ -65,66 +61,41 @@ class Native:
     constants: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Task:
-    """A frozen record; functions are batched torch unless said otherwise.
+@dataclass(frozen=True, kw_only=True)
+class Task(Interface):
+    """The interface to the robot, and what planners learn from and are judged by; functions are batched torch unless
+    said otherwise.
 
     encode(observation (B, observation_dim)) -> Start.
     plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
     command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
     score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the task's own selector, higher is
         better; None where one has to be learnt.
-    check(observation) raises ObservationError for one that cannot be acted on (NumPy, one row).
-    arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
     paths(plans (B, M, D) of B frames) -> (B, M, 3) [m], what figures draw.
-    limits: what the robot may be told.
     scenes(count, seed) -> problems to evaluate on, never trained on.
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
-    commands(plans (B, H, D), frame) -> (B, H, A) of every row, in the robot's units: what may be sent of a plan when
-        the next decision is late; None where only the first row is a command.
-    rest(observation) -> (A,) the command that keeps the robot where it is (NumPy, one row); None: there is none.
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
     benchmark: where the task is a benchmark of returns, what it is scored on.
     native: what of it ``engine/c`` does too; None: such an engine cannot serve it.
-    example: an observation that can be acted on, where making a scene would take too long (NumPy, one row); None: zeros
-        can.
     """
 
-    name: str
-    observation_dim: int
-    state_dim: int  # O
-    action_dim: int  # A
     context_dim: int  # C
-    horizon: int  # H
-    control_dt: float  # [s]
     encode: Callable[[Tensor], Start]
     plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     command: Callable[[Tensor, Any], Tensor]
     score: Selector | None
-    check: Callable[[np.ndarray], None]
     paths: Callable[[Tensor, Any], Tensor]
-    arrived: Callable[[np.ndarray], bool]
-    limits: Limits
     scenes: Callable[[int, int], Sequence[Any]]
     environment: Callable[[Any, Clock], Any]
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
-    commands: Callable[[Tensor, Any], Tensor] | None = None
-    rest: Callable[[np.ndarray], np.ndarray] | None = None
-    dwell: int = 0
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
     native: Native | None = None
-    example: np.ndarray | None = None
-
-    @property
-    def transition_dim(self) -> int:
-        """D = O + A."""
-        return self.state_dim + self.action_dim
 
     @property
     def fixed(self) -> Tensor:

@@ -16,14 +16,17 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from onestride.tasks.kinova.arm import BODY_RADII, body_coordinates
+from onestride.tasks.kinova.distance import distance_of_coordinates
 from onestride.tasks.kinova.scene import (
     ABSENT,
+    ACCELERATION,
     BOX,
+    CONTROL_DT,
     MAX_OBSTACLES,
+    SPEED,
     SPHERE,
     WORKSPACE_HIGH,
     WORKSPACE_LOW,
-    distance_of_coordinates,
 )
 
 #: Raised whenever the same seed would give other data.
@@ -39,9 +42,9 @@ FINE = 64  # samples of a path's geometry
 class BSplineConfig:
     """Limits and margins of the planner; clearances are from the end-effector point to an obstacle's surface."""
 
-    control_dt: float = 0.05  # [s]
-    speed: float = 0.4  # [m/s]
-    acceleration: float = 1.5  # [m/s^2], along the path and across it
+    control_dt: float = CONTROL_DT  # [s]
+    speed: float = SPEED  # [m/s]
+    acceleration: float = ACCELERATION  # [m/s^2], along the path and across it
     clearance: float = 0.05  # a path nearer than this is refused [m]
     body_clearance: float = 0.02  # the same for the surface of the arm's body [m]
     comfort: float = 0.015  # what the optimiser asks for on top [m]

@@ -1,4 +1,4 @@
-"""Scenes of the arm task: a start, a goal and 1-4 static obstacles, and the distance to them.
+"""Scenes of the arm task: a start, a goal and 1-4 static obstacles, where they lie and how fast the arm may move there.
 
 Everything is in the robot's base frame, metres, z up; the base stands on the table plane z = 0.
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 MAX_OBSTACLES = 4
 OBSTACLE_DIM = 8
@@ -23,6 +21,10 @@ FAR = 1.0  # distances are cut here [m]: farther obstacles do not matter
 #: Where starts and goals lie and planned paths stay [m]: reachable tool down, clear of the arm's singular rim.
 WORKSPACE_LOW = np.array([0.28, -0.32, 0.06])
 WORKSPACE_HIGH = np.array([0.57, 0.32, 0.32])
+#: How the end-effector moves, in the data and ever after.
+CONTROL_DT = 0.05  # [s]
+SPEED = 0.4  # [m/s]
+ACCELERATION = 1.5  # [m/s^2], along the path and across it
 
 
 @dataclass(frozen=True)
@@ -42,36 +44,18 @@ class Scene:
                 raise ValueError(f"scene.{name} holds a non-finite number; check where the scene came from")
 
 
-def signed_distance(points: Tensor, obstacles: Tensor) -> Tensor:
-    """Distance [m] from points to the nearest obstacle surface, negative inside, at most ``FAR``.
+def distance(point: np.ndarray, obstacles: np.ndarray) -> float:
+    """From a point (3,) to the nearest obstacle's (K, 8) surface [m], negative inside, at most ``FAR``.
 
-    points ``(B, P, 3)``, obstacles ``(B, K, 8)`` -> ``(B, P)``, or both without B.
+    ``distance.py`` has it for many points at once.
     """
-    if points.dim() == 2:
-        return signed_distance(points[None], obstacles[None])[0]
-    return distance_of_coordinates(points.transpose(1, 2), obstacles)
-
-
-def distance_of_coordinates(points: Tensor, obstacles: Tensor) -> Tensor:
-    """``signed_distance`` of points as ``(B, 3, P)``.
-
-    A sphere is a box of no extent, rounded by its radius: one formula serves both. All obstacles' local
-    coordinates come from one matrix product and points stay the last axis throughout, which is ten times
-    faster on a CPU than trailing axes of three and four: this runs inside every decision.
-    """
-    kind, cx, cy, cz, hx, hy, hz, yaw = obstacles.unbind(-1)  # each (B, K)
-    k = kind.shape[-1]
-    is_box = kind == BOX
-    cos, sin, zero = yaw.cos(), yaw.sin(), torch.zeros_like(yaw)
-    # Rows: every obstacle's local x, then every y, then every z. (B, 3K, 3)
-    turn = torch.stack(
-        (torch.cat((cos, -sin, zero), -1), torch.cat((sin, cos, zero), -1), torch.cat((zero, zero, zero + 1), -1)), -1
-    )
-    center = torch.cat((cos * cx + sin * cy, cos * cy - sin * cx, cz), -1)  # (B, 3K)
-    half = torch.cat((hx, hy, hz), -1) * is_box.repeat(1, 3)
-    q = torch.baddbmm(-center[..., None], turn, points).abs() - half[..., None]  # (B, 3K, P)
-    x, y, z = q.clamp(min=0).square().split(k, 1)  # (B, K, P) each
-    inside = torch.maximum(torch.maximum(q[:, :k], q[:, k : 2 * k]), q[:, 2 * k :]).clamp(max=0)
-    rounding = torch.where(kind == SPHERE, hx, torch.where(kind == ABSENT, -10.0 * FAR, 0.0))
-    distance = (x + y + z + 1e-12).sqrt() + inside - rounding[..., None]  # (B, K, P)
-    return distance.amin(1).clamp(max=FAR)
+    nearest = FAR
+    for kind, *numbers in obstacles:
+        offset, half, yaw = point - numbers[:3], np.array(numbers[3:6]), numbers[6]
+        if kind == SPHERE:
+            nearest = min(nearest, float(np.linalg.norm(offset)) - half[0])
+        elif kind == BOX:
+            cos, sin = np.cos(yaw), np.sin(yaw)
+            beyond = np.abs(np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) @ offset) - half
+            nearest = min(nearest, float(np.linalg.norm(beyond.clip(min=0)) + min(beyond.max(), 0.0)))
+    return float(nearest)

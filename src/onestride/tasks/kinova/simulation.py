@@ -26,11 +26,11 @@ from onestride.tasks.kinova.arm import (
     InverseKinematics,
     build_model,
 )
-from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene, signed_distance
+from onestride.tasks.kinova.distance import signed_distance
+from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene
 
 CHUNK = 5  # physics steps between two updates of the servo; the recording keeps one row for each
 CLEARANCE_STRIDE = 3  # every so many recorded rows the whole arm's clearance is measured (15 ms)
-OBSERVATION_DIM = 41
 MOVING_GEOMS = (*(link.name for link in LINKS), "tool")
 
 _FEED_FORWARD = (KV + DAMPING) / KP  # [s]: makes up for the damping that a moving reference feels

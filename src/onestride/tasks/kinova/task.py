@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestride.control.limits import Limits
 from onestride.selectors.geometry import GeometryScore
 from onestride.tasks.kinova.arm import (
     BODY_RADII,
@@ -34,28 +33,15 @@ from onestride.tasks.kinova.arm import (
 )
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
-from onestride.tasks.kinova.scene import (
-    FAR,
-    MAX_OBSTACLES,
-    OBSTACLE_DIM,
-    WORKSPACE_HIGH,
-    WORKSPACE_LOW,
-    Scene,
-    signed_distance,
-)
+from onestride.tasks.kinova.distance import signed_distance
+from onestride.tasks.kinova.interface import NEAREST, REACH_MARGIN, interface
+from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
-from onestride.tasks.task import Native, ObservationError, Start, Task
+from onestride.tasks.task import Native, Start, Task
 
-OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
-NAME = "kinova"
-HORIZON = 32
-LIMITS = BSplineConfig()  # the data's speed, acceleration and control period are the task's
+LIMITS = BSplineConfig()  # the data's margins are the task's
 
-NEAREST = 0.02  # the frame shrinks no further than this [m]
-NEAREST_SCENE = 0.12  # nor does the part of it that looks at obstacles [m]
-GOAL_RADIUS = 0.005  # r_goal of the paper [m]
-REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by this [m]
-MAX_STEP = 1.5 * LIMITS.speed * LIMITS.control_dt  # a command no further than this from the arm [m]
+NEAREST_SCENE = 0.12  # the part of the frame that looks at obstacles shrinks no further than this [m]
 SIGHT = 0.3  # distances to obstacles are cut here [m]
 WALLS = REACH_MARGIN - 0.01 + LIMITS.clearance + LIMITS.comfort  # so far inside the workspace counts as no wall [m]
 BODY_OFFSET = LIMITS.clearance - LIMITS.body_clearance  # the body may come nearer than the tip by this [m]
@@ -166,11 +152,6 @@ def command(plans: Tensor, frame: Frame) -> Tensor:
     return frame.position + _turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
 
 
-def commands(plans: Tensor, frame: Frame) -> Tensor:
-    """Plans (B, H, 9) -> the Cartesian position targets of all rows (B, H, 3) [m]."""
-    return positions(plans, frame) + _turn_back(frame.axes, plans[..., 6:]) * frame.stride[:, None]
-
-
 def clearance(path: Tensor, observation: Tensor) -> Tensor:
     """Path (B, T, 3), observation (B, 41) -> (B, T) [m]: of the tip, the arm's body or the workspace's walls.
 
@@ -188,50 +169,9 @@ def goal_of(observation: Tensor) -> Tensor:
     return observation[:, 6:9]
 
 
-def check(observation: np.ndarray) -> None:
-    """Refuse an observation no plan could be made for.
-
-    Raises:
-        ObservationError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
-    """
-    if np.shape(observation) != (OBSERVATION_DIM,):
-        raise ObservationError(
-            f"observation has shape {np.shape(observation)}, expected ({OBSERVATION_DIM},): position 3, velocity 3, "
-            f"goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
-        )
-    bad = np.flatnonzero(~np.isfinite(observation))
-    if len(bad):
-        raise ObservationError(
-            f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry"
-        )
-    goal = observation[6:9]
-    if (goal < WORKSPACE_LOW).any() or (goal > WORKSPACE_HIGH).any():
-        raise ObservationError(
-            f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
-            f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
-        )
-    obstacles = torch.from_numpy(observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM).copy())
-    depth = float(signed_distance(torch.from_numpy(goal.copy())[None], obstacles))
-    if depth <= 0:
-        raise ObservationError(
-            f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
-            "move the goal or correct the obstacle"
-        )
-
-
-def arrived(observation: np.ndarray) -> bool:
-    """Whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
-    return bool(np.linalg.norm(observation[:3] - observation[6:9]) <= GOAL_RADIUS)
-
-
 def first_observation(scene: Scene) -> np.ndarray:
     """What the arm reads at rest at the start of a scene (41,)."""
     return np.concatenate((scene.start, np.zeros(3), scene.goal, scene.obstacles.ravel()))
-
-
-def rest(observation: np.ndarray) -> np.ndarray:
-    """The target that is where the tool is already (3,) [m]."""
-    return observation[:3].copy()
 
 
 def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
@@ -265,28 +205,16 @@ def _constants() -> Tensor:
 def task() -> Task:
     """The arm task as the rest of the house sees it."""
     return Task(
-        name=NAME,
-        observation_dim=OBSERVATION_DIM,
-        state_dim=6,
-        action_dim=3,
+        **vars(interface()),
         context_dim=CONTEXT_DIM,
-        horizon=HORIZON,
-        control_dt=LIMITS.control_dt,
         encode=encode,
         plan_window=plan_window,
         command=command,
         score=SCORE,
-        check=check,
         paths=positions,
-        arrived=arrived,
         scenes=evaluation_scenes,
         environment=SimulatedArm,
         first_observation=first_observation,
         measure=measure,
-        limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
-        commands=commands,
-        rest=rest,
-        dwell=4,
         native=Native("arm", _constants()),
-        example=np.concatenate((WORKSPACE_LOW, np.zeros(3), CENTER.numpy(), np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )

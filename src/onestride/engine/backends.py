@@ -1,0 +1,80 @@
+"""What a policy's engine may run on, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, get_args
+
+import torch
+
+from onestride.control.policy import Policy
+from onestride.engine.graph import write_graph
+from onestride.engine.native import NativeError, NativeRunner, Precision, library
+from onestride.engine.program import write_program
+from onestride.engine.reduce import Reduced, reduce
+from onestride.engine.runners import OnnxRunner, Runner, thread_counts
+from onestride.engine.torch_runner import TorchRunner
+from onestride.engine.trunk import ReduceError
+
+Backend = Literal[
+    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",
+    "cuda-graph-tf32", "cuda-graph-bf16",
+]  # fmt: skip
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+#: Of native engines' programs, where it is not float32.
+PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
+
+
+def runners_of(
+    policy: Policy, backend: Backend, *, threads: int | None, draws: int, seed: int, plan: bool
+) -> list[Runner]:
+    """A policy reduced, on what "auto" chooses from or on the one that was asked for; see ``Engine.from_policy``."""
+    if backend not in BACKENDS:
+        raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    return list(_runners(reduce(policy, draws=draws, seed=seed, plan=plan), backend, policy.device, threads))
+
+
+def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
+    """With every number of threads."""
+    auto = backend == "auto"
+    if backend.startswith("native") or (auto and device.type == "cpu"):
+        try:
+            program = write_program(reduced, PRECISIONS.get(backend, "float32"))
+            name = "native" if auto else backend
+            yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
+        except (NativeError, ReduceError):
+            if not auto:
+                raise
+    if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
+        with TemporaryDirectory() as folder:
+            graph = Path(folder) / "model.onnx"
+            try:
+                write_graph(reduced, graph, int8=backend == "onnx-int8")
+                name = "onnx" if auto else backend
+                yield from [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
+            except ImportError:
+                if not auto:
+                    raise
+    if backend in ("torch", "auto"):
+        yield TorchRunner(reduced, device)
+    if backend == "compile" and device.type != "cuda":
+        yield TorchRunner(reduced, device, compiled=True)
+    if backend.startswith("cuda-graph") or (backend in ("auto", "compile") and device.type == "cuda"):
+        from onestride.engine.cuda_graph import CudaGraphRunner, Products
+
+        products: dict[str, Products] = {"cuda-graph-tf32": "tf32", "cuda-graph-bf16": "bfloat16"}
+        yield CudaGraphRunner(reduced, device, products=products.get(backend, "float32"), compiled=backend == "compile")
+
+
+def preferred(policy: Policy, *, int8: bool = False) -> Backend:
+    """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
+    try:
+        write_program(reduce(policy, draws=1))
+        native = library().onestride_levels() > 0 if int8 else library() is not None
+    except (NativeError, ReduceError):
+        native = False
+    if int8:
+        return "native-int8" if native else "onnx-int8"
+    return "native" if native else "onnx"

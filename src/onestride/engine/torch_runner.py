@@ -1,0 +1,39 @@
+"""A reduced decision in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from onestride.engine.graph import quiet
+from onestride.engine.reduce import Reduced
+from onestride.engine.runners import Answer
+
+
+class TorchRunner:
+    """The reduced module in torch, as it is or compiled."""
+
+    checks = False
+
+    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
+        self.name = "compile" if compiled else "torch"
+        self.module = reduced.to(device)
+        self._call: Callable[..., Any] = self.module
+        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
+        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
+        if compiled:  # now, not in the first decision
+            with quiet():
+                self._call = torch.compile(self.module)
+                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
+
+    @torch.inference_mode()
+    def run(self, observation: np.ndarray, draw: int) -> Answer:
+        self._observation.copy_(torch.from_numpy(observation))
+        choice = self._call(self._observation, self._draws[draw])
+        plan = None if choice.plan is None else choice.plan.cpu().numpy()
+        return Answer(
+            choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan
+        )

@@ -1,0 +1,54 @@
+"""HalfCheetah, Walker2d and Hopper as whoever drives them knows them (``locomotion.py`` is the planners' side).
+
+A plan's row is [observation | action], both as the environment gives and takes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from onestride.control.limits import Limits
+from onestride.tasks.interface import Interface, check_numbers
+
+Version = Literal["v4", "v5"]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What differs between the three. Horizons are the paper's (section V-A), returns D4RL's."""
+
+    environment: str
+    observation_dim: int
+    action_dim: int
+    horizon: int
+    control_dt: float  # [s]
+    random: float
+    expert: float
+
+
+BODIES = {
+    "halfcheetah": Body("HalfCheetah", 17, 6, 4, 0.05, -280.178953, 12135.0),
+    "walker2d": Body("Walker2d", 17, 6, 32, 0.008, 1.629008, 4592.3),
+    "hopper": Body("Hopper", 11, 3, 32, 0.008, -20.272305, 3234.3),
+}
+
+
+def interface(body: str, version: Version) -> Interface:
+    """Of the task ``<body>-<version>``."""
+    b, name = BODIES[body], f"{body}-{version}"
+    return Interface(
+        name=name,
+        observation_dim=b.observation_dim,
+        state_dim=b.observation_dim,
+        action_dim=b.action_dim,
+        horizon=b.horizon,
+        control_dt=b.control_dt,
+        check=lambda observation: check_numbers(observation, b.observation_dim, f" of {name}"),
+        arrived=lambda _observation: False,
+        limits=Limits(-np.ones(b.action_dim), np.ones(b.action_dim)),
+        commands=lambda plan, _observation: plan[:, b.observation_dim :].clip(-1.0, 1.0),
+        rest=lambda _observation: np.zeros(b.action_dim),
+    )

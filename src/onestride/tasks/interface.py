@@ -1,0 +1,66 @@
+"""A task as whoever drives its robot knows it: NumPy alone, one decision at a time.
+
+An exported engine and the control loop need no more of a task, and start without torch. What a planner learns from and
+is judged by is ``task.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onestride.control.limits import Limits
+
+
+class ObservationError(ValueError):
+    """An observation that cannot be acted on: the robot holds. The message says what to mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """A frozen record; functions take one observation (observation_dim,).
+
+    check(observation) raises ObservationError for one that cannot be acted on.
+    arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
+    limits: what the robot may be told.
+    commands(plan (H, D), observation) -> (H, A) of every row, in the robot's units: what may be sent of a plan when the
+        next decision is late; None where only the first row is a command.
+    rest(observation) -> (A,) the command that keeps the robot where it is; None: there is none.
+    example: an observation that can be acted on; None: zeros can.
+    """
+
+    name: str
+    observation_dim: int
+    state_dim: int  # O
+    action_dim: int  # A
+    horizon: int  # H
+    control_dt: float  # [s]
+    check: Callable[[np.ndarray], None]
+    arrived: Callable[[np.ndarray], bool]
+    limits: Limits
+    commands: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    rest: Callable[[np.ndarray], np.ndarray] | None = None
+    dwell: int = 0
+    example: np.ndarray | None = None
+
+    @property
+    def transition_dim(self) -> int:
+        """D = O + A."""
+        return self.state_dim + self.action_dim
+
+
+def check_numbers(observation: np.ndarray, dim: int, what: str) -> None:
+    """``dim`` finite numbers.
+
+    Raises:
+        ObservationError: they are not; ``what`` says what was expected.
+    """
+    if np.shape(observation) != (dim,):
+        raise ObservationError(f"observation has shape {np.shape(observation)}, expected ({dim},){what}")
+    bad = np.flatnonzero(~np.isfinite(observation))
+    if len(bad):
+        raise ObservationError(
+            f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry"
+        )

@@ -1,0 +1,43 @@
+"""Distances from many points to the obstacles of many scenes at once, differentiable (of one point: ``scene.py``)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from onestride.tasks.kinova.scene import ABSENT, BOX, FAR, SPHERE
+
+
+def signed_distance(points: Tensor, obstacles: Tensor) -> Tensor:
+    """Distance [m] from points to the nearest obstacle surface, negative inside, at most ``FAR``.
+
+    points ``(B, P, 3)``, obstacles ``(B, K, 8)`` -> ``(B, P)``, or both without B.
+    """
+    if points.dim() == 2:
+        return signed_distance(points[None], obstacles[None])[0]
+    return distance_of_coordinates(points.transpose(1, 2), obstacles)
+
+
+def distance_of_coordinates(points: Tensor, obstacles: Tensor) -> Tensor:
+    """``signed_distance`` of points as ``(B, 3, P)``.
+
+    A sphere is a box of no extent, rounded by its radius: one formula serves both. All obstacles' local
+    coordinates come from one matrix product and points stay the last axis throughout, which is ten times
+    faster on a CPU than trailing axes of three and four: this runs inside every decision.
+    """
+    kind, cx, cy, cz, hx, hy, hz, yaw = obstacles.unbind(-1)  # each (B, K)
+    k = kind.shape[-1]
+    is_box = kind == BOX
+    cos, sin, zero = yaw.cos(), yaw.sin(), torch.zeros_like(yaw)
+    # Rows: every obstacle's local x, then every y, then every z. (B, 3K, 3)
+    turn = torch.stack(
+        (torch.cat((cos, -sin, zero), -1), torch.cat((sin, cos, zero), -1), torch.cat((zero, zero, zero + 1), -1)), -1
+    )
+    center = torch.cat((cos * cx + sin * cy, cos * cy - sin * cx, cz), -1)  # (B, 3K)
+    half = torch.cat((hx, hy, hz), -1) * is_box.repeat(1, 3)
+    q = torch.baddbmm(-center[..., None], turn, points).abs() - half[..., None]  # (B, 3K, P)
+    x, y, z = q.clamp(min=0).square().split(k, 1)  # (B, K, P) each
+    inside = torch.maximum(torch.maximum(q[:, :k], q[:, k : 2 * k]), q[:, 2 * k :]).clamp(max=0)
+    rounding = torch.where(kind == SPHERE, hx, torch.where(kind == ABSENT, -10.0 * FAR, 0.0))
+    distance = (x + y + z + 1e-12).sqrt() + inside - rounding[..., None]  # (B, K, P)
+    return distance.amin(1).clamp(max=FAR)

@@ -1,0 +1,106 @@
+"""The arm task as whoever drives the arm knows it (``task.py`` is the planners' side).
+
+The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] of the base frame. A plan's row
+is [position 3, velocity 3 | displacement 3] in a frame that starts at the goal and is as large as the way still to go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onestride.control.limits import Limits
+from onestride.tasks.interface import Interface, ObservationError, check_numbers
+from onestride.tasks.kinova.scene import (
+    ACCELERATION,
+    CONTROL_DT,
+    MAX_OBSTACLES,
+    OBSTACLE_DIM,
+    SPEED,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    distance,
+)
+
+OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
+NAME = "kinova"
+HORIZON = 32
+
+NEAREST = 0.02  # the plan's frame shrinks no further than this [m]
+GOAL_RADIUS = 0.005  # r_goal of the paper [m]
+REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by this [m]
+MAX_STEP = 1.5 * SPEED * CONTROL_DT  # a command no further than this from the arm [m]
+
+
+def check(observation: np.ndarray) -> None:
+    """Refuse an observation no plan could be made for.
+
+    Raises:
+        ObservationError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
+    """
+    check_numbers(
+        observation, OBSERVATION_DIM, f": position 3, velocity 3, goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
+    )
+    goal = observation[6:9]
+    if (goal < WORKSPACE_LOW).any() or (goal > WORKSPACE_HIGH).any():
+        raise ObservationError(
+            f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
+            f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
+        )
+    depth = distance(goal, observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM))
+    if depth <= 0:
+        raise ObservationError(
+            f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
+            "move the goal or correct the obstacle"
+        )
+
+
+def arrived(observation: np.ndarray) -> bool:
+    """Whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
+    return bool(np.linalg.norm(observation[:3] - observation[6:9]) <= GOAL_RADIUS)
+
+
+def rest(observation: np.ndarray) -> np.ndarray:
+    """The target that is where the tool is already (3,) [m]."""
+    return observation[:3].copy()
+
+
+def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    """A plan (H, 9) made of an observation (41,) -> the Cartesian position targets of all rows (H, 3) [m].
+
+    Each row's is its own position and the displacement from there; the frame is ``task.make_frame``'s.
+    """
+    position, goal = np.asarray(observation[:3], np.float64), observation[6:9]
+    way = float(np.linalg.norm(goal - position))
+    axes = _axes((goal - position) / way if way > 1e-6 else np.array([1.0, 0.0, 0.0]))
+    length = max(way, NEAREST)
+    stride = CONTROL_DT * min(np.sqrt(2 * ACCELERATION * length), SPEED)
+    return goal + (plan[:, :3] * length + plan[:, 6:] * stride) @ axes
+
+
+def _axes(forward: np.ndarray) -> np.ndarray:
+    """Forward (a unit vector), left and up as rows (3, 3); straight up or down has no left, the base's stands in."""
+    x, y, z = forward
+    vertical = x * x + y * y < 1e-6
+    left = np.array([-x * y, 1 - y * y, -y * z]) if vertical else np.array([-y, x, 0.0])
+    left /= np.linalg.norm(left)
+    return np.stack((forward, left, np.cross(forward, left)))
+
+
+def interface() -> Interface:
+    """The arm task without its planners' side."""
+    center = (WORKSPACE_LOW + WORKSPACE_HIGH) / 2
+    return Interface(
+        name=NAME,
+        observation_dim=OBSERVATION_DIM,
+        state_dim=6,
+        action_dim=3,
+        horizon=HORIZON,
+        control_dt=CONTROL_DT,
+        check=check,
+        arrived=arrived,
+        limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
+        commands=commands,
+        rest=rest,
+        dwell=4,
+        example=np.concatenate((WORKSPACE_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
+    )

@@ -1,0 +1,73 @@
+"""An exported folder decides, and a loop drives by it, without what only training needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from onestride.engine.export import export
+
+#: A robot that is where it is told to be, its loop with a late decision in it, and one observation that is refused.
+DRIVES = """
+import json, sys, time
+import numpy as np
+from onestride import Engine
+from onestride.control.clock import RealClock
+from onestride.control.ladder import Patience
+from onestride.control.loop import run_episode
+from onestride.control.worker import Worker
+from onestride.tasks.interface import ObservationError
+
+class Robot:
+    def __init__(self, first): self.at, self.told = first.copy(), []
+    def read(self): return self.at
+    def write(self, command): self.told.append(command)
+    def stop(self): pass
+    def fault(self): return None
+
+class LateOnce:
+    def __init__(self, engine): self.engine, self.number = engine, 0
+    def decide(self, observation):
+        self.number += 1
+        if self.number == 4:
+            time.sleep(0.06)
+        return self.engine.decide(observation)
+
+engine = Engine.from_folder(sys.argv[1], threads=1)
+first = np.zeros(engine.task.observation_dim) if engine.task.example is None else engine.task.example
+action = engine.decide(first).action
+try:
+    engine.decide(first * np.nan)
+except ObservationError as error:
+    refused = str(error)
+robot, clock = Robot(first), RealClock()
+with Worker(LateOnce(engine), clock) as worker:
+    patience = Patience(expiry=0.3)
+    log = run_episode(robot, clock, worker, engine.task, timeout=1.0, period=0.05, patience=patience)
+heavy = sorted({"torch", "mujoco", "gymnasium", "scipy", "rich"} & sys.modules.keys())
+wild = sum(count for why, count in log.held.items() if why.startswith("late command refused"))
+print(json.dumps([len(action), refused, log.executed, log.late["plan"], wild, len(robot.told), heavy]))
+"""
+
+
+@pytest.mark.parametrize(("form", "task"), [("native", "cheetah"), ("native", "arm"), ("onnx", "arm")])
+def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_policy, tmp_path, form, task):
+    if form == "native" and shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    policy = make() if task == "cheetah" else make_arm_policy("student", candidates=8)
+    export(policy, tmp_path / "engine", form=form, draws=4, seed=0, checkpoint=None)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVES, str(tmp_path / "engine")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    actions, refused, executed, planned, wild, told, heavy = json.loads(done.stdout)
+    assert heavy == []
+    assert actions == policy.task.action_dim
+    assert "is nan" in refused
+    assert planned + wild >= 1  # the late tick had the last plan's next row, out of limits where nobody trained it
+    assert executed >= 5
+    assert told == executed + planned
