@@ -139,15 +139,16 @@ def build(folder: Path | None = None) -> Path:
         )
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestride"
     own = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
-    options = ["-std=gnu11", "-O3", own, "-fPIC", "-shared", "-pthread", *os.environ.get("CFLAGS", "").split()]
+    # Aligned loops: where they fall else is chance, and a decision some per cent faster or slower by it.
+    options = ["-std=gnu11", "-O3", own, "-falign-loops=64", "-fPIC", "-shared", "-pthread"]
+    options += os.environ.get("CFLAGS", "").split()
     sources = [path.read_text() for path in SOURCES]
     made_of = (*sources, compiler, *options, sys.platform, platform.machine(), _cpu())
     target = folder / f"decide-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
     sys.stderr.write("onestride: building the engine for this processor, once; it takes some seconds\n")
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
+    with _beside(target) as beside:
         made = Path(beside) / target.name
         done = subprocess.run(
             [compiler, *options, str(DECIDE), "-o", str(made), "-lm"], capture_output=True, text=True, check=False
@@ -159,6 +160,18 @@ def build(folder: Path | None = None) -> Path:
             )
         os.replace(made, target)
     return target
+
+
+def _beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder to build in, on the disk where the library will be."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=target.parent)
+    except OSError as error:
+        raise NativeError(
+            f"the engine is built once, in {target.parent}, which cannot be written ({error.strerror}); name another "
+            "folder in $XDG_CACHE_HOME, or run the engine by ONNX Runtime"
+        ) from error
 
 
 def _cpu() -> str:

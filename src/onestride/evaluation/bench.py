@@ -315,8 +315,8 @@ def _measure(
     copies: list[float] = []
     on_gpu = device.type == "cuda"
     copies_of = copying_on(device) if on_gpu else copying
-    made = products_on(device, config.candidates) if on_gpu else products(config.candidates)
-    with made as product, track("bench", config.rounds) as bar:
+    product = products_on(device, config.candidates) if on_gpu else products(config.candidates)
+    with track("bench", config.rounds) as bar:
         for contender in contenders.values():
             for _ in range(WARM_UP):
                 contender.decider.decide(observations[0])

@@ -6,17 +6,14 @@ On a GPU both are timed by its own clock, products as one graph of many in a row
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onestride.engine.cuda_graph import captured, tf32
-from onestride.engine.graph import write_module
+from onestride.engine.graph import OPSET
 from onestride.engine.native import NativeError, NativeRunner
 from onestride.engine.program import product_program
 from onestride.engine.runners import OnnxRunner
@@ -28,20 +25,16 @@ WIDTH = 512  # inputs and outputs of the products
 IN_A_ROW = 8  # products of a native program, so that what is around them does not count
 
 
-@contextmanager
-def products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
+def products(rows: Sequence[int]) -> Callable[[int], float]:
     """rows -> GFLOP/s of a product of that many, by torch, ONNX Runtime or the native engine, whichever is fastest."""
     layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
     runners, native, threads = {}, {}, torch.get_num_threads()
-    with TemporaryDirectory() as folder:
-        for n in rows:
-            path = Path(folder) / f"{n}.onnx"
-            write_module(layer, (torch.zeros(n, WIDTH),), ("x",), ("y",), path)
-            runners[n] = OnnxRunner(path.read_bytes(), threads)
-            try:
-                native[n] = NativeRunner(product_program(n, WIDTH, IN_A_ROW), threads)
-            except NativeError:  # no compiler: the other two are the ceiling
-                continue
+    for n in rows:
+        runners[n] = OnnxRunner(_product_graph(layer.weight, n), threads)
+        try:
+            native[n] = NativeRunner(product_program(n, WIDTH, IN_A_ROW), threads)
+        except NativeError:  # no compiler: the other two are the ceiling
+            continue
     given, nothing = {n: torch.randn(n, WIDTH) for n in rows}, np.zeros(1, np.float32)
 
     def rate(n: int) -> float:
@@ -54,7 +47,21 @@ def products(rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
             times.append(_best(lambda: native[n].run(nothing, 0), CALLS) / IN_A_ROW)
         return 2 * n * WIDTH * WIDTH / min(times) / 1e9
 
-    yield rate
+    return rate
+
+
+def _product_graph(weight: Tensor, rows: int) -> bytes:
+    """x (rows, inputs) -> y (rows, outputs) as an ONNX graph."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    outputs, inputs = weight.shape
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (rows, inputs))
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (rows, outputs))
+    node = helper.make_node("MatMul", ["x", "weight"], ["y"])
+    graph = helper.make_graph([node], "product", [x], [y], [numpy_helper.from_array(weight.T.numpy(), "weight")])
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
 
 
 def copying() -> float:
@@ -64,8 +71,7 @@ def copying() -> float:
     return 2 * block.nbytes / _best(lambda: np.copyto(to, block), 3) / 1e9
 
 
-@contextmanager
-def products_on(device: torch.device, rows: Sequence[int]) -> Iterator[Callable[[int], float]]:
+def products_on(device: torch.device, rows: Sequence[int]) -> Callable[[int], float]:
     """rows -> GFLOP/s of a float32 product of that many on a CUDA device, of CALLS in a row."""
     layer = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
     nn.init.orthogonal_(layer.weight)  # what it multiplies stays as large as it was
@@ -79,7 +85,7 @@ def products_on(device: torch.device, rows: Sequence[int]) -> Iterator[Callable[
 
     with tf32(False):
         replays = {n: captured(lambda x=x: in_a_row(x), device)[0] for n, x in given.items()}
-    yield lambda n: 2 * n * WIDTH * WIDTH * CALLS / _best_on(device, replays[n], 3) / 1e9
+    return lambda n: 2 * n * WIDTH * WIDTH * CALLS / _best_on(device, replays[n], 3) / 1e9
 
 
 def copying_on(device: torch.device) -> Callable[[], float]:

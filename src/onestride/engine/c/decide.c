@@ -43,11 +43,15 @@ int onestride_levels(void) { return LEVELS; }
 
 void onestride_destroy(Engine* e) {
   if (!e) return;
-  pthread_mutex_lock(&e->lock);
-  e->quit = 1;
-  pthread_cond_broadcast(&e->wake);
-  pthread_mutex_unlock(&e->lock);
-  for (int t = 1; t < e->threads; t++) pthread_join(e->worker[t].thread, NULL);
+  atomic_store(&e->quit, 1);
+  for (int t = 1; t < e->threads; t++) {
+    Worker* w = e->worker + t;
+    pthread_mutex_lock(&w->lock);
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    pthread_mutex_destroy(&w->lock), pthread_cond_destroy(&w->wake);
+  }
   for (int t = 0; e->worker && t < MAX_THREADS; t++) {
     for (int b = 0; b < MAX_BUFFERS; b++) free(e->worker[t].buffer[b]);
     free(e->worker[t].score);
@@ -58,7 +62,6 @@ void onestride_destroy(Engine* e) {
   free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries);
   free(e->job), free(e->who), free(e->place), free(e->asked), free(e->order), free(e->done);
   free(e->copy);
-  pthread_mutex_destroy(&e->lock), pthread_cond_destroy(&e->wake);
   free(e);
 }
 
@@ -97,8 +100,6 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   if (memcmp(given.magic, "ONESTRID", 8) || given.version != VERSION || bytes != wanted || threads < 1) return NULL;
   Engine* e = calloc(1, sizeof *e);
   if (!e) return NULL;
-  pthread_mutex_init(&e->lock, NULL);
-  pthread_cond_init(&e->wake, NULL);
   e->threads = 1;
   int whole = (e->copy = aligned((size_t)bytes)) != NULL;
   if (!whole) return onestride_destroy(e), NULL;
@@ -136,6 +137,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
     whole &= (w->eight = aligned((size_t)e->eight_stride * BLOCK)) != NULL;
   }
   for (int t = 1; whole && t < threads; t++) {
+    pthread_mutex_init(&e->worker[t].lock, NULL), pthread_cond_init(&e->worker[t].wake, NULL);
     whole &= pthread_create(&e->worker[t].thread, NULL, help, e->worker + t) == 0;
     if (whole) e->threads = t + 1;
 #if defined(__linux__)

@@ -116,7 +116,7 @@ static void to_eight(const float* x, long stride, int rows, int inputs, int8_t* 
       const long left = inputs - k;
       const vec value = left >= LANES ? load(from + k) : load_some(from + k, left);
       const ivec whole = rounded(least(most(value * per + zero[r], first), last));
-      const bytes narrow = __builtin_convertvector(whole, bytes);
+      const bytes narrow = narrowed(whole);
       memcpy(to + k, &narrow, sizeof narrow);
     }
     unit[r] += finite[r];

@@ -23,6 +23,8 @@ typedef struct {
 typedef struct {
   Engine* engine;
   pthread_t thread;
+  pthread_mutex_t lock; /* a helper's own, since to wake several by one condition may wait for the slowest of them */
+  pthread_cond_t wake;
   int number;
   float* buffer[MAX_BUFFERS]; /* [0]: the features of all places, others: of one job */
   float* score;               /* of all places */
@@ -52,10 +54,8 @@ struct Engine {
   atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
   _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
   _Atomic uint64_t round;
-  pthread_mutex_t lock;
-  pthread_cond_t wake;
   _Atomic uint64_t ticket;
-  int quit;
+  atomic_int quit;
 };
 
 #endif

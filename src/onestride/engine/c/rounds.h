@@ -57,27 +57,28 @@ static void* help(void* argument) {
   for (;;) {
     for (int i = 0; i < LOOKS && atomic_load_explicit(&e->ticket, memory_order_relaxed) == seen; i++) pause_();
     if (atomic_load(&e->ticket) == seen) {
-      pthread_mutex_lock(&e->lock);
-      while (atomic_load(&e->ticket) == seen && !e->quit) pthread_cond_wait(&e->wake, &e->lock);
-      const int quit = e->quit;
-      pthread_mutex_unlock(&e->lock);
-      if (quit) return NULL;
+      pthread_mutex_lock(&w->lock);
+      while (atomic_load(&e->ticket) == seen && !atomic_load(&e->quit)) pthread_cond_wait(&w->wake, &w->lock);
+      pthread_mutex_unlock(&w->lock);
+      if (atomic_load(&e->quit)) return NULL;
     }
     seen = atomic_load(&e->ticket);
     work(w);
   }
 }
 
-/* A helper that sleeps wakes up. One that was taken off its core with the lock in its hands is not waited for. */
+/* Helpers that sleep wake up. One that was taken off its core with its lock in its hands is not waited for. */
 static void call_helpers(Engine* e) {
   enum { TRIES = 1000 };
   atomic_fetch_add(&e->ticket, 1);
-  for (int i = 0; i < TRIES; i++) {
-    if (pthread_mutex_trylock(&e->lock)) continue;
-    pthread_cond_broadcast(&e->wake);
-    pthread_mutex_unlock(&e->lock);
-    return;
-  }
+  for (int t = 1; t < e->threads; t++)
+    for (int i = 0; i < TRIES; i++) {
+      Worker* w = e->worker + t;
+      if (pthread_mutex_trylock(&w->lock)) continue;
+      pthread_cond_signal(&w->wake);
+      pthread_mutex_unlock(&w->lock);
+      break;
+    }
 }
 
 /* Jobs by all threads; when it returns, all are published. */

@@ -65,6 +65,20 @@ INLINE ivec rounded(vec x) {
 #endif
 }
 
+/* Whole numbers in 8 bits: 0 ... 255 with AVX2, else as bytes are. */
+INLINE bytes narrowed(ivec whole) {
+#if defined(__AVX2__) && !defined(__AVX512F__) /* GCC 12 takes them out one by one */
+  const __m256i all = (__m256i)whole;
+  const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+  const __m128i packed = _mm_packus_epi16(half, half);
+  bytes narrow;
+  memcpy(&narrow, &packed, sizeof narrow);
+  return narrow;
+#else
+  return __builtin_convertvector(whole, bytes);
+#endif
+}
+
 /* e^x to a few units in the last place; held between e^-87 and e^88. Coefficients: Cephes' expf. */
 INLINE vec exponential(vec x) {
   const vec top = (vec){} + 88.0f, bottom = (vec){} - 87.0f;
