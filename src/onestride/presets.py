@@ -130,7 +130,7 @@ class Preset:
 def demo() -> Preset:
     """Minutes on two cores, install aside; teacher and DNK."""
     return Preset(
-        about="the whole path in under 12 minutes on two CPU cores",
+        about="the whole path in 10 to 25 minutes on two CPU cores",
         amount=6_000,
         teacher=TeacherConfig(),
         teacher_training=TrainConfig(steps=2_200, batch_size=512, learning_rate=1e-3),
