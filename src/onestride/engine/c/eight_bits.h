@@ -18,10 +18,10 @@
 #if defined(__AVX512VNNI__)
 #define VNNI "vpdpbusd"
 enum { FIRST = 0, LEVELS = 255 };
-#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+#elif defined(__AVXVNNI__) && defined(AVX2_ALONE)
 #define VNNI "%{vex%} vpdpbusd"
 enum { FIRST = 0, LEVELS = 255 };
-#elif defined(__AVX2__) && !defined(__AVX512F__)
+#elif defined(AVX2_ALONE)
 enum { FIRST = 0, LEVELS = 127 }; /* two products have to fit into 16 bits */
 #elif defined(__ARM_FEATURE_DOTPROD)
 enum { FIRST = -128, LEVELS = 255 };
@@ -34,7 +34,7 @@ INLINE ivec dot(ivec sums, eights here, eights weight) {
 #if defined(VNNI) /* as the intrinsic, which GCC 12 spills to memory */
   __asm__(VNNI " %2, %1, %0" : "+v"(sums) : "v"(here), "v"(weight));
   return sums;
-#elif defined(__AVX2__) && !defined(__AVX512F__)
+#elif defined(AVX2_ALONE)
   const __m256i pairs = _mm256_maddubs_epi16((__m256i)here, (__m256i)weight);
   return sums + (ivec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #elif defined(__ARM_FEATURE_DOTPROD)

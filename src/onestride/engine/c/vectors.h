@@ -12,6 +12,10 @@
 #include <arm_neon.h>
 #endif
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define AVX2_ALONE
+#endif
+
 #if defined(__AVX512F__)
 enum { LANES = 16, ROWS = 8 }; /* ROWS x VECS accumulators fill the registers */
 #elif defined(__AVX2__)
@@ -34,7 +38,7 @@ INLINE void store(float* to, vec value) { *(loose*)to = value; }
 /* Kept in a register. With AVX2 GCC would else read weights from memory for every row again, and a core that multiplies
    two vectors a cycle loads no more than two. */
 INLINE vec held(vec v) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX2_ALONE)
   __asm__("" : "+x"(v));
 #endif
   return v;
@@ -67,7 +71,7 @@ INLINE ivec rounded(vec x) {
 
 /* Whole numbers in 8 bits: 0 ... 255 with AVX2, else as bytes are. */
 INLINE bytes narrowed(ivec whole) {
-#if defined(__AVX2__) && !defined(__AVX512F__) /* GCC 12 takes them out one by one */
+#if defined(AVX2_ALONE) /* GCC 12 takes them out one by one */
   const __m256i all = (__m256i)whole;
   const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   const __m128i packed = _mm_packus_epi16(half, half);
