@@ -11,17 +11,9 @@ from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.loop import EpisodeLog
 from onestride.control.stall import Stall
-from onestride.evaluation import endurance
-from onestride.evaluation.endurance import (
-    EnduranceConfig,
-    Loaded,
-    Record,
-    endure,
-    memory_growth,
-    summary,
-    targets,
-    write,
-)
+from onestride.evaluation import endurance, endurance_report
+from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
+from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
 from onestride.tasks import TASKS
 
 
@@ -194,9 +186,9 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
 
 
 def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_left_empty():
-    row = {metric: {"mean": 2.0} for _, metric, _ in endurance.SHOWN} | {"rss_growth_percent": {"mean": None}}
+    row = {metric: {"mean": 2.0} for _, metric, _ in endurance_report.SHOWN} | {"rss_growth_percent": {"mean": None}}
     report = {"rows": {"dnk-0": row}, "config": {"dnk-0": {"engine": "onnx, 1 thread: p90 1 ms at the start"}}}
-    header, line = endurance.cells({"cheetah": report})
-    assert len(header) == len(line) == len(endurance.SHOWN) + 2
+    header, line = endurance_report.cells({"cheetah": report})
+    assert len(header) == len(line) == len(endurance_report.SHOWN) + 2
     assert line[:3] == ["cheetah", "onnx, 1 thread", "2"]
     assert line[-1] == ""

@@ -91,7 +91,7 @@ class Run(Common):
     def _endure(self, duration: float) -> None:
         """Everything that can be wrong is said before anything moves."""
         from onestride.control.realtime import ADVICE
-        from onestride.evaluation import endurance
+        from onestride.evaluation import endurance, endurance_report
         from onestride.progress import console
 
         if self.clock != "real":
@@ -108,10 +108,10 @@ class Run(Common):
         config = endurance.EnduranceConfig(duration, rate, self.timeout, self.scene, patience, stall, self.realtime)
         name = f"{folder.name}-{rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
         out = self.out or folder.parent / "realtime" / name
-        endurance.targets(out)
+        endurance_report.targets(out)
         scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
         record = endurance.endure(loaded, scenes, config)
-        report = endurance.write(out, record, loaded, config, folder.name, typed())
+        report = endurance_report.write(out, record, loaded, config, folder.name, typed())
         metrics = {name: value["mean"] for name, value in report["rows"][folder.name].items()}
         print(json.dumps(metrics, indent=2))
         console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)

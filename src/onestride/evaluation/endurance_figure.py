@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from onestride.evaluation.endurance import EnduranceConfig, Record
 from onestride.evaluation.figures import COLOURS, SHORT, STYLE
-
-if TYPE_CHECKING:
-    from onestride.evaluation.endurance import EnduranceConfig, Record
 
 
 def endurance_figure(record: Record, config: EnduranceConfig, title: str) -> Figure:

@@ -12,7 +12,7 @@ from onestride.evaluation import (
     ablation_report,
     bench_tables,
     benchmark_report,
-    endurance,
+    endurance_report,
     modes,
     report,
     samplings,
@@ -67,7 +67,7 @@ def tables(root: Path) -> dict[str, str]:
     started = {path.stem: read_json(path) for path in sorted((root / STARTUP).glob("*.json"))}
     made["startup"] = startups.table(started)
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
-    return made | {"realtime": report.markdown(endurance.cells(runs))}
+    return made | {"realtime": report.markdown(endurance_report.cells(runs))}
 
 
 def main(root: Path = Path()) -> None:
