@@ -39,7 +39,7 @@ from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKS
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.task import Native, Start, Task
 
-LIMITS = BSplineConfig()  # the data's margins are the task's
+LIMITS = BSplineConfig()  # the data's speeds and margins are the task's
 
 NEAREST_SCENE = 0.12  # the part of the frame that looks at obstacles shrinks no further than this [m]
 SIGHT = 0.3  # distances to obstacles are cut here [m]
