@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
-from onestride.checkpoint import CONFIG
+from onestride.checkpoint import load_config
 from onestride.engine.folder import CONTRACT, load_contract
 from onestride.evaluation.result import result
 from onestride.evaluation.startups import COLUMNS, summary
@@ -76,9 +76,7 @@ def kind_of(folder: Path) -> tuple[str, str]:
     if (folder / CONTRACT).is_file():
         contract = load_contract(folder)
         return "exported", f"{contract['task']}, {contract['format']} {contract['precision']}"
-    if (folder / CONFIG).is_file():
-        return "policy", f"{json.loads((folder / CONFIG).read_text())['task']}, policy in torch"
-    raise CheckpointError(f"{folder} holds neither an exported engine (no {CONTRACT}) nor a checkpoint (no {CONFIG})")
+    return "policy", f"{load_config(folder)['task']}, policy in torch"
 
 
 def main(arguments: Arguments) -> None:
@@ -87,7 +85,12 @@ def main(arguments: Arguments) -> None:
     if not arguments.folders:
         raise SystemExit("name at least one folder: an exported engine or a checkpoint")
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    kinds = {folder: kind_of(folder) for folder in arguments.folders}
+    try:
+        kinds = {folder: kind_of(folder) for folder in arguments.folders}
+    except CheckpointError as error:
+        raise SystemExit(str(error)) from None
+    if len({name for _, name in kinds.values()}) < len(kinds):
+        raise SystemExit(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
     taken: dict[str, list[list[float]]] = {name: [] for _, name in kinds.values()}
     with track("starting", arguments.rounds) as bar:
         for number in range(arguments.rounds + 1):

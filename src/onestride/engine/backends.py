@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from onestride.control.policy import Policy
+from onestride.engine.folder import GRAPH
 from onestride.engine.graph import write_graph
 from onestride.engine.native import NativeError, NativeRunner, Precision, library
 from onestride.engine.program import write_program
@@ -49,7 +50,7 @@ def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: 
                 raise
     if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
         with TemporaryDirectory() as folder:
-            graph = Path(folder) / "model.onnx"
+            graph = Path(folder) / GRAPH
             try:
                 write_graph(reduced, graph, int8=backend == "onnx-int8")
                 name = "onnx" if auto else backend
