@@ -43,7 +43,7 @@ def main(arguments: Arguments) -> None:
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     policy = Policy.from_pretrained(arguments.run / arguments.student)
     reduced = reduce(policy, draws=DRAWS)
-    exact = NativeRunner(write_program(reduced), arguments.threads)
+    exact = NativeRunner(write_program(reduced, bounds=False), arguments.threads)
     screened = NativeRunner(write_program(reduced, "screened"), arguments.threads, "native-screened")
     episodes = list(read_dataset(arguments.run / "data"))
     states = {

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
-import struct
 import subprocess
 
 import pytest
 
-from onestride.engine import native
+from onestride.engine import native, program
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.engine.native import NativeError, build, library
-from onestride.engine.program import (
-    EIGHT_BITS,
-    KNOWN,
-    SCREENED,
-    SILU,
-)
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -56,6 +50,10 @@ def test_constants_are_those_of_the_c_file():
     """What program.py writes is what decide.c reads."""
     text = native.DECIDE.with_name("program.h").read_text()
     assert "enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };" in text
-    assert f"SILU = {SILU}, KNOWN = {KNOWN}, EIGHT_BITS = {EIGHT_BITS}" in text
-    assert f"SCREENED = {SCREENED} }};" in text
-    assert struct.calcsize("<11if") == 48
+    flags = ("SILU", "KNOWN", "EIGHT_BITS", "ADD", "SCREENED", "BOUND", "REST")
+    assert f"enum {{ {', '.join(f'{name} = {getattr(program, name)}' for name in flags)} }};" in text
+    assert f"VERSION = {native.VERSION}, MAX_BUFFERS = {program.MAX_BUFFERS} " in text
+    head = text[text.index("char magic[8];") : text.index("int32_t width[MAX_BUFFERS]")]
+    names = re.findall(r"\w+", re.sub(r"/\*.*?\*/|int32_t|char magic\[8\]", "", head, flags=re.DOTALL))
+    assert names == ["version", *native.FIELDS]
+    assert program.OPERATION.size == 48

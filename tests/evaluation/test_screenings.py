@@ -14,21 +14,21 @@ def test_winners_and_candidates_in_float32_are_counted():
     exact = np.array([1.0, 3.0, 2.0, 0.0], np.float32)
     given = []
 
-    def runner(change):
+    def runner(change, settled=4):
         def run(observation, draw):
             given.append((observation.dtype, draw))
             scores = change(exact.copy(), int(observation[0]))
             return SimpleNamespace(scores=scores, winner=int(scores.argmax()))
 
-        return SimpleNamespace(run=run)
+        return SimpleNamespace(run=run, settled=settled)
 
     def screened(scores, number):
-        scores[number] += 0.5  # one is left in 8 bits; of the third decision it wins
+        scores[number] += 0.5  # of the third decision it wins
         return scores
 
     observations = np.arange(4.0)[:, None]
     observations[2] = 2
-    row = compare(runner(lambda scores, _: scores), runner(screened), observations, draws=3)
+    row = compare(runner(lambda scores, _: scores), runner(screened, 3), observations, draws=3)
     assert [draw for _, draw in given] == [0, 0, 1, 1, 2, 2, 0, 0]
     assert {dtype for dtype, _ in given} == {np.dtype(np.float32)}
     assert {name: value["mean"] for name, value in row.items()} == {

@@ -23,10 +23,10 @@ from onestride.engine.runners import Answer, Cores, RefusedError, Shape
 
 SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
 DECIDE = Path(__file__).parent / "c" / "decide.c"
-MAGIC, VERSION = b"ONESTRID", 3
+MAGIC, VERSION = b"ONESTRID", 4
 #: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
 FIELDS = (
-    "operations", "buffers", "numbers",
+    "operations", "buffers", "numbers", "first",
     "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
     "action", "horizon",
     "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
@@ -99,6 +99,11 @@ class NativeRunner:
             raise RefusedError(REFUSALS[winner])
         return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)
 
+    @property
+    def settled(self) -> int:
+        """How many candidates' scores the last decision computed to the end; the others could not win."""
+        return self._library.onestride_settled(self._engine)
+
     def __del__(self) -> None:
         if self._engine:
             self._library.onestride_destroy(self._engine)
@@ -120,6 +125,8 @@ def library(folder: Path | None = None) -> Any:
     found.onestride_create.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
     found.onestride_decide.restype = ctypes.c_int
     found.onestride_decide.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 4]
+    found.onestride_settled.restype = ctypes.c_int
+    found.onestride_settled.argtypes = [ctypes.c_void_p]
     found.onestride_destroy.restype = None
     found.onestride_destroy.argtypes = [ctypes.c_void_p]
     return found

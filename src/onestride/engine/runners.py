@@ -20,7 +20,10 @@ PAUSE = 0.003
 
 
 class Answer(NamedTuple):
-    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
+    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None.
+
+    Of those who could not win a native engine's scores may be bounds, or those of 8 bits: no more than the winner's.
+    """
 
     action: np.ndarray
     score: float

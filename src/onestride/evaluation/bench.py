@@ -38,9 +38,11 @@ from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.backends import Backend, preferred
+from onestride.engine.backends import PRECISIONS, Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda, rounded
 from onestride.engine.engine import Engine
+from onestride.engine.native import NativeRunner
+from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
@@ -71,6 +73,7 @@ class Contender:
     flop: int
     bytes: int
     call_flop: int  # of one call of the network, on all candidates
+    settled: float | None = None  # candidates whose scores a native engine computes to the end, on average
 
 
 def bench(
@@ -94,7 +97,7 @@ def bench(
     observations = seen(run, task)
     contenders: dict[str, Contender] = {}
     for n in config.candidates:
-        contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config, place).items()}
+        contenders |= {f"{name}@{n}": c for name, c in _contenders(policies, n, config, place, observations).items()}
     times, planning, ceilings = _measure(contenders, observations, config, place)
     made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
     rows = {name: _row(name, contenders, times, planning, ceilings) for name in contenders}
@@ -108,6 +111,7 @@ def bench(
         f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
         f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
+        "candidates_settled: those that every critic is asked about; what the others save is in gflop and mb",
         f"share_of_ceiling is of float32 products with as many rows, {by}",
         ", ".join((f"engine is {made_by['engine']}", *(f"{name} {made_by[name]}" for name in beside))),
         "observations: " + ("where scenes begin" if len(observations) < SEEN else "states of the data, in turns"),
@@ -186,7 +190,9 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
     return Policy(task, generator, normalizer, selector=selector)
 
 
-def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device) -> dict[str, Contender]:
+def _contenders(
+    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device, observations: Sequence[np.ndarray]
+) -> dict[str, Contender]:
     """Every row at ``n`` candidates. What a decision takes is counted on the CPU, where the policies are."""
     made: dict[str, Contender] = {}
     observation = np.asarray(policies["student"].task.first_observation(policies["student"].task.scenes(1, 7)[0]))
@@ -216,8 +222,23 @@ def _contenders(policies: dict[str, Policy], n: int, config: BenchConfig, device
             layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
             layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
             moved -= 3 * sum(m.weight.numel() for m in layers)
-        made[name] = Contender(engine, 1, flop, moved, call)
+        settled = None
+        if isinstance(engine.runner, NativeRunner):
+            settled = _settled(engine, engine.runner, observations)
+            further = work_after_bounds(write_program(reduced, PRECISIONS.get(backend, "float32")))
+            flop, moved = (int(all_ - (n - settled) * each) for all_, each in zip((flop, moved), further, strict=True))
+        made[name] = Contender(engine, 1, flop, moved, call, settled)
     return made
+
+
+def _settled(engine: Engine, runner: NativeRunner, observations: Sequence[np.ndarray]) -> float:
+    """Candidates that a decision about these computes to the end, on average."""
+    count = []
+    for observation in observations:
+        engine.decide(observation)
+        count.append(runner.settled)
+    engine.reset()
+    return float(np.mean(count))
 
 
 def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
@@ -353,6 +374,7 @@ def _row(
         "planning_ms_p50": 1e3 * float(np.median(planning[name])),
         "decisions_per_s": 1 / median,
         "nfe": contender.nfe,
+        **({} if contender.settled is None else {"candidates_settled": contender.settled}),
         "batch_forwards": contender.flop / contender.call_flop,
         "gflop": contender.flop / 1e9,
         "mb": contender.bytes / 1e6,

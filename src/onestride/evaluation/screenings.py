@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from onestride.engine.native import NativeRunner
 from onestride.engine.runners import Runner
 from onestride.evaluation.metrics import single
 from onestride.evaluation.report import Column, markdown
@@ -21,11 +22,11 @@ COLUMNS = (
 )
 
 
-def compare(exact: Runner, screened: Runner, observations: np.ndarray, draws: int) -> dict[str, Any]:
+def compare(exact: Runner, screened: NativeRunner, observations: np.ndarray, draws: int) -> dict[str, Any]:
     """Metrics of the same decisions (observations (B, observation_dim)) by both; draw i modulo ``draws`` for the i-th.
 
-    Another winner counts whatever its score, and how much less it is worth, in standard deviations of the candidates'
-    scores. A score that is float32's to the last bit was computed in float32.
+    exact: all of its scores are. Another winner counts whatever its score, and how much less it is worth, in standard
+    deviations of the candidates' scores.
     """
     others, lost, again = 0, [0.0], []
     with track("deciding twice", len(observations)) as bar:
@@ -36,7 +37,7 @@ def compare(exact: Runner, screened: Runner, observations: np.ndarray, draws: in
             if found.winner != winner:
                 others += 1
                 lost.append(float((scores[winner] - scores[found.winner]) / scores.std()))
-            again.append(int((found.scores == scores).sum()))
+            again.append(screened.settled)
             bar.update(i + 1)
     return {
         "decisions": single(len(again)),

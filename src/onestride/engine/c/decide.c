@@ -3,6 +3,10 @@
    A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
 
+   Where a program's first operations bound every score from above (of a plan's worth by several critics, which is the
+   least of them, that by one), the others are carried out for the best alone, until nobody else can win: exactly the
+   winner of them all, for a fraction of the work.
+
    Where the program allows it candidates are screened: all are computed in 8 bits, the best of them in float32 too, and
    once more as many where others might win. How far 8 bits are off here and now is measured on those that are computed
    both ways. The work has a bound, whatever is observed.
@@ -32,7 +36,9 @@
 #include "rounds.h"
 #include "vectors.h"
 
-enum { BEST = BLOCK }; /* candidates that a round computes again */
+/* Candidates of a further round: those that are screened are all computed again, those with bounds a little further,
+   a tile for each of two threads. */
+enum { BEST = BLOCK, FURTHER = 2 * ROWS };
 #define SURE 2.0f      /* times as far from their mean as measured errors: errors that are not measured */
 
 /* ---------------------------------------------------------------- making it */
@@ -60,34 +66,37 @@ void onestride_destroy(Engine* e) {
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
   for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
   free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries);
-  free(e->job), free(e->who), free(e->place), free(e->asked), free(e->order), free(e->done);
+  free(e->job), free(e->who), free(e->place), free(e->settled), free(e->asked), free(e->order), free(e->done);
   free(e->copy);
   free(e);
 }
 
-/* Blocks of candidates, and jobs for whoever is computed again. Whether there was memory for them. */
+/* Blocks of candidates, and jobs of further rounds. Whether there was memory for them. */
 static int plan_jobs(Engine* e, int threads) {
-  const int n = e->head->candidates;
-  for (int i = 0; i < e->head->operations; i++) e->screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
+  const int n = e->head->candidates, first = e->head->first, all = e->head->operations;
+  for (int i = 0; i < all; i++) e->screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
   e->screens = e->screens && n > BEST && LEVELS;
+  e->defers = !e->screens && first < all && n > FURTHER;
   const long share = up(n, threads) / threads;
   e->rows = (int)(share < BLOCK ? share : BLOCK);
   e->blocks = (n + e->rows - 1) / e->rows;
-  /* No more jobs than there are threads, since each reads all weights; 1, 2, 4 ..., which divide BEST. */
-  for (e->shares = 1; 2 * e->shares <= threads && 2 * e->shares * ROWS <= BEST;) e->shares *= 2;
-  const int again = e->screens ? 2 * e->shares : 0, jobs = e->blocks + again, places = e->screens ? n + 2 * BEST : n;
-  e->places = places;
+  e->batch = e->screens ? BEST : FURTHER;
+  /* No more jobs than there are threads, since each reads all weights; 1, 2, 4 ..., which divide a batch. */
+  for (e->shares = 1; 2 * e->shares <= threads && 2 * e->shares * ROWS <= e->batch;) e->shares *= 2;
+  const int regions = e->screens ? 2 : e->defers, further = regions * e->shares, jobs = e->blocks + further;
+  e->places = n + regions * e->batch;
   e->job = calloc((size_t)jobs, sizeof *e->job), e->done = calloc((size_t)jobs, sizeof *e->done);
   e->order = calloc((size_t)jobs, sizeof *e->order), e->asked = calloc((size_t)jobs, sizeof *e->asked);
-  e->who = calloc((size_t)places, sizeof *e->who);
-  e->place = calloc((size_t)n, sizeof *e->place);
-  if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place) return 0;
+  e->who = calloc((size_t)e->places, sizeof *e->who);
+  e->place = calloc((size_t)n, sizeof *e->place), e->settled = calloc((size_t)n, sizeof *e->settled);
+  if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place || !e->settled) return 0;
   for (int i = 0; i < n; i++) atomic_init(e->who + i, i), e->place[i] = i;
   for (int b = 0; b < e->blocks; b++) {
-    const int first = b * e->rows;
-    e->job[b] = (Job){first, n - first < e->rows ? n - first : e->rows, e->screens};
+    const int at = b * e->rows;
+    e->job[b] = (Job){at, n - at < e->rows ? n - at : e->rows, 0, e->defers ? first : all, e->screens};
   }
-  for (int k = 0, rows = BEST / e->shares; k < again; k++) e->job[e->blocks + k] = (Job){n + k * rows, rows, 0};
+  for (int k = 0, rows = e->batch / e->shares; k < further; k++)
+    e->job[e->blocks + k] = (Job){n + k * rows, rows, e->screens ? 0 : first, all, 0};
   return 1;
 }
 
@@ -109,7 +118,8 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   e->data = (const float*)(e->op + e->head->operations);
   if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
   if (!plan_jobs(e, threads)) return onestride_destroy(e), NULL;
-  const int rows = e->screens ? BLOCK : e->rows; /* of any job, at most */
+  int rows = e->rows; /* of any job, at most */
+  if (e->places > e->head->candidates && e->batch / e->shares > rows) rows = e->batch / e->shares;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
   whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
@@ -155,40 +165,53 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   return e;
 }
 
-/* ---------------------------------------------------------------- screening */
+/* ---------------------------------------------------------------- further rounds */
 
-/* What a worker found at a place. */
-INLINE const Worker* at(const Engine* e, int place) {
-  const int again = place - e->head->candidates;
-  return publisher(e, again < 0 ? place / e->rows : e->blocks + again / (BEST / e->shares));
-}
-
-/* The best of those that 8 bits alone have computed, of what is worth ``least`` or more; how many there are. */
+/* The best of those that are not settled yet, of what is worth ``least`` or more; how many there are. */
 static int favourites(const Engine* e, const float* scores, float least, int* who) {
   int found = 0;
   for (int i = 0; i < e->head->candidates; i++) {
-    if (e->place[i] != i || !(scores[i] >= least)) continue;
-    int k = found < BEST ? found++ : BEST;
+    if (e->settled[i] || !(scores[i] >= least)) continue;
+    int k = found < e->batch ? found++ : e->batch;
     for (; k > 0 && scores[who[k - 1]] < scores[i]; k--)
-      if (k < BEST) who[k] = who[k - 1];
-    if (k < BEST) who[k] = i;
+      if (k < e->batch) who[k] = who[k - 1];
+    if (k < e->batch) who[k] = i;
   }
   return found;
 }
 
+/* So many candidates (at least one) computed further, in the region of places that is given. */
+static void compute_further(Engine* e, const int* who, int count, int region) {
+  const int first = e->head->candidates + region * e->batch;
+  for (int k = 0; k < e->batch; k++)
+    atomic_store_explicit(e->who + first + k, who[k < count ? k : count - 1], memory_order_relaxed);
+  for (int k = 0; k < e->shares; k++) e->asked[k] = e->blocks + region * e->shares + k;
+  go_round(e, e->asked, e->shares);
+  for (int k = 0; k < count; k++) e->settled[who[k]] = 1;
+}
+
+/* From bounds to the scores of all who may win. */
+static void settle(Engine* e, float* scores) {
+  int who[BEST], count;
+  float best = -FLT_MAX;
+  while ((count = favourites(e, scores, best, who))) {
+    compute_further(e, who, count, 0);
+    for (int k = 0; k < count; k++) {
+      const int place = e->head->candidates + k;
+      const float value = scores[who[k]] = at(e, place)->score[place];
+      if (value - value == 0 && value > best) best = value;
+    }
+  }
+}
+
 /* From scores in 8 bits to those in float32 of whoever may win. */
 static void screen(Engine* e, float* scores) {
-  const int n = e->head->candidates;
   int who[BEST];
   float off[BEST], best = -INFINITY, least = -FLT_MAX;
-  for (int i = 0; i < n; i++) e->place[i] = i;
-  for (int round = 0; round < 2; round++) {
-    const int count = favourites(e, scores, least, who), first = n + round * BEST;
+  for (int region = 0; region < 2; region++) {
+    const int count = favourites(e, scores, least, who), first = e->head->candidates + region * BEST;
     if (!count) return;
-    for (int k = 0; k < BEST; k++)
-      atomic_store_explicit(e->who + first + k, who[k < count ? k : count - 1], memory_order_relaxed);
-    for (int k = 0; k < e->shares; k++) e->asked[k] = e->blocks + round * e->shares + k;
-    go_round(e, e->asked, e->shares);
+    compute_further(e, who, count, region);
     float mean = 0, away = 0;
     for (int k = 0; k < count; k++) {
       const float value = at(e, first + k)->score[first + k];
@@ -241,13 +264,17 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   e->draw = (draw % head->draws + head->draws) % head->draws;
   for (int b = 0; b < e->blocks; b++) e->asked[b] = b;
   go_round(e, e->asked, e->blocks);
-  for (int i = 0; i < head->candidates; i++) scores[i] = at(e, i)->score[i];
+  for (int i = 0; i < head->candidates; i++) {
+    scores[i] = at(e, i)->score[i];
+    e->place[i] = i, e->settled[i] = !e->screens && !e->defers;
+  }
   if (e->screens) screen(e, scores);
+  if (e->defers) settle(e, scores);
 
   int winner = 0, decided = 0;
   for (int i = 0; i < head->candidates; i++) {
     if (scores[i] - scores[i] != 0) scores[i] = -INFINITY;
-    if (e->screens && e->place[i] == i) continue; /* in 8 bits alone */
+    if (!e->settled[i]) continue;
     if (!decided || scores[i] > scores[winner]) winner = i;
     decided = 1;
   }
@@ -279,4 +306,10 @@ int onestride_decide(Engine* e, const float* observation, int draw, float* actio
   if (!outcome) outcome = decide(e, observation, draw, action, plan, scores, best);
   restore_subnormals(before);
   return outcome;
+}
+
+int onestride_settled(const Engine* e) {
+  int count = 0;
+  for (int i = 0; i < e->head->candidates; i++) count += e->settled[i];
+  return count;
 }

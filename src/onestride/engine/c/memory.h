@@ -17,7 +17,8 @@ enum { MAX_THREADS = 64 };
 /* Candidates in a row of places, and how they are computed. */
 typedef struct {
   int place, rows;
-  int screen; /* in 8 bits, where the program allows it */
+  int begin, end; /* operations; who begins later than with the first goes on where the candidate's own place ended */
+  int screen;     /* in 8 bits, where the program allows it */
 } Job;
 
 typedef struct {
@@ -44,12 +45,14 @@ struct Engine {
   Worker* worker;
   int32_t draw;
   int screens;         /* all candidates are computed in 8 bits first */
+  int defers;          /* all candidates have their bounds computed first */
   int blocks, rows;    /* jobs that all candidates make, and places of one */
-  int shares;          /* jobs of a round that computes the best again */
-  int places;          /* of all candidates, and of two such rounds */
-  Job* job;            /* the blocks, then those of the two rounds */
-  atomic_int* who;     /* the candidate at each place: candidate i at place i, and whoever is computed again behind */
-  int* place;          /* where a candidate's features and its score are: its own place, or that of a round */
+  int batch, shares;   /* candidates of a further round, and its jobs */
+  int places;          /* of all candidates, and of further rounds */
+  Job* job;            /* the blocks, then those of further rounds */
+  atomic_int* who;     /* the candidate at each place: candidate i at place i, and behind them those of further rounds */
+  int* place;          /* where a candidate's features are: its own place, or that of a round */
+  int* settled;        /* whether a candidate's score is what decides, not a bound or that of 8 bits */
   int* asked;          /* jobs of a round */
   atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
   _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */

@@ -72,10 +72,13 @@ static void norm(const Op* op, const float* data, int rows, const float* x, long
   }
 }
 
-/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
-static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* scores) {
-  for (int r = 0; r < rows; r++) {
-    float least = 0, check = 0;
+/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. BOUND: that least is
+   kept in a column, for an operation with REST, whose own groups it is one of. Rounding is monotone, so a score is no
+   more than its bound to the last bit. */
+static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* kept, long kept_stride,
+                  float* scores) {
+  for (int r = 0; r < rows; r++, kept += kept_stride) {
+    float worst = op->flags & REST ? *kept : INFINITY, check = 0;
     for (int g = 0; g < op->groups; g++) {
       const float *from = x + r * stride + g * op->inputs, *w = data + op->weight + g * op->inputs;
       vec total = {};
@@ -83,10 +86,11 @@ static void score(const Op* op, const float* data, int rows, const float* x, lon
       for (; i + LANES <= op->inputs; i += LANES) total += load(from + i) * load(w + i);
       if (i < op->inputs) total += load_some(from + i, op->inputs - i) * load_some(w + i, op->inputs - i);
       const float worth = sum(total) + data[op->bias + g];
-      least = g == 0 || worth < least ? worth : least;
+      worst = worth < worst ? worth : worst;
       check += worth * 0.0f;
     }
-    scores[r] += op->scale * least + check;
+    if (op->flags & BOUND) *kept = worst;
+    scores[r] += op->scale * worst + check;
   }
 }
 
@@ -142,7 +146,7 @@ static void operate(Worker* w, int index, const Job* job) {
         scores[r] += check;
       }
       break;
-    case SCORE: score(op, data, rows, x, from_stride, scores); break;
+    case SCORE: score(op, data, rows, x, from_stride, y, to_stride, scores); break;
     case ARM:
       for (int r = 0; r < rows; r++)
         scores[r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);

@@ -55,7 +55,7 @@ INLINE void tile(int rows, int vecs, const float* x, long stride, const float* w
     for (int r = 0; r < rows; r++) {
       const float here = x[r * stride + k];
 #pragma GCC unroll 3
-      for (int v = 0; v < vecs; v++) sums[r][v] += here * weight[v];
+      for (int v = 0; v < vecs; v++) sums[r][v] = fused(sums[r][v], here, weight[v]);
     }
   }
 #pragma GCC unroll 8

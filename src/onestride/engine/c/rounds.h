@@ -1,7 +1,8 @@
 /* Rounds of jobs by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
    decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
    round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads then
-   (known, draw) may be written for the next decision: thread sanitizers report it, and nobody reads what it makes. */
+   (known, draw, what is at other places) may be written for the next decision: thread sanitizers report it, and nobody
+   reads what it makes. */
 
 #ifndef ONESTRIDE_ROUNDS_H
 #define ONESTRIDE_ROUNDS_H
@@ -17,17 +18,52 @@ INLINE const Worker* publisher(const Engine* e, int id) {
   return e->worker + atomic_load_explicit(&e->done[id], memory_order_acquire) % MAX_THREADS;
 }
 
-/* A job from its noise to its scores; given up where somebody else has published it. */
+/* Who has what is at a place. */
+INLINE const Worker* at(const Engine* e, int place) {
+  const int further = place - e->head->candidates;
+  return publisher(e, further < 0 ? place / e->rows : e->blocks + further / (e->batch / e->shares));
+}
+
+/* A job's scores before its operations: what its candidates must be worth more. One that is not finite stays so. */
+static void begin_scores(Worker* w, const Job* job) {
+  const Engine* e = w->engine;
+  const float* handicap = e->head->handicap < 0 ? NULL : e->data + e->head->handicap;
+  for (int i = job->place; i < job->place + job->rows; i++)
+    w->score[i] = w->score[i] * 0.0f - (handicap ? handicap[candidate(e->who + i)] : 0);
+}
+
+/* What a job's candidates have at their own places, in this worker's memory. */
+static void take_over(Worker* w, const Job* job) {
+  const Engine* e = w->engine;
+  const long stride = e->stride[0];
+  for (int i = job->place; i < job->place + job->rows; i++) {
+    const int own = candidate(e->who + i);
+    memcpy(w->buffer[0] + i * stride, at(e, own)->buffer[0] + own * stride, 4 * (size_t)stride);
+  }
+}
+
+/* Operations of a job; 0 where somebody else has published it meanwhile. */
+static int operations(Worker* w, int id, uint64_t round, int begin, int end) {
+  for (int i = begin; i < end; i++) {
+    if (published(w->engine, id, round)) return 0;
+    operate(w, i, w->engine->job + id);
+  }
+  return 1;
+}
+
+/* A job from its noise, or from its bounds, to its scores; given up where somebody else has published it. */
 static void compute(Worker* w, int id, uint64_t round) {
   Engine* e = w->engine;
   const Job* job = e->job + id;
-  const float* handicap = e->head->handicap < 0 ? NULL : e->data + e->head->handicap;
+  const int first = e->head->first;
   if (published(e, id, round)) return;
-  for (int r = 0; r < job->rows; r++)
-    w->score[job->place + r] = handicap ? -handicap[candidate(e->who + job->place + r)] : 0;
-  for (int i = 0; i < e->head->operations; i++) {
-    if (published(e, id, round)) return;
-    operate(w, i, job);
+  memset(w->score + job->place, 0, 4 * (size_t)job->rows);
+  begin_scores(w, job);
+  if (job->begin) take_over(w, job);
+  if (!operations(w, id, round, job->begin, first)) return;
+  if (job->end > first) {
+    begin_scores(w, job);
+    if (!operations(w, id, round, first, job->end)) return;
   }
   uint64_t before = atomic_load_explicit(&e->done[id], memory_order_relaxed);
   while (before / MAX_THREADS < round &&

@@ -44,6 +44,20 @@ INLINE vec held(vec v) {
   return v;
 }
 
+/* sum + x * each of y, rounded once wherever the processor can. GCC would else do so in some loops and not in others, and
+   a number of outputs or rows would change the last bit. */
+INLINE vec fused(vec sum, float x, vec y) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)y, (__m512)sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return (vec)_mm256_fmadd_ps(_mm256_set1_ps(x), (__m256)y, (__m256)sum);
+#elif defined(__aarch64__)
+  return (vec)vfmaq_n_f32((float32x4_t)sum, (float32x4_t)y, x);
+#else
+  return sum + x * y;
+#endif
+}
+
 /* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
 #if defined(__AVX512F__)
 INLINE vec least(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
