@@ -59,7 +59,13 @@ class NativeRunner:
         self._library = library()
         if not program.startswith(MAGIC) or len(program) < HEADER:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
-        header = dict(zip(FIELDS, np.frombuffer(program, "<i4", len(FIELDS), len(MAGIC) + 4).tolist(), strict=True))
+        version, *fields = np.frombuffer(program, "<i4", 1 + len(FIELDS), len(MAGIC)).tolist()
+        if version != VERSION:
+            raise NativeError(
+                f"this program is of version {version} of its format, and version {VERSION} is read here; export the "
+                "policy again"
+            )
+        header = dict(zip(FIELDS, fields, strict=True))
         if name.endswith("int8") and not self._library.onestride_levels():
             raise NativeError(
                 "8 bits need AVX2 (with AVX-512 its VNNI too) or ARM's dot product, and this processor has neither: "
@@ -71,8 +77,8 @@ class NativeRunner:
         self._engine = self._library.onestride_create(program, len(program), threads, placed)
         if not self._engine:
             raise NativeError(
-                f"no decision can be made of this program ({len(program)} bytes): it is another version's or cut "
-                "short, or memory is"
+                f"no decision can be made of this program ({len(program)} bytes): it is cut short or altered, or "
+                "memory is short; export the policy again"
             )
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
         o, actions = header["observation"], header["action"]
