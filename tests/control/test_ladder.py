@@ -35,8 +35,8 @@ def test_nothing_is_sent_beyond_a_plans_rows():
 
 def test_the_way_to_hold_is_a_straight_line_from_what_was_sent_last():
     made = ladder(expiry=0.05)
-    made.sent(np.array([7.0]), np.array([3.0]), 1.0)  # 4 more than rest
     made.take(lambda: PLAN, 0.9)
+    made.sent(np.array([7.0]), np.array([3.0]), 1.0)  # 4 more than rest
     sent = [made.late(1.0 + t, np.array([rest]))[1] for t, rest in ((0.025, 3.0), (0.05, 5.0), (0.075, 5.0))]
     np.testing.assert_allclose(np.concatenate([c for c in sent if c is not None]), [3.0 + 3.0, 5.0 + 2.0, 5.0 + 1.0])
 

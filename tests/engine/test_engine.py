@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -203,3 +204,26 @@ def test_the_compiled_module_says_the_same(make, observations):
     engine = Engine.from_policy(policy, "compile", draws=2, seed=1)
     policy.reset(1)
     np.testing.assert_allclose(engine.decide(observations[0]).action, policy.decide(observations[0]).action, atol=1e-5)
+
+
+def test_two_threads_that_decide_by_one_engine_are_told(make, observations):
+    """Its buffers are one thread's: the other's answer would be lost, or sent to the wrong robot."""
+    engine = Engine.from_policy(make(), "torch", draws=1)
+    begun, go_on, wanted = threading.Event(), threading.Event(), engine.decide(observations[0]).action
+    run = engine.runner.run
+
+    def slow(observation, draw):
+        begun.set()
+        go_on.wait(10)
+        return run(observation, draw)
+
+    engine.runner.run = slow
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(engine.decide(observations[0]).action))
+    thread.start()
+    begun.wait(10)
+    with pytest.raises(RuntimeError, match="two threads decide by one engine"):
+        engine.decide(observations[1])
+    go_on.set()
+    thread.join(10)
+    np.testing.assert_array_equal(answers[0], wanted)

@@ -71,7 +71,8 @@ def test_the_folder_decides_as_the_checkpoint(exported, checkpoint, observations
 
 def test_the_contract_says_what_it_is(exported, checkpoint):
     said = json.loads((exported / CONTRACT).read_text())
-    assert said["inputs"]["observation"] | {"units": ""} == {"dtype": "float32", "shape": [17], "units": ""}
+    layout = {"units": "", "layout": "as the environment gives them"}
+    assert said["inputs"]["observation"] | {"units": ""} == {"dtype": "float32", "shape": [17]} | layout
     assert said["inputs"]["draw"]["high"] == 4
     assert said["outputs"]["action"]["low"] == [-1.0] * 6
     assert (said["task"], said["candidates"], said["draws"], said["seed"]) == ("halfcheetah-v5", 16, 5, 2)

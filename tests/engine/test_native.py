@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -100,6 +101,8 @@ def test_the_arm_where_it_is_delicate(make_arm_policy, arm_rows, place, obstacle
     rows = arm_rows(8)
     kinds = rows[:, 9::8]
     kinds[:] = {"none": 0, "spheres": 1, "boxes": 2}[obstacles]
+    for extent in (13, 14, 15):
+        rows[:, extent::8] = np.maximum(rows[:, extent::8], 0.02)
     if place == "at the goal":
         rows[:, :3] = rows[:, 6:9]
     elif place == "above it":
@@ -158,6 +161,19 @@ def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path, scre
         "sys.exit(7)\n"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=100, check=False).returncode == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_ends_with_the_engine_it_was_given(make):
+    runner = NativeRunner(write_program(reduce(make(candidates=64), draws=1)), 3)
+    wanted = runner.run(np.zeros(17, np.float32), 0).score
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        same = runner.run(np.zeros(17, np.float32), 0).score == wanted
+        del runner
+        os._exit(7 if same else 8)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names vectors of x86")
@@ -269,6 +285,29 @@ def test_it_refuses_what_the_arms_check_refuses(make_arm_policy, arm_rows):
         else:
             runner.run(row.astype(np.float32), 0)
     assert min(kinds.values()) > 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "half", "wrong"),
+    [
+        (1, (0.03, 0, 0), False), (2, (0.03, 0.02, 0.01), False), (0, (0, 0, 0), False), (3, (0.03, 0.03, 0.03), True),
+        (1.001, (0.03, 0.03, 0.03), True), (-1, (0.03, 0.03, 0.03), True), (1, (-0.03, 0.03, 0.03), True),
+        (1, (0, 0.03, 0.03), True), (2, (0.03, 0.03, 0), True),
+    ],
+)  # fmt: skip
+def test_an_obstacle_of_no_kind_or_size_is_refused(make_arm_policy, arm_rows, kind, half, wrong):
+    policy, row = make_arm_policy("student"), arm_rows(1)[0]
+    row[9:] = 0
+    row[17:25] = kind, 0.3, 0.0, 0.5, *half, 0.1
+    runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
+    if wrong:
+        with pytest.raises(ObservationError, match=r"obstacle 1 has kind .* expected kind 0 \(absent\)"):
+            policy.task.check(row)
+        with pytest.raises(RefusedError, match="no kind or size"):
+            runner.run(row.astype(np.float32), 0)
+    else:
+        policy.task.check(row)
+        runner.run(row.astype(np.float32), 0)
 
 
 def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from onestride.engine import native, program
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.engine.native import NativeError, build, library
+from onestride.tasks.interface import ObservationError
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -44,6 +46,20 @@ def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_pa
     monkeypatch.setenv("CC", "false")  # there, and fails
     with pytest.raises(NativeError, match=r"could not build decide.c; run the engine by ONNX Runtime"):
         Engine.from_policy(make(), "native", draws=1)
+
+
+def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("CFLAGS", "-Ofast")
+    monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
+    engine, row = Engine.from_policy(make(), "native", threads=1, draws=1), np.zeros(17)
+    engine.decide(row)
+    row[3] = np.nan
+    with pytest.raises(ObservationError):
+        engine.decide(row)
+    command = ["cc", "-std=gnu11", "-Ofast", "-march=native", "-c", str(native.DECIDE), "-o", str(tmp_path / "x.o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "build without -ffast-math" in done.stderr
 
 
 def test_constants_are_those_of_the_c_file():

@@ -131,6 +131,8 @@ def test_percentiles_and_counts_in_closed_form():
         log.started.add(0.01 * k, 1e-3 * k * (-1) ** k)
         log.decided.add(0.01 * k, 2e-3)
     log.ticks, log.executed, log.overruns, log.filled, log.dropped = 100, 90, 10, 7, 2
+    for k in range(97):
+        log.wrote(0.01 * k + 0.004, 0.01)
     log.late.update({"plan": 5, "hold": 2})
     log.held.update({"no plan": 1})
     record.add(log)

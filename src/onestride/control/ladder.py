@@ -25,7 +25,7 @@ class Patience:
     """How long each rung lasts [s].
 
     expiry: nothing computed from an observation older than this is sent. fade: from the last command to hold.
-    stop: without a fresh decision for so long, the robot is stopped for good.
+    stop: when the last plan that was followed is so old, the robot is stopped for good.
     """
 
     expiry: float = 0.1
@@ -49,6 +49,7 @@ class Ladder:
         self.patience, self.row_dt = patience, row_dt
         self.observed = began  # when the observation behind the last plan was made
         self.stopped = False
+        self._followed = began  # when the observation was made behind the plan that was last followed
         self._make: Callable[[], np.ndarray | None] | None = None
         self._rows: np.ndarray | None = None
         self._sent_at: float | None = None
@@ -66,12 +67,12 @@ class Ladder:
 
     def sent(self, command: np.ndarray, rest: np.ndarray | None, now: float) -> None:
         """``command`` (A,) of a plan was sent; ``rest`` (A,) would have kept the robot where it was."""
-        self._sent_at, self._held = now, None
+        self._sent_at, self._held, self._followed = now, None, self.observed
         self._drive = None if rest is None else command - rest
 
     def late(self, now: float, rest: np.ndarray | None) -> tuple[Rung, np.ndarray | None]:
         """The rung, and the command (A,) to send. rest (A,): what keeps the robot where it is, None if unknown."""
-        if self.stopped or now - self.observed > self.patience.stop:
+        if self.stopped or now - self._followed > self.patience.stop:
             self.stopped = True
             return "stop", None
         row = self._row(now)

@@ -28,6 +28,6 @@ class Limits:
             return "out of the workspace"
         if self.max_step is not None:
             step = float(np.linalg.norm(command - observation[: len(command)]))
-            if step > self.max_step:
+            if not step <= self.max_step:  # nor one from a position that is no number
                 return "too far in one step"
         return None

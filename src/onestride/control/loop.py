@@ -5,8 +5,10 @@ Deadlines are absolute: tick k is due at start + k * period. A decision is made 
 Within the tick (a ``Decider``): a decision that is not ready by the next tick is sent late and skips the ticks it
 missed (never a burst); until it is ready the robot holds the last command.
 
-Beside the loop (a ``Beside``, see ``worker.py``): each tick has until the next one; then the late-command ladder acts
-for it (``ladder.py``). What was computed from an observation older than its expiry is dropped, never sent.
+Beside the loop (a ``Beside``, see ``worker.py``): each tick has until the next one. Shortly before that the
+late-command ladder acts for it (``ladder.py``), on an observation of that moment, so that no period is without a
+command; a decision that comes after all is sent too. What was computed from an observation older than its expiry is
+dropped, never sent.
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Ladder, Patience
 from onestride.control.ring import Ring
 from onestride.control.robot import Robot
+from onestride.control.signals import Signals
 from onestride.tasks.interface import Interface, ObservationError
 
+#: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
+MARGIN, LONGEST_MARGIN = 0.1, 0.002
+REASONS = 100  # at most so many different ones are counted each for itself
 KEPT = 1_000_000  # at most so many ticks' times are kept of an episode, the last ones
 
 
@@ -47,7 +53,7 @@ class Answer:
     observed: float
     observation: np.ndarray
     decision: Decision | None
-    no_plan: NoPlanError | None
+    no_plan: NoPlanError | ObservationError | None
     took: float
     number: int
 
@@ -89,9 +95,11 @@ class EpisodeLog:
     late: Counter[str] = field(default_factory=Counter)  # what the ladder did instead, by rung
     filled: int = 0  # commands the ladder sent
     held: Counter[str] = field(default_factory=Counter)  # commands not sent, by reason
+    last_reason: str | None = None
     final_observation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        self._served, self._last = 0, -1  # periods that had a command, and the last of them
         self.decided = Ring(self.capacity, 2)  # when since the start, how long it took
         self.started = Ring(self.capacity, 2)  # ticks: when due since the start, how much later it began
         self.sent = Ring(self.capacity, 2)  # commands of plans: when since the start, age of the observation behind it
@@ -104,7 +112,18 @@ class EpisodeLog:
     @property
     def starved(self) -> int:
         """Control periods in which no command came: the robot went on with a stale one."""
-        return max(self.ticks - self.executed - self.filled, 0)
+        return self.ticks - self._served + (self._last >= self.ticks)  # a last command may come after the last period
+
+    def wrote(self, passed: float, period: float) -> None:
+        """A command was sent, so long after the start."""
+        number = math.floor(passed / period + 1e-9)
+        self._served += number > self._last
+        self._last = max(number, self._last)
+
+    def hold(self, reason: str) -> None:
+        """Count a command that was not sent. Reasons name numbers, of which there may be many."""
+        self.held[reason if reason in self.held or len(self.held) < REASONS else "other reasons"] += 1
+        self.last_reason = reason
 
 
 def run_episode(
@@ -122,14 +141,19 @@ def run_episode(
 
     A refused observation (not finite, wrong shape) or command (not finite, out of limits) sends nothing: the
     robot holds, the event is counted by its reason, and the next tick tries again. Whatever happens, an
-    exception included, the robot is stopped at the end.
+    exception or a signal to end (SIGINT, SIGTERM, SIGHUP) included, the robot is stopped at the end. Signals come to a
+    process's main thread alone: from another one, whoever runs the loop has to see to them.
 
     period [s] between ticks: by default the task's. patience: with late decisions of a policy beside the loop.
 
     Raises:
-        ValueError: with this patience every decision would have expired before it can be sent.
+        ValueError: with this patience every decision would have expired before it can be sent, or there is no such
+            period or timeout.
+        SystemExit: SIGTERM or SIGHUP came, and nothing else handles it.
     """
     dt = task.control_dt if period is None else period
+    if not (0 < dt < math.inf and 0 <= timeout < math.inf):
+        raise ValueError(f"period is {dt:g} s and timeout {timeout:g} s; expected finite times, the period above 0")
     dwell = round(task.dwell * task.control_dt / dt)
     log = EpisodeLog(math.ceil(min(timeout / dt + 2, KEPT)))
     start = log.began = clock.now()
@@ -137,11 +161,12 @@ def run_episode(
         ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience(), on_decision, log)
     else:
         ticking = _WithinTick(robot, clock, policy, task, dt, start, on_decision, log)
-    arrived = 0
+    arrived, signals = 0, Signals()
     try:
+        signals.watch()
         while True:
             now = clock.now()  # before reading: an observation is at least as old as it is taken to be
-            observation = robot.read()
+            observation = np.array(robot.read())  # a driver may fill the same array again
             log.duration, log.final_observation = now - start, observation
             due = log.ticks * dt
             ticking.catch_up(_periods(now - start, dt, timeout))
@@ -159,11 +184,14 @@ def run_episode(
             log.started.add(due, now - start - due)
             ended = ticking.tick(observation, refusal, now)
             if ended is not None:
-                log.outcome = ended
+                log.outcome, log.duration = ended, clock.now() - start
+                ticking.catch_up(_periods(log.duration, dt, timeout))
                 break
             clock.sleep_until(start + log.ticks * dt)
     finally:
+        signals.wait()
         robot.stop()
+        signals.leave()
     return log
 
 
@@ -177,8 +205,12 @@ def _refusal(task: Interface, observation: np.ndarray) -> str | None:
     try:
         task.check(observation)
     except ObservationError as error:
-        return f"observation refused: {error}"
+        return _why_not(error)
     return None
+
+
+def _why_not(error: NoPlanError | ObservationError) -> str:
+    return f"{'no plan' if isinstance(error, NoPlanError) else 'observation refused'}: {error}"
 
 
 # ---------------------------------------------------------------- a tick: from an observation to a command
@@ -205,9 +237,10 @@ class _WithinTick:
         del now
         log = self.log
         if refusal is not None:
-            log.held[refusal] += 1
+            log.hold(refusal)
         elif (command := self._decide(observation)) is not None:
             self.robot.write(command)
+            log.wrote(self.clock.now() - self.start, self.dt)
             log.executed += 1
         late = math.floor((self.clock.now() - self.start) / self.dt + 1e-9) - log.ticks  # periods since this tick
         if late >= 1:
@@ -220,8 +253,8 @@ class _WithinTick:
         began = time.perf_counter()
         try:
             decision = self.policy.decide(observation)
-        except NoPlanError as error:
-            self.log.held[f"no plan: {error}"] += 1
+        except (NoPlanError, ObservationError) as error:
+            self.log.hold(_why_not(error))
             decision = None
         took = time.perf_counter() - began
         self.clock.charge(took)
@@ -232,7 +265,7 @@ class _WithinTick:
             self.on_decision(observation, decision)
         violation = self.task.limits.violation(decision.action, observation)
         if violation is not None:
-            self.log.held[f"command refused: {violation}"] += 1
+            self.log.hold(f"command refused: {violation}")
             return None
         return decision.action
 
@@ -260,7 +293,6 @@ class _BesideTick:
         self.robot, self.clock, self.policy, self.task = robot, clock, policy, task
         self.dt, self.start, self.on_decision, self.log = dt, start, on_decision, log
         self.ladder = Ladder(patience, task.control_dt, start)
-        self.kept_up = True  # the tick before this one sent its own command
         self.number: int | None = None  # of the last answer
 
     def catch_up(self, periods: int) -> None:
@@ -269,32 +301,36 @@ class _BesideTick:
         if asleep > 0:
             self.log.overruns += asleep
             self.log.ticks += asleep
-            self.kept_up = False
 
     def tick(self, observation: np.ndarray, refusal: str | None, now: float) -> str | None:
         """Moves the log on by one period. Returns why the episode is over, or None."""
-        log = self.log
+        log, sent, ended = self.log, self.log.executed, None
+        deadline = self.start + (log.ticks + 1) * self.dt
+        soon = deadline - min(MARGIN * self.dt, LONGEST_MARGIN)
         if refusal is not None:
-            log.held[refusal] += 1
+            log.hold(refusal)
         else:
             self.policy.ask(observation, now)
-        if not self.kept_up:
-            ended = self._late(observation, refusal)
-            if ended is not None:
-                return ended
-        self.kept_up = False
-        if refusal is None:
-            deadline, answered = self.start + (log.ticks + 1) * self.dt, False
-            while not answered and (answer := self.policy.answer(deadline)) is not None:
-                if answer.observed < self.start:
-                    continue  # of the episode before
-                answered = self._take(answer, observation, now, deadline)
-                if self.on_decision is not None and answer.decision is not None:
-                    self.on_decision(answer.observation, answer.decision)  # after the command is sent
-            if not answered:
-                log.overruns += 1
+        answered = refusal is not None or self._answered(observation, now, soon, deadline)
+        if log.executed == sent:
+            self.clock.sleep_until(soon)
+            ended = self._late()
+            answered = answered or self._answered(observation, now, deadline, deadline)
+        log.overruns += not answered
         log.ticks += 1
-        return None
+        return ended
+
+    def _answered(self, observation: np.ndarray, asked: float, until: float, deadline: float) -> bool:
+        """Wait for this tick's decision up to ``until``. Returns whether the tick is answered."""
+        while (answer := self.policy.answer(until)) is not None:
+            if answer.observed < self.start:
+                continue  # of the episode before
+            answered = self._take(answer, observation, asked, deadline)
+            if self.on_decision is not None and answer.decision is not None:
+                self.on_decision(answer.observation, answer.decision)  # after the command is sent
+            if answered:
+                return True
+        return False
 
     def _take(self, answer: Answer, observation: np.ndarray, asked: float, deadline: float) -> bool:
         """Send what is in time, keep what is late for the ladder, drop what has expired. Returns whether this
@@ -306,7 +342,8 @@ class _BesideTick:
         log.decided.add(now - self.start, answer.took)
         own = answer.observed == asked and now < deadline
         if answer.decision is None:
-            log.held[f"no plan: {answer.no_plan}"] += 1
+            if answer.no_plan is not None:
+                log.hold(_why_not(answer.no_plan))
             return own
         if not self.ladder.fresh(answer.observed, now):
             log.dropped += 1
@@ -314,38 +351,43 @@ class _BesideTick:
         command = answer.decision.action
         violation = self.task.limits.violation(command, answer.observation)
         if violation is not None:
-            log.held[f"command refused: {violation}"] += 1
+            log.hold(f"command refused: {violation}")
             return own
         self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
         now = self.clock.now()  # again, directly before the write: this process may have stood still since
         if not own or now >= deadline:
             return False
         self.robot.write(command)
+        log.wrote(now - self.start, self.dt)
         log.executed += 1
         log.sent.add(now - self.start, now - answer.observed)
         self.ladder.sent(command, self._rest(observation), now)
-        self.kept_up = True
         return True
 
-    def _late(self, observation: np.ndarray, refusal: str | None) -> str | None:
-        """The ladder's command for a tick that is over. Without a usable observation nothing can be checked or sent."""
+    def _late(self) -> str | None:
+        """The ladder's command for a tick without a decision. Without a usable observation nothing can be checked or
+        sent."""
         log, now = self.log, self.clock.now()
+        observation = np.array(self.robot.read())
+        refusal = _refusal(self.task, observation)
         rest = self._rest(observation) if refusal is None else None
         rung, command = self.ladder.late(now, rest)
         if rung == "stop":
             log.late[rung] += 1
-            return f"stopped: no decision for {self.ladder.patience.stop:g} s"
+            last = f" ({log.last_reason})" if log.last_reason else ""
+            return f"stopped: no decision for {self.ladder.patience.stop:g} s{last}"
         if refusal is not None:
             return None
         if command is not None:
             violation = self.task.limits.violation(command, observation)
-            now = self.clock.now()  # again, directly before the write
-            if rung == "plan" and not self.ladder.fresh(self.ladder.observed, now):
+            read, now = now, self.clock.now()  # again, directly before the write
+            if not self.ladder.fresh(self.ladder.observed if rung == "plan" else read, now):
                 violation = "expired"
             if violation is not None:
-                log.held[f"late command refused: {violation}"] += 1
+                log.hold(f"late command refused: {violation}")
                 return None
             self.robot.write(command)
+            log.wrote(now - self.start, self.dt)
             log.filled += 1
             if rung == "plan":
                 log.sent.add(now - self.start, now - self.ladder.observed)

@@ -14,6 +14,7 @@ import numpy as np
 from onestride.control.clock import Clock
 from onestride.control.decision import NoPlanError
 from onestride.control.loop import Answer, Decider
+from onestride.tasks.interface import ObservationError
 
 
 class Worker:
@@ -42,7 +43,7 @@ class Worker:
         """Decide and throw away, in the thread that will decide; returns the last.
 
         Raises:
-            NoPlanError: the policy has no plan for it.
+            NoPlanError, ObservationError: the policy has no plan for it.
             TimeoutError: a decision took longer than a minute.
         """
         answer = None
@@ -66,7 +67,7 @@ class Worker:
         """The newest answer nobody took yet; waits for it up to clock time ``until``, then None.
 
         Raises:
-            Exception: whatever the policy raised, other than NoPlanError, which is an answer.
+            Exception: whatever the policy raised, other than NoPlanError and ObservationError, which are answers.
         """
         with self._changed:
             while self._answer is None and self._broken is None:
@@ -92,7 +93,7 @@ class Worker:
             began = time.perf_counter()
             try:
                 decision = self.policy.decide(observation)
-            except NoPlanError as error:
+            except (NoPlanError, ObservationError) as error:
                 no_plan = error.with_traceback(None)  # it would keep this call's memory
             except BaseException as error:  # the loop's thread must hear of it, whatever it is
                 with self._changed:

@@ -3,12 +3,14 @@
     engine = Engine.from_folder("exported/dnk")      or      Engine.from_policy(policy)
     action = engine.decide(observation).action
 
-Its buffers are made once: a decision allocates what it gives back and nothing else. Candidates have new noise at
-every decision, which comes round after ``draws`` of them. From a folder it starts without torch.
+Its buffers are made once: a decision allocates what it gives back and nothing else, and one thread at a time decides.
+Candidates have new noise at every decision, which comes round after ``draws`` of them. From a folder it starts without
+torch.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +37,7 @@ class Engine:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._nothing = np.zeros((0, task.transition_dim), np.float32)
+        self._deciding = threading.Lock()
         self.reset()
 
     def reset(self, draw: int = 0) -> None:
@@ -49,7 +52,16 @@ class Engine:
         Raises:
             NoPlanError: not one candidate is finite.
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
+            RuntimeError: another thread decides by this engine now.
         """
+        if not self._deciding.acquire(blocking=False):
+            raise RuntimeError("two threads decide by one engine, which has one set of buffers: make one for each")
+        try:
+            return self._decide(observation)
+        finally:
+            self._deciding.release()
+
+    def _decide(self, observation: np.ndarray) -> Decision:
         began = time.perf_counter()
         observation = np.asarray(observation)
         if not self.runner.checks or observation.shape != self._observation.shape:

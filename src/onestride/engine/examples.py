@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from string import Template
 
+import numpy as np
+
 from onestride.control.policy import Policy
 from onestride.engine.folder import Format
 
@@ -16,8 +18,14 @@ def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, 
     first = ", ".join(f"{x:.6g}" for x in task.first_observation(task.scenes(1, 0)[0]))
     values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "row": row}
     values["first"] = "\n" + textwrap.indent(textwrap.fill(first, 100), "    ")
+    values |= {"low": _numbers(task.limits.low), "high": _numbers(task.limits.high)}
+    values["far"] = "1e30" if task.limits.max_step is None else repr(float(task.limits.max_step))
     values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
     return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{x:.6g}" for x in values)
 
 
 PYTHON = Template('''\
@@ -30,6 +38,7 @@ import numpy as np
 import onnxruntime
 
 FIRST = [$first]  # where an episode begins
+LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
@@ -40,8 +49,9 @@ def decide(observation, number):
         raise ValueError(f"expected $o finite numbers, got {observation}")
     draw = np.array([number % $draws], np.int64)  # another draw, other noise: $n new candidates
     action, score = session.run(["action", "score"], {"observation": observation, "draw": draw})
-    if not np.isfinite(score):
-        raise ValueError("no candidate is finite")
+    near = np.linalg.norm(action - observation[:$a]) <= FAR
+    if not (np.isfinite(score) and near and (LOW <= action + 1e-6).all() and (action <= HIGH + 1e-6).all()):
+        raise ValueError(f"no candidate is finite, or its action {action} is out of limits")
     return action
 
 
@@ -70,6 +80,7 @@ int main() {
 
   std::array<float, $o> observation{$first};  // where an episode begins: put the robot's here
   std::array<float, $a> action{};
+  const std::array<float, $a> low{$low}, high{$high};  // what actions may be
   std::array<int64_t, 1> draw{};
   float score = 0;
   const std::array<int64_t, 1> observation_shape{$o}, action_shape{$a}, draw_shape{1};
@@ -90,6 +101,13 @@ int main() {
     draw[0] = number % $draws;  // another draw, other noise: $n new candidates
     session.Run(Ort::RunOptions{nullptr}, binding);
     if (!std::isfinite(score)) return 1;  // no candidate is finite: hold the robot
+    float square = 0;
+    for (int i = 0; i < $a; ++i) {
+      const float step = action[i] - observation[i];
+      square += step * step;
+      if (!(action[i] >= low[i] - 1e-6f && action[i] <= high[i] + 1e-6f)) return 1;  // out of limits: hold the robot
+    }
+    if (!(std::sqrt(square) <= ${far}f)) return 1;  // too far in one step: hold the robot
     for (float value : action) std::printf("%g ", value);
     std::printf("(score %g)\\n", score);
   }
@@ -100,6 +118,8 @@ NATIVE_PYTHON = Template('''\
 """Decide with program.bin: needs numpy and a C compiler alone. Task $task, one decision every $ms ms."""
 
 import ctypes
+import os
+import platform
 import subprocess
 import time
 from pathlib import Path
@@ -107,11 +127,13 @@ from pathlib import Path
 import numpy as np
 
 FIRST = [$first]  # where an episode begins
+LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 here = Path(__file__).parent
-built = here / "decide.so"
-if not built.exists():  # for this machine
+built = here / f"decide-{platform.node()}.so"  # for this machine's processor
+if not built.exists() or built.stat().st_mtime < max(c.stat().st_mtime for c in here.glob("*.[ch]")):
     options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
-    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", str(built), "-lm"], check=True)
+    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", f"{built}.new", "-lm"], check=True)
+    os.replace(f"{built}.new", built)
 library = ctypes.CDLL(str(built))
 library.onestride_create.restype = ctypes.c_void_p
 program = (here / "program.bin").read_bytes()
@@ -130,6 +152,9 @@ def decide(observation, number):
     winner = library.onestride_decide(engine, at[0], number % $draws, at[1], None, at[2], at[3])
     if winner < 0 or not np.isfinite(best[0]):
         raise ValueError(f"no plan: {winner} (below 0: see decide.h; else no candidate is finite)")
+    near = np.linalg.norm(action - observation[:$a]) <= FAR
+    if not (near and (LOW <= action + 1e-6).all() and (action <= HIGH + 1e-6).all()):
+        raise ValueError(f"the action {action} is out of limits")
     return action
 
 
@@ -163,10 +188,17 @@ int main(void) {
   if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;
 
   float observation[$o] = {$first}; /* where an episode begins: put the robot's here */
+  const float low[$a] = {$low}, high[$a] = {$high}; /* what actions may be */
   float action[$a], plan[$row], scores[$n], best;
   for (int number = 0; number < 5; number++) {
     const int winner = onestride_decide(engine, observation, number % $draws, action, plan, scores, &best);
     if (winner < 0 || !isfinite(best)) return 1; /* below 0: see decide.h; no candidate is finite. Hold the robot */
+    float square = 0;
+    for (int i = 0; i < $a; i++) {
+      square += (action[i] - observation[i]) * (action[i] - observation[i]);
+      if (!(action[i] >= low[i] - 1e-6f && action[i] <= high[i] + 1e-6f)) return 1; /* out of limits: hold the robot */
+    }
+    if (!(sqrtf(square) <= ${far}f)) return 1; /* too far in one step: hold the robot */
     for (int i = 0; i < $a; i++) printf("%g ", action[i]);
     printf("(score %g)\\n", best);
   }

@@ -151,11 +151,16 @@ def contract(
     types = {np.float32: "float32", np.int64: "int64"}
     said = {v.name: {"dtype": types[v.dtype], "shape": list(v.shape)} for v in (*runner.inputs, *runner.outputs)}
     units = "as the task's robot gives and takes them: SI and the base frame, or the environment's own; not normalised"
-    said["observation"] |= {"units": units}
+    said["observation"] |= {"units": units, "layout": task.layout}
     said["draw"] |= {"low": 0, "high": draws - 1, "what": "which noise: the decision's number modulo draws"}
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit
     said["score"] |= {"what": "the winner's, higher is better; not finite: no candidate is, send nothing"}
+    said["scores"] |= {
+        "what": "of all candidates; of those who could not win it may be a bound, no more than the winner's"
+    }
+    if "plan" in said:
+        said["plan"] |= {"what": "the winner's, in task units: rows of [state, action], the first at the observation"}
     own = policy.config.get("training", {})
     return {
         "schema": 1,

@@ -40,6 +40,7 @@ REFUSALS = {
     -1: "an entry of the observation is not finite",
     -2: "the goal is outside the arm's workspace",
     -3: "the goal is inside an obstacle",
+    -4: "an obstacle has no kind or size that there is",
 }
 #: What matters of /proc/cpuinfo: a cache in a shared home may serve several machines.
 CPU_LINES = ("model name", "flags", "Features")
@@ -56,6 +57,7 @@ class NativeRunner:
 
     def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
         self._engine: int | None = None
+        self._process = os.getpid()
         self._library = library()
         if not program.startswith(MAGIC) or len(program) < HEADER:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
@@ -111,9 +113,9 @@ class NativeRunner:
         return self._library.onestride_settled(self._engine)
 
     def __del__(self) -> None:
-        if self._engine:
+        if self._engine and self._process == os.getpid():  # a forked process has no helpers to wait for
             self._library.onestride_destroy(self._engine)
-            self._engine = None
+        self._engine = None
 
 
 # ---------------------------------------------------------------- building
@@ -154,7 +156,7 @@ def build(folder: Path | None = None) -> Path:
     own = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     # Aligned loops: where they fall else is chance, and a decision some per cent faster or slower by it.
     options = ["-std=gnu11", "-O3", own, "-falign-loops=64", "-fPIC", "-shared", "-pthread"]
-    options += os.environ.get("CFLAGS", "").split()
+    options += [*os.environ.get("CFLAGS", "").split(), "-fno-fast-math"]  # a number that is none has to be seen
     sources = [path.read_text() for path in SOURCES]
     made_of = (*sources, compiler, *options, sys.platform, platform.machine(), _cpu())
     target = folder / f"decide-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"

@@ -29,6 +29,7 @@ class Interface:
         next decision is late; None where only the first row is a command.
     rest(observation) -> (A,) the command that keeps the robot where it is; None: there is none.
     example: an observation that can be acted on; None: zeros can.
+    layout: what an observation's numbers are, in order, with their units.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Interface:
     rest: Callable[[np.ndarray], np.ndarray] | None = None
     dwell: int = 0
     example: np.ndarray | None = None
+    layout: str = "as the environment gives them"
 
     @property
     def transition_dim(self) -> int:

@@ -90,6 +90,10 @@ static int arm_refused(const float* c, const float* o) {
   const float* goal = o + 6;
   for (int i = 0; i < 3; i++)
     if (goal[i] < c[LOW + i] || goal[i] > c[HIGH + i]) return ONESTRIDE_GOAL_OUTSIDE;
+  for (int k = 0; k < ARM_OBSTACLES; k++) {
+    const float *row = o + 9 + 8 * k, kind = row[0], smallest = fminf(row[4], fminf(row[5], row[6]));
+    if (kind != 0 && !(kind == 1 && row[4] > 0) && !(kind == 2 && smallest > 0)) return ONESTRIDE_NO_OBSTACLE;
+  }
   ArmFrame f;
   arm_obstacles(c, o, &f);
   const vec nothing = {}, depth = arm_distance(c, &f, nothing + goal[0], nothing + goal[1], nothing + goal[2]);

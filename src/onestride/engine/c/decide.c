@@ -15,6 +15,9 @@
    onestride_create. */
 
 #define _GNU_SOURCE
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "what is not a number has to be seen: build without -ffast-math, -Ofast and -ffinite-math-only"
+#endif
 #include "decide.h"
 
 #include <float.h>

@@ -35,7 +35,8 @@ def check(observation: np.ndarray) -> None:
     """Refuse an observation no plan could be made for.
 
     Raises:
-        ObservationError: wrong shape, a non-finite number, a goal outside the workspace or inside an obstacle.
+        ObservationError: wrong shape, a non-finite number, an obstacle of no kind or size, a goal outside the
+            workspace or inside an obstacle.
     """
     check_numbers(
         observation, OBSERVATION_DIM, f": position 3, velocity 3, goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
@@ -46,7 +47,14 @@ def check(observation: np.ndarray) -> None:
             f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
             f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
         )
-    depth = distance(goal, observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM))
+    obstacles = observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM)
+    for number, (kind, *_, x, y, z, _) in enumerate(obstacles.tolist()):
+        if kind not in (0, 1, 2) or (kind == 1 and x <= 0) or (kind == 2 and min(x, y, z) <= 0):
+            raise ObservationError(
+                f"obstacle {number} has kind {kind:g} and half extents {[x, y, z]} m; expected kind 0 (absent), 1 (a "
+                "sphere, its radius first) or 2 (a box), and sizes above 0"
+            )
+    depth = distance(goal, obstacles)
     if depth <= 0:
         raise ObservationError(
             f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
@@ -102,5 +110,8 @@ def interface() -> Interface:
         commands=commands,
         rest=rest,
         dwell=4,
+        layout="position 3 [m], velocity 3 [m/s], goal 3 [m], then 4 obstacles of 8 numbers each: kind (0 absent, "
+        "1 sphere, 2 box), center 3 [m], half extents 3 [m] (of a sphere the first is its radius), yaw [rad]; all in "
+        "the base frame",
         example=np.concatenate((WORKSPACE_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )
