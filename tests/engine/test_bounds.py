@@ -13,6 +13,7 @@ from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.reduce import reduce
 from onestride.selectors.sampling import Sampling
+from onestride.selectors.store import make_selector_model, wrap
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -88,6 +89,32 @@ def test_critics_that_want_the_opposite(make):
         policy.selector.iql.q.weights[2][1] *= -1
     count = same_decisions(*both(reduce(policy, draws=3), 2), 3)
     assert count.max() == 64
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_at_the_critics_own_size_too_and_with_any_number_of_threads(make, precision):
+    """What compilers make of a loop depends on its size, and the last bit on that."""
+    if precision == "int8" and not library().onestride_levels():
+        pytest.skip("needs 8 bits")
+    policy = make(candidates=21, **SIZES)
+    torch.manual_seed(1)
+    large = make_selector_model("iql", {"hidden": 256}, policy.task)
+    policy.selector = wrap(large, policy.selector.normalizer, policy.task)
+    reduced = reduce(policy, draws=3)
+    bounded, whole = both(reduced, 1, precision)
+    same_decisions(bounded, whole, 3)
+    for threads in (2, 3, 5):
+        for runner in both(reduced, threads, precision):
+            same_decisions(runner, whole, 3)
+
+
+def test_a_weight_that_is_no_number_makes_nothing_win(make):
+    policy = make(candidates=20, **SIZES)
+    with torch.no_grad():
+        policy.generator.encoder.rest[-1].weight[3, 4] = torch.nan
+    reduced = reduce(policy, draws=1)
+    for precision in ("float32", "int8", "screened")[: 3 if library().onestride_levels() else 1]:
+        assert NativeRunner(write_program(reduced, precision), 1).run(np.zeros(17, np.float32), 0).score == -np.inf
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

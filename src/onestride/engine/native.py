@@ -57,7 +57,6 @@ class NativeRunner:
 
     def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
         self._engine: int | None = None
-        self._process = os.getpid()
         self._library = library()
         if not program.startswith(MAGIC) or len(program) < HEADER:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
@@ -113,7 +112,7 @@ class NativeRunner:
         return self._library.onestride_settled(self._engine)
 
     def __del__(self) -> None:
-        if self._engine and self._process == os.getpid():  # a forked process has no helpers to wait for
+        if self._engine:
             self._library.onestride_destroy(self._engine)
         self._engine = None
 

@@ -15,8 +15,8 @@
    onestride_create. */
 
 #define _GNU_SOURCE
-#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-#error "what is not a number has to be seen: build without -ffast-math, -Ofast and -ffinite-math-only"
+#if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
+#error "numbers have to be what they are: build without -ffast-math, -Ofast and what these switch on"
 #endif
 #include "decide.h"
 
@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -53,7 +54,7 @@ int onestride_levels(void) { return LEVELS; }
 void onestride_destroy(Engine* e) {
   if (!e) return;
   atomic_store(&e->quit, 1);
-  for (int t = 1; t < e->threads; t++) {
+  for (int t = 1; t < e->threads && e->process == getpid(); t++) { /* a forked process has no helpers to wait for */
     Worker* w = e->worker + t;
     pthread_mutex_lock(&w->lock);
     pthread_cond_signal(&w->wake);
@@ -68,7 +69,7 @@ void onestride_destroy(Engine* e) {
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
   for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
-  free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->known), free(e->free_entries);
+  free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
   free(e->job), free(e->who), free(e->place), free(e->settled), free(e->asked), free(e->order), free(e->done);
   free(e->copy);
   free(e);
@@ -108,11 +109,11 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   if (bytes < (long)sizeof given) return NULL;
   memcpy(&given, program, sizeof given);
   if (given.operations < 1 || given.numbers < 0 || given.buffers < 1 || given.buffers > MAX_BUFFERS) return NULL;
-  const long wanted = (long)sizeof given + (long)given.operations * (long)sizeof(Op) + 4L * given.numbers;
+  const int64_t wanted = (int64_t)sizeof given + given.operations * (int64_t)sizeof(Op) + (int64_t)4 * given.numbers;
   if (memcmp(given.magic, "ONESTRID", 8) || given.version != VERSION || bytes != wanted || threads < 1) return NULL;
   Engine* e = calloc(1, sizeof *e);
   if (!e) return NULL;
-  e->threads = 1;
+  e->threads = 1, e->process = getpid();
   int whole = (e->copy = aligned((size_t)bytes)) != NULL;
   if (!whole) return onestride_destroy(e), NULL;
   memcpy(e->copy, program, (size_t)bytes);
@@ -126,6 +127,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
   whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
+  whole &= (e->off = aligned(4 * (size_t)e->head->inputs)) != NULL;
   whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
   whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
@@ -261,9 +263,8 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   } else {
     memcpy(e->inputs, observation, 4 * (size_t)head->inputs);
   }
-  float from_offset[head->inputs];
-  for (int i = 0; i < head->inputs; i++) from_offset[i] = e->inputs[i] - data[head->offset + i];
-  one(data + head->known_weight, data + head->known_bias, from_offset, head->inputs, head->known, e->known);
+  for (int i = 0; i < head->inputs; i++) e->off[i] = e->inputs[i] - data[head->offset + i];
+  one(data + head->known_weight, data + head->known_bias, e->off, head->inputs, head->known, e->known);
   e->draw = (draw % head->draws + head->draws) % head->draws;
   for (int b = 0; b < e->blocks; b++) e->asked[b] = b;
   go_round(e, e->asked, e->blocks);

@@ -72,9 +72,9 @@ INLINE void tile_8(int rows, int vecs, const int8_t* x, long stride, const float
       const long left = outputs - v * LANES;
       if (left <= 0) continue;
       const int n = at + v * LANES;
-      const vec value = __builtin_convertvector(sums[r][v], vec) - zero[r] * load(packed->sums + n);
-      put(y + r * y_stride + v * LANES, value * (unit[r] * load(packed->scale + n)), bias ? bias + v * LANES : NULL,
-          left, flags);
+      const vec steps = fused(__builtin_convertvector(sums[r][v], vec), -zero[r], load(packed->sums + n));
+      const vec value = rounded_once(steps * (unit[r] * load(packed->scale + n)));
+      put(y + r * y_stride + v * LANES, value, bias ? bias + v * LANES : NULL, left, flags);
     }
 }
 

@@ -38,10 +38,10 @@ struct Engine {
   const float* data;
   Packed *packed, *packed_8; /* each product's weights, in float32 and in 8 bits */
   void* copy;
-  float *inputs, *known, *free_entries; /* inputs: [state | context] */
+  float *inputs, *off, *known, *free_entries; /* inputs: [state | context]; off: less what is usual */
   ArmFrame frame;
   long stride[MAX_BUFFERS], eight_stride;
-  int threads;
+  int threads, process; /* process: whose threads they are */
   Worker* worker;
   int32_t draw;
   int screens;         /* all candidates are computed in 8 bits first */

@@ -110,9 +110,12 @@ static int pack(const Op* op, const float* weight, int eight, Packed* to) {
     to->sums = aligned(4 * (size_t)up(outputs, PANEL));
     if (!to->scale || !to->sums) return 0;
     for (int n = 0; n < outputs; n++) {
-      float largest = LEAST;
-      for (int k = 0; k < inputs; k++) largest = fmaxf(largest, fabsf(weight[(long)n * inputs + k]));
-      to->scale[n] = largest / 127.0f;
+      float largest = LEAST, check = 0;
+      for (int k = 0; k < inputs; k++) {
+        const float value = weight[(long)n * inputs + k];
+        largest = fmaxf(largest, fabsf(value)), check += value * 0.0f;
+      }
+      to->scale[n] = largest / 127.0f + check; /* not finite where a weight is not, and so is what comes out */
     }
   }
   for (int n = 0; n < outputs; n += PANEL) {
@@ -121,7 +124,8 @@ static int pack(const Op* op, const float* weight, int eight, Packed* to) {
       for (int k = 0; k < inputs; k++) {
         const float value = weight[(long)(n + j) * inputs + k];
         if (eight) {
-          const int8_t q = (int8_t)lrintf(value / to->scale[n + j]);
+          const float per = to->scale[n + j];
+          const int8_t q = per - per == 0 ? (int8_t)lrintf(value / per) : 0;
           to->sums[n + j] += q;
           ((int8_t*)at)[(long)k / 4 * wide * 4 + j * 4 + k % 4] = q;
         } else {

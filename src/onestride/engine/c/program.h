@@ -29,28 +29,28 @@ typedef struct {
 } Header;
 
 /* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
-static int within(const Header* head, int buffer, int column, long count) {
+static int within(const Header* head, int buffer, int column, int64_t count) {
   return buffer >= 0 && buffer < head->buffers && column >= 0 && count > 0 && column + count <= head->width[buffer];
 }
 
-static int inside(const Header* head, int at, long count) {
+static int inside(const Header* head, int at, int64_t count) {
   return at >= 0 && count >= 0 && at + count <= head->numbers;
 }
 
 /* Whether nothing in a program leads outside of it. */
 static int sound(const Header* h, const Op* op) {
   enum { MANY = 1 << 20 };
-  const long n = h->candidates, draws = h->draws;
+  const int64_t n = h->candidates, draws = h->draws;
   int good = h->first > 0 && h->first <= h->operations && h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
              draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY && h->decoded < MANY &&
              h->noise >= 0 && h->noise < MANY;
   for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
   good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action &&
          h->hidden > 0 && h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
-         inside(h, h->known_weight, (long)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
+         inside(h, h->known_weight, (int64_t)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
          inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
          (h->handicap < 0 || inside(h, h->handicap, n)) &&
-         inside(h, h->finish_weight, (long)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
+         inside(h, h->finish_weight, (int64_t)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
          inside(h, h->low, h->action) && inside(h, h->high, h->action);
   if (h->task == ARM_TASK) {
     good = good && inside(h, h->constants, ARM_LISTS) &&
@@ -60,7 +60,7 @@ static int sound(const Header* h, const Op* op) {
     good = good && h->task == PLAIN_TASK && h->inputs == h->state && h->state == h->observation;
   }
   for (int i = 0; good && i < h->operations; i++, op++) {
-    const long in = op->inputs, out = op->outputs, groups = op->groups;
+    const int64_t in = op->inputs, out = op->outputs, groups = op->groups;
     good = in > 0 && out > 0 && groups > 0 && in < MANY && out < MANY && groups < MANY && op->from >= 0 &&
            op->to >= 0 && op->from < h->buffers && op->to < h->buffers;
     if (!good) break;

@@ -58,6 +58,18 @@ INLINE vec fused(vec sum, float x, vec y) {
 #endif
 }
 
+/* A product that is rounded before it is added to, for the same reason. */
+INLINE vec rounded_once(vec product) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(product));
+#elif defined(__SSE__)
+  __asm__("" : "+x"(product));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(product));
+#endif
+  return product;
+}
+
 /* a < b ? a : b and a > b ? a : b, in each lane: b where either is NaN. */
 #if defined(__AVX512F__)
 INLINE vec least(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
