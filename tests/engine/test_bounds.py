@@ -96,10 +96,14 @@ def test_at_the_critics_own_size_too_and_with_any_number_of_threads(make, precis
     """What compilers make of a loop depends on its size, and the last bit on that."""
     if precision == "int8" and not library().onestride_levels():
         pytest.skip("needs 8 bits")
-    policy = make(candidates=21, **SIZES)
+    policy = make(candidates=64, **SIZES)
     torch.manual_seed(1)
     large = make_selector_model("iql", {"hidden": 256}, policy.task)
+    with torch.no_grad():
+        for parameter in large.parameters():  # biases too
+            parameter.add_(0.1 * torch.randn_like(parameter))
     policy.selector = wrap(large, policy.selector.normalizer, policy.task)
+    policy = critics(policy, 2, 0.05)
     reduced = reduce(policy, draws=3)
     bounded, whole = both(reduced, 1, precision)
     same_decisions(bounded, whole, 3)
