@@ -17,6 +17,9 @@ from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
 from onestride.tasks import INTERFACES
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests may ignore some: `nohup` does
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 first, more = int(sys.argv[1]), [int(x) for x in sys.argv[2:]]
 
 
