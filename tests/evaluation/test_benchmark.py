@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from multiprocessing import active_children
@@ -68,6 +69,24 @@ def test_a_process_that_is_killed_is_said(run):
     with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
         list(found)
     watch.join()
+
+
+def test_a_process_that_is_killed_between_two_submissions_is_said(run, monkeypatch):
+    """The pool has closed its pipe then and does not know yet that it is broken."""
+    submit, asked = ProcessPoolExecutor.submit, []
+
+    def one_then_closed(pool, *call):
+        asked.append(call)
+        if len(asked) > 1:
+            raise OSError("handle is closed")
+        return submit(pool, *call)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", one_then_closed)
+    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    two = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in (0, 2)]
+    with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
+        list(batches.rolled(stage, two, 2))
+    assert not active_children()
 
 
 def test_who_stops_listening_leaves_no_process(run):

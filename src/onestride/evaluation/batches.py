@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
@@ -80,7 +80,7 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
     others = set(active_children())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stage,))
     try:
-        made = {pool.submit(_roll_here, batch): batch for batch in batches}
+        made = {_submitted(pool, batch): batch for batch in batches}
         for done in as_completed(list(made)):
             yield made.pop(done), done.result()  # not kept: all episodes of a long evaluation are gigabytes
     except BaseException as error:
@@ -94,6 +94,15 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, batch: Batch) -> Future[list[Episode]]:
+    try:
+        return pool.submit(_roll_here, batch)
+    except OSError as error:
+        if "handle is closed" in str(error):  # the pool breaks between its own check and its write to its thread
+            raise BrokenProcessPool from error
+        raise
 
 
 def _roll(stage: Stage, lockstep: Lockstep, batch: Batch) -> list[Episode]:
