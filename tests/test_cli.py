@@ -159,6 +159,7 @@ def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_
     report = json.loads((tmp_path / "mine.json").read_text())
     assert report["rows"]["dnk-0"]["ticks"]["mean"] == 20
     assert report["config"]["run"]["first_scene"] == 3
+    assert report["config"]["run"]["patience"] == {"expiry": 0.1, "fade": 0.1, "stop": 30.0}
     assert "mine.json, mine.png, mine.safetensors already" in refused(capsys, *r, "--out", str(tmp_path / "mine.json"))
 
 

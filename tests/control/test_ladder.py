@@ -101,3 +101,19 @@ def test_plans_without_rows_that_are_commands_and_rest_unknown():
 def test_patience_that_makes_no_sense_is_refused(numbers):
     with pytest.raises(ValueError, match="expected"):
         Patience(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("period", "given", "expected"),
+    [
+        (0.01, {}, (0.1, 0.1, 0.5)),
+        (0.05, {}, (0.125, 0.1, 0.5)),  # the rows of two late ticks, and what they may be late themselves
+        (0.2, {}, (0.5, 0.4, 1.0)),
+        (0.2, {"expiry": 0.3, "fade": 0.0}, (0.3, 0.0, 1.0)),
+        (0.01, {"expiry": 2.0}, (2.0, 0.1, 2.0)),
+        (0.01, {"stop": 0.2}, (0.1, 0.1, 0.2)),
+    ],
+)
+def test_patience_suits_the_period_where_nothing_is_said(period, given, expected):
+    made = Patience.at(period, **given)
+    assert (made.expiry, made.fade, made.stop) == pytest.approx(expected)

@@ -72,6 +72,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
     assert row["overruns"] == 30 - row["executed_steps"]
     assert row["decisions"] == record.decided.count >= row["executed_steps"]
     assert row["stalls"] == 0
+    assert row["scenes ended: worn out"] == record.outcomes["worn out"]
     whens = record.started.rows[:, 0]
     assert (np.diff(whens) > 0).all()  # over the scenes, since the run began
 
@@ -189,8 +190,12 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
 
 def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_left_empty():
     row = {metric: {"mean": 2.0} for _, metric, _ in endurance_report.SHOWN} | {"rss_growth_percent": {"mean": None}}
-    report = {"rows": {"dnk-0": row}, "config": {"dnk-0": {"engine": "onnx, 1 thread: p90 1 ms at the start"}}}
+    row |= {
+        f"{endurance_report.ENDED}{outcome}": {"mean": count} for outcome, count in (("arrived", 7), ("timeout", 1))
+    }
+    decider = {"engine": "onnx, 1 thread: p90 1 ms at the start"}
+    report = {"rows": {"dnk-0": row}, "config": {"dnk-0": decider, "run": {"rate": 20.0}}}
     header, line = endurance_report.cells({"cheetah": report})
-    assert len(header) == len(line) == len(endurance_report.SHOWN) + 2
-    assert line[:3] == ["cheetah", "onnx, 1 thread", "2"]
+    assert len(header) == len(line) == len(endurance_report.SHOWN) + 4
+    assert line[:5] == ["cheetah", "onnx, 1 thread", "20", "7 arrived, 1 timeout", "2"]
     assert line[-1] == ""

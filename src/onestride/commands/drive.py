@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +52,14 @@ class Run(Common):
     """Measure the loop for so long [s]; 600 for the ten-minute proof."""
     rate: float | None = None
     """Decisions per second [Hz], with --duration; default: the task's own rate."""
-    expiry: float = Patience.expiry
-    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate."""
-    fade: float = Patience.fade
-    """After the last plan has expired, slow down to hold in so long [s]."""
-    stop: float = Patience.stop
-    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows."""
+    expiry: float | None = None
+    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate. Default: 0.1, or
+    2.5 periods if that is longer."""
+    fade: float | None = None
+    """After the last plan has expired, slow down to hold in so long [s]. Default: 0.1, or 2 periods."""
+    stop: float | None = None
+    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. Default: 0.5, or 5
+    periods."""
     stall: str | None = None
     """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
     Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
@@ -97,16 +100,26 @@ class Run(Common):
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
         stall = Stall.parse(self.stall) if self.stall is not None else None
-        patience = Patience(self.expiry, self.fade, self.stop)
+
+        def config_at(rate: float) -> endurance.EnduranceConfig:
+            patience = Patience.at(1 / rate if rate > 0 else 0.0, self.expiry, self.fade, self.stop)
+            return endurance.EnduranceConfig(duration, rate, patience, self.timeout, self.scene, stall, self.realtime)
+
         if self.rate is not None:  # before a checkpoint is loaded
-            endurance.EnduranceConfig(duration, self.rate, self.timeout, self.scene, patience, stall, self.realtime)
+            config_at(self.rate)
         folder = self.checkpoint or self.run / "dnk-0"
         loaded = endurance.load_decider(folder, self.device, self.engine)
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
-        rate = 1 / loaded.task.control_dt if self.rate is None else self.rate
-        config = endurance.EnduranceConfig(duration, rate, self.timeout, self.scene, patience, stall, self.realtime)
-        name = f"{folder.name}-{rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        learnt = 1 / loaded.task.control_dt
+        config = config_at(learnt if self.rate is None else self.rate)
+        if not math.isclose(config.rate, learnt):
+            console.print(
+                f"{loaded.task.name}'s plans have learnt {learnt:g} Hz: at {config.rate:g} Hz this measures time, not "
+                "how well the robot does",
+                highlight=False,
+            )
+        name = f"{folder.name}-{config.rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
         out = self.out or folder.parent / "realtime" / name
         endurance_report.targets(out)
         scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)

@@ -38,6 +38,19 @@ class Patience:
         if not (self.fade >= 0 and math.isfinite(self.stop)):
             raise ValueError(f"fade is {self.fade:g} s and stop {self.stop:g} s; expected fade >= 0 and a finite stop")
 
+    @classmethod
+    def at(
+        cls, period: float, expiry: float | None = None, fade: float | None = None, stop: float | None = None
+    ) -> Patience:
+        """What suits decisions every ``period`` [s], where nothing else is said: the defaults, longer for slow loops.
+
+        Two and a half of them until a plan expires: enough to follow it through the tick after the late one, jitter
+        included. Two to hold, five to stop.
+        """
+        expiry = max(cls.expiry, 2.5 * period) if expiry is None else expiry
+        fade = max(cls.fade, 2 * period) if fade is None else fade
+        return cls(expiry, fade, max(cls.stop, 5 * period, expiry) if stop is None else stop)
+
 
 class Ladder:
     """One episode's. Row j of a plan is for the time from j to j + 1 rows after its observation.

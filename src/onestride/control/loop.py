@@ -144,7 +144,8 @@ def run_episode(
     exception or a signal to end (SIGINT, SIGTERM, SIGHUP) included, the robot is stopped at the end. Signals come to a
     process's main thread alone: from another one, whoever runs the loop has to see to them.
 
-    period [s] between ticks: by default the task's. patience: with late decisions of a policy beside the loop.
+    period [s] between ticks: by default the task's. patience: with late decisions of a policy beside the loop; by
+    default what suits the period.
 
     Raises:
         ValueError: with this patience every decision would have expired before it can be sent, or there is no such
@@ -158,7 +159,7 @@ def run_episode(
     log = EpisodeLog(math.ceil(min(timeout / dt + 2, KEPT)))
     start = log.began = clock.now()
     if isinstance(policy, Beside):
-        ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience(), on_decision, log)
+        ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience.at(dt), on_decision, log)
     else:
         ticking = _WithinTick(robot, clock, policy, task, dt, start, on_decision, log)
     arrived, signals = 0, Signals()

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,9 @@ class EnduranceConfig:
 
     duration: float
     rate: float
+    patience: Patience
     timeout: float = 60.0
     first_scene: int = 0
-    patience: Patience = field(default_factory=Patience)
     stall: Stall | None = None
     realtime: bool = False
 

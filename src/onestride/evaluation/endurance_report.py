@@ -55,8 +55,13 @@ def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
         "stolen_ms": None if record.stolen_s is None else 1e3 * record.stolen_s,
         "stalls": len(record.stalls),
         "scenes": sum(record.outcomes.values()),
+        **{f"{ENDED}{outcome}": count for outcome, count in record.outcomes.most_common()},
     }
     return {name: {"mean": value, "std": None, "n": 1, "per_seed": []} for name, value in values.items()}
+
+
+#: Begins a metric: how many scenes ended so.
+ENDED = "scenes ended: "
 
 
 def memory_growth(mb: np.ndarray) -> tuple[float | None, float | None, float | None]:
@@ -127,13 +132,24 @@ SHOWN = (
 
 def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """Reports by name -> a header, then a line for each."""
-    made = [["", "engine", *(heading for heading, _, _ in SHOWN)]]
+    made = [["", "engine", "rate [Hz]", "scenes ended", *(heading for heading, _, _ in SHOWN)]]
     for name, report in reports.items():
         ((measured, row),) = report["rows"].items()
         engine = report["config"].get(measured, {}).get("engine", "").split(":")[0]
+        rate = f"{report['config']['run']['rate']:g}"
+        ended = {name.removeprefix(ENDED): value["mean"] for name, value in row.items() if name.startswith(ENDED)}
+        scenes = ", ".join(f"{count:.0f} {outcome}" for outcome, count in ended.items())
         values = (row.get(metric, {}).get("mean") for _, metric, _ in SHOWN)  # earlier reports have fewer
         shown = zip(SHOWN, values, strict=True)
-        made.append([name, engine, *("" if value is None else form.format(value) for (_, _, form), value in shown)])
+        made.append(
+            [
+                name,
+                engine,
+                rate,
+                scenes,
+                *("" if value is None else form.format(value) for (_, _, form), value in shown),
+            ]
+        )
     return made
 
 
