@@ -13,7 +13,8 @@ import torch
 from onestride.control.clock import ChargedClock
 from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Patience
-from onestride.control.loop import REASONS, Answer, Beside, Decider, EpisodeLog, run_episode
+from onestride.control.log import REASONS, EpisodeLog
+from onestride.control.loop import Answer, Beside, Decider, run_episode
 from onestride.tasks import TASKS
 from onestride.tasks.interface import ObservationError
 

@@ -9,7 +9,7 @@ import pytest
 from onestride.checkpoint import load_tensors
 from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
-from onestride.control.loop import EpisodeLog
+from onestride.control.log import EpisodeLog
 from onestride.control.stall import Stall
 from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure

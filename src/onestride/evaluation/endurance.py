@@ -22,7 +22,8 @@ import numpy as np
 from onestride.checkpoint import load_config
 from onestride.control.clock import RealClock
 from onestride.control.ladder import Patience
-from onestride.control.loop import EpisodeLog, commands_of, run_episode
+from onestride.control.log import EpisodeLog
+from onestride.control.loop import commands_of, run_episode
 from onestride.control.policy import Policy
 from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring

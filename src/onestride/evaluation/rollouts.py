@@ -17,7 +17,8 @@ import torch
 
 from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.clock import ChargedClock, Clock, RealClock
-from onestride.control.loop import EpisodeLog, run_episode
+from onestride.control.log import EpisodeLog
+from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
