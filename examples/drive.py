@@ -16,6 +16,8 @@ from onestride.control.loop import run_episode
 from onestride.control.worker import Worker
 from onestride.tasks.kinova.simulation import SimulatedArm
 
+if len(sys.argv) != 2:
+    sys.exit("usage: python examples/drive.py CHECKPOINT, such as runs/demo/dnk-0")
 policy = Policy.from_pretrained(sys.argv[1])
 scene = policy.task.scenes(1, 0)[0]
 

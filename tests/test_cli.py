@@ -9,6 +9,9 @@ import pytest
 
 from onestride import presets
 from onestride.cli import main
+from onestride.commands.drive import Export, Run
+from onestride.commands.stages import Teacher
+from onestride.evaluation import endurance
 from onestride.files import alone
 
 
@@ -199,3 +202,70 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 def test_reproduce_takes_no_preset_and_shows_none(capsys):
     assert "preset" not in json.loads(run(capsys, "reproduce", "--dry-run"))
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("run", "--scene", "-1"), "scene is -1, expected 0 to"),
+        (("run", "--timeout", "0"), "timeout is 0, expected a positive number"),
+        (("run", "--expiry", "0.3"), "--expiry belongs to a measured run"),
+        (("run", "--device", "rubbish"), "cannot use device 'rubbish' here"),
+        (("collect", "--amount", "-5", "--run", "RUN"), "amount is -5, expected 1 or more"),
+        (("collect", "--behaviours", "hopper.npz", "--run", "RUN"), "has a planner of its own"),
+        (("critic", "--preset", "tiny", "--run", "RUN"), "of --preset halfcheetah-"),
+        (("reproduce", "table1", "--task", "foo", "--run", "RUN"), "There are: halfcheetah-medium-expert, "),
+        (("run", "--run", "RUN"), "train one first"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused_before_anything_is_written(command, said, capsys, tmp_path):
+    words = [str(tmp_path / "r") if word == "RUN" else word for word in command]
+    assert said in " ".join(refused(capsys, *words).split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(tiny_run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "report.json")
+    assert "cannot be written" in refused(capsys, "run", "--run", str(tiny_run), "--duration", "600", "--out", out)
+
+
+def test_what_an_exported_folder_was_not_made_for_is_refused(tiny_run, tmp_path, capsys):
+    run(capsys, "export", str(tiny_run / "dnk-0"), "--out", str(tmp_path / "e"), "--draws", "2", "--precision", "int8")
+    r = ("run", "--checkpoint", str(tmp_path / "e"))
+    assert "was exported for onnx-int8, which runs it; leave --engine onnx away" in refused(
+        capsys, *r, "--engine", "onnx"
+    )
+    loaded = endurance.load_decider(tmp_path / "e", "cpu", "onnx-int8")
+    assert loaded.about["engine"].startswith("onnx-int8")
+    with pytest.raises(ValueError, match="runs on the CPU; leave --device cuda away"):
+        endurance.load_decider(tmp_path / "e", "cuda")
+
+
+@pytest.mark.parametrize("error", [MemoryError("291 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_wish_for_too_much_memory_is_one_line(error, capsys, monkeypatch):
+    def greedy(command):
+        raise error
+
+    monkeypatch.setattr(Export, "__call__", greedy)
+    assert "memory is short; ask for less" in refused(capsys, "export", "somewhere")
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("run", False), ("teacher", True)])
+def test_who_stops_it_hears_whether_it_goes_on(command, goes_on, capsys, monkeypatch):
+    def stopped(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr({"run": Run, "teacher": Teacher}[command], "__call__", stopped)
+    with pytest.raises(SystemExit) as stop:
+        main([command])
+    assert stop.value.code == 130
+    assert ("goes on from here" in capsys.readouterr().err) == goes_on
+
+
+@pytest.mark.parametrize("module", ["onestride", "onestride.cli"])
+def test_it_runs_as_a_module(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "run", "--dry-run"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["command"] == "run"

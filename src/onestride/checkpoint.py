@@ -55,7 +55,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CONFIG).is_file():
         near = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
-        hint = f"; checkpoints beside it: {', '.join(near)}" if near else ""
+        hint = f"; checkpoints beside it: {', '.join(near)}" if near else "; train one first, see `onestride --help`"
         raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict):

@@ -22,6 +22,8 @@ from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm,
 from onestride.presets import Preset
 
 Command = InRun | Export | Bench
+#: What torch says when there is no memory for something, on the CPU and on a GPU.
+NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -67,6 +69,16 @@ def _preset_asked_for(arguments: list[str]) -> str:
     return "demo"
 
 
+def _only_elsewhere(arguments: list[str], commands: dict[str, Command], name: str) -> None:
+    """Raise ``ValueError`` for a command that other presets have, and this one has not."""
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if asked is None or asked in commands:
+        return
+    having = [other for other, preset in presets.PRESETS.items() if asked in _commands(preset(), other)]
+    if having:
+        raise ValueError(f"`{asked}` is nothing that preset '{name}' needs; it is of --preset {', '.join(having)}")
+
+
 def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
     choices = tuple(
         Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
@@ -78,13 +90,20 @@ def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Errors a user can mend are one message on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    command = None
     try:
         name = _preset_asked_for(arguments)
         preset = presets.load(name)
-        command = _parse(_commands(preset, name), arguments)
+        commands = _commands(preset, name)
+        _only_elsewhere(arguments, commands, name)
+        command = _parse(commands, arguments)
         if command.dry_run:
             print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
         else:
+            if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
+                from onestride.device import usable
+
+                usable(device)
             command()  # type: ignore[operator]
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
@@ -93,6 +112,16 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         print(f"onestride: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
+            raise
+        print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("\nonestride: stopped; the same command goes on from here", file=sys.stderr)
+        goes_on = getattr(command, "resumes", False)
+        print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -82,6 +82,20 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def writable(folder: Path) -> None:
+    """Whether files can be made there, asked before work that ends with one; makes the folder.
+
+    Raises:
+        OSError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 

@@ -258,7 +258,7 @@ def _restore(
     if header.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
-            "another --out, or delete that file to start over"
+            "another --run, or delete that file to start over"
         )
     parts: dict[str, dict[str, Tensor]] = {"method": {}, "ema": {}, "optimizer": {}}
     for name, value in tensors.items():

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decision, NoPlanError
+from onestride.control.decision import Decider, Decision, NoPlanError
 from onestride.control.ladder import Patience
 from onestride.control.log import REASONS, EpisodeLog
-from onestride.control.loop import Answer, Beside, Decider, run_episode
+from onestride.control.loop import Answer, Beside, run_episode
 from onestride.tasks import TASKS
 from onestride.tasks.interface import ObservationError
 

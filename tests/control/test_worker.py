@@ -131,3 +131,26 @@ def test_leaving_ends_the_thread():
     with worker:
         pass
     assert not worker._thread.is_alive()
+
+
+def test_one_that_does_not_decide_says_so_instead_of_keeping_silent():
+    worker = Worker(Gated(), CLOCK)
+    with pytest.raises(RuntimeError, match="use the Worker within its with-block"):
+        worker.ask(np.zeros(1), 0.0)
+    with worker, pytest.raises(ValueError, match="calls is 0, expected at least 1"):
+        worker.warm_up(np.zeros(1), 0)
+    with pytest.raises(RuntimeError, match="use the Worker within its with-block"):
+        worker.ask(np.zeros(1), 0.0)
+    with pytest.raises(RuntimeError, match="make another for the next"), worker:
+        pass
+
+
+def test_what_is_no_decision_ends_in_the_callers_thread():
+    class Silent:
+        def decide(self, observation):
+            return None
+
+    with Worker(Silent(), CLOCK) as worker:  # type: ignore[arg-type]
+        worker.ask(np.zeros(1), 0.0)
+        with pytest.raises(TypeError, match=r"Silent.decide gave NoneType, expected a Decision"):
+            worker.answer(until())

@@ -170,7 +170,7 @@ def test_other_settings_are_refused(source, tmp_path, change, finished):
             run(source, tmp_path / "data")
         source.dies_at = None
     asked = len(source.asked)
-    with pytest.raises(CheckpointError, match="other settings; choose another --out"):
+    with pytest.raises(CheckpointError, match="other settings; choose another --run"):
         run(source, tmp_path / "data", **change)
     assert len(source.asked) == asked
 
@@ -186,7 +186,7 @@ def test_a_folder_that_is_something_else_is_not_touched(source, tmp_path):
 def test_writing_never_overwrites(point, make_episode, tmp_path):
     episodes = [make_episode(point, 3, seed) for seed in range(2)]
     write_dataset(tmp_path / "data", iter(episodes), 2, {}, ACTION)
-    with pytest.raises(FileExistsError, match="exists already; choose another --out"):
+    with pytest.raises(FileExistsError, match="exists already; choose another --run"):
         write_dataset(tmp_path / "data", iter(episodes[:1]), 1, {}, ACTION)
     same(list(read_dataset(tmp_path / "data")), episodes)
 

@@ -227,3 +227,22 @@ def test_two_threads_that_decide_by_one_engine_are_told(make, observations):
     go_on.set()
     thread.join(10)
     np.testing.assert_array_equal(answers[0], wanted)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("kind", [str, object, complex, bool])
+def test_observations_that_are_no_numbers_are_refused_by_all_alike(make, observations, backend, kind):
+    policy = make()
+    for decider in (policy, Engine.from_policy(policy, backend, threads=1)):
+        with pytest.raises(ObservationError, match="expected of float or integer numbers"):
+            decider.decide(observations[0].astype(kind))
+
+
+def test_many_observations_or_none(make, observations):
+    policy = make()
+    engine = Engine.from_policy(policy, "torch")
+    assert engine.act(observations[:0]).shape == (0, policy.task.action_dim)
+    assert engine.act(observations[:2]).shape == (2, policy.task.action_dim)
+    for wrong in (observations[:0], observations[0]):
+        with pytest.raises(ValueError, match="B at least 1"):
+            policy.act(wrong)

@@ -144,7 +144,7 @@ def test_everything_decides_on_a_gpu(tmp_path):
 def test_without_a_gpu_it_says_so(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--preset", "halfcheetah-tiny", "--device", "cuda"])
-    assert "finds no CUDA device here, and cuda was asked for" in " ".join(capsys.readouterr().err.split())
+    assert "cannot use device 'cuda' here" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_record_is_not_overwritten(record, capsys):

@@ -133,3 +133,11 @@ def test_a_critic_clamps_to_its_tasks_limits():
     made = wrap(make_selector_model("iql", {"hidden": 8}, TASK), Normalizer.empty(23, 0), replace(TASK, limits=limits))
     assert torch.equal(made.low, torch.full((6,), -0.5))
     assert torch.equal(made.high, torch.ones(6))
+
+
+def test_a_planner_is_no_selector(tmp_path):
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"schema": 1, "kind": "teacher", "task": "hopper-v5"}))
+    with pytest.raises(CheckpointError, match="is no selector but a teacher"):
+        load_selector(folder, TASKS["hopper-v5"]())

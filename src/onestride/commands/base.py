@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from onestride.experiment import Outcome
@@ -15,7 +15,9 @@ RUN = Path("runs/demo")
 
 @dataclass(frozen=True)
 class InRun:
-    """What everything that works in a run's folder takes."""
+    """What everything that works in a run's folder takes. resumes: the same command goes on where it was stopped."""
+
+    resumes: ClassVar[bool] = True
 
     run: Path = RUN
     """Folder of this run: data, checkpoints and results live below it."""

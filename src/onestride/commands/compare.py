@@ -96,7 +96,10 @@ class Reproduce(InRun):
         from onestride.progress import console
 
         began = time.monotonic()
-        preset = presets.load(f"{self.task.split('-')[0]}-{self.budget}")
+        bodies = sorted({name.removesuffix("-small") for name in presets.PRESETS if name.endswith("-small")})
+        if (body := self.task.split("-")[0]) not in bodies:
+            raise presets.unknown("dataset", self.task, [f"{each}-medium-expert" for each in bodies])
+        preset = presets.load(f"{body}-{self.budget}")
         run = self.run / f"{self.task}-{self.budget}"
         name = self.task if self.what == "table1" else f"{self.task}-ablations"
         files = experiment.published(self.publish, name) if self.publish is not None else {}

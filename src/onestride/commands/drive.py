@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -19,6 +19,9 @@ from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
 from onestride.presets import BenchConfig
+
+#: A scene's number is below this: those before it are made too.
+SCENES = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Run(Common):
     that are stale or out of limits are never sent; everything is counted. A report (.json), a plot (.png) and every
     tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; then nothing is written.
     """
+
+    resumes: ClassVar[bool] = False
 
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
@@ -68,13 +73,18 @@ class Run(Common):
     """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
     root or CAP_SYS_NICE; the report says what was granted."""
     out: Path | None = None
-    """The report's file; default: realtime/<checkpoint>-<rate>hz-<time>.json in the run. Nothing is overwritten."""
+    """The report's file; default: realtime/<checkpoint>-<rate>hz-<time>.json beside the checkpoint. Nothing is
+    overwritten."""
 
     def __call__(self) -> None:
+        if not 0 <= self.scene < SCENES:
+            raise ValueError(f"scene is {self.scene}, expected 0 to {SCENES - 1}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout:g}, expected a positive number of seconds")
         if self.duration is not None:
             self._endure(self.duration)
             return
-        for name in ("rate", "stall", "realtime", "out"):
+        for name in ("rate", "expiry", "fade", "stop", "stall", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
         from onestride.evaluation.endurance import load_decider
@@ -124,9 +134,9 @@ class Run(Common):
         endurance_report.targets(out)
         scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
         record = endurance.endure(loaded, scenes, config)
-        report = endurance_report.write(out, record, loaded, config, folder.name, typed())
-        metrics = {name: value["mean"] for name, value in report["rows"][folder.name].items()}
-        print(json.dumps(metrics, indent=2))
+        metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
+        print(json.dumps(metrics, indent=2))  # first: a disk may be full
+        endurance_report.write(out, record, loaded, config, folder.name, typed())
         console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
         print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
 

@@ -35,6 +35,13 @@ class Collect(Common):
         from onestride.experiment import task_named
 
         task = task_named(self.task)
+        if self.amount < 1:
+            raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
+        if task.benchmark is None and self.behaviours:
+            raise ValueError(
+                f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
+                "by --preset or --task, such as --preset halfcheetah-small"
+            )
         if task.benchmark is None:
             report = pipeline.plan_stage(self.run, self.amount, self.seed)
         else:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+
+class Decider(Protocol):
+    """Anything that decides: a policy, an exported graph, a remote one."""
+
+    def decide(self, observation: np.ndarray) -> Decision: ...
 
 
 @dataclass(frozen=True)
@@ -23,5 +30,24 @@ class Decision:
     timings: dict[str, float]
 
 
+def decided(policy: Decider, observation: np.ndarray) -> Decision:
+    """What ``policy`` decides.
+
+    Raises:
+        TypeError: that is no Decision. And whatever the policy raises.
+    """
+    decision = policy.decide(observation)
+    if not isinstance(decision, Decision):
+        raise TypeError(f"{type(policy).__name__}.decide gave {type(decision).__name__}, expected a Decision")
+    return decision
+
+
 class NoPlanError(ArithmeticError):
     """Not one candidate is finite: there is nothing to send, the robot holds."""
+
+
+def none_finite(candidates: int) -> NoPlanError:
+    """The error where so many were drawn."""
+    return NoPlanError(
+        f"none of {candidates} candidates is finite; is the checkpoint trained, and is the observation one of its task?"
+    )

@@ -20,8 +20,8 @@ class Limits:
 
     def violation(self, command: np.ndarray, observation: np.ndarray) -> str | None:
         """What is wrong with a command, in a few words, or None."""
-        if command.shape != self.low.shape:
-            return f"shape {command.shape}, expected {self.low.shape}"
+        if np.shape(command) != self.low.shape:
+            return f"shape {np.shape(command)}, expected {self.low.shape}"
         if not np.isfinite(command).all():
             return "not finite"
         if (command < self.low).any() or (command > self.high).any():

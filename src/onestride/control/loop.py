@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from onestride.control.clock import Clock
-from onestride.control.decision import Decision, NoPlanError
+from onestride.control.decision import Decider, Decision, NoPlanError, decided
 from onestride.control.ladder import Ladder, Patience
 from onestride.control.log import KEPT, EpisodeLog
 from onestride.control.robot import Robot
@@ -32,12 +32,6 @@ from onestride.tasks.interface import Interface, ObservationError
 
 #: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
 MARGIN, LONGEST_MARGIN = 0.1, 0.002
-
-
-class Decider(Protocol):
-    """Anything that decides: a policy, an exported graph, a remote one."""
-
-    def decide(self, observation: np.ndarray) -> Decision: ...
 
 
 @dataclass(frozen=True)
@@ -199,7 +193,7 @@ class _WithinTick:
         """The command to send, or None to hold."""
         began = time.perf_counter()
         try:
-            decision = self.policy.decide(observation)
+            decision = decided(self.policy, observation)
         except (NoPlanError, ObservationError) as error:
             self.log.hold(_why_not(error))
             decision = None

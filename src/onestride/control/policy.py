@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config, load_weights, save_checkpoint
-from onestride.control.decision import Decision, NoPlanError
+from onestride.control.decision import Decision, none_finite
 from onestride.data.normalize import Normalizer
+from onestride.device import usable
 from onestride.diffusion.edm import EDMConfig, EDMPlanner
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
@@ -76,7 +77,7 @@ class Policy:
     ) -> None:
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
-        self.task, self.device = task, torch.device(device)
+        self.task, self.device = task, usable(device)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score
@@ -121,7 +122,7 @@ class Policy:
         plan = plans[0, best[0]]
         action = self.task.command(plan[None], start.frame)[0].double().cpu().numpy()
         if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
-            raise NoPlanError(f"none of {self.candidates} candidates is finite; is the checkpoint trained?")
+            raise none_finite(self.candidates)
         done = self._now()
         timings = {
             "encode": encoded - began,
@@ -137,7 +138,13 @@ class Policy:
 
         Raises:
             NoPlanError: not one candidate of some observation is finite.
+            ValueError: they have another shape, or there are none.
         """
+        if np.ndim(observations) != 2 or not len(observations):
+            shape = np.shape(observations)
+            raise ValueError(
+                f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
+            )
         rows = torch.from_numpy(np.asarray(observations)).to(self.device, torch.float32)
         start, prior = self._encode(rows)
         plans = self._generate(prior, start)
@@ -145,7 +152,7 @@ class Policy:
         each = torch.arange(len(rows), device=self.device)
         actions = self.task.command(plans[each, best], start.frame)
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
-            raise NoPlanError(f"none of {self.candidates} candidates is finite; is the checkpoint trained?")
+            raise none_finite(self.candidates)
         return actions.double().cpu().numpy()
 
     def _encode(self, rows: Tensor) -> tuple[Start, Tensor]:
@@ -249,6 +256,11 @@ class Policy:
         """
         folder = Path(path)
         config = load_config(folder)
+        if "selector" in config:
+            raise CheckpointError(
+                f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
+                "or a student's folder"
+            )
         missing = [key for key in ENTRIES if key not in config]
         if missing:
             raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}; it was altered: train it again")

@@ -14,8 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from onestride.control.decision import Decision
-from onestride.control.loop import Decider
+from onestride.control.decision import Decider, Decision
 
 KINDS = {
     "busy": "the deciding thread burns a core",

@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from onestride.control.clock import Clock
-from onestride.control.decision import NoPlanError
-from onestride.control.loop import Answer, Decider
+from onestride.control.decision import Decider, NoPlanError, decided
+from onestride.control.loop import Answer
 from onestride.tasks.interface import ObservationError
 
 
@@ -30,6 +30,8 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
 
     def __enter__(self) -> Worker:
+        if self._thread.ident is not None:
+            raise RuntimeError("a Worker decides within one with-block; make another for the next")
         self._thread.start()
         return self
 
@@ -45,7 +47,10 @@ class Worker:
         Raises:
             NoPlanError, ObservationError: the policy has no plan for it.
             TimeoutError: a decision took longer than a minute.
+            ValueError: there are no calls.
         """
+        if calls < 1:
+            raise ValueError(f"calls is {calls}, expected at least 1")
         answer = None
         for _ in range(calls):
             self.ask(observation, self.clock.now())
@@ -58,7 +63,15 @@ class Worker:
         return answer
 
     def ask(self, observation: np.ndarray, observed: float) -> None:
-        """Decide about this one next; one that still waits is replaced."""
+        """Decide about this one next; one that still waits is replaced.
+
+        Raises:
+            RuntimeError: nobody would: the thread has not begun, or has ended.
+        """
+        if self._thread.ident is None or self._closed:
+            raise RuntimeError(
+                "nobody decides: use the Worker within its with-block (with Worker(policy, clock) as ...)"
+            )
         with self._changed:
             self._asked = (observed, observation.copy())  # a driver may fill the same array again
             self._changed.notify_all()
@@ -92,7 +105,7 @@ class Worker:
             decision = no_plan = None
             began = time.perf_counter()
             try:
-                decision = self.policy.decide(observation)
+                decision = decided(self.policy, observation)
             except (NoPlanError, ObservationError) as error:
                 no_plan = error.with_traceback(None)  # it would keep this call's memory
             except BaseException as error:  # the loop's thread must hear of it, whatever it is

@@ -52,12 +52,12 @@ def _collect(
         found = read_metadata(folder)
         if any(found.get(k) != v for k, v in settings.items()):
             raise CheckpointError(
-                f"{folder} holds a dataset made with other settings; choose another --out or delete it"
+                f"{folder} holds a dataset made with other settings; choose another --run or delete it"
             )
         shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
     if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
-        raise CheckpointError(f"{parts} was begun with other settings; choose another --out, or delete that folder")
+        raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
     write_json(parts / "settings.json", settings)
     counts: Counter[str] = Counter()
     made = {"episodes": 0, "steps": 0}

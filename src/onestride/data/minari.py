@@ -36,7 +36,7 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
         FileExistsError: a dataset is there already; it is not touched.
     """
     if folder.exists():
-        raise FileExistsError(f"{folder} exists already; choose another --out, or delete it first")
+        raise FileExistsError(f"{folder} exists already; choose another --run, or delete it first")
     folder = folder.resolve()  # Minari joins relative paths to themselves
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -57,7 +57,7 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
                 buffers = []
                 bar.update(done)
         if storage is None:
-            raise ValueError("there is no episode to write; every scene was refused")
+            raise ValueError("there is no episode to write: not one was made, or none has two steps")
         storage.update_episodes(buffers)
         bar.update(total)
     storage.update_metadata({"dataset_id": folder.name, "minari_version": version("minari"), **metadata})

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.control.decision import Decision, NoPlanError
+from onestride.control.decision import Decision, none_finite
 from onestride.engine.folder import agrees, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.tasks import INTERFACES
-from onestride.tasks.interface import Interface, ObservationError
+from onestride.tasks.interface import NUMBERS, Interface, ObservationError
 
 if TYPE_CHECKING:
     from onestride.control.policy import Policy
@@ -64,7 +64,8 @@ class Engine:
     def _decide(self, observation: np.ndarray) -> Decision:
         began = time.perf_counter()
         observation = np.asarray(observation)
-        if not self.runner.checks or observation.shape != self._observation.shape:
+        known = observation.shape == self._observation.shape and observation.dtype.kind in NUMBERS
+        if not (self.runner.checks and known):
             self.task.check(observation)
         self._observation[:] = observation
         draw = self._next
@@ -77,7 +78,7 @@ class Engine:
         self._next = (draw + 1) % self.draws
         action = answer.action.astype(np.float64)
         if not (np.isfinite(answer.score) and np.isfinite(action).all()):
-            raise NoPlanError(f"none of {len(answer.scores)} candidates is finite; is the checkpoint trained?")
+            raise none_finite(len(answer.scores))
         plan = self._nothing if answer.plan is None else answer.plan.copy()
         plans = plan[None] if len(plan) else plan[:, None]
         done = time.perf_counter()
@@ -85,8 +86,15 @@ class Engine:
         return Decision(action, plan, plans, answer.scores.copy(), timings)
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """Many observations (B, observation_dim) one after the other -> actions (B, A), for simulations."""
-        return np.stack([self.decide(observation).action for observation in observations])
+        """Many observations (B, observation_dim) one after the other -> actions (B, A), for simulations.
+
+        Raises:
+            ObservationError, NoPlanError: as ``decide``.
+        """
+        actions = np.zeros((len(observations), self.task.action_dim))
+        for action, observation in zip(actions, observations, strict=True):
+            action[:] = self.decide(observation).action
+        return actions
 
     def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
         """Decide and throw away, then start the noise over."""

@@ -29,7 +29,7 @@ from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
-from onestride.files import versions, write_json
+from onestride.files import versions, writable, write_json
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 
@@ -79,8 +79,8 @@ def export(
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
+    writable(out.parent)
     reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
-    out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
     try:
         runner = _written(reduced, folder, form, precision)

@@ -46,6 +46,12 @@ def load_contract(folder: Path) -> dict[str, Any]:
     return contract
 
 
+def backend_of(contract: dict[str, Any]) -> str:
+    """What runs the folder, as ``--engine`` calls it."""
+    precision = contract["precision"]
+    return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -73,9 +79,8 @@ def agrees(runner: Bound, contract: dict[str, Any], task: Interface, folder: Pat
 
 def load_runners(folder: Path, contract: dict[str, Any], provider: str, threads: int | None) -> list[Bound]:
     """What decides, with every number of threads; see ``Engine.from_folder``."""
-    form = contract["format"]
+    form, name = contract["format"], backend_of(contract)
     content = (folder / DECIDES[form]).read_bytes()
-    name = form if contract["precision"] == "float32" else f"{form}-{contract['precision']}"
     return [
         NativeRunner(content, n, name) if form == "native" else OnnxRunner(content, n, name, provider)
         for n in thread_counts(threads)

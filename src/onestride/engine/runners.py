@@ -17,6 +17,7 @@ INPUTS = ("observation", "draw")
 OUTPUTS = ("action", "score", "winner", "scores", "plan")
 #: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
 PAUSE = 0.003
+MOST_THREADS = 64  # of a decision: each takes a block of candidates
 
 
 class Answer(NamedTuple):
@@ -169,8 +170,8 @@ class Cores:
 def thread_counts(threads: int | None) -> list[int]:
     """What to measure: the number asked for, or 1, 2, 4 ... and all the cores this process may use."""
     if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads is {threads}, expected at least 1")
+        if not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+            raise ValueError(f"threads is {threads}, expected a whole number from 1 to {MOST_THREADS}")
         return [threads]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})

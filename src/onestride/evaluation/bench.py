@@ -33,10 +33,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from onestride import presets
-from onestride.control.loop import Decider
+from onestride.control.decision import Decider
 from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
+from onestride.device import usable
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.backends import PRECISIONS, Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda, rounded
@@ -50,7 +51,7 @@ from onestride.engine.trunk import ReduceError
 from onestride.evaluation.ceilings import PAUSE, copying, copying_on, products, products_on
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import result
-from onestride.files import write_json
+from onestride.files import writable, write_json
 from onestride.presets import BenchConfig, Preset
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
@@ -82,12 +83,14 @@ def bench(
     """Measure, and write the record to ``out``. run: trained policies; None: untrained ones of the preset's sizes.
 
     Raises:
-        FileExistsError: ``out`` is there already.
+        FileExistsError: ``out`` is there already; OSError: it cannot be written.
         ValueError: there is no such device, or the run has no student.
     """
     if out is not None and out.exists():
         raise FileExistsError(f"{out} is there already; name another file, or remove it first")
-    if (place := torch.device(device)).type != "cpu":
+    if out is not None:
+        writable(out.parent)
+    if (place := usable(device)).type != "cpu":
         needs_cuda(place)
     started, began = time.strftime("%Y-%m-%dT%H:%M:%S"), time.perf_counter()
     if config.threads is not None:

@@ -31,7 +31,7 @@ from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
-from onestride.engine.folder import CONTRACT, load_contract
+from onestride.engine.folder import CONTRACT, backend_of, load_contract
 from onestride.progress import track
 from onestride.run_folder import without_history
 from onestride.tasks import TASKS
@@ -39,6 +39,7 @@ from onestride.tasks.task import Task
 
 WARM_UP = 50  # decisions thrown away before the first that counts
 SCENES = 50  # then they begin again
+KEPT = 5_000_000  # at most so many ticks' times are kept, the last ones: 14 hours at 100 Hz, and 240 MB
 WATCH_EVERY = 0.5  # how often memory is looked at and the bar moves [s]
 
 
@@ -92,8 +93,12 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
     """
     if (folder / CONTRACT).is_file():
         made, contract = Engine.from_folder(folder), load_contract(folder)
-        if engine not in (None, "auto") and engine.split("-")[0] != (form := contract["format"]):
-            raise ValueError(f"{folder} was exported for {form}, which runs it; leave --engine {engine} away")
+        if engine not in (None, "auto", backend := backend_of(contract)):
+            raise ValueError(f"{folder} was exported for {backend}, which runs it; leave --engine {engine} away")
+        if device != "cpu":
+            raise ValueError(
+                f"{folder} was exported for {backend}, which runs on the CPU; leave --device {device} away"
+            )
         return Loaded(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)
     about = without_history(load_config(folder))
@@ -107,9 +112,9 @@ class Record:
     """A whole run's numbers; times [s] are since it began. Memory for the ticks' is taken before the first."""
 
     def __init__(self, config: EnduranceConfig) -> None:
-        room = config.ticks + 1000
+        room = min(config.ticks + 1000, KEPT)
         self.decided, self.started, self.sent = Ring(room, 2), Ring(room, 2), Ring(room, 2)  # as in EpisodeLog
-        self.memory = Ring(math.ceil(2 * config.duration / WATCH_EVERY) + 100, 2)  # when, resident [MB]
+        self.memory = Ring(math.ceil(min(2 * config.duration / WATCH_EVERY + 100, KEPT)), 2)  # when, resident [MB]
         self.began = time.perf_counter()
         self.ticks = self.executed = self.filled = self.overruns = self.starved = self.dropped = self.replaced = 0
         self.late: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
-from onestride.files import write_json
+from onestride.files import writable, write_json
 from onestride.tasks.task import Task
 
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
@@ -25,14 +25,14 @@ EDGE = 0.05  # memory at the beginning and at the end: the median of so much of 
 
 def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
     """One row of results: metric -> {"mean", "std", "n", "per_seed"}; each is one number of the whole run."""
-    lateness, took, age = (1e3 * ring.rows[:, 1] for ring in (record.started, record.decided, record.sent))
+    lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.started, record.sent))
     times = latency(record.decided.rows[:, 1])
     start, end, growth = memory_growth(record.memory.rows[:, 1])
     p99 = times["decision_ms_p99"]
     values: dict[str, float | None] = {
         "control_s": record.ticks / config.rate,
         "ticks": record.ticks,
-        "decisions": len(took),
+        "decisions": record.decided.count,
         "executed_steps": record.executed,
         "control_hz": config.rate * record.executed / max(record.ticks, 1),
         "overruns": record.overruns,
@@ -87,6 +87,7 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
 
     Raises:
         FileExistsError: one of them is there already.
+        OSError: the folder cannot be written.
     """
     files = out.with_suffix(".json"), out.with_suffix(".png"), out.with_suffix(".safetensors")
     there = [path.name for path in files if path.exists()]
@@ -94,6 +95,7 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
         raise FileExistsError(
             f"{out.parent} holds {', '.join(there)} already; give another --out, or remove them first"
         )
+    writable(out.parent)
     return files
 
 

@@ -63,7 +63,7 @@ def evaluate(
     }
     if (folder / SETTINGS).exists() and read_json(folder / SETTINGS) != json.loads(json.dumps(settings)):
         raise CheckpointError(
-            f"{folder} holds an evaluation of other checkpoints, scenes or settings; choose another --out or delete it"
+            f"{folder} holds an evaluation of other checkpoints, scenes or settings; choose another --run or delete it"
         )
     write_json(folder / SETTINGS, settings)
     records = read_records(folder / EPISODES)

@@ -42,6 +42,11 @@ def load_selector(folder: Path, task: Task) -> Learned:
         CheckpointError: none there, altered, of another task or of an unknown kind.
     """
     config = load_config(folder)
+    if "selector" not in config:
+        raise CheckpointError(
+            f"{folder} is no selector but a {config.get('kind', 'checkpoint of no kind')}: give the folder of "
+            "`onestride critic` or `onestride returns`"
+        )
     if config.get("task") != task.name:
         raise CheckpointError(f"{folder} was trained for task '{config.get('task')}', not for '{task.name}'")
     model = make_selector_model(config.get("kind", ""), config["selector"], task, folder)

@@ -86,7 +86,7 @@ def _make_pairs(
         found = read_json(folder / MANIFEST)
         if any(found.get(k) != manifest[k] for k in ("schema", "settings", "identity")):
             raise CheckpointError(
-                f"{folder} holds pairs made with other settings, another teacher or other data; choose another --out, "
+                f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
                 "or delete the folder to make them anew"
             )
         if found["shards"] and found["count"] != shards:

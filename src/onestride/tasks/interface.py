@@ -13,6 +13,9 @@ import numpy as np
 
 from onestride.control.limits import Limits
 
+#: Kinds of arrays that an observation may be.
+NUMBERS = "fiu"
+
 
 class ObservationError(ValueError):
     """An observation that cannot be acted on: the robot holds. The message says what to mend."""
@@ -61,6 +64,8 @@ def check_numbers(observation: np.ndarray, dim: int, what: str) -> None:
     """
     if np.shape(observation) != (dim,):
         raise ObservationError(f"observation has shape {np.shape(observation)}, expected ({dim},){what}")
+    if observation.dtype.kind not in NUMBERS:
+        raise ObservationError(f"observation is an array of {observation.dtype}, expected of float or integer numbers")
     bad = np.flatnonzero(~np.isfinite(observation))
     if len(bad):
         raise ObservationError(

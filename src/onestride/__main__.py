@@ -1,0 +1,5 @@
+"""``python -m onestride``: the program."""
+
+from onestride.cli import main
+
+main()
