@@ -285,7 +285,7 @@ def test_no_plan_is_counted_and_bridged():
     assert (log.overruns, log.executed, log.late) == (0, 99, {"plan": 1})
 
 
-def test_late_rows_out_of_limits_are_not_sent():
+def test_late_rows_out_of_limits_are_not_sent_and_the_robot_slows_down():
     class Wild(Stamped):
         def decide(self, observation: np.ndarray) -> Decision:
             decision = super().decide(observation)
@@ -293,10 +293,11 @@ def test_late_rows_out_of_limits_are_not_sent():
             return decision
 
     log, robot = drive(once(10, 0.035), policy=Wild())
-    assert log.held["late command refused: not finite"] == 3
-    assert log.filled == 0
-    assert log.starved == 3
-    assert len(robot.sent) == log.executed == 97
+    assert log.held == {"late command refused: not finite": 3}
+    assert log.late == {"hold": 3}
+    assert (log.filled, log.starved) == (3, 0)
+    sent = [command[0] for _, command in robot.sent[10:13]]  # what came last fades
+    assert robot.sent[9][1][0] > sent[0] > sent[1] > sent[2] >= 0
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -83,12 +83,13 @@ class Ladder:
         self._sent_at, self._held, self._followed = now, None, self.observed
         self._drive = None if rest is None else command - rest
 
-    def late(self, now: float, rest: np.ndarray | None) -> tuple[Rung, np.ndarray | None]:
-        """The rung, and the command (A,) to send. rest (A,): what keeps the robot where it is, None if unknown."""
+    def late(self, now: float, rest: np.ndarray | None, plan: bool = True) -> tuple[Rung, np.ndarray | None]:
+        """The rung, and the command (A,) to send. rest (A,): what keeps the robot where it is, None if unknown.
+        plan: not where its command has been refused."""
         if self.stopped or now - self._followed > self.patience.stop:
             self.stopped = True
             return "stop", None
-        row = self._row(now)
+        row = self._row(now) if plan else None
         if row is not None:
             return "plan", row
         if self._sent_at is None:

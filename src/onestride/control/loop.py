@@ -319,8 +319,12 @@ class _BesideTick:
             return f"stopped: no decision for {self.ladder.patience.stop:g} s{last}"
         if refusal is not None:
             return None
+        violation = None if command is None else self.task.limits.violation(command, observation)
+        if rung == "plan" and violation is not None:
+            log.hold(f"late command refused: {violation}")
+            rung, command = self.ladder.late(now, rest, plan=False)  # a plan that went astray: slow down
+            violation = None if command is None else self.task.limits.violation(command, observation)
         if command is not None:
-            violation = self.task.limits.violation(command, observation)
             read, now = now, self.clock.now()  # again, directly before the write
             if not self.ladder.fresh(self.ladder.observed if rung == "plan" else read, now):
                 violation = "expired"
