@@ -166,7 +166,7 @@ def test_a_stalled_decision_is_bridged_by_the_last_plan_at_every_deadline():
     late = robot.sent[10:14]
     np.testing.assert_allclose([t for t, _ in late], [0.109, 0.119, 0.129, 0.139], atol=1e-9)
     np.testing.assert_allclose([c[0] for _, c in late], 0.09, atol=1e-6)  # the last plan is tick 9's
-    np.testing.assert_allclose([c[1] for _, c in late], 0.0, atol=1e-6)  # its row 1 is from 140 ms on
+    np.testing.assert_allclose([c[1] for _, c in late], [0.038, 0.058, 0.078, 0.098], atol=1e-6)  # rows: 50 ms each
     np.testing.assert_allclose(np.diff([t for t, _ in robot.sent[15:]]), DT, atol=1e-9)  # and no burst after
 
 
@@ -395,7 +395,44 @@ def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(a
     assert log.late == {"plan": 1}
     assert (log.starved, dict(log.held)) == (0, {})
     steps = np.diff([c @ way for _, c in robot.sent])
-    np.testing.assert_allclose(steps, 0.015, atol=1e-9)
+    # The late one moved for a tenth of a row while the decision before was made; the next was made in half a row.
+    np.testing.assert_allclose(steps / 0.015, [1, 1, 1.1, 1.5, 1, 1, 1, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("cost", [0.002, 0.02, 0.045, 0.06, 0.08])
+def test_slow_decisions_do_not_slow_the_robot(cost):
+    """A robot that goes to a target in one row, and plans of a steady pace: it keeps that pace, whether decisions take
+    nothing, nearly their period, or more than that."""
+    pace = 0.1  # [1/s]
+
+    class Follows(Recorder):
+        since, way = 0.0, (np.zeros(6), np.zeros(6))
+
+        def here(self) -> np.ndarray:
+            share = min((self.clock.now() - self.since) / ROW, 1.0)
+            return (1 - share) * self.way[0] + share * self.way[1]
+
+        def read(self) -> np.ndarray:
+            return np.concatenate((self.here(), np.zeros(11)))
+
+        def write(self, command: np.ndarray) -> None:
+            super().write(command)
+            self.since, self.way = self.clock.now(), (self.here(), command)
+
+    class Steady:
+        def decide(self, observation: np.ndarray) -> Decision:
+            rows = observation[:6] + pace * ROW * np.arange(1, 17)[:, None]
+            plan = np.concatenate((np.zeros((16, 17)), rows), 1).astype(np.float32)
+            return Decision(rows[0], plan, plan[None], np.zeros(1), {})
+
+    clock = Clock({})
+    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    beside = Later(Steady(), clock, repeat(cost))
+    log = run_episode(robot, clock, beside, task, timeout=4.0, period=ROW, patience=Patience(0.2, 0.1, 0.5))
+    assert log.outcome == "timeout"
+    times, targets = np.array([t for t, _ in robot.sent]), np.array([c[0] for _, c in robot.sent])
+    gone = (targets[-1] - targets[20]) / (times[-1] - times[20])
+    assert gone == pytest.approx(pace, rel=0.12)
 
 
 def test_decisions_that_come_fresh_but_are_never_followed_stop_the_robot():

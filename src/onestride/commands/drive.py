@@ -59,7 +59,7 @@ class Run(Common):
     """Decisions per second [Hz], with --duration; default: the task's own rate."""
     expiry: float | None = None
     """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate. Default: 0.1, or
-    2.5 periods if that is longer."""
+    3.5 periods if that is longer."""
     fade: float | None = None
     """After the last plan has expired, slow down to hold in so long [s]. Default: 0.1, or 2 periods."""
     stop: float | None = None

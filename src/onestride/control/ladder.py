@@ -10,6 +10,7 @@ A state machine of numbers and nothing else: it reads no clock and knows no robo
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -44,16 +45,25 @@ class Patience:
     ) -> Patience:
         """What suits decisions every ``period`` [s], where nothing else is said: the defaults, longer for slow loops.
 
-        Two and a half of them until a plan expires: enough to follow it through the tick after the late one, jitter
-        included. Two to hold, five to stop.
+        Three and a half of them until a plan expires: enough to follow it through two late ticks, jitter included. Two
+        to hold, five to stop.
         """
-        expiry = max(cls.expiry, 2.5 * period) if expiry is None else expiry
+        expiry = max(cls.expiry, 3.5 * period) if expiry is None else expiry
         fade = max(cls.fade, 2 * period) if fade is None else fade
         return cls(expiry, fade, max(cls.stop, 5 * period, expiry) if stop is None else stop)
 
 
+#: At most so many commands are remembered: those since the last plan's observation count.
+MOVES = 1024
+#: Whether a command (A,) may be sent from where the robot is now.
+Sound = Callable[[np.ndarray], bool]
+
+
 class Ladder:
     """One episode's. Row j of a plan is for the time from j to j + 1 rows after its observation.
+
+    That time passes while the robot moves: a command moves it for one row, then it waits for the next. A robot that got
+    nothing for a while goes on where it is instead of making up for it, and one that stands begins with row 0.
 
     row_dt [s]: between two rows. Times are the caller's clock's [s], ``began`` when the episode did.
     """
@@ -66,6 +76,7 @@ class Ladder:
         self._make: Callable[[], np.ndarray | None] | None = None
         self._rows: np.ndarray | None = None
         self._sent_at: float | None = None
+        self._moves: deque[tuple[float, float]] = deque(maxlen=MOVES)  # when something was sent, time moved until then
         self._drive: np.ndarray | None = None  # what was sent last, less what would have kept the robot at rest
         self._held: np.ndarray | None = None
 
@@ -80,30 +91,50 @@ class Ladder:
 
     def sent(self, command: np.ndarray, rest: np.ndarray | None, now: float) -> None:
         """``command`` (A,) of a plan was sent; ``rest`` (A,) would have kept the robot where it was."""
+        self._moves.append((now, self._moved(now)))
         self._sent_at, self._held, self._followed = now, None, self.observed
         self._drive = None if rest is None else command - rest
 
-    def late(self, now: float, rest: np.ndarray | None, plan: bool = True) -> tuple[Rung, np.ndarray | None]:
-        """The rung, and the command (A,) to send. rest (A,): what keeps the robot where it is, None if unknown.
-        plan: not where its command has been refused."""
+    def late(self, now: float, rest: np.ndarray | None, sound: Sound) -> tuple[Rung, np.ndarray | None]:
+        """The rung, and the command (A,) to send. rest (A,): what keeps the robot where it is, None if unknown."""
         if self.stopped or now - self._followed > self.patience.stop:
             self.stopped = True
             return "stop", None
-        row = self._row(now) if plan else None
+        row = self.row(now, sound)
         if row is not None:
             return "plan", row
         if self._sent_at is None:
             return "standing", None
         return "hold", self._hold(now, rest)
 
-    def _row(self, now: float) -> np.ndarray | None:
-        """The last plan's command for this moment, or None."""
+    def row(self, now: float, sound: Sound) -> np.ndarray | None:
+        """The last plan's command for the time from now to one row later, or None.
+
+        That is between two rows, unless whole rows have passed.
+        """
         if self._make is None or not self.fresh(self.observed, now):
             return None
         if self._rows is None:
             self._rows = self._make()
-        number = math.floor((now - self.observed) / self.row_dt + 1e-9)
-        return self._rows[number] if self._rows is not None and number < len(self._rows) else None
+        passed = self.rows_since(self.observed, now)
+        number = math.floor(passed + 1e-9)
+        if self._rows is None or number >= len(self._rows):
+            return None
+        command, share = self._rows[number], passed - number
+        if share > 1e-9 and number + 1 < len(self._rows):
+            command = (1 - share) * command + share * self._rows[number + 1]
+        return command if sound(command) else None
+
+    def rows_since(self, observed: float, now: float) -> float:
+        """How much of a plan made of that time's observation the robot has had the time to follow, in rows."""
+        return (self._moved(now) - self._moved(observed)) / self.row_dt
+
+    def _moved(self, until: float) -> float:
+        """For how long commands have moved the robot up to then [s]; counted from the first that is remembered."""
+        for sent, before in reversed(self._moves):
+            if sent <= until:
+                return before + min(until - sent, self.row_dt)
+        return self._moves[0][1] if self._moves else 0.0
 
     def _hold(self, now: float, rest: np.ndarray | None) -> np.ndarray | None:
         """On the way to rest; once there, the same command again, so that a robot that sags is not followed down."""

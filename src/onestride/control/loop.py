@@ -7,8 +7,8 @@ missed (never a burst); until it is ready the robot holds the last command.
 
 Beside the loop (a ``Beside``, see ``worker.py``): each tick has until the next one. Shortly before that the
 late-command ladder acts for it (``ladder.py``), on an observation of that moment, so that no period is without a
-command; a decision that comes after all is sent too. What was computed from an observation older than its expiry is
-dropped, never sent.
+command; a decision that comes after all is sent too. A decision that took long is moved on along its plan: what is
+sent is for the time from now on. What was computed from an observation older than its expiry is dropped, never sent.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from onestride.tasks.interface import Interface, ObservationError
 
 #: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
 MARGIN, LONGEST_MARGIN = 0.1, 0.002
+#: Of a plan's row: a decision that takes longer is moved on along its plan when it is sent.
+AGED = 0.2
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,19 @@ def _why_not(error: NoPlanError | ObservationError) -> str:
 
 
 # ---------------------------------------------------------------- a tick: from an observation to a command
+
+
+class _Gate:
+    """Whether commands may be sent from where the robot is now; ``reason`` is why the first that may not may not."""
+
+    def __init__(self, task: Interface, observation: np.ndarray) -> None:
+        self.limits, self.observation, self.refusal = task.limits, observation, _refusal(task, observation)
+        self.reason: str | None = None
+
+    def __call__(self, command: np.ndarray) -> bool:
+        violation = self.refusal or self.limits.violation(command, self.observation)
+        self.reason = self.reason or violation
+        return violation is None
 
 
 @dataclass
@@ -295,6 +310,10 @@ class _BesideTick:
             log.hold(f"command refused: {violation}")
             return own
         self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
+        if own and self.ladder.rows_since(answer.observed, now) > AGED:
+            command = self._moved_on(command, now)
+            if command is None:
+                return True
         now = self.clock.now()  # again, directly before the write: this process may have stood still since
         if not own or now >= deadline:
             return False
@@ -305,26 +324,36 @@ class _BesideTick:
         self.ladder.sent(command, self._rest(observation), now)
         return True
 
+    def _moved_on(self, command: np.ndarray, now: float) -> np.ndarray | None:
+        """What the plan wants from now on, where its decision took long, or None where nothing may be sent from where
+        the robot is by now. What was within limits from where it was seen need not be any more: sent all the same, it
+        made the arm swing to and fro at 0.8 m/s."""
+        gate = _Gate(self.task, np.array(self.robot.read()))
+        row = self.ladder.row(now, gate)
+        if row is None and gate.reason is None and gate(command):  # its rows are no commands
+            row = command
+        if row is None:
+            self.log.hold(f"command refused: {gate.reason}")
+        return row
+
     def _late(self) -> str | None:
         """The ladder's command for a tick without a decision. Without a usable observation nothing can be checked or
         sent."""
         log, now = self.log, self.clock.now()
         observation = np.array(self.robot.read())
-        refusal = _refusal(self.task, observation)
-        rest = self._rest(observation) if refusal is None else None
-        rung, command = self.ladder.late(now, rest)
+        gate = _Gate(self.task, observation)
+        rest = self._rest(observation) if gate.refusal is None else None
+        rung, command = self.ladder.late(now, rest, gate)
         if rung == "stop":
             log.late[rung] += 1
             last = f" ({log.last_reason})" if log.last_reason else ""
             return f"stopped: no decision for {self.ladder.patience.stop:g} s{last}"
-        if refusal is not None:
+        if gate.refusal is not None:
             return None
-        violation = None if command is None else self.task.limits.violation(command, observation)
-        if rung == "plan" and violation is not None:
-            log.hold(f"late command refused: {violation}")
-            rung, command = self.ladder.late(now, rest, plan=False)  # a plan that went astray: slow down
-            violation = None if command is None else self.task.limits.violation(command, observation)
+        if rung != "plan" and gate.reason is not None:  # a plan that went astray: slow down
+            log.hold(f"late command refused: {gate.reason}")
         if command is not None:
+            violation = None if rung == "plan" else self.task.limits.violation(command, observation)
             read, now = now, self.clock.now()  # again, directly before the write
             if not self.ladder.fresh(self.ladder.observed if rung == "plan" else read, now):
                 violation = "expired"
