@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_what_was_granted_is_given_back_also_after_an_error(monkeypatch):
 
     def breaks():
         with punctual(True) as granted:
-            assert granted["scheduler"] == f"SCHED_FIFO, priority {realtime.PRIORITY}"
+            assert granted["scheduler"] == f"SCHED_FIFO, priority {realtime.PRIORITY}; who decides one below"
             raise RuntimeError("the robot's fault")
 
     with pytest.raises(RuntimeError, match="the robot's fault"):
@@ -80,6 +81,31 @@ def test_what_only_looks_goes_to_the_back(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *given: calls.append(given[:2]))
     realtime.to_back()
     assert calls == [(0, os.SCHED_OTHER)]
+
+
+def test_who_decides_stands_behind_the_loop(monkeypatch):
+    given = {}
+    monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, param: given.setdefault(thread, param))
+    with ThreadPoolExecutor(1) as other:
+        helper = other.submit(threading.get_native_id).result()
+        with punctual(True):
+            pass
+    assert given[threading.get_native_id()].sched_priority == realtime.PRIORITY
+    assert given[helper].sched_priority == realtime.PRIORITY - 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "priority", "then"), [("SCHED_FIFO", 10, [9]), ("SCHED_FIFO", 1, [1]), ("SCHED_OTHER", 0, [])]
+)
+def test_a_worker_steps_back_where_there_is_real_time(policy, priority, then, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda thread: getattr(os, policy))
+    monkeypatch.setattr(os, "sched_getparam", lambda thread: os.sched_param(priority))
+    monkeypatch.setattr(
+        os, "sched_setscheduler", lambda thread, how, param: calls.append((thread, how, param.sched_priority))
+    )
+    realtime.step_back()
+    assert calls == [(0, os.SCHED_FIFO, each) for each in then]
 
 
 def test_a_system_without_it(monkeypatch):

@@ -6,11 +6,12 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PRIORITY = 10  # of SCHED_FIFO: above everything that is not real-time, below the kernel's own threads
+PRIORITY = 10  # the loop's in SCHED_FIFO: above everything that is not real-time, below the kernel's own threads
 SWITCH = 0.0005  # a thread that wants Python's lock waits so long at most for one that computes in Python [s]
 LOCK = 1 | 2 | 4  # mlockall: what is in memory now, what will be, and that as it is first touched
 
@@ -51,6 +52,13 @@ def punctual(asked_for: bool) -> Iterator[dict[str, str]]:
         sys.setswitchinterval(interval)
 
 
+def step_back() -> None:
+    """One priority below, for the calling thread: who decides must not keep the loop waiting, which acts when a
+    decision is late, not even where both share a core. Without real-time scheduling nothing changes."""
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
+        _schedule(0, os.SCHED_FIFO, os.sched_param(max(os.sched_getparam(0).sched_priority - 1, 1)))
+
+
 def to_back() -> None:
     """Take the calling thread out of real-time scheduling: what only looks must not keep a tick waiting."""
     if hasattr(os, "sched_setscheduler"):
@@ -60,18 +68,21 @@ def to_back() -> None:
 def _to_front() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
     """Ask for SCHED_FIFO. Returns how every thread was before, if it was granted, and the answer in words.
 
-    All threads: an engine's helpers are there already, and a decision would wait for them.
+    All threads: an engine's helpers are there already, and a decision would wait for them. They decide, and stand
+    behind the calling thread, whose the loop is.
     """
     if not hasattr(os, "sched_setscheduler"):
         return {}, f"SCHED_FIFO is not to be had on {sys.platform}"
     threads = [int(name) for name in os.listdir("/proc/self/task")] if Path("/proc/self/task").is_dir() else [0]
     before = {thread: (os.sched_getscheduler(thread), os.sched_getparam(thread)) for thread in threads}
     try:
+        own = threading.get_native_id()
         for thread in threads:
-            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(PRIORITY))
+            front = thread in (0, own)
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(PRIORITY if front else PRIORITY - 1))
     except PermissionError as error:
         return {}, f"SCHED_FIFO was refused ({error.strerror}); it takes root or CAP_SYS_NICE"
-    return before, f"SCHED_FIFO, priority {PRIORITY}"
+    return before, f"SCHED_FIFO, priority {PRIORITY}; who decides one below"
 
 
 def _schedule(thread: int, policy: int, param: os.sched_param) -> None:

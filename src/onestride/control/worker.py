@@ -14,6 +14,7 @@ import numpy as np
 from onestride.control.clock import Clock
 from onestride.control.decision import Decider, NoPlanError, decided
 from onestride.control.loop import Answer
+from onestride.control.realtime import step_back
 from onestride.tasks.interface import ObservationError
 
 
@@ -94,6 +95,7 @@ class Worker:
             return answer
 
     def _work(self) -> None:
+        step_back()
         number = 0
         while True:
             with self._changed:
