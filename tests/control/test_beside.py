@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decider, Decision, NoPlanError
+from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Patience
+from onestride.control.later import Later
 from onestride.control.log import REASONS, EpisodeLog
-from onestride.control.loop import Answer, Beside, run_episode
+from onestride.control.loop import Beside, run_episode
 from onestride.tasks import TASKS
 from onestride.tasks.interface import ObservationError
 
@@ -35,53 +36,6 @@ class Clock(ChargedClock):
         super().sleep_until(t)
         for when in [w for w in self.pauses if self.time >= w]:
             self.time = max(self.time, when + self.pauses.pop(when))
-
-
-class Later:
-    """Answers as a thread would: one observation is worked on for its cost [s], the newest one waits."""
-
-    def __init__(self, policy: Decider, clock: ChargedClock, costs: Iterator[float]) -> None:
-        self.policy, self.clock, self.costs = policy, clock, costs
-        self.waiting: tuple[np.ndarray, float] | None = None
-        self.working: tuple[float, Answer] | None = None  # when it is ready
-        self.ready: Answer | None = None
-        self.number = 0
-
-    def _start(self, observation: np.ndarray, observed: float, at: float) -> None:
-        cost, decision, no_plan = next(self.costs), None, None
-        try:
-            decision = self.policy.decide(observation)
-        except (NoPlanError, ObservationError) as error:
-            no_plan = error
-        self.number += 1
-        self.working = at + cost, Answer(observed, observation, decision, no_plan, cost, self.number)
-
-    def _advance(self) -> None:
-        while self.working is not None and self.working[0] <= self.clock.now() + 1e-12:
-            at, self.ready = self.working
-            self.working = None
-            if self.waiting is not None:
-                (observation, observed), self.waiting = self.waiting, None
-                self._start(observation, observed, at)
-
-    def ask(self, observation: np.ndarray, observed: float) -> None:
-        self._advance()
-        if self.working is None:
-            self._start(observation.copy(), observed, self.clock.now())
-        else:
-            self.waiting = observation.copy(), observed
-
-    def answer(self, until: float) -> Answer | None:
-        self._advance()
-        while self.ready is None:
-            if self.working is None or self.working[0] > until:
-                self.clock.sleep_until(until)
-                self._advance()
-                break
-            self.clock.sleep_until(self.working[0])
-            self._advance()
-        answer, self.ready = self.ready, None
-        return answer
 
 
 class Recorder:

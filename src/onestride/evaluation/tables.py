@@ -13,6 +13,7 @@ from onestride.evaluation import (
     bench_tables,
     benchmark_report,
     endurance_report,
+    latencies,
     modes,
     report,
     samplings,
@@ -28,6 +29,7 @@ MODES = Path("results/modes")  # one JSON per dataset
 SAMPLING = Path("results/sampling")  # one JSON per dataset
 SCREENING = Path("results/screening")  # one JSON per task
 BENCH = Path("results/bench")  # one JSON per task
+LATENCY = Path("results/latency")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
 STARTUP = Path("results/startup")  # one JSON per machine
 CANDIDATES = 64  # of the rows of BENCH that are shown
@@ -66,6 +68,8 @@ def tables(root: Path) -> dict[str, str]:
     made["screening"] = screenings.table(screened)
     started = {path.stem: read_json(path) for path in sorted((root / STARTUP).glob("*.json"))}
     made["startup"] = startups.table(started)
+    for path in sorted((root / LATENCY).glob("*.json")):
+        made[f"latency-{path.stem}"] = latencies.table(read_json(path))
     runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
     return made | {"realtime": report.markdown(endurance_report.cells(runs))}
 
