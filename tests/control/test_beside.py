@@ -120,7 +120,7 @@ def test_a_stalled_decision_is_bridged_by_the_last_plan_at_every_deadline():
     late = robot.sent[10:14]
     np.testing.assert_allclose([t for t, _ in late], [0.109, 0.119, 0.129, 0.139], atol=1e-9)
     np.testing.assert_allclose([c[0] for _, c in late], 0.09, atol=1e-6)  # the last plan is tick 9's
-    np.testing.assert_allclose([c[1] for _, c in late], [0.038, 0.058, 0.078, 0.098], atol=1e-6)  # rows: 50 ms each
+    np.testing.assert_allclose([c[1] for _, c in late], 0.0, atol=1e-6)  # its row 1 is from 140 ms on
     np.testing.assert_allclose(np.diff([t for t, _ in robot.sent[15:]]), DT, atol=1e-9)  # and no burst after
 
 
@@ -353,6 +353,15 @@ def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(a
     np.testing.assert_allclose(steps / 0.015, [1, 1, 1.1, 1.5, 1, 1, 1, 1, 1], atol=1e-6)
 
 
+def test_a_slow_decision_that_is_no_position_is_sent_as_it_was_decided():
+    """It is for the whole period, however late in it."""
+    clock = Clock({})
+    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    log = run_episode(robot, clock, Later(Stamped(), clock, repeat(0.045)), task, timeout=0.99, period=ROW)
+    assert (log.executed, log.overruns) == (20, 0)
+    assert all(command[1] == 0 for _, command in robot.sent)
+
+
 @pytest.mark.parametrize("cost", [0.002, 0.02, 0.045, 0.06, 0.08])
 def test_slow_decisions_do_not_slow_the_robot(cost):
     """A robot that goes to a target in one row, and plans of a steady pace: it keeps that pace, whether decisions take
@@ -380,7 +389,7 @@ def test_slow_decisions_do_not_slow_the_robot(cost):
             return Decision(rows[0], plan, plan[None], np.zeros(1), {})
 
     clock = Clock({})
-    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, positions=True)
     beside = Later(Steady(), clock, repeat(cost))
     log = run_episode(robot, clock, beside, task, timeout=4.0, period=ROW, patience=Patience(0.2, 0.1, 0.5))
     assert log.outcome == "timeout"

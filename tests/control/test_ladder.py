@@ -21,8 +21,8 @@ def always(command):
     return True
 
 
-def ladder(expiry=0.15, fade=0.1, stop=0.5, observed: float | None = 0.0):
-    made = Ladder(Patience(expiry, fade, stop), ROW, began=0.0)
+def ladder(expiry=0.15, fade=0.1, stop=0.5, observed: float | None = 0.0, positions=True):
+    made = Ladder(Patience(expiry, fade, stop), ROW, began=0.0, positions=positions)
     if observed is not None:
         made.take(lambda: PLAN, observed)
         made.sent(PLAN[0], np.array([-1.0]), observed)
@@ -37,6 +37,11 @@ def test_a_row_is_for_its_own_time_after_the_observation(now, row):
     assert command == pytest.approx(row)  # PLAN counts its rows
 
 
+@pytest.mark.parametrize(("now", "row"), [(0.0, 0), (0.049, 0), (0.05, 1), (0.0999, 1), (0.1, 2), (0.15, 3)])
+def test_a_row_that_is_no_position_is_for_its_whole_period_whatever_was_sent(now, row):
+    assert ladder(positions=False).late(now, np.zeros(1), always) == ("plan", [PLAN[row, 0]])
+
+
 def test_a_robot_that_got_nothing_goes_on_where_it_is():
     """A command moves it for one row: from 50 ms on it has waited."""
     for now in (0.05, 0.1, 0.15):
@@ -44,7 +49,7 @@ def test_a_robot_that_got_nothing_goes_on_where_it_is():
 
 
 def test_one_that_was_never_sent_anything_begins_with_the_first_row():
-    made = Ladder(Patience(0.15, 0.1, 0.5), ROW, began=0.0)
+    made = Ladder(Patience(0.15, 0.1, 0.5), ROW, began=0.0, positions=True)
     made.take(lambda: PLAN, 0.0)
     assert made.late(0.14, np.zeros(1), always) == ("plan", [0.0])
 

@@ -49,6 +49,7 @@ def task():
     made = TASKS["halfcheetah-v5"]()
     return replace(
         made,
+        positions=True,
         environment=lambda scene, clock: Hand(clock, made.control_dt),
         arrived=lambda observation: bool(observation[0] >= 0.8),
     )

@@ -62,14 +62,15 @@ Sound = Callable[[np.ndarray], bool]
 class Ladder:
     """One episode's. Row j of a plan is for the time from j to j + 1 rows after its observation.
 
-    That time passes while the robot moves: a command moves it for one row, then it waits for the next. A robot that got
-    nothing for a while goes on where it is instead of making up for it, and one that stands begins with row 0.
+    positions: rows are where the robot should be by then. Time passes for such a plan while the robot moves: a command
+    moves it for one row, then it waits for the next. A robot that got nothing for a while goes on where it is instead
+    of making up for it, one that stands begins with row 0, and between two rows is the way.
 
     row_dt [s]: between two rows. Times are the caller's clock's [s], ``began`` when the episode did.
     """
 
-    def __init__(self, patience: Patience, row_dt: float, began: float) -> None:
-        self.patience, self.row_dt = patience, row_dt
+    def __init__(self, patience: Patience, row_dt: float, began: float, positions: bool) -> None:
+        self.patience, self.row_dt, self.positions = patience, row_dt, positions
         self.observed = began  # when the observation behind the last plan was made
         self.stopped = False
         self._followed = began  # when the observation was made behind the plan that was last followed
@@ -108,10 +109,7 @@ class Ladder:
         return "hold", self._hold(now, rest)
 
     def row(self, now: float, sound: Sound) -> np.ndarray | None:
-        """The last plan's command for the time from now to one row later, or None.
-
-        That is between two rows, unless whole rows have passed.
-        """
+        """The last plan's command for the time from now on, or None."""
         if self._make is None or not self.fresh(self.observed, now):
             return None
         if self._rows is None:
@@ -121,12 +119,14 @@ class Ladder:
         if self._rows is None or number >= len(self._rows):
             return None
         command, share = self._rows[number], passed - number
-        if share > 1e-9 and number + 1 < len(self._rows):
+        if self.positions and share > 1e-9 and number + 1 < len(self._rows):
             command = (1 - share) * command + share * self._rows[number + 1]
         return command if sound(command) else None
 
     def rows_since(self, observed: float, now: float) -> float:
         """How much of a plan made of that time's observation the robot has had the time to follow, in rows."""
+        if not self.positions:
+            return (now - observed) / self.row_dt
         return (self._moved(now) - self._moved(observed)) / self.row_dt
 
     def _moved(self, until: float) -> float:

@@ -7,8 +7,9 @@ missed (never a burst); until it is ready the robot holds the last command.
 
 Beside the loop (a ``Beside``, see ``worker.py``): each tick has until the next one. Shortly before that the
 late-command ladder acts for it (``ladder.py``), on an observation of that moment, so that no period is without a
-command; a decision that comes after all is sent too. A decision that took long is moved on along its plan: what is
-sent is for the time from now on. What was computed from an observation older than its expiry is dropped, never sent.
+command; a decision that comes after all is sent too. Where commands are positions, a decision that took long is moved
+on along its plan: what is sent is for the time from now on. What was computed from an observation older than its
+expiry is dropped, never sent.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from onestride.tasks.interface import Interface, ObservationError
 
 #: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
 MARGIN, LONGEST_MARGIN = 0.1, 0.002
-#: Of a plan's row: a decision that takes longer is moved on along its plan when it is sent.
+#: Of a plan's row: a decision that takes longer is moved on along its plan when it is sent, where rows are positions.
 AGED = 0.2
 
 
@@ -248,7 +249,7 @@ class _BesideTick:
             )
         self.robot, self.clock, self.policy, self.task = robot, clock, policy, task
         self.dt, self.start, self.on_decision, self.log = dt, start, on_decision, log
-        self.ladder = Ladder(patience, task.control_dt, start)
+        self.ladder = Ladder(patience, task.control_dt, start, task.positions)
         self.number: int | None = None  # of the last answer
 
     def catch_up(self, periods: int) -> None:
@@ -310,7 +311,7 @@ class _BesideTick:
             log.hold(f"command refused: {violation}")
             return own
         self.ladder.take(partial(commands_of, self.task, answer), answer.observed)
-        if own and self.ladder.rows_since(answer.observed, now) > AGED:
+        if own and self.task.positions and self.ladder.rows_since(answer.observed, now) > AGED:
             command = self._moved_on(command, now)
             if command is None:
                 return True

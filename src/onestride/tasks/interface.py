@@ -30,6 +30,8 @@ class Interface:
     limits: what the robot may be told.
     commands(plan (H, D), observation) -> (H, A) of every row, in the robot's units: what may be sent of a plan when the
         next decision is late; None where only the first row is a command.
+    positions: commands say where the robot should be one control period from now, so that what lies between two rows
+        of a plan is a command too; else a row is for a whole period, such as a torque.
     rest(observation) -> (A,) the command that keeps the robot where it is; None: there is none.
     example: an observation that can be acted on; None: zeros can.
     layout: what an observation's numbers are, in order, with their units.
@@ -45,6 +47,7 @@ class Interface:
     arrived: Callable[[np.ndarray], bool]
     limits: Limits
     commands: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    positions: bool = False
     rest: Callable[[np.ndarray], np.ndarray] | None = None
     dwell: int = 0
     example: np.ndarray | None = None

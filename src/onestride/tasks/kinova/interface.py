@@ -108,6 +108,7 @@ def interface() -> Interface:
         arrived=arrived,
         limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
         commands=commands,
+        positions=True,
         rest=rest,
         dwell=4,
         layout="position 3 [m], velocity 3 [m/s], goal 3 [m], then 4 obstacles of 8 numbers each: kind (0 absent, "
