@@ -51,7 +51,8 @@ with Worker(LateOnce(engine), clock) as worker:
 files = {name.split(".")[0]: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
 installed = {name for name, file in files.items() if "site-packages" in file}
 wild = sum(count for why, count in log.held.items() if why.startswith("late command refused"))
-print(json.dumps([len(action), refused, log.executed, log.late["plan"], wild, len(robot.told), sorted(installed)]))
+late = [log.late["plan"], wild, log.filled]
+print(json.dumps([len(action), refused, log.executed, *late, len(robot.told), sorted(installed)]))
 """
 
 
@@ -65,7 +66,7 @@ def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_polic
         [sys.executable, "-c", DRIVES, str(tmp_path / "engine")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    actions, refused, executed, planned, wild, told, installed = json.loads(done.stdout)
+    actions, refused, executed, planned, wild, filled, told, installed = json.loads(done.stdout)
     needed = {name for name in installed if name not in sys.stdlib_module_names and not name.startswith("_")}
     if form == "native":
         assert needed <= {"numpy", "filelock", "safetensors", "onestride"}  # what the README installs on a robot
@@ -74,4 +75,4 @@ def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_polic
     assert "is nan" in refused
     assert planned + wild >= 1  # the late tick had the last plan's next row, out of limits where nobody trained it
     assert executed >= 5
-    assert told == executed + planned
+    assert told == executed + filled
