@@ -328,7 +328,7 @@ class _BesideTick:
     def _moved_on(self, command: np.ndarray, now: float) -> np.ndarray | None:
         """What the plan wants from now on, where its decision took long, or None where nothing may be sent from where
         the robot is by now. What was within limits from where it was seen need not be any more: sent all the same, it
-        made the arm swing to and fro at 0.8 m/s."""
+        made the arm swing to and fro."""
         gate = _Gate(self.task, np.array(self.robot.read()))
         row = self.ladder.row(now, gate)
         if row is None and gate.reason is None and gate(command):  # its rows are no commands
