@@ -16,7 +16,7 @@ import tyro
 from onestride.engine.engine import Engine
 from onestride.evaluation.latencies import COLUMNS, Latency, summary, trial
 from onestride.evaluation.result import result
-from onestride.files import CheckpointError, write_json
+from onestride.files import CheckpointError, writable, write_json
 from onestride.progress import track
 from onestride.tasks import TASKS
 
@@ -38,6 +38,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     if arguments.out is not None and arguments.out.exists():
         raise SystemExit(f"{arguments.out} is there already; name another file, or remove it first")
+    if arguments.out is not None:
+        writable(arguments.out.parent)
     if arguments.scenes < 1:
         raise SystemExit(f"scenes is {arguments.scenes}, expected at least 1")
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,104 +1,22 @@
 """The loop with decisions beside it: what is late, dropped and sent, with time under the test's control."""
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from onestride.control.clock import ChargedClock
+from late_robot import DT, PATIENCE, ROW, TIMEOUT, Clock, Recorder, Stamped, ages, drive, once
 from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.log import REASONS, EpisodeLog
-from onestride.control.loop import Beside, run_episode
+from onestride.control.loop import run_episode
 from onestride.tasks import TASKS
 from onestride.tasks.interface import ObservationError
-
-DT = 0.01
-ROW = 0.05  # [s] between a plan's rows
-PATIENCE = Patience(expiry=0.085, fade=0.05, stop=0.305)
-TIMEOUT = 100 * DT - DT / 2  # 100 ticks
-
-
-class Clock(ChargedClock):
-    """Stands still as a whole at some moments: the first wait that goes past ``when`` ends ``length`` later."""
-
-    def __init__(self, pauses: dict[float, float]) -> None:
-        super().__init__()
-        self.pauses = dict(pauses)
-
-    def sleep_until(self, t: float) -> None:
-        super().sleep_until(t)
-        for when in [w for w in self.pauses if self.time >= w]:
-            self.time = max(self.time, when + self.pauses.pop(when))
-
-
-class Recorder:
-    """Remembers every command with its time; refuses what no robot may be sent."""
-
-    def __init__(self, clock: ChargedClock, broken: Callable[[float], bool] = lambda _: False) -> None:
-        self.clock, self.broken, self.stops = clock, broken, 0
-        self.sent: list[tuple[float, np.ndarray]] = []
-
-    def read(self) -> np.ndarray:
-        observation = np.zeros(17)
-        observation[0] = self.clock.now()  # when it was seen, for policies to write into their plans
-        return np.full(17, np.nan) if self.broken(self.clock.now()) else observation
-
-    def write(self, command: np.ndarray) -> None:
-        assert self.stops == 0
-        assert np.isfinite(command).all()
-        assert np.abs(command).max() <= 1
-        self.sent.append((self.clock.now(), command.copy()))
-
-    def stop(self) -> None:
-        self.stops += 1
-
-    def fault(self) -> None:
-        return None
-
-
-class Stamped:
-    """Plans whose commands say when they were seen ([0], up to 1 s) and which row they are ([1], in tenths)."""
-
-    def __init__(self, spoil: Callable[[int], np.ndarray | None] = lambda _: None) -> None:
-        self.spoil, self.count = spoil, 0
-
-    def decide(self, observation: np.ndarray) -> Decision:
-        self.count += 1
-        plan = np.zeros((4, 23), np.float32)
-        plan[:, 17] = observation[0]
-        plan[:, 18] = 0.1 * np.arange(4)
-        action = plan[0, 17:].astype(float)
-        spoiled = self.spoil(self.count)
-        return Decision(action if spoiled is None else spoiled, plan, np.zeros((1, 4, 23)), np.zeros(1), {})
-
-
-def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, patience=PATIENCE):
-    clock = Clock(pauses or {})
-    robot = Recorder(clock, broken)
-    task = replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
-    beside = Later(policy or Stamped(), clock, costs)
-    assert isinstance(beside, Beside)
-    log = run_episode(robot, clock, beside, task, timeout=timeout, period=DT, patience=patience)
-    assert robot.stops == 1
-    periods = {math.floor(t / DT + 1e-9) for t, _ in robot.sent}
-    assert log.starved == len(set(range(log.ticks)) - periods)
-    return log, robot
-
-
-def once(tick: int, cost: float, usual: float = 0.002) -> Iterator[float]:
-    """One decision of ``cost`` [s], all others quick."""
-    return chain(repeat(usual, tick), [cost], repeat(usual))
-
-
-def ages(robot: Recorder, log) -> np.ndarray:
-    return log.sent.rows[:, 1]
 
 
 def test_quick_decisions_are_each_sent_in_their_tick():
@@ -310,92 +228,6 @@ def test_a_pause_just_before_the_write_is_seen(late):
     assert log.ticks == 100
     assert len(seen) == log.decided.count
     assert not [t for t, _ in robot.sent if 0.1 < t < 0.3]
-
-
-def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(arm_scenes):
-    """20 Hz, as a robot has it that is where it was told to be: a command in every period, each a stride ahead."""
-    task, clock = TASKS["kinova"](), Clock({})
-    row = task.first_observation(arm_scenes[0])
-    row[9:] = 0.0
-    way = (row[6:9] - row[:3]) / np.linalg.norm(row[6:9] - row[:3])
-
-    class Follows(Recorder):
-        here = row[:3].copy()
-
-        def read(self) -> np.ndarray:
-            return np.concatenate((self.here, row[3:]))
-
-        def write(self, command: np.ndarray) -> None:
-            self.sent.append((self.clock.now(), command.copy()))
-            self.here = command.copy()
-
-    class Ahead:
-        def decide(self, observation: np.ndarray) -> Decision:
-            return Decision(
-                observation[:3] + 0.015 * way,
-                np.full((32, 9), observation[0], np.float32),
-                np.zeros(1),
-                np.zeros(1),
-                {},
-            )
-
-    def rows(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
-        return observation[:3] + 0.015 * np.arange(1, 33)[:, None] * way
-
-    robot = Follows(clock)
-    beside = Later(Ahead(), clock, once(3, 0.07, usual=0.005))
-    log = run_episode(robot, clock, beside, replace(task, commands=rows), timeout=0.499)
-    assert (log.ticks, log.executed, log.overruns) == (10, 9, 1)
-    assert log.late == {"plan": 1}
-    assert (log.starved, dict(log.held)) == (0, {})
-    steps = np.diff([c @ way for _, c in robot.sent])
-    # The late one moved for a tenth of a row while the decision before was made; the next was made in half a row.
-    np.testing.assert_allclose(steps / 0.015, [1, 1, 1.1, 1.5, 1, 1, 1, 1, 1], atol=1e-6)
-
-
-def test_a_slow_decision_that_is_no_position_is_sent_as_it_was_decided():
-    """It is for the whole period, however late in it."""
-    clock = Clock({})
-    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
-    log = run_episode(robot, clock, Later(Stamped(), clock, repeat(0.045)), task, timeout=0.99, period=ROW)
-    assert (log.executed, log.overruns) == (20, 0)
-    assert all(command[1] == 0 for _, command in robot.sent)
-
-
-@pytest.mark.parametrize("cost", [0.002, 0.02, 0.045, 0.06, 0.08])
-def test_slow_decisions_do_not_slow_the_robot(cost):
-    """A robot that goes to a target in one row, and plans of a steady pace: it keeps that pace, whether decisions take
-    nothing, nearly their period, or more than that."""
-    pace = 0.1  # [1/s]
-
-    class Follows(Recorder):
-        since, way = 0.0, (np.zeros(6), np.zeros(6))
-
-        def here(self) -> np.ndarray:
-            share = min((self.clock.now() - self.since) / ROW, 1.0)
-            return (1 - share) * self.way[0] + share * self.way[1]
-
-        def read(self) -> np.ndarray:
-            return np.concatenate((self.here(), np.zeros(11)))
-
-        def write(self, command: np.ndarray) -> None:
-            super().write(command)
-            self.since, self.way = self.clock.now(), (self.here(), command)
-
-    class Steady:
-        def decide(self, observation: np.ndarray) -> Decision:
-            rows = observation[:6] + pace * ROW * np.arange(1, 17)[:, None]
-            plan = np.concatenate((np.zeros((16, 17)), rows), 1).astype(np.float32)
-            return Decision(rows[0], plan, plan[None], np.zeros(1), {})
-
-    clock = Clock({})
-    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, positions=True)
-    beside = Later(Steady(), clock, repeat(cost))
-    log = run_episode(robot, clock, beside, task, timeout=4.0, period=ROW, patience=Patience(0.2, 0.1, 0.5))
-    assert log.outcome == "timeout"
-    times, targets = np.array([t for t, _ in robot.sent]), np.array([c[0] for _, c in robot.sent])
-    gone = (targets[-1] - targets[20]) / (times[-1] - times[20])
-    assert gone == pytest.approx(pace, rel=0.12)
 
 
 def test_decisions_that_come_fresh_but_are_never_followed_stop_the_robot():

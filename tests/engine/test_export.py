@@ -20,6 +20,7 @@ from onestride.engine.export import ExportError, export
 from onestride.engine.folder import CHECKSUMS, CONTRACT, GRAPH, checksum
 from onestride.files import CheckpointError
 from onestride.selectors.store import save_selector
+from onestride.tasks import TASKS
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -113,7 +114,9 @@ def test_the_example_in_cpp_decides_as_the_engine_does(exported, tmp_path):
     said = subprocess.run([tmp_path / "example"], cwd=exported, capture_output=True, text=True, check=True).stdout
     engine = Engine.from_folder(exported, threads=1)
     engine.reset(0)
-    wanted = [engine.decide(np.zeros(17)).action for _ in said.splitlines()]
+    task = TASKS["halfcheetah-v5"]()
+    first = task.first_observation(task.scenes(1, 0)[0])  # as the example has it
+    wanted = [engine.decide(first).action for _ in said.splitlines()]
     found = [[float(word) for word in line.split("(")[0].split()] for line in said.splitlines()]
     assert len(found) == 5
     np.testing.assert_allclose(found, wanted, atol=1e-5)
