@@ -7,16 +7,15 @@ Scenes are those of evaluations. The outcome depends on no machine's speed.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from onestride.commands.base import mendable
 from onestride.engine.engine import Engine
 from onestride.evaluation.latencies import COLUMNS, Latency, summary, trial
-from onestride.evaluation.result import result
-from onestride.files import CheckpointError, writable, write_json
+from onestride.evaluation.result import Experiment
 from onestride.progress import track
 from onestride.tasks import TASKS
 
@@ -36,18 +35,11 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.out is not None and arguments.out.exists():
-        raise SystemExit(f"{arguments.out} is there already; name another file, or remove it first")
-    if arguments.out is not None:
-        writable(arguments.out.parent)
     if arguments.scenes < 1:
-        raise SystemExit(f"scenes is {arguments.scenes}, expected at least 1")
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    try:
-        engine = Engine.from_folder(arguments.folder, threads=1)
-    except CheckpointError as error:
-        raise SystemExit(str(error)) from None
+        raise ValueError(f"scenes is {arguments.scenes}, expected at least 1")
+    engine = Engine.from_folder(arguments.folder, threads=1)
     task = TASKS[engine.task.name]()
+    experiment = Experiment(f"latency-{task.name}", "benchmarks/latency.py", arguments.out)
     scenes = task.scenes(arguments.scenes, 0)
     rows = {}
     with track("driving", 2 * len(LATENCIES) * len(scenes)) as bar:
@@ -61,19 +53,19 @@ def main(arguments: Arguments) -> None:
                 rows[f"{latency}, {'beside' if beside else 'within'}"] = summary(logs)
     for name, row in rows.items():
         print(f"{name:40s}", "  ".join(f"{c.heading} {c.cell(row)}" for c in COLUMNS))
-    if arguments.out is not None:
-        report = result(
-            f"latency-{task.name}",
-            "benchmarks/latency.py",
-            config={"scenes": arguments.scenes, "engine": engine.chosen, "control_dt_s": task.control_dt},
-            seeds={"scenes": 0},
-            started=started,
-            wall_s=time.monotonic() - began,
-            rows=rows,
-            notes=["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"],
-        )
-        write_json(arguments.out, report)
+    experiment.record(
+        config={
+            "task": task.name,
+            "scenes": arguments.scenes,
+            "engine": engine.chosen,
+            "control_dt_s": task.control_dt,
+        },
+        seeds={"scenes": 0},
+        rows=rows,
+        notes=["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"],
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

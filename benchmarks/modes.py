@@ -7,7 +7,6 @@ What no candidate follows there, no selector can choose.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from onestride.commands.base import mendable
 from onestride.control.policy import Policy, unselected
 from onestride.data.behaviour import BehaviourPolicy, read_behaviour
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
-from onestride.evaluation.result import result
-from onestride.files import write_json
+from onestride.evaluation.result import Experiment
 from onestride.progress import track
 from onestride.run_folder import CRITIC, rows_of, task_of
 
@@ -45,8 +44,8 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     task = task_of(arguments.run)
+    experiment = Experiment(task.name, "benchmarks/modes.py", arguments.out)
     behaviours = [read_behaviour(path) for path in arguments.behaviours]
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, arguments.starts)
@@ -65,13 +64,9 @@ def main(arguments: Arguments) -> None:
                 policy.temperature[:] = 1.0
                 rows[WHOLE_NOISE] = [measure(policy, first, behaviours, seed)]
             bar.update(number + 1)
-    report = result(
-        task.name,
-        "benchmarks/modes.py",
+    report = experiment.record(
         config={"behaviours": [{"name": b.name, "weights": b.identity} for b in behaviours], "starts": len(first)},
         seeds={"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
-        started=started,
-        wall_s=time.monotonic() - began,
         rows={row: summary(measured) for row, measured in rows.items()},
         notes=[
             f"At {len(first)} first states outside the evaluation, 64 candidates each; one follows the behaviour whose "
@@ -80,8 +75,6 @@ def main(arguments: Arguments) -> None:
     )
     for row, metrics in report["rows"].items():
         print(f"{row:22s}", "  ".join(f"{name} {value['mean']:.3f}" for name, value in metrics.items()))
-    if arguments.out is not None:
-        write_json(arguments.out, report)
 
 
 def first_states(environment: str, count: int) -> np.ndarray:
@@ -101,4 +94,5 @@ def measure(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

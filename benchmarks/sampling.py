@@ -9,7 +9,6 @@ by, before an evaluation; engines decide, one process per core.
 from __future__ import annotations
 
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -20,13 +19,13 @@ import numpy as np
 import torch
 import tyro
 
+from onestride.commands.base import mendable
 from onestride.control.policy import Policy
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
-from onestride.evaluation.result import result
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.samplings import POOR, summary, table
-from onestride.files import write_json
 from onestride.progress import track
 from onestride.run_folder import CRITIC, rows_of, task_of
 from onestride.selectors.iql import CriticSelector
@@ -51,10 +50,10 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    experiment = Experiment(task_of(arguments.run).name, "benchmarks/sampling.py", arguments.out)
     names = [name for name, (row, _) in rows_of(arguments.run).items() if row == arguments.student]
     if not names:
-        raise SystemExit(f"{arguments.run} holds no student '{arguments.student}'")
+        raise ValueError(f"{arguments.run} holds no student '{arguments.student}'")
     drawn = {row: sampling_of(arguments.run, row) for row in ROWS}
     returns: dict[str, dict[str, list[float]]] = {row: {} for row in ROWS}
     pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
@@ -68,27 +67,21 @@ def main(arguments: Arguments) -> None:
             row, name = jobs[done]
             returns[row][name] = done.result()
             bar.update(number + 1, f"{row} {name}: {np.mean(returns[row][name]):.3f}")
-    report = result(
-        task_of(arguments.run).name,
-        "benchmarks/sampling.py",
+    report = experiment.record(
         config={"student": arguments.student, "episodes": arguments.episodes}
         | {row: vars(sampling) for row, sampling in drawn.items()},
         seeds={"episodes": STARTS, "training": [int(name.rpartition("-")[2]) for name in names]},
-        started=started,
-        wall_s=time.monotonic() - began,
         rows={row: summary([returns[row][name] for name in names]) for row in ROWS},
         notes=[f"{arguments.episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
     )
     print(table(report))
-    if arguments.out is not None:
-        write_json(arguments.out, report)
 
 
 def sampling_of(run: Path, row: Row) -> Sampling:
     selector = load_selector(run / CRITIC, task_of(run))
     assert isinstance(selector, CriticSelector)
     if selector.sampling is None:
-        raise SystemExit(f"{run / CRITIC} ranks candidates as they are drawn in training; see onestride critic --help")
+        raise ValueError(f"{run / CRITIC} ranks candidates as they are drawn in training; see onestride critic --help")
     lowest = min(selector.sampling.temperatures)
     return selector.sampling if row == "own" else replace(selector.sampling, cool=lowest)
 
@@ -114,4 +107,5 @@ def earned(run: Path, name: str, row: Row, episodes: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

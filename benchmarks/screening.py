@@ -7,21 +7,20 @@ Two rows: states from all over the data, and where its episodes begin, where beh
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
+from onestride.commands.base import mendable
 from onestride.control.policy import Policy
 from onestride.data.minari import read_dataset
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
-from onestride.evaluation.result import result
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.screenings import compare
-from onestride.files import write_json
 
 DRAWS = 256
 
@@ -38,9 +37,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.out is not None and arguments.out.exists():
-        raise SystemExit(f"{arguments.out} is there already; name another file, or remove it first")
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    experiment = Experiment("screening", "benchmarks/screening.py", arguments.out)
     policy = Policy.from_pretrained(arguments.run / arguments.student)
     reduced = reduce(policy, draws=DRAWS)
     exact = NativeRunner(write_program(reduced, bounds=False), arguments.threads)
@@ -57,19 +54,14 @@ def main(arguments: Arguments) -> None:
         which = np.linspace(0, len(seen) - 1, min(arguments.decisions, len(seen))).round().astype(int)
         rows[body + where] = compare(exact, screened, seen[which], DRAWS)
         print(f"{body + where:30s}", "  ".join(f"{k} {v['mean']:.4g}" for k, v in rows[body + where].items()))
-    if arguments.out is not None:
-        report = result(
-            "screening",
-            "benchmarks/screening.py",
-            config={"run": str(arguments.run), "student": arguments.student, "candidates": policy.candidates},
-            seeds={"noise": 0},
-            started=started,
-            wall_s=time.monotonic() - began,
-            rows=rows,
-            notes=["in_float32: candidates of a decision whose score float32 computed, the rest kept that of 8 bits"],
-        )
-        write_json(arguments.out, report)
+    experiment.record(
+        config={"run": str(arguments.run), "student": arguments.student, "candidates": policy.candidates},
+        seeds={"noise": 0},
+        rows=rows,
+        notes=["in_float32: candidates of a decision whose score float32 computed, the rest kept that of 8 bits"],
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

@@ -10,16 +10,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 
 import torch
 import tyro
 
 import onestride.training
 from onestride import presets
+from onestride.commands.base import mendable
 from onestride.control.policy import make_generator
-from onestride.evaluation.result import machine
-from onestride.files import versions, write_json
+from onestride.evaluation.metrics import summarize
+from onestride.evaluation.result import Experiment
 from onestride.progress import track
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
@@ -36,24 +36,22 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    preset = presets.load(arguments.preset)
-    task = TASKS[preset.task]()
-    report = {
-        "schema": 1,
-        "experiment": "bench",
-        "command": "benchmarks/speed.py",
-        "config": {name: None if value is None else str(value) for name, value in asdict(arguments).items()},
-        "versions": versions(),
-        "machine": machine(),
-        "training_windows_per_s": training(arguments),
-        **({"planner_trajectories_per_s": planner()} if task.benchmark is None else {}),
+    experiment = Experiment("speed", "benchmarks/speed.py", arguments.out)
+    task = TASKS[presets.load(arguments.preset).task]()
+    rows = {
+        name: {"windows_per_s": summarize(speeds, [0] * len(speeds))} for name, speeds in training(arguments).items()
     }
-    if "planner_trajectories_per_s" in report:
-        print(f"planner    {report['planner_trajectories_per_s']:.0f} trajectories/s")
-    for name, value in report["training_windows_per_s"].items():
-        print(f"training   {name}: {value:.0f} windows/s")
-    if arguments.out is not None:
-        write_json(arguments.out, report)
+    if task.benchmark is None:
+        speeds = [planner() for _ in range(arguments.rounds)]
+        rows["planner"] = {"trajectories_per_s": summarize(speeds, [0] * len(speeds))}
+    for name, row in rows.items():
+        print(f"{name:28s}", "  ".join(f"{value['mean']:.0f} {metric}" for metric, value in row.items()))
+    experiment.record(
+        config={"preset": arguments.preset, "rounds": arguments.rounds},
+        seeds={},
+        rows=rows,
+        notes=["student-memory-given-back: freed memory goes back to the system at once, as it does without asking"],
+    )
 
 
 def planner() -> float:
@@ -63,8 +61,8 @@ def planner() -> float:
     return made / (time.perf_counter() - began)
 
 
-def training(arguments: Arguments) -> dict[str, float]:
-    """Windows per second of teacher and student at the preset's sizes: the median of rounds in turns.
+def training(arguments: Arguments) -> dict[str, list[float]]:
+    """Windows per second of teacher and student at the preset's sizes, in rounds that take turns.
 
     Every measurement has a process of its own, since how memory is kept is a process's for good.
     """
@@ -76,7 +74,7 @@ def training(arguments: Arguments) -> dict[str, float]:
             for j, (name, (kind, keep)) in enumerate(rows.items()):
                 speeds[name].append(processes.submit(trained_per_second, arguments.preset, kind, keep).result())
                 bar.update(i * len(rows) + j + 1, name)
-    return {name: median(values) for name, values in speeds.items()}
+    return speeds
 
 
 def trained_per_second(preset_name: str, kind: str, keep: bool, steps: int = 60, rows: int = 8192) -> float:
@@ -96,4 +94,5 @@ def trained_per_second(preset_name: str, kind: str, keep: bool, steps: int = 60,
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 import tyro
 
 from onestride.checkpoint import load_config
+from onestride.commands.base import mendable
 from onestride.engine.folder import CONTRACT, load_contract
-from onestride.evaluation.result import result
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.startups import COLUMNS, summary
-from onestride.files import CheckpointError, write_json
 from onestride.progress import track
 
 #: What a process of its own does: the moments are of the clock that all processes share.
@@ -67,7 +67,7 @@ def start(kind: str, folder: Path, cache: str | None = None) -> list[float]:
         [sys.executable, "-c", STARTS, kind, str(folder)], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{folder} does not start: {done.stderr.strip().splitlines()[-1]}")
+        raise ValueError(f"{folder} does not start: {done.stderr.strip().splitlines()[-1]}")
     return [moment - began for moment in json.loads(done.stdout)]
 
 
@@ -80,17 +80,12 @@ def kind_of(folder: Path) -> tuple[str, str]:
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.out is not None and arguments.out.exists():
-        raise SystemExit(f"{arguments.out} is there already; name another file, or remove it first")
     if not arguments.folders:
-        raise SystemExit("name at least one folder: an exported engine or a checkpoint")
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    try:
-        kinds = {folder: kind_of(folder) for folder in arguments.folders}
-    except CheckpointError as error:
-        raise SystemExit(str(error)) from None
+        raise ValueError("name at least one folder: an exported engine or a checkpoint")
+    experiment = Experiment("startup", "benchmarks/startup.py", arguments.out)
+    kinds = {folder: kind_of(folder) for folder in arguments.folders}
     if len({name for _, name in kinds.values()}) < len(kinds):
-        raise SystemExit(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
+        raise ValueError(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
     taken: dict[str, list[list[float]]] = {name: [] for _, name in kinds.values()}
     with track("starting", arguments.rounds) as bar:
         for number in range(arguments.rounds + 1):
@@ -107,19 +102,14 @@ def main(arguments: Arguments) -> None:
     rows = {name: summary(moments) for name, moments in taken.items() if moments}
     for name, row in rows.items():
         print(f"{name:50s}", "  ".join(f"{c.heading} {c.cell(row)}" for c in COLUMNS))
-    if arguments.out is not None:
-        report = result(
-            "startup",
-            "benchmarks/startup.py",
-            config={"rounds": arguments.rounds, "builds": arguments.builds},
-            seeds={},
-            started=started,
-            wall_s=time.monotonic() - began,
-            rows=rows,
-            notes=["seconds since the process was asked for, with files in memory; medians, and the slowest start"],
-        )
-        write_json(arguments.out, report)
+    experiment.record(
+        config={"rounds": arguments.rounds, "builds": arguments.builds},
+        seeds={},
+        rows=rows,
+        notes=["seconds since the process was asked for, with files in memory; medians, and the slowest start"],
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mendable():
+        main(tyro.cli(Arguments, description=__doc__))

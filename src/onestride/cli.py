@@ -7,7 +7,6 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from typing import Annotated, Union
@@ -15,15 +14,13 @@ from typing import Annotated, Union
 import tyro
 
 from onestride import presets
-from onestride.commands.base import InRun
+from onestride.commands.base import InRun, mendable
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher
 from onestride.presets import Preset
 
 Command = InRun | Export | Bench
-#: What torch says when there is no memory for something, on the CPU and on a GPU.
-NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -92,35 +89,28 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = None
     try:
-        name = _preset_asked_for(arguments)
-        preset = presets.load(name)
-        commands = _commands(preset, name)
-        _only_elsewhere(arguments, commands, name)
-        command = _parse(commands, arguments)
-        if command.dry_run:
-            print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
-        else:
-            if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
-                from onestride.device import usable
-
-                usable(device)
-            command()  # type: ignore[operator]
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None  # as shells call it
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
-        print(f"onestride: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
-            raise
-        print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
-        raise SystemExit(2) from None
+        with mendable():
+            name = _preset_asked_for(arguments)
+            preset = presets.load(name)
+            commands = _commands(preset, name)
+            _only_elsewhere(arguments, commands, name)
+            command = _parse(commands, arguments)
+            _carry_out(command)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _carry_out(command: Command) -> None:
+    if command.dry_run:
+        print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
+        return
+    if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
+        from onestride.device import usable
+
+        usable(device)
+    command()  # type: ignore[operator]
 
 
 if __name__ == "__main__":

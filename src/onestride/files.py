@@ -96,6 +96,17 @@ def writable(folder: Path) -> None:
         raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error
 
 
+def vacant(path: Path) -> None:
+    """Whether a file can be made there and none is, asked before work that ends with it.
+
+    Raises:
+        FileExistsError: one is there; OSError: its folder cannot be written.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; name another file, or remove it first")
+    writable(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 

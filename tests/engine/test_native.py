@@ -27,7 +27,7 @@ from onestride.engine.program import (
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import RefusedError
 from onestride.engine.trunk import ReduceError
-from onestride.evaluation.bench import untrained
+from onestride.evaluation.bench_contenders import untrained
 from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS

@@ -13,7 +13,7 @@ from onestride import presets
 from onestride.cli import main
 from onestride.engine.backends import preferred
 from onestride.evaluation import bench as benching
-from onestride.evaluation.bench import untrained
+from onestride.evaluation.bench_contenders import trained, untrained, with_parts, work, work_of
 from onestride.evaluation.bench_tables import by_candidates, cells, lines
 from onestride.presets import BenchConfig
 from onestride.students.pairs import PairsConfig
@@ -23,14 +23,14 @@ pytest.importorskip("onnxruntime")
 
 def test_products_are_counted_and_nothing_else():
     layer, x = nn.Linear(5, 7), torch.randn(3, 5)
-    flop, moved = benching._work(lambda: torch.nn.functional.silu(layer(x)).sum())
+    flop, moved = work(lambda: torch.nn.functional.silu(layer(x)).sum())
     assert flop == 2 * 3 * 5 * 7
     assert moved == 4 * (7 + 3 * 5 + 5 * 7 + 3 * 7)  # bias, rows, weights, result
 
 
 def test_a_students_decision_is_the_sum_of_its_layers():
     policy = untrained(presets.load("halfcheetah-tiny"))["student"]
-    flop, _, call = benching._work_of(policy, np.zeros(17))
+    flop, _, call = work_of(policy, np.zeros(17))
     n, plan, hidden, latent, gains = 64, 4 * 23, 16, 16, 8
     layers = [(plan, hidden), (hidden, hidden), (hidden, latent), (latent, latent), (latent, gains), (gains, latent)]
     layers += [(latent, latent), (latent, hidden), (hidden, hidden), (hidden, plan)]
@@ -41,9 +41,9 @@ def test_a_students_decision_is_the_sum_of_its_layers():
 
 def test_a_guided_teacher_counts_its_gradients():
     policy = untrained(presets.load("halfcheetah-tiny"))["teacher"]
-    guided = benching._work_of(policy, np.zeros(17))
-    plain = benching._work_of(benching._with(policy, policy.generator.planner, 64), np.zeros(17))
-    value = benching._work(lambda: policy.generator.returns(torch.zeros(64, 4, 23), 1, None))[0]
+    guided = work_of(policy, np.zeros(17))
+    plain = work_of(with_parts(policy, policy.generator.planner, 64), np.zeros(17))
+    value = work(lambda: policy.generator.returns(torch.zeros(64, 4, 23), 1, None))[0]
     assert guided[0] - plain[0] == 2 * 4 * value
     assert guided[2] == plain[2]
 
@@ -155,10 +155,10 @@ def test_a_record_is_not_overwritten(record, capsys):
 
 def test_trained_policies_are_taken_from_a_run(make_arm_policy, tmp_path):
     with pytest.raises(ValueError, match="has no student"):
-        benching.trained(tmp_path)
+        trained(tmp_path)
     make_arm_policy("teacher").save(tmp_path / "teacher", {})
     make_arm_policy("student", operator="kdm").save(tmp_path / "kdm-0", {})
-    assert list(benching.trained(tmp_path)) == ["teacher", "student"]
+    assert list(trained(tmp_path)) == ["teacher", "student"]
 
 
 def test_numbers_that_make_no_sense_are_refused():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from onestride.experiment import Outcome
 
 RUN = Path("runs/demo")
+#: What torch says when there is no memory for something, on the CPU and on a GPU.
+NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,22 @@ def say(outcome: Outcome) -> None:
     print(f"results: {outcome.folder / 'comparison.json'}")
     if outcome.page is not None:
         print(f"report:  {outcome.page}")
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """Errors that a user can mend are one message on stderr and exit code 2."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as shells call it
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        print(f"onestride: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
+            raise
+        print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -25,7 +25,7 @@ from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
-from onestride.evaluation.result import result
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import alone, read_json, write_json
 from onestride.presets import ReturnsConfig
@@ -57,7 +57,7 @@ def benchmark(
     """
     folder, task = run / name, task_of(run)
     precision = fast_precision() if config.precision == "auto" else config.precision
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    experiment = Experiment(task.name, command)
     entries = entries or lineup(run, config)
     settings = {
         "episodes": config.episodes,
@@ -76,17 +76,14 @@ def benchmark(
     path = folder / "comparison.json"
     earlier = read_json(path)["wall_s"] if path.exists() else 0.0
     folders = {str(e.folder.relative_to(run)) for e in entries}
-    report = result(
-        task.name,
-        command,
+    report = experiment.record(
         config={
             "evaluate": asdict(config),
             "data": data_report(run),
             **{name: without_history(load_config(run / name)) for name in sorted(folders | {RETURNS, CRITIC})},
         },
         seeds={"episodes": FIRST_SEED, "training": sorted({e.seed for e in entries})},
-        started=started,
-        wall_s=earlier + time.monotonic() - began,
+        earlier_s=earlier,
         rows=rows,
         notes=_notes(task, config, precision),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from onestride.checkpoint import load_config
 from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
-from onestride.evaluation.result import result
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
 from onestride.files import CheckpointError, alone, read_json, write_json
 from onestride.presets import EvaluateConfig
@@ -27,8 +26,8 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     That is ``run/evaluation``, and ``run/evaluation-real`` on wall time: the two stand side by side.
     """
     folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
-    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     task, names = task_of(run), rows_of(run)
+    experiment = Experiment(task.name, command)
     if "teacher" not in names or len(names) < 2:
         raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")
     contenders = [
@@ -48,17 +47,14 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     path = folder / "comparison.json"
     # Trials already on record were paid for by an earlier command.
     earlier = read_json(path)["wall_s"] if path.exists() else 0.0
-    report = result(
-        task.name,
-        command,
+    report = experiment.record(
         config={
             "evaluate": asdict(config),
             "data": data_report(run),
             **{name: without_history(load_config(run / name)) for name in names},
         },
         seeds={"scenes": config.scene_seed, "training": sorted({c.seed for c in contenders})},
-        started=started,
-        wall_s=earlier + time.monotonic() - began,
+        earlier_s=earlier,
         rows=rows,
         notes=_notes(config, len(both_open)),
     )

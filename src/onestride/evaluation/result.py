@@ -4,12 +4,50 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from onestride.files import versions
+from onestride.files import vacant, versions, write_json
+
+
+class Experiment:
+    """One under way, from now on: what it is called, who asked for it, when it began and where its record goes.
+
+    Raises:
+        FileExistsError: ``out`` is there already; OSError: it cannot be written. Both before any work.
+    """
+
+    def __init__(self, name: str, command: str, out: Path | None = None) -> None:
+        if out is not None:
+            vacant(out)
+        self.name, self.command, self.out = name, command, out
+        self._started, self._began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+
+    def record(
+        self,
+        *,
+        config: dict[str, Any],
+        seeds: dict[str, Any],
+        rows: dict[str, Any],
+        notes: list[str],
+        earlier_s: float = 0.0,
+        ceilings: dict[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """It is done: its record, written where one was asked for.
+
+        earlier_s: that earlier commands spent on it. ceilings: of the machine, measured meanwhile.
+        """
+        made = result(
+            self.name, self.command, config=config, seeds=seeds, started=self._started,
+            wall_s=earlier_s + time.monotonic() - self._began, rows=rows, notes=notes,
+        )  # fmt: skip
+        made["machine"] |= ceilings or {}
+        if self.out is not None:
+            write_json(self.out, made)
+        return made
 
 
 def result(
