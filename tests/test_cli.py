@@ -166,6 +166,21 @@ def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_
     assert "mine.json, mine.png, mine.safetensors already" in refused(capsys, *r, "--out", str(tmp_path / "mine.json"))
 
 
+def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, capsys, monkeypatch):
+    def interrupted(record, log):
+        added(record, log)
+        raise KeyboardInterrupt
+
+    added = endurance.Record.add
+    monkeypatch.setattr(endurance.Record, "add", interrupted)
+    r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
+    with pytest.raises(SystemExit, match="130"):
+        run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
+    report = json.loads((tmp_path / "mine.json").read_text())
+    assert report["rows"]["dnk-0"]["ticks"]["mean"] == 20
+    assert report["notes"][0] == "Ended by KeyboardInterrupt, 20 of 250 ticks were driven."
+
+
 def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_path):
     r = ("run", "--run", str(tmp_path / "r"), "--duration")
     assert "rate is 0, expected a positive number" in refused(capsys, *r, "5", "--rate", "0")

@@ -8,6 +8,7 @@ import pytest
 
 from onestride.control.clock import ChargedClock, RealClock
 from onestride.control.decision import Decision, NoPlanError
+from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.tasks import TASKS
 
@@ -164,13 +165,20 @@ def test_a_fault_ends_the_episode_and_stops_the_robot():
 def test_an_exception_stops_the_robot_and_surfaces():
     class Broken(Walker):
         def decide(self, observation: np.ndarray) -> Decision:
-            raise RuntimeError("no network")
+            if self.count == 3:
+                raise RuntimeError("no network")
+            return super().decide(observation)
 
     clock = ScriptedClock(constant(0.0))
     robot = PointRobot(clock)
+    log = EpisodeLog.lasting(1.0, DT)
     with pytest.raises(RuntimeError, match="no network"):
-        run_episode(robot, clock, Broken(), TASK, timeout=1.0)
+        run_episode(robot, clock, Broken(), TASK, timeout=1.0, log=log)
     assert robot.stopped
+    assert (log.executed, log.ticks, log.outcome, log.success) == (3, 3, "ended by RuntimeError", False)
+    assert log.duration == pytest.approx(3 * DT)
+    with pytest.raises(ValueError, match="the log holds 3 ticks of another episode; give a new one"):
+        run_episode(PointRobot(clock), clock, Walker(), TASK, timeout=1.0, log=log)
 
 
 def test_without_a_finite_plan_the_arm_holds_and_it_is_counted():

@@ -108,6 +108,25 @@ def test_scenes_that_end_before_they_begin_end_the_run(loaded):
         endure(loaded, [1, 1], config())
 
 
+def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_path):
+    class Stopped(Point):
+        def read(self):
+            if self.life == 1:
+                raise KeyboardInterrupt
+            return super().read()
+
+    task, settings = replace(loaded.task, environment=lambda scene, clock: Stopped(clock, scene)), config()
+    record = Record(settings)
+    with pytest.raises(KeyboardInterrupt):
+        endure(replace(loaded, task=task), [12], settings, record)
+    assert 5 <= record.ticks < 30  # a late tick reads twice
+    assert record.outcomes == {"ended by KeyboardInterrupt": 1}
+    assert 0.05 <= record.wall_s < 5
+    report = write(tmp_path / "run.json", record, loaded, settings, "dnk-0", "onestride run")
+    assert report["notes"][0] == f"Ended by KeyboardInterrupt, {record.ticks} of 30 ticks were driven."
+    assert report["rows"]["dnk-0"]["ticks"]["mean"] == record.ticks
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

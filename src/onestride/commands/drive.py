@@ -35,7 +35,7 @@ class Run(Common):
     With --duration the loop is measured: scenes follow one another, decisions are made beside the loop, and when one
     is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
     that are stale or out of limits are never sent; everything is counted. A report (.json), a plot (.png) and every
-    tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; then nothing is written.
+    tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; what was driven is written.
     """
 
     resumes: ClassVar[bool] = False
@@ -133,12 +133,16 @@ class Run(Common):
         out = self.out or folder.parent / "realtime" / name
         endurance_report.targets(out)
         scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
-        record = endurance.endure(loaded, scenes, config)
-        metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
-        print(json.dumps(metrics, indent=2))  # first: a disk may be full
-        endurance_report.write(out, record, loaded, config, folder.name, typed())
-        console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
-        print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
+        record = endurance.Record(config)
+        try:
+            endurance.endure(loaded, scenes, config, record)
+        finally:  # what ended it early, Ctrl-C or the robot's driver, takes nothing of what was measured
+            if record.ticks:
+                metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
+                print(json.dumps(metrics, indent=2))  # first: a disk may be full
+                endurance_report.write(out, record, loaded, config, folder.name, typed())
+                console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
+                print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class EpisodeLog:
     capacity: int  # ticks whose times are kept
     began: float = 0.0
     success: bool = False
-    outcome: str = "timeout"  # "arrived", "timeout", "stopped: …", or the robot's fault
+    outcome: str = "timeout"  # "arrived", "timeout", "stopped: …", "ended by …" an exception, or the robot's fault
     duration: float = 0.0
     executed: int = 0  # commands sent, each of a decision about its own tick's observation
     ticks: int = 0  # control periods that passed
@@ -42,6 +42,11 @@ class EpisodeLog:
         self.decided = Ring(self.capacity, 2)  # when since the start, how long it took
         self.started = Ring(self.capacity, 2)  # ticks: when due since the start, how much later it began
         self.sent = Ring(self.capacity, 2)  # commands of plans: when since the start, age of the observation behind it
+
+    @classmethod
+    def lasting(cls, timeout: float, period: float) -> EpisodeLog:
+        """With room for an episode of at most ``timeout`` [s], or for its last ``KEPT`` ticks."""
+        return cls(math.ceil(min(timeout / period + 2, KEPT)))
 
     @property
     def decisions(self) -> np.ndarray:

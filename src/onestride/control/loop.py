@@ -26,7 +26,7 @@ import numpy as np
 from onestride.control.clock import Clock
 from onestride.control.decision import Decider, Decision, NoPlanError, decided
 from onestride.control.ladder import Ladder, Patience
-from onestride.control.log import KEPT, EpisodeLog
+from onestride.control.log import EpisodeLog
 from onestride.control.robot import Robot
 from onestride.control.signals import Signals
 from onestride.tasks.interface import Interface, ObservationError
@@ -79,6 +79,7 @@ def run_episode(
     period: float | None = None,
     patience: Patience | None = None,
     on_decision: OnDecision | None = None,
+    log: EpisodeLog | None = None,
 ) -> EpisodeLog:
     """Observe, decide, check, command, once per control period, until arrival, fault or ``timeout`` [s].
 
@@ -88,18 +89,22 @@ def run_episode(
     process's main thread alone: from another one, whoever runs the loop has to see to them.
 
     period [s] between ticks: by default the task's. patience: with late decisions of a policy beside the loop; by
-    default what suits the period.
+    default what suits the period. log: a new one, filled as the episode goes on; whoever gave it has it after an
+    exception too.
 
     Raises:
         ValueError: with this patience every decision would have expired before it can be sent, or there is no such
-            period or timeout.
+            period or timeout, or the log is of another episode.
         SystemExit: SIGTERM or SIGHUP came, and nothing else handles it.
     """
     dt = task.control_dt if period is None else period
     if not (0 < dt < math.inf and 0 <= timeout < math.inf):
         raise ValueError(f"period is {dt:g} s and timeout {timeout:g} s; expected finite times, the period above 0")
     dwell = round(task.dwell * task.control_dt / dt)
-    log = EpisodeLog(math.ceil(min(timeout / dt + 2, KEPT)))
+    if log is None:
+        log = EpisodeLog.lasting(timeout, dt)
+    elif log.ticks or log.duration:
+        raise ValueError(f"the log holds {log.ticks} ticks of another episode; give a new one")
     start = log.began = clock.now()
     if isinstance(policy, Beside):
         ticking = _BesideTick(robot, clock, policy, task, dt, start, patience or Patience.at(dt), on_decision, log)
@@ -132,6 +137,9 @@ def run_episode(
                 ticking.catch_up(_periods(log.duration, dt, timeout))
                 break
             clock.sleep_until(start + log.ticks * dt)
+    except BaseException as error:
+        log.outcome, log.duration = f"ended by {type(error).__name__}", clock.now() - start
+        raise
     finally:
         signals.wait()
         robot.stop()

@@ -109,7 +109,8 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
 
 
 class Record:
-    """A whole run's numbers; times [s] are since it began. Memory for the ticks' is taken before the first."""
+    """A whole run's numbers, filled as it goes on; times [s] are since it began. Memory for the ticks' is taken before
+    the first. ended_by: what ended it before its time; None: nothing."""
 
     def __init__(self, config: EnduranceConfig) -> None:
         room = min(config.ticks + 1000, KEPT)
@@ -124,6 +125,17 @@ class Record:
         self.granted: dict[str, str] = {}
         self.stolen_s: float | None = None
         self.stalls: list[float] = []
+        self.ended_by: str | None = None
+
+    def begin(self) -> None:
+        self.began, self._stolen_before = time.perf_counter(), stolen_s()
+
+    def end(self, stalls: Sequence[float]) -> None:
+        """stalls: moments of the clock."""
+        self.wall_s = time.perf_counter() - self.began
+        if self._stolen_before is not None and (stolen := stolen_s()) is not None:
+            self.stolen_s = stolen - self._stolen_before
+        self.stalls = [moment - self.began for moment in stalls]
 
     def add(self, log: EpisodeLog) -> None:
         """An episode is over."""
@@ -137,45 +149,58 @@ class Record:
         self.outcomes[log.outcome] += 1
 
 
-def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig) -> Record:
+def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig, record: Record | None = None) -> Record:
     """Drive scene after scene for ``config.duration`` of control, on wall time.
+
+    record: a new one, filled as the run goes on; whoever gave it has it after an exception too.
 
     Raises:
         ValueError: the task has no simulated robot, or in none of the scenes it can begin.
     """
     task, clock = loaded.task, RealClock()
+    record = record or Record(config)
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
     stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
     with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         commands_of(task, worker.warm_up(first, WARM_UP))  # what the ladder computes is warm too
-        record = Record(config)
-        record.granted, stolen_before = granted, stolen_s()
+        record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
-            with _Watch(record, bar, config.duration), stalled or nullcontext():
-                number, empty = config.first_scene, 0
-                while (left := config.ticks - record.ticks) > 0:
-                    robot = task.environment(scenes[number % len(scenes)], clock)
-                    if config.realtime:
-                        gc.collect()  # while nothing moves: it is off when something does
-                    log = run_episode(
-                        robot, clock, worker, task,
-                        timeout=min(config.timeout, (left - 0.01) / config.rate),  # ends at the next tick's due time
-                        period=1 / config.rate, patience=config.patience,
-                    )  # fmt: skip
-                    record.add(log)
-                    del robot  # before the next is made: two at once would be the run's largest memory
-                    number, empty = number + 1, 0 if log.started.count else empty + 1
-                    if empty >= len(scenes):
-                        raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
-            record.wall_s = clock.now() - record.began
-            if stolen_before is not None and (stolen := stolen_s()) is not None:
-                record.stolen_s = stolen - stolen_before
+            record.begin()
+            try:
+                with _Watch(record, bar, config.duration), stalled or nullcontext():
+                    _drive(worker, clock, task, scenes, config, record)
+            except BaseException as error:
+                record.ended_by = type(error).__name__
+                raise
+            finally:
+                record.end(stalled.moments if stalled is not None else ())
             bar.update(math.ceil(config.duration))
-    if stalled is not None:
-        record.stalls = [moment - record.began for moment in stalled.moments]
     return record
+
+
+def _drive(
+    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record
+) -> None:
+    number, empty = config.first_scene, 0
+    while (left := config.ticks - record.ticks) > 0:
+        robot = task.environment(scenes[number % len(scenes)], clock)
+        if config.realtime:
+            gc.collect()  # while nothing moves: it is off when something does
+        timeout = min(config.timeout, (left - 0.01) / config.rate)  # ends at the next tick's due time
+        log = EpisodeLog.lasting(timeout, 1 / config.rate)
+        try:
+            run_episode(
+                robot, clock, worker, task,
+                timeout=timeout, period=1 / config.rate, patience=config.patience, log=log,
+            )  # fmt: skip
+        finally:
+            record.add(log)
+        del robot  # before the next is made: two at once would be the run's largest memory
+        number, empty = number + 1, 0 if log.started.count else empty + 1
+        if empty >= len(scenes):
+            raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
 
 
 class _Watch:

@@ -158,7 +158,9 @@ def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in record.outcomes.most_common())
     stall = config.stall
+    cut = f"Ended by {record.ended_by}, {record.ticks} of {config.ticks} ticks were driven."
     return [
+        *([cut] if record.ended_by is not None else []),
         f"Wall time. Decisions at {config.rate:g} Hz; the simulated robot keeps its own time, and rows of a plan stay "
         f"{1e3 * task.control_dt:g} ms apart. Scenes ended: {ended}. Resets between scenes are not control time.",
         "overruns: ticks without their decision by the time the next one was due. starved_ticks: nothing was sent. "
