@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ class Engine:
     def __init__(self, runner: Runner, task: Interface, draws: int, chosen: str) -> None:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)
-        self._nothing = np.zeros((0, task.transition_dim), np.float32)
+        nothing = np.zeros((0, task.transition_dim), np.float32)
+        self._nothing = nothing, nothing[:, None]  # a plan and plans where none is decoded
         self._deciding = threading.Lock()
         self.reset()
 
@@ -77,10 +79,12 @@ class Engine:
             raise ObservationError(f"{refused}, in float32") from refused
         self._next = (draw + 1) % self.draws
         action = answer.action.astype(np.float64)
-        if not (np.isfinite(answer.score) and np.isfinite(action).all()):
+        if not (isfinite(answer.score) and all(map(isfinite, action.tolist()))):
             raise none_finite(len(answer.scores))
-        plan = self._nothing if answer.plan is None else answer.plan.copy()
-        plans = plan[None] if len(plan) else plan[:, None]
+        plan, plans = self._nothing
+        if answer.plan is not None:
+            plan = answer.plan.copy()
+            plans = plan[None]
         done = time.perf_counter()
         timings = {"encode": checked - began, "generate": done - checked, "select": 0.0, "total": done - began}
         return Decision(action, plan, plans, answer.scores.copy(), timings)
