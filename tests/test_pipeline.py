@@ -93,7 +93,9 @@ def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeyp
     preset = presets.load(PRESET)
     ct = replace(preset.consistency.student, method="ct")
     for stage_of, config in ((pipeline.distill_stage, preset.student), (pipeline.consistency_stage, ct)):
-        with pytest.raises(CheckpointError, match="iql is not trained yet, and comes first: run `onestride critic`"):
+        with pytest.raises(
+            CheckpointError, match="iql is not trained yet, and comes first: `onestride critic"
+        ):
             stage_of(there, config, replace(preset.student_training, seed=7))
 
 

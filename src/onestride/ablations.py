@@ -79,7 +79,7 @@ def fewer_steps(run: Path, config: AblationConfig) -> list[Entry]:
 def fewer_candidates(run: Path, config: AblationConfig) -> list[Entry]:
     """The table's DNK with other numbers of candidates."""
     for seed in config.seeds:  # said before the variants' training, not after
-        identity_of(run / f"dnk-{seed}", "onestride reproduce table1")
+        identity_of(run / f"dnk-{seed}", "distill")
     return [
         Entry(f"candidates-{count}", seed, run / f"dnk-{seed}", "iql", candidates=count)
         for count in CANDIDATES

@@ -14,7 +14,7 @@ from typing import Annotated, Union
 import tyro
 
 from onestride import presets
-from onestride.commands.base import InRun, mendable
+from onestride.commands.base import Common, InRun, mendable
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher
@@ -110,6 +110,10 @@ def _carry_out(command: Command) -> None:
         from onestride.device import usable
 
         usable(device)
+    if isinstance(command, Common) and command.sized:
+        from onestride.experiment import fits
+
+        fits(command.run, command.preset)
     command()  # type: ignore[operator]
 
 

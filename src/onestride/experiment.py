@@ -11,11 +11,13 @@ from rich.table import Table
 
 from onestride import pipeline, presets
 from onestride.ablations import AblationConfig, ablate
+from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.files import read_json
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.run_folder import preset_of, task_of
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -43,9 +45,11 @@ def task_named(name: str) -> Task:
 def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> None:
     """Every stage of a preset up to its students."""
     task = task_named(preset.task)
-    if task.benchmark is None:
+    if imported(run) and not behaviours:
+        pass  # it is taken as it is
+    elif task.benchmark is None:
         pipeline.plan_stage(run, preset.amount, preset.data_seed)
-    elif behaviours or not (run / "data").exists():  # data that was imported is taken as it is
+    elif behaviours or not (run / "data").exists():
         pipeline.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
     guidance = 0.0
     if preset.selectors is not None:
@@ -66,6 +70,27 @@ def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> 
             for seed in preset.seeds:
                 student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
                 pipeline.consistency_stage(run, student, training, c.horizon)
+
+
+def fits(run: Path, preset: str) -> None:
+    """A preset's sizes are its task's: whether the run's data, if there is any, is of that task, in any version.
+
+    Raises:
+        ValueError: it is of another.
+    """
+    if not (run / "data").exists():
+        return
+    task, name = task_of(run), presets.load(preset).task
+    if task.name.split("-")[0] != name.split("-")[0]:
+        raise ValueError(
+            f"{run} is of task '{task.name}', and preset '{preset}' of '{name}'; give --preset {preset_of(task)}, or "
+            "another of its body"
+        )
+
+
+def imported(run: Path) -> bool:
+    """Whether the run's data is somebody's, which no preset could make again."""
+    return (run / "data").exists() and "source" in read_metadata(run / "data")
 
 
 def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:

@@ -1,6 +1,6 @@
 """The stages, from episodes to students, on one run folder::
 
-    <run>/data       Minari dataset          collect, or bring
+    <run>/data       Minari dataset          collect, or import (importing.py)
     <run>/returns    return model            returns    } tasks whose selector is learnt
     <run>/iql        IQL critic              critic     }
     <run>/teacher    checkpoint              teacher
@@ -16,23 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
-from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
-from onestride.data.episode import Episode
-from onestride.data.minari import read_dataset, read_metadata, write_dataset
+from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import make_transitions, window_returns
 from onestride.diffusion.edm import EDMConfig
@@ -40,6 +36,7 @@ from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.files import CheckpointError, read_json, write_json
+from onestride.importing import box
 from onestride.progress import console
 from onestride.run_folder import (
     CRITIC,
@@ -88,38 +85,7 @@ def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: in
     policies = [read_behaviour(path) for path in behaviours]
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
-    return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, _box(task), "steps")
-
-
-def bring_stage(run: Path, task: Task, path: Path) -> dict[str, Any]:
-    """Somebody's episodes (D4RL, Minari, LeRobot, arrays) into ``run/data``.
-
-    Raises:
-        ValueError: they are not of this task; FileExistsError: the run has data already.
-    """
-    if (run / "data").exists():
-        raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
-    episodes = list(_of_task(read_episodes(path), task, path))
-    write_dataset(run / "data", episodes, len(episodes), {"task": task.name, "source": path.name}, _box(task))
-    return read_metadata(run / "data")
-
-
-def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Episode]:
-    for number, e in enumerate(episodes):
-        shapes = (e.observations.shape[1], e.actions.shape[1])
-        if shapes != (task.observation_dim, task.action_dim):
-            raise ValueError(
-                f"{path}, episode {number}: observations of {shapes[0]} and actions of {shapes[1]} numbers; task "
-                f"'{task.name}' has {task.observation_dim} and {task.action_dim}"
-            )
-        outside = np.argwhere((e.actions < task.limits.low - 1e-5) | (e.actions > task.limits.high + 1e-5))
-        if len(outside):
-            i, j = outside[0].tolist()
-            raise ValueError(
-                f"{path}, episode {number}: actions[{i}, {j}] is {e.actions[i, j]:g}, the task's limits are "
-                f"{task.limits.low[j]:g} ... {task.limits.high[j]:g}; scale the actions first"
-            )
-        yield e
+    return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, box(task), "steps")
 
 
 # ---------------------------------------------------------------- selectors
@@ -133,6 +99,8 @@ def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Pat
         return folder
     windows, normalizer = windows_of(run, task)
     value = window_returns(read_dataset(run / "data"), task, config.discount, config.terminal_penalty)
+    if len(value) > 1 and not value.std() > 0:
+        raise ValueError(f"every window of {run / 'data'} earns {value[0]:g}: there is nothing to rank plans by")
     value = (value - value.mean()) / value.std().clamp(min=1e-6)
     data = normalised(windows, normalizer) | {"value": value}
     return _train_selector(folder, "returns", asdict(config), task, normalizer, data, training, identity)
@@ -186,7 +154,7 @@ def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig, guida
     """
     folder, task = run / TEACHER, task_of(run)
     if task.score is None:
-        identity_of(run / RETURNS, "onestride returns")  # said before hours of training, not after
+        identity_of(run / RETURNS, "returns")  # said before hours of training, not after
     identity = {"data": data_identity(run), "generator": asdict(config)}
     if not _finished(folder, training, identity):
         windows, normalizer = windows_of(run, task)
@@ -255,7 +223,7 @@ def edm_stage(run: Path, config: EDMConfig, training: TrainConfig, horizon: int 
 def consistency_stage(run: Path, config: ConsistencyConfig, training: TrainConfig, horizon: int = 1) -> Path:
     """CT, or CD from the run's EDM teacher: action-level policies are plans of horizon 1 (the paper's rows)."""
     config = replace(config, curriculum_steps=training.steps)
-    after = [identity_of(run / EDM, "onestride edm")] if config.method == "cd" else []
+    after = [identity_of(run / EDM, "edm")] if config.method == "cd" else []
     return _from_windows(run, config.method, "consistency", config, training, horizon, after)
 
 
@@ -344,10 +312,6 @@ def _follow(folder: Path, run: Path, task: Task) -> Path:
             save_selector(folder / SELECTOR, load_selector(run / CRITIC, task), task.name)
             console.print(f"{folder} is ranked by the run's critic as it is now", highlight=False)
     return folder
-
-
-def _box(task: Task) -> Box:
-    return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
 
 
 def _digest(value: Any) -> str:

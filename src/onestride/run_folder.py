@@ -19,7 +19,7 @@ from onestride.tasks.task import Task
 
 RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
 #: What of a dataset's metadata decides what is learnt from it.
-ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "total_steps")
+ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "content", "total_steps")
 
 
 def task_of(run: Path) -> Task:
@@ -66,11 +66,16 @@ def normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
     return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
 
 
+def preset_of(task: Task) -> str:
+    """A preset for such a task, to be named in advice."""
+    return "demo" if task.benchmark is None else f"{task.name.split('-')[0]}-small"
+
+
 def critic_of(run: Path, task: Task) -> Any:
     """The run's IQL critic, where the task has no selector of its own."""
     if task.score is not None:
         return None
-    identity_of(run / CRITIC, "onestride critic")
+    identity_of(run / CRITIC, "critic")
     return load_selector(run / CRITIC, task)
 
 
@@ -78,9 +83,17 @@ def critic_of(run: Path, task: Task) -> Any:
 
 
 def identity_of(folder: Path, command: str) -> str:
-    """Which training made the checkpoint there."""
+    """Which training made the checkpoint there; ``command`` is the one that does.
+
+    Raises:
+        CheckpointError: none has yet.
+    """
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} is not trained yet, and comes first: run `{command}`")
+        preset = preset_of(task_of(folder.parent))
+        raise CheckpointError(
+            f"{folder} is not trained yet, and comes first: `onestride {command} --preset {preset} --run "
+            f"{folder.parent}`, or the preset you train with"
+        )
     return load_config(folder)["training"]["id"]
 
 

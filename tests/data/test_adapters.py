@@ -75,6 +75,7 @@ def as_lerobot(folder, flat, episodes):
         "action": list(flat["actions"]),
         "next.reward": flat["rewards"],
         "next.done": flat["terminals"],
+        "next.truncated": np.zeros(len(flat["terminals"]), bool),
         "episode_index": np.repeat([0, 1], LENGTHS),
         "frame_index": np.concatenate([np.arange(n) for n in LENGTHS]),
     }
@@ -100,6 +101,13 @@ def test_the_same_episodes_from_every_format(write, flat, episodes, point, tmp_p
             np.testing.assert_array_equal(getattr(x, name), getattr(y, name))
         assert (x.terminated, x.truncated) == (True, False)
     assert len(make_windows(found, point)) == 10
+
+
+def test_ends_by_another_name_are_not_overlooked(flat, tmp_path):
+    """Cut every 1000 steps instead, episodes ran into each other."""
+    flat["truncations"] = flat.pop("timeouts")
+    np.savez(tmp_path / "mine.npz", **flat)
+    refused(tmp_path / "mine.npz", "has truncations, where cut-off steps are marked as timeouts here; rename it")
 
 
 def test_next_observations_of_an_npz_are_used(flat, tmp_path):

@@ -36,6 +36,7 @@ class Dataset:
         self.frames |= {
             "next.reward": rng.normal(size=steps).astype(np.float32),
             "next.done": last,
+            "next.truncated": np.zeros(steps, bool),
             "timestamp": np.concatenate([np.arange(n) / 10 for n in LENGTHS]).astype(np.float32),
             "frame_index": np.concatenate([np.arange(n) for n in LENGTHS]),
             "episode_index": np.repeat(np.arange(len(LENGTHS)), LENGTHS),
@@ -122,8 +123,19 @@ def test_no_mark_is_a_truncation(dataset):
 
 def test_done_because_of_a_truncation_is_a_truncation(dataset):
     dataset.frames["next.truncated"] = dataset.frames["next.done"]
-    dataset.features["next.truncated"] = dataset.features["next.done"]
     check(list(read_lerobot(dataset.write())), dataset, CUT)
+
+
+def test_a_mark_on_every_end_says_nothing_of_why_it_ended(dataset):
+    """LeRobot's own recorder has no next.truncated, and marks time limits as done: they are no falls."""
+    dataset.drop("next.truncated")
+    check(list(read_lerobot(dataset.write())), dataset, CUT)
+
+
+def test_a_mark_on_some_ends_alone_is_a_termination(dataset):
+    dataset.drop("next.truncated")
+    dataset.frames["next.done"] = dataset.frames["next.done"] & (dataset.frames["episode_index"] != 3)
+    check(list(read_lerobot(dataset.write())), dataset, [DONE[0], DONE[1], DONE[2], CUT[2], DONE[4]])
 
 
 def test_a_mark_in_the_middle_ends_nothing(dataset):

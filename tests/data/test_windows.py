@@ -115,7 +115,7 @@ def test_whole_windows_are_the_first_of_the_held_ones(episodes, point, whole):
 
 
 def test_no_episode_as_long_as_a_window_is_refused(episodes, whole):
-    with pytest.raises(ValueError, match="no episode is as long as a window of 4 steps; collect longer"):
+    with pytest.raises(ValueError, match="no episode is as long as a window of 4 steps: the longest has"):
         make_windows(episodes[1:3], whole)
 
 

@@ -32,7 +32,9 @@ class InRun:
 
 @dataclass(frozen=True)
 class Common(InRun):
-    """What every stage takes."""
+    """What every stage takes. sized: what is in the preset is of its task, and the run has to be of it too."""
+
+    sized: ClassVar[bool] = True
 
     preset: str = "demo"
     """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""

@@ -92,7 +92,7 @@ class Reproduce(InRun):
 
     def __call__(self) -> None:
         from onestride import experiment
-        from onestride.pipeline import bring_stage
+        from onestride.importing import bring
         from onestride.progress import console
 
         began = time.monotonic()
@@ -108,7 +108,7 @@ class Reproduce(InRun):
         console.print(f"It takes about {hours:g} hours there and goes to {run}; stop it and repeat it as you like.")
         if not (run / "data").exists():
             if self.data is not None:
-                bring_stage(run, experiment.task_named(preset.task), self.data)
+                bring(run, experiment.task_named(preset.task), self.data)
             elif not self.behaviours:
                 raise ValueError(
                     f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "

@@ -39,6 +39,7 @@ class Run(Common):
     """
 
     resumes: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
 
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""

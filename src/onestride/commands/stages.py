@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -22,6 +23,8 @@ from onestride.training import TrainConfig
 @dataclass(frozen=True)
 class Collect(Common):
     """Make episodes: the arm's planner in random scenes, or behaviour policies in a benchmark's environment."""
+
+    sized: ClassVar[bool] = False
 
     task: str = "kinova"
     amount: int = 0
@@ -56,16 +59,23 @@ class Collect(Common):
 class Import(Common):
     """Bring your own episodes: a D4RL .hdf5, a Minari or LeRobot v3 dataset's folder, or an .npz of flat arrays."""
 
+    sized: ClassVar[bool] = False
+
     path: tyro.conf.Positional[Path] = Path()
     task: str = "kinova"
     """What they are of, such as halfcheetah-v4 for D4RL's own files."""
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
-        from onestride.pipeline import bring_stage
+        from onestride.importing import bring
 
-        report = bring_stage(self.run, task_named(self.task), self.path)
-        print(f"{self.run / 'data'}: {report['total_episodes']} episodes, {report['total_steps']} steps")
+        made = bring(self.run, task_named(self.task), self.path)
+        print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
+        print(
+            f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"
+        )
+        for note in made.notes:
+            print(f"  {note}")
 
 
 @dataclass(frozen=True)

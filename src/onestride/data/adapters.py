@@ -15,6 +15,8 @@ from onestride.data.episode import Episode
 from onestride.data.lerobot import read_lerobot
 from onestride.data.minari import read_dataset
 
+#: What others call ``timeouts``: without them episodes would run into each other.
+OTHER_MARKS = ("truncations", "truncated", "truncation", "next.truncated")
 UNDERSTOOD = (
     "a folder with data/metadata.json (Minari), a folder with meta/info.json (LeRobotDataset v3), a file "
     f".hdf5 or .h5 (D4RL), or a file .npz with the arrays {', '.join(NEEDED)} and, if there are any, "
@@ -37,7 +39,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     if (path / "meta" / "info.json").is_file():
         return read_lerobot(path)
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
-        return read_d4rl(path)
+        return read_d4rl(path, low=None, high=None)  # limits are the task's
     if path.is_file() and path.suffix == ".npz":
         return read_npz(path)
     raise ValueError(f"{path} is no dataset that is understood here: {UNDERSTOOD}")
@@ -63,4 +65,7 @@ def read_npz(path: Path) -> Iterator[Episode]:
             f"{path} has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}, a dataset of "
             f"arrays has {', '.join(NEEDED)}"
         )
+    marks = [name for name in OTHER_MARKS if name in present]
+    if marks and "timeouts" not in present:
+        raise ValueError(f"{path} has {', '.join(marks)}, where cut-off steps are marked as timeouts here; rename it")
     return episodes_from_arrays(**arrays, source=str(path))

@@ -34,7 +34,8 @@ def read_lerobot(
     The columns named in ``observation`` are put side by side. Rewards are 0 where there is no ``next.reward``. An
     episode is terminated if its last frame has ``next.done`` without ``next.truncated``, else truncated; marks on
     earlier frames end nothing, since the recording went on. The format has no observation after the last frame:
-    ``episodes_from_arrays`` says what is done about it.
+    ``episodes_from_arrays`` says what is done about it. Recorders without ``next.truncated`` mark the last frame of
+    every episode, whatever ended it: where all have the mark, it says no more than that, and all are truncated.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -58,6 +59,8 @@ def read_lerobot(
     last = np.append(episode[1:] != episode[:-1], True)  # (M,), of its episode
     never = np.zeros((len(last), 1), dtype=bool)
     done, truncated = (frames.get(name, never)[:, 0].astype(bool) for name in (DONE, TRUNCATED))
+    if TRUNCATED not in frames and done[last].all():
+        truncated = last
     return episodes_from_arrays(
         np.concatenate([frames[name] for name in observation], axis=1),
         frames[action],

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -19,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
+from onestride.files import read_json
 from onestride.progress import track
 
 with warnings.catch_warnings():
@@ -27,6 +27,8 @@ with warnings.catch_warnings():
     from minari.dataset.minari_storage import MinariStorage
 
 WRITE_AT_ONCE = 256  # episodes
+METADATA = Path("data") / "metadata.json"
+ARRAYS = ("observations", "actions", "rewards")
 
 
 def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box) -> None:
@@ -41,6 +43,17 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "data").mkdir(parents=True)
+    try:
+        _write(unfinished, folder.name, episodes, total, metadata, action)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    os.replace(unfinished, folder)
+
+
+def _write(
+    unfinished: Path, name: str, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box
+) -> None:
     storage: Any = None
     buffers: list[EpisodeBuffer] = []
     steps = done = 0
@@ -60,18 +73,20 @@ def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadat
             raise ValueError("there is no episode to write: not one was made, or none has two steps")
         storage.update_episodes(buffers)
         bar.update(total)
-    storage.update_metadata({"dataset_id": folder.name, "minari_version": version("minari"), **metadata})
-    os.replace(unfinished, folder)
+    storage.update_metadata({"dataset_id": name, "minari_version": version("minari"), **metadata})
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
     """The dataset's metadata, the generator's version and seed among them."""
-    path = folder / "data" / "metadata.json"
+    path = folder / METADATA
     if not path.is_file():
         raise FileNotFoundError(
             f"{folder} holds no Minari dataset (no data/metadata.json); make one with `onestride collect`"
         )
-    return json.loads(path.read_text())
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("total_episodes"), int):
+        raise ValueError(f"{path} does not say how many episodes there are; it was altered or is of something else")
+    return found
 
 
 def read_dataset(folder: Path) -> Iterator[Episode]:
@@ -81,15 +96,10 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
         FileNotFoundError: no dataset there.
         ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
     """
-    total = int(read_metadata(folder)["total_episodes"])
-    storage = MinariStorage.read(folder.resolve() / "data")
+    total, number = read_metadata(folder)["total_episodes"], 0
     with track("reading the dataset", total) as bar:
-        for number, row in enumerate(storage.get_episodes(range(total))):
-            if isinstance(row["observations"], dict):
-                raise ValueError(
-                    f"{folder}, episode {number}: observations are a dictionary of {', '.join(row['observations'])}; "
-                    "only flat observations are read: concatenate what the planner shall see, and write it anew"
-                )
+        for number, row in enumerate(_rows(folder, total)):
+            _check_arrays(f"{folder}, episode {number}", row)
             terminated = bool(row["terminations"][-1])
             try:
                 yield Episode(
@@ -102,6 +112,35 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
             except ValueError as error:
                 raise ValueError(f"{folder}, episode {number}: {error}") from error
             bar.update(number + 1)
+
+
+def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
+    """Every episode as Minari gives it."""
+    number = -1
+    try:
+        storage = MinariStorage.read(folder.resolve() / "data")
+        for number, row in enumerate(storage.get_episodes(range(total))):  # noqa: B007
+            yield row
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder}, episode {number + 1} of {total}: it cannot be read ({error}); the dataset was altered, or is "
+            "not here whole"
+        ) from error
+
+
+def _check_arrays(where: str, row: dict[str, Any]) -> None:
+    """Numbers in a row per step; spaces of other kinds are not for planners here."""
+    for name, dims in zip(ARRAYS, (2, 2, 1), strict=True):
+        found = row[name]
+        if isinstance(found, dict):
+            raise ValueError(
+                f"{where}: {name} are a dictionary of {', '.join(found)}; only flat ones are read: concatenate what "
+                "belongs together, and write it anew"
+            )
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub" or found.ndim != dims:
+            kind = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+            expected = "(steps, columns)" if dims == 2 else "(steps,)"
+            raise ValueError(f"{where}: {name} are {kind}, expected an array of numbers {expected}")
 
 
 def _buffer(number: int, episode: Episode) -> EpisodeBuffer:

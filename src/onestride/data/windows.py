@@ -40,18 +40,18 @@ def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
         ValueError: no episode, one whose shapes are not the task's, or not one as long as a window.
     """
     observations, actions, index = [], [], []
-    offset = 0
+    offset = longest = 0
     for episode in _checked(episodes, task):
         t = len(episode)
         observations.append(episode.observations)
         actions.append(np.concatenate((episode.actions, episode.actions[-1:])))  # (T+1, A)
         index.append(_rows(t, task) + offset)
-        offset += t + 1
+        offset, longest = offset + t + 1, max(longest, t)
     all_observations = torch.from_numpy(np.concatenate(observations)).float()
     all_actions = torch.from_numpy(np.concatenate(actions)).float()
     all_rows = torch.from_numpy(np.concatenate(index))  # (M, H)
     if not len(all_rows):
-        raise ValueError(f"no episode is as long as a window of {task.horizon} steps; collect longer ones")
+        raise ValueError(f"no episode is as long as a window of {task.horizon} steps: the longest has {longest}")
 
     plans = torch.empty(len(all_rows), task.horizon, task.transition_dim)
     context = torch.empty(len(all_rows), task.context_dim)
