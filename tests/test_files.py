@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from onestride.checkpoint import load_tensors, save_tensors
-from onestride.files import CheckpointError, alone, read_json, write_atomically, write_json
+from onestride.files import CheckpointError, alone, read_json, room_for, together, write_atomically, write_json
 
 
 def names(folder):
@@ -67,7 +67,7 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
 
     def write(temporary):
         temporary.write_text("new")
-        assert temporary.parent == path.parent  # on the same disk, so that replacing is one step
+        assert temporary.parent.parent == path.parent  # on the same disk, so that replacing is one step
         assert path.read_text() == "old"
 
     write_atomically(path, write)
@@ -137,12 +137,54 @@ def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(tmp_path):
     (left,) = tmp_path.iterdir()
     write_atomically(path, lambda p: p.write_text("new"))
     assert left.exists()  # somebody may still be writing it
-    for abandoned in (left, tmp_path / ".file.jsonl.x.tmp"):
-        abandoned.touch()
+    (tmp_path / ".file.jsonl.x.tmp").mkdir()
+    os.utime(left, (0, 0))
+    write_atomically(path, lambda p: p.write_text("newest"))
+    assert left.exists()  # what is in it is new
+    for abandoned in (tmp_path / ".file.jsonl.x.tmp", *left.iterdir(), left):
         os.utime(abandoned, (0, 0))
     write_atomically(path, lambda p: p.write_text("newer"))
     assert names(tmp_path) == [".file.jsonl.x.tmp", "file.json"]
     assert path.read_text() == "newer"
+
+
+def test_whoever_holds_a_folder_clears_what_killed_writers_left_in_it(tmp_path):
+    """Also what libraries had put beside the file: a whole training state for every kill."""
+    held, other = tmp_path / "held", tmp_path / "other"
+    for folder in (held, other):
+        (folder / ".state.safetensors.x.tmp").mkdir(parents=True)
+        (folder / ".state.safetensors.x.tmp" / ".tmpPr0H15").write_text("half")
+        (folder / ".state.safetensors.y.tmp").mkdir()  # new
+        for path in ((folder / ".state.safetensors.x.tmp") / ".tmpPr0H15", folder / ".state.safetensors.x.tmp"):
+            os.utime(path, (0, 0))
+        (folder / ".kept").write_text("")
+    with alone(held):
+        assert names(held) == [".kept", ".state.safetensors.y.tmp"]
+    assert names(other) == [".kept", ".state.safetensors.x.tmp", ".state.safetensors.y.tmp"]
+
+
+def test_files_that_belong_together_are_all_there_or_none(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    paths[2].write_text("somebody's")
+
+    def fill():
+        with together(paths):
+            paths[0].write_text("mine")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fill()
+    assert names(tmp_path) == ["c"]
+    with together(paths):
+        paths[0].write_text("mine")
+    assert names(tmp_path) == ["a", "c"]
+
+
+def test_room_is_asked_for_before(tmp_path):
+    room_for(tmp_path, 1)
+    with pytest.raises(OSError, match=r"MB are free there\. Free some space") as caught:
+        room_for(tmp_path, 1 << 60)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_no_room_for_json(tmp_path):

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
+from minari.dataset.minari_storage import MinariStorage
 
 from onestride import experiment, pipeline, presets
 from onestride.data.episode import Episode
@@ -52,7 +53,7 @@ def refused(run, task, path, message, kind: type[Exception] = ValueError):
     with pytest.raises(kind, match=message):
         bring(run, task, path)
     assert not (run / "data").exists()
-    assert not list(run.glob(".*"))
+    assert not [path for path in run.glob(".*") if not path.name.endswith(".lock")]
 
 
 def test_what_came_is_said(hopper, tmp_path):
@@ -109,6 +110,36 @@ def test_a_run_that_cannot_be_made_is_said_first(hopper, tmp_path):
     refused(tmp_path / "file" / "run", HOPPER, tmp_path / "nothing", "cannot be written", OSError)
 
 
+def test_the_same_again_is_left_alone_and_others_of_that_name_are_not_taken_for_it(hopper, tmp_path):
+    made = bring(tmp_path / "run", HOPPER, hopper)
+    metadata = tmp_path / "run" / "data" / METADATA
+    before = metadata.read_bytes(), metadata.stat().st_mtime_ns
+    again = bring(tmp_path / "run", HOPPER, hopper)
+    assert again == replace(made, notes=(*made.notes, "they were there already"))
+    shutil.rmtree(hopper)
+    written(hopper, HOPPER, episodes_of(HOPPER, seed=1))
+    with pytest.raises(FileExistsError, match="holds other episodes, also named random-v0"):
+        bring(tmp_path / "run", HOPPER, hopper)
+    with pytest.raises(FileExistsError, match="is there already; choose another --run"):
+        bring(tmp_path / "run", HOPPER, written(tmp_path / "other-v0", HOPPER, episodes_of(HOPPER)))
+    assert (metadata.read_bytes(), metadata.stat().st_mtime_ns) == before
+
+
+def test_no_room_is_said_before_any_is_written(hopper, tmp_path, monkeypatch):
+    """HDF5 ends in a crash where the disk is full."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 0))
+    refused(tmp_path / "run", HOPPER, hopper, "takes .* MB, and 0 MB are free there", OSError)
+
+
+def test_what_hdf5_cannot_write_is_said_in_a_line(hopper, tmp_path, monkeypatch):
+    class Full:
+        def update_episodes(self, _):
+            raise RuntimeError("Disable slist on flush dirtied")
+
+    monkeypatch.setattr(MinariStorage, "new", lambda *_: Full())
+    refused(tmp_path / "run", HOPPER, hopper, "could not write .*Is the disk full", OSError)
+
+
 # ---- Minari datasets that are not whole, or of other spaces ----
 
 
@@ -163,9 +194,7 @@ def test_other_spaces_are_refused_by_name(hopper, tmp_path, name, values, said):
 
 def test_a_preset_of_another_body_is_refused(hopper, tmp_path):
     bring(tmp_path / "run", HOPPER, hopper)
-    with pytest.raises(
-        ValueError, match=r"is of task 'hopper-v5', and preset 'demo' of 'kinova'; give --preset"
-    ):
+    with pytest.raises(ValueError, match=r"is of task 'hopper-v5', and preset 'demo' of 'kinova'; give --preset"):
         experiment.fits(tmp_path / "run", "demo")
     experiment.fits(tmp_path / "run", "hopper-tiny")
     experiment.fits(tmp_path / "nothing", "demo")

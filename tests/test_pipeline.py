@@ -15,7 +15,7 @@ from onestride.control.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.evaluation.lineup import Entry, lineup, policy_of
-from onestride.files import CheckpointError, alone
+from onestride.files import CheckpointError, alone, write_json
 from onestride.selectors.iql import CriticSelector
 from tiny_run import CHUNK, CONFIG, PRESET, ROWS, copy_without, keyed, records_of, stage, words
 
@@ -93,10 +93,27 @@ def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeyp
     preset = presets.load(PRESET)
     ct = replace(preset.consistency.student, method="ct")
     for stage_of, config in ((pipeline.distill_stage, preset.student), (pipeline.consistency_stage, ct)):
-        with pytest.raises(
-            CheckpointError, match="iql is not trained yet, and comes first: `onestride critic"
-        ):
+        with pytest.raises(CheckpointError, match="iql is not trained yet, and comes first: `onestride critic"):
             stage_of(there, config, replace(preset.student_training, seed=7))
+
+
+def test_a_critics_config_is_whole_when_it_is_there(run, tmp_path, monkeypatch):
+    """Killed between the two, it was taken for one that judges a single row."""
+    there = tmp_path / "run"
+    copy_without(run, there, "iql")
+    monkeypatch.setattr(pipeline, "write_json", lambda *_: pytest.fail("it is written twice"))
+    stage(there, "critic")
+    assert load_config(there / "iql") == load_config(run / "iql") | {"training": load_config(there / "iql")["training"]}
+
+
+def test_a_teacher_that_was_not_finished_is_said(run, tmp_path):
+    there = tmp_path / "run"
+    copy_without(run, there, "pairs")
+    config = load_config(there / "teacher")
+    del config["ranked_by"]
+    write_json(there / "teacher" / "config.json", config)
+    with pytest.raises(CheckpointError, match="teacher is not finished; repeat the command that trained it"):
+        pipeline.pairs_stage(there, presets.load(PRESET).pairs)
 
 
 def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):

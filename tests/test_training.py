@@ -23,7 +23,7 @@ from onestride.diffusion.returns import ReturnConfig, ReturnModel
 from onestride.files import CheckpointError
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
-from onestride.training import STATE, NonFiniteLossError, TrainConfig, finish, train
+from onestride.training import STATE, Asked, NonFiniteLossError, TrainConfig, finish, train
 
 ROWS, BATCH = 96, 16
 CONFIG = TrainConfig(
@@ -170,6 +170,60 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
     same_bits(resumed_ema, whole_ema)
     assert resumed_report["history"] == whole_report["history"]
     assert [step for step, _ in whole_report["history"]] == [50, 100, 120]
+
+
+@pytest.mark.parametrize("asked_at", [0, 49, 50, 77, 118, 119])
+def test_ctrl_c_waits_for_the_step_and_keeps_it(asked_at, tmp_path, monkeypatch):
+    """Up to half a minute was lost, and all of a stage that took no longer."""
+    config = replace(CONFIG, checkpoint_every=1e6)
+    whole = Toy()
+    whole_ema, whole_report = run(whole, tmp_path / "whole", config)
+    stopped, step = Toy(), Toy.training_step
+
+    def asks(self, batch, generator):
+        if self.calls == asked_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, generator)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Toy, "training_step", asks)
+        with pytest.raises(KeyboardInterrupt):
+            run(stopped, tmp_path / "stopped", config)
+    assert stopped.calls == asked_at + 1
+    assert load_tensors(tmp_path / "stopped" / STATE)[1]["step"] == str(asked_at + 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = Toy(seed=3)
+    ema, report = run(resumed, tmp_path / "stopped", config)
+    assert resumed.calls == 120 - asked_at - 1
+    same_bits(resumed, whole)
+    same_bits(ema, whole_ema)
+    assert [at for at, _ in report["history"]] == [50, 100, 120]
+    for (_, mine), (_, wanted) in zip(report["history"], whole_report["history"], strict=True):
+        assert mine == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with Asked() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.to_stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_state_that_is_no_number_is_not_kept_at_ctrl_c(tmp_path, monkeypatch):
+    step = Toy.training_step
+
+    def asks(self, batch, generator):
+        losses = step(self, batch, generator)
+        if self.calls == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            losses = {"loss": losses["loss"] * float("nan")}
+        return losses
+
+    monkeypatch.setattr(Toy, "training_step", asks)
+    with pytest.raises(NonFiniteLossError):
+        run(Toy(), tmp_path)
+    assert not (tmp_path / STATE).exists()
 
 
 def test_a_resumed_run_does_only_what_was_left(tmp_path):

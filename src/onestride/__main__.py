@@ -1,5 +1,14 @@
-"""``python -m onestride``: the program."""
+"""The program, also as ``python -m onestride``; what it imports takes a second, in which Ctrl-C comes too."""
 
-from onestride.cli import main
 
-main()
+def main() -> None:
+    """Entry point."""
+    try:
+        from onestride.cli import main as carry_out
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    carry_out()
+
+
+if __name__ == "__main__":
+    main()

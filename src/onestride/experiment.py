@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -15,7 +16,7 @@ from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
-from onestride.files import read_json
+from onestride.files import read_json, together, writable, write_atomically
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
 from onestride.run_folder import preset_of, task_of
 from onestride.tasks import TASKS
@@ -112,7 +113,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
     figures.save(ablation_report.figure(read_json(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
+    return Outcome(folder, None, ablation_report.terminal_table(read_json(folder / "comparison.json")))
 
 
 # ---------------------------------------------------------------- publishing
@@ -129,8 +130,9 @@ def published(to: Path, name: str | None) -> dict[str, Path]:
     ``<name>.<what>``; None keeps the arm's names.
 
     Raises:
-        FileExistsError: one of them is there already.
+        FileExistsError: one of them is there already; OSError: the folder cannot be written.
     """
+    writable(to)
     if name is None:
         files = {f: to / f for f in ARM}
     else:
@@ -142,8 +144,8 @@ def published(to: Path, name: str | None) -> dict[str, Path]:
 
 
 def publish(folder: Path, files: dict[str, Path]) -> None:
-    """Copy what is there."""
-    for source, target in files.items():
-        if (folder / source).exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(folder / source, target)
+    """Copy what is there: all of it, or nothing where the disk is full."""
+    with together(files.values()):
+        for source, target in files.items():
+            if (folder / source).exists():
+                write_atomically(target, partial(shutil.copyfile, folder / source))

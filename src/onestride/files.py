@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+TEMPORARY = ".tmp"  # how names of what is being written end; they begin with a dot
 ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
+LEFT = 10.0  # the same in a folder that is held: whoever holds it writes there, but for pictures
 
 
 class CheckpointError(ValueError):
@@ -27,20 +31,19 @@ class CheckpointError(ValueError):
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
 
-    What was there before stays until the new file is complete and on disk. What a writer that was killed outright left
-    of this file is cleared away.
+    What was there before stays until the new file is complete and on disk. The temporary file has a folder of its own,
+    since libraries put others beside it. What a writer that was killed outright left of this file is cleared away.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            left.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    clear_abandoned(path.parent, path.name, ABANDONED)
+    folder = None
     try:
+        folder = temporary_folder(path)
+        temporary = folder / path.name
+        temporary.touch()
         write(temporary)
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
@@ -55,14 +58,58 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except SafetensorError as error:  # how the writer reports a full disk
         raise OSError(f"could not write {path}: {error}; what was there is unchanged. Is the disk full?") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_folder(path: Path) -> Path:
+    """A new one beside ``path``, for what will be there."""
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY))
+
+
+def clear_abandoned(parent: Path, name: str = "*", age: float = ABANDONED) -> None:
+    """Remove what killed writers of ``name`` (*: of anything) left in ``parent``, where nothing was written to it for
+    ``age`` [s]."""
+    pattern = f".*{TEMPORARY}" if name == "*" else f".{glob.escape(name)}.*{TEMPORARY}"
+    for left in parent.glob(pattern):
+        with suppress(OSError):  # somebody else was quicker
+            touched = max(p.stat().st_mtime for p in (left, *left.glob("*")))
+            if time.time() - touched > age:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def together(paths: Iterable[Path]) -> Iterator[None]:
+    """New files that the block writes: all of them, or none where it fails."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def room_for(folder: Path, size: int) -> None:
+    """Whether so many bytes fit on the disk of ``folder``, for writers who cannot bear that they do not.
+
+    Raises:
+        OSError: they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC,
+            f"{folder} takes {size / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free there. Free some space, then run "
+            "the same command again",
+        )
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold ``folder`` until the block ends, by a lock beside it that the system takes back when a process is killed.
 
-    Whoever goes on where another left off must know that the other has left.
+    Whoever goes on where another left off must know that the other has left; what it left half-written is cleared.
 
     Raises:
         CheckpointError: another process holds it.
@@ -77,6 +124,7 @@ def alone(folder: Path) -> Iterator[None]:
             "on from what is finished"
         ) from error
     try:
+        clear_abandoned(folder, age=LEFT)
         yield
     finally:
         lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
-from onestride.files import writable
+from onestride.files import alone, writable
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -32,26 +32,37 @@ class Imported:
 
 
 def bring(run: Path, task: Task, path: Path) -> Imported:
-    """The episodes of ``path`` into ``run/data``.
+    """The episodes of ``path`` into ``run/data``; the same again are left alone.
 
     Raises:
-        FileExistsError: the run has data already; OSError: its folder cannot be made.
+        FileExistsError: the run has other data already; OSError: its folder cannot be made.
+        CheckpointError: another process writes there.
         ValueError: they are of another environment, not of the task's shapes or limits, too short to learn from, or
             without the rewards by which its plans are ranked; and whatever their format's reader refuses.
     """
-    if (run / "data").exists():
+    there = read_metadata(run / "data") if (run / "data").exists() else None
+    if there is not None and (there.get("source"), there.get("task")) != (path.name, task.name):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
     writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
     recorded = recorded_in(path)
     _check_environment(recorded, task, path)
     episodes = list(_of_task(read_episodes(path), task, path))
     notes = _enough(episodes, task, path)
+    terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
+    made = Imported(len(episodes), steps, terminated, notes)
+    if there is not None:
+        if there.get("content") != content(episodes):
+            raise FileExistsError(
+                f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
+            )
+        return replace(made, notes=(*notes, "they were there already"))
     metadata = {"task": task.name, "source": path.name, "content": content(episodes)}
     if recorded is not None:
         metadata["environment"] = recorded
-    write_dataset(run / "data", episodes, len(episodes), metadata, box(task))
-    terminated = sum(e.terminated for e in episodes)
-    return Imported(len(episodes), sum(map(len, episodes)), terminated, notes)
+    size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
+    with alone(run / "data"):
+        write_dataset(run / "data", episodes, len(episodes), metadata, box(task), size)
+    return made
 
 
 def box(task: Task) -> Box:

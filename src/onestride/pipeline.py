@@ -51,7 +51,7 @@ from onestride.run_folder import (
     task_of,
     windows_of,
 )
-from onestride.selectors.iql import IQLConfig, reward_scale
+from onestride.selectors.iql import CriticSelector, IQLConfig, reward_scale
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import (
     judging,
@@ -118,7 +118,7 @@ def critic_stage(
     folder, task = run / CRITIC, task_of(run)
     identity = {"data": data_identity(run), "selector": asdict(config)}
     if not _finished(folder, training, identity):
-        _train_critic(run, folder, task, config, training, identity)
+        _train_critic(run, folder, task, config, training, identity, rows, sampling)
     said = load_config(folder)
     if judging_of(said) != judging(rows, sampling):
         write_json(folder / CONFIG, said | judging(rows, sampling))
@@ -126,8 +126,9 @@ def critic_stage(
 
 
 def _train_critic(
-    run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any]
-) -> None:
+    run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any], rows: int,
+    sampling: Sampling | None,
+) -> None:  # fmt: skip
     episodes = list(read_dataset(run / "data"))
     _, normalizer = windows_of(run, task)
     step = make_transitions(episodes, task)
@@ -140,7 +141,7 @@ def _train_critic(
         "reward": step["reward"] * scale,
         "terminated": step["terminated"],
     }
-    _train_selector(folder, "iql", asdict(config), task, normalizer, data, training, identity)
+    _train_selector(folder, "iql", asdict(config), task, normalizer, data, training, identity, (rows, sampling))
 
 
 # ---------------------------------------------------------------- teacher and students
@@ -183,6 +184,8 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     folder = run / name
     task = task_of(run)
     config_of = load_config(run / TEACHER)
+    if task.score is None and "ranked_by" not in config_of:
+        raise CheckpointError(f"{run / TEACHER} is not finished; repeat the command that trained it, which is quick")
     identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
     identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
@@ -269,16 +272,15 @@ def _train(
 def _train_selector(
     folder: Path, kind: Literal["iql", "returns"], settings: dict[str, Any], task: Task, normalizer: Normalizer,
     data: dict[str, Tensor], training: TrainConfig, identity: dict[str, Any],
+    judging_by: tuple[int, Sampling | None] = (1, None),
 ) -> Path:  # fmt: skip
     torch.manual_seed(training.seed)
     model = make_selector_model(kind, settings, task)
     ema, happened = train(model, data, training, folder, title=kind, identity=identity)
-    save_selector(
-        folder,
-        wrap(ema, normalizer, task),
-        task.name,
-        _record(training, identity, happened),  # type: ignore[arg-type]
-    )
+    selector = wrap(ema, normalizer, task)  # type: ignore[arg-type]
+    if isinstance(selector, CriticSelector):
+        selector.rows, selector.sampling = judging_by
+    save_selector(folder, selector, task.name, _record(training, identity, happened))
     finish(folder)
     return folder
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -70,6 +72,33 @@ class Method(Protocol):
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
 
 
+class Asked:
+    """Ctrl-C during a training, in the process's main thread, waits for the end of a step; a second one does not."""
+
+    to_stop = False
+    _before: Any = None
+
+    def __enter__(self) -> Asked:
+        ours = threading.current_thread() is threading.main_thread()
+        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _hear(self, number: int, frame: Any) -> None:
+        del number, frame
+        if self.to_stop:
+            raise KeyboardInterrupt
+        self.to_stop = True
+
+    def stop(self) -> None:
+        if self.to_stop:
+            raise KeyboardInterrupt
+
+
 class NonFiniteLossError(ArithmeticError):
     """Training met a loss that is not a number; the last good state is kept."""
 
@@ -85,7 +114,7 @@ def train(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train ``method`` on rows of ``data`` (every tensor (M, ...)) and return its EMA copy and what happened.
 
-    ``folder`` keeps the state every ``checkpoint_every`` seconds; the same call after a kill goes on from it.
+    ``folder`` keeps the state every ``checkpoint_every`` seconds and at Ctrl-C; the same call after a kill goes on.
     ``identity`` is what else decides the result (data, network): a state made under another one is refused.
 
     Raises:
@@ -115,14 +144,14 @@ def train(
 
     fingerprint = _fingerprint(config, {**identity, "precision": precision})
     state_file = folder / STATE
-    step, spent, history = 0, 0.0, []
+    step, spent, history, total = 0, 0.0, [], 0.0
     if state_file.exists():
-        step, spent, history = _restore(state_file, method, ema, optimizers, fingerprint)
+        step, spent, history, total = _restore(state_file, method, ema, optimizers, fingerprint)
     started = saved = time.monotonic()
     generator = torch.Generator(device)
     order = _Order(rows, config, device)
-    running = torch.zeros((), device=device)
-    with alone(folder), track(title, config.steps, done=step) as bar:
+    running = torch.full((), total, device=device)  # losses since the last look
+    with alone(folder), Asked() as asked, track(title, config.steps, done=step) as bar:
         while step < config.steps:
             for group in chain(*(o.param_groups for o in optimizers)):
                 group["lr"] = config.learning_rate * _schedule(step, config)
@@ -140,29 +169,35 @@ def train(
             with torch.no_grad():
                 torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)  # type: ignore
                 running += losses["loss"] + 0 * norm  # a gradient that is no number is seen at the next look too
-            if step % LOOK_EVERY == 0 or step == config.steps:
-                seen = step % LOOK_EVERY or LOOK_EVERY
-                mean = running.item() / seen
-                running.zero_()
+            look = step % LOOK_EVERY == 0 or step == config.steps
+            if look or asked.to_stop:
+                total = running.item()
+                mean = total / (step % LOOK_EVERY or LOOK_EVERY)
                 if mean != mean or abs(mean) == float("inf"):
                     raise NonFiniteLossError(
                         f"{title}: the loss or its gradient is not finite ({mean}) at step {step}; the state of "
                         f"{'an earlier step' if state_file.exists() else 'no earlier step'} is kept in {folder}. "
                         "Lower the learning rate, or look for wild values in the data"
                     )
-                history.append([step, mean])
-                bar.update(step, f"loss {mean:.4f}")
-                if time.monotonic() - saved > config.checkpoint_every and step < config.steps:
-                    total = spent + time.monotonic() - started
-                    _save(state_file, method, ema, optimizers, fingerprint, step, total, history)
+                if look:
+                    running.zero_()
+                    total = 0.0
+                    history.append([step, mean])
+                    bar.update(step, f"loss {mean:.4f}")
+                now = time.monotonic()
+                due = now - saved > config.checkpoint_every and step < config.steps
+                if asked.to_stop or due:
+                    _save(state_file, method, ema, optimizers, fingerprint, step, spent + now - started, history, total)
                     saved = time.monotonic()
+            asked.stop()
     seconds = spent + time.monotonic() - started
     return ema, {"seconds": seconds, "steps": step, "precision": precision, "device": str(device), "history": history}
 
 
 def finish(folder: Path) -> None:
     """Drop the state once the checkpoint it led to is on disk."""
-    (folder / STATE).unlink(missing_ok=True)
+    if (folder / STATE).exists():  # a disk that is read-only refuses to remove nothing
+        (folder / STATE).unlink()
 
 
 def fast_precision() -> Literal["bf16-mixed", "32-true"]:
@@ -238,7 +273,7 @@ def _fingerprint(config: TrainConfig, identity: dict[str, Any]) -> str:
 
 def _save(
     path: Path, method: nn.Module, ema: nn.Module, optimizers: list[Any], fingerprint: str, step: int, seconds: float,
-    history: list[list[float]],
+    history: list[list[float]], running: float,
 ) -> None:  # fmt: skip
     tensors = {f"method.{k}": v for k, v in method.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
@@ -248,12 +283,13 @@ def _save(
             tensors |= {f"optimizer.{first + i}.{name}": value for name, value in slots.items()}
         first += _count(optimizer)
     header = {"fingerprint": fingerprint, "step": str(step), "seconds": str(seconds), "history": json.dumps(history)}
+    header["running"] = str(running)
     save_tensors(path, tensors, header)
 
 
 def _restore(
     path: Path, method: nn.Module, ema: nn.Module, optimizers: list[Any], fingerprint: str
-) -> tuple[int, float, list[list[float]]]:
+) -> tuple[int, float, list[list[float]], float]:
     tensors, header = load_tensors(path)
     if header.get("fingerprint") != fingerprint:
         raise CheckpointError(
@@ -275,7 +311,8 @@ def _restore(
         mine = {i: state[first + i] for i in range(_count(optimizer)) if first + i in state}
         optimizer.load_state_dict({"state": mine, "param_groups": optimizer.state_dict()["param_groups"]})
         first += _count(optimizer)
-    return int(header["step"]), float(header["seconds"]), json.loads(header["history"])
+    running = float(header.get("running", 0.0))
+    return int(header["step"]), float(header["seconds"]), json.loads(header["history"]), running
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

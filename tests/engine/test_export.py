@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -46,6 +47,16 @@ def refused(capsys, *arguments):
         main([str(a) for a in arguments])
     assert stop.value.code == 2
     return capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exporting, "_written", full)
+    said = refused(capsys, "export", checkpoint, "--out", tmp_path / "e")
+    assert f"could not write {tmp_path / 'e'}, the disk is full; nothing was written" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def copied(exported, folder):

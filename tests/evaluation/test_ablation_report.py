@@ -35,6 +35,14 @@ def test_variants_are_lines_the_reference_first():
     assert found[1][heading.index("return")] == "0.2500 ± 0.0500"
 
 
+def test_the_terminal_has_the_same_names_in_the_same_order():
+    made = report.terminal_table({"rows": ROWS, "experiment": "hopper-v5"})
+    names = list(made.columns[0].cells)
+    assert names[:3] == ["DNK, whole", "without the action loss", "Teacher, DDIM, 2 steps"]
+    assert names[-1] == "DNK, 256 candidates"
+    assert next(iter(made.columns[1].cells)) == "0.5000"
+
+
 def test_numbers_are_sorted_as_numbers():
     assert list(report.numbered(ROWS, report.CANDIDATES)) == [1, 8, 64, 256]
     assert list(report.numbered(ROWS, report.STEPS)) == [2, 20]

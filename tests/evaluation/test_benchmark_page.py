@@ -60,6 +60,14 @@ def test_page_is_self_contained(folder, monkeypatch):
     assert "paper, D4RL&#x27;s own data, RTX 5090: return" in page
     assert "Teacher: 110 ms a decision, 2.2 times slower; DNK: 4.5 ms a decision, full speed." in page
     assert all((folder / name).is_file() for name in benchmark_page.PUBLISHED)
+    other = json.loads((folder / "comparison.json").read_text()) | {"experiment": "hopper-v5"}
+    (folder / "comparison.json").write_text(json.dumps(other))
+    assert "The paper's columns" in page
+    assert "Hollow and grey" in page
+    hopper = benchmark_page.write(folder, folder.parent, pictures=False, page=folder.parent / "hopper.html").read_text()
+    assert "The paper's columns" not in hopper  # the paper has no such body
+    assert "Hollow and grey" not in hopper
+    (folder / "comparison.json").write_text(json.dumps(other | {"experiment": "halfcheetah-v5"}))
     again = benchmark_page.write(folder, folder.parent, pictures=False, page=folder.parent / "other.html")
     assert again.read_text() == page
 

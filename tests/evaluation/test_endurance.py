@@ -97,6 +97,20 @@ def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
         targets(out)
 
 
+def test_a_report_that_cannot_be_written_leaves_nothing_to_refuse_the_next(loaded, tmp_path, monkeypatch):
+    record = endure(loaded, [1000], config())
+
+    def full(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(endurance_report, "save", full)
+        with pytest.raises(OSError, match="disk is full"):
+            write(tmp_path / "run.json", record, loaded, config(), "dnk-0", "onestride run")
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "run.json", record, loaded, config(), "dnk-0", "onestride run")
+
+
 def test_a_task_without_a_simulated_robot_is_refused(loaded):
     for scenes, task in (([], loaded.task), ([1], replace(loaded.task, environment=lambda scene, clock: None))):
         with pytest.raises(ValueError, match="no simulated robot"):

@@ -14,6 +14,7 @@ from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.ledger import claim
 from onestride.evaluation.lineup import Entry
+from onestride.evaluation.rollouts import add_records
 from onestride.files import CheckpointError
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
 
@@ -29,10 +30,38 @@ def test_an_evaluation_under_other_settings_is_refused(again):
 def test_episodes_that_cannot_join_are_refused(run, tmp_path, episodes, width):
     entries = [Entry("ct", 0, run / "ct-0", "iql")]
     claim(tmp_path, run, {"episodes": 2, "width": width}, entries)
+    add_records(tmp_path / "episodes.jsonl", [{"row": "ct", "seed": 0, "episode": n} for n in range(2)])
     before = (tmp_path / "evaluation.json").read_bytes()
     with pytest.raises(CheckpointError, match=f"holds 2 episodes of every row, {episodes} are asked for"):
         claim(tmp_path, run, {"episodes": episodes, "width": width}, entries)
     assert (tmp_path / "evaluation.json").read_bytes() == before
+
+
+def test_what_was_asked_for_and_never_begun_binds_nobody(run, tmp_path):
+    """Stopped before its first further episode, it could not be repeated as it had been."""
+    entries = [Entry("ct", 0, run / "ct-0", "iql")]
+
+    def asked(episodes, width=2):
+        claim(tmp_path, run, {"episodes": episodes, "width": width}, entries)
+
+    asked(40)
+    asked(2)  # nothing is there
+    add_records(tmp_path / "episodes.jsonl", [{"row": "ct", "seed": 0, "episode": n} for n in range(2)])
+    asked(4)
+    asked(2)  # none of the further ones is
+    asked(5)
+    add_records(tmp_path / "episodes.jsonl", [{"row": "ct", "seed": 0, "episode": n} for n in (2, 3)])
+    asked(5)
+    asked(6)  # two whole batches are there
+    with pytest.raises(CheckpointError, match="holds 4 episodes of every row, 2 are asked for"):
+        asked(2)
+
+
+def test_a_batch_that_a_kill_has_cut_is_a_whole_one(run, tmp_path):
+    entries = [Entry("ct", 0, run / "ct-0", "iql")]
+    claim(tmp_path, run, {"episodes": 8, "width": 4}, entries)
+    add_records(tmp_path / "episodes.jsonl", [{"row": "ct", "seed": 0, "episode": n} for n in range(3)])
+    claim(tmp_path, run, {"episodes": 12, "width": 4}, entries)
 
 
 def test_further_episodes_join_and_are_those_of_one_evaluation(run, monkeypatch):

@@ -15,7 +15,14 @@ from onestride.checkpoint import save_tensors
 from onestride.evaluation import cameras, report
 from onestride.evaluation import film as film_module
 from onestride.evaluation import page as page_module
-from onestride.evaluation.figures import Candidates, frames_figure, latency_figure, principal_components, read_latency
+from onestride.evaluation.figures import (
+    Candidates,
+    candidates_figure,
+    frames_figure,
+    latency_figure,
+    principal_components,
+    read_latency,
+)
 from onestride.evaluation.film import GIF_BYTES, Motion, film
 from onestride.files import CheckpointError, write_json
 from onestride.tasks.kinova.arm import READY
@@ -249,3 +256,22 @@ def test_page_says_what_is_missing(comparison, tmp_path):
 def test_no_comparison(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no comparison\.json: evaluate first"):
         page_module.write(tmp_path)
+
+
+def test_panels_have_room_for_their_labels_where_candidates_hardly_differ():
+    """Two labels lay upon each other, and one was cut off at the picture's edge."""
+    rng = np.random.default_rng(0)
+    paths = np.linspace([0.0, 0, 0], [1.0, 0, 0], 8)[None, None] + 1e-3 * rng.normal(size=(1, 16, 8, 3))
+    ends = {"start": np.zeros((1, 3)), "goal": np.array([[1.0, 0, 0]])}
+    obstacles = np.zeros((1, 1, 8))
+    scores = rng.normal(size=(1, 16))
+    rows = ({"teacher": values, "dnk": values} for values in (paths, scores))
+    candidates = Candidates([0], obstacles, ends["start"], ends["goal"], *rows)
+    made = candidates_figure(candidates, 0)
+    made.canvas.draw()
+    for panel in made.axes[:4]:
+        (x0, x1), (y0, y1) = panel.get_xlim(), panel.get_ylim()
+        assert y1 - y0 >= 0.44 * (x1 - x0)
+    boxes = [made.axes[i].yaxis.label.get_window_extent() for i in (0, 2)]
+    assert not boxes[0].overlaps(boxes[1])
+    assert all(box.y0 >= 0 and box.y1 <= made.bbox.height for box in boxes)

@@ -37,6 +37,20 @@ def test_ceilings_are_the_machines():
     assert "cpu" in made["machine"]
 
 
+def test_what_was_measured_is_shown_before_it_is_written(tmp_path):
+    shown = []
+
+    def show(made):
+        assert not (tmp_path / "mine.json").exists()
+        shown.append(made)
+
+    made = Experiment("bench", "onestride bench", tmp_path / "mine.json").record(
+        config={}, seeds={}, rows={}, notes=[], show=show
+    )
+    assert shown == [made]
+    assert (tmp_path / "mine.json").exists()
+
+
 def test_what_is_there_is_not_overwritten(tmp_path):
     out = tmp_path / "mine.json"
     out.write_text("mine")

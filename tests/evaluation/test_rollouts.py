@@ -1,12 +1,13 @@
 """Evaluations: every record kept, killed ones go on, others' are refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from onestride.evaluation import rollouts
-from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
+from onestride.evaluation.rollouts import Contender, add_records, candidate_clouds, evaluate, read_records
 from onestride.files import CheckpointError
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
 
@@ -65,8 +66,56 @@ def test_a_killed_evaluation_goes_on_and_a_cut_line_is_run_again(contenders, sce
 
 def test_another_evaluations_folder_is_refused(contenders, scenes, tmp_path):
     run(contenders, scenes, tmp_path)
-    with pytest.raises(CheckpointError, match="other checkpoints, scenes or settings"):
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match="trials of other scenes or under other settings"):
         run(contenders, scenes[:2], tmp_path)
+    with pytest.raises(CheckpointError, match="trials of other scenes or under other settings"):
+        run(contenders, scenes, tmp_path, timeout=0.3)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_what_was_asked_for_and_never_begun_binds_nobody(contenders, scenes, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollouts, "run_trial", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(contenders, scenes, tmp_path)
+    assert len(run(contenders, scenes[:2], tmp_path)) == 4
+
+
+def test_a_planner_trained_later_joins(contenders, scenes, tmp_path, make_arm_policy):
+    """What quickstart advises ended in a refusal."""
+    first = run(contenders, scenes, tmp_path)
+    joined = [*contenders, Contender("kdm", 0, make_arm_policy("student", operator="kdm"))]
+    records = run(joined, scenes, tmp_path)
+    assert records[:6] == json.loads(json.dumps(first))
+    assert [(r["row"], r["scene"]) for r in records[6:]] == [("kdm", i) for i in range(3)]
+    assert len(run(contenders, scenes, tmp_path)) == 9  # and stays, whoever is asked for
+
+
+def test_a_planner_trained_anew_does_not(contenders, scenes, tmp_path, make_arm_policy):
+    run(contenders, scenes, tmp_path)
+    anew = make_arm_policy("student")
+    anew.config["training"] = {"id": "another"}
+    with pytest.raises(CheckpointError, match="holds trials of dnk-0 as it was before it was trained anew"):
+        run([contenders[0], Contender("dnk", 0, anew)], scenes, tmp_path)
+
+
+def test_reading_records_writes_nothing_and_adding_drops_a_cut_line(tmp_path):
+    """A kill while a finished evaluation was looked at left nothing of it."""
+    path = tmp_path / "episodes.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
+    os.utime(path, (0, 0))
+    assert read_records(path) == [{"a": 1}, {"a": 2}]
+    assert path.stat().st_mtime == 0
+    add_records(path, [{"a": 3}, {"a": 4}])
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n{"a": 3}\n{"a": 4}\n'
+    add_records(tmp_path / "new.jsonl", [{"a": 1}])
+    assert read_records(tmp_path / "new.jsonl") == [{"a": 1}]
+    with pytest.raises(OSError, match=r"could not write .*what was there is kept"):
+        add_records(tmp_path / "nowhere" / "x.jsonl", [{"a": 1}])
 
 
 def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from onestride.data.behaviour import BehaviourPolicy
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset
-from onestride.pipeline import _box, behaviour_stage
+from onestride.importing import box
+from onestride.pipeline import behaviour_stage
 from onestride.tasks import TASKS
 from onestride.tasks import behaviour as module
 from onestride.tasks.behaviour import behaviour_source
@@ -118,7 +119,7 @@ def test_the_same_seed_gives_the_same_episodes_whatever_runs_beside_and_whatever
 
 
 def test_a_dataset_has_exactly_the_steps_asked_for_and_as_many_of_each(policies, tmp_path):
-    report = collect(behaviour_source(TASK, policies), 1600, 3, tmp_path / "data", {}, _box(TASK), "steps")
+    report = collect(behaviour_source(TASK, policies), 1600, 3, tmp_path / "data", {}, box(TASK), "steps")
     assert report["counts"] == {"steps of calm": 800, "steps of wild": 800}
     assert sum(len(e) for e in read_dataset(tmp_path / "data")) == 1600
 

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -215,5 +215,7 @@ class Bench:
         from onestride.evaluation.bench import bench
         from onestride.evaluation.bench_tables import lines
 
-        record = bench(self.run, presets.load(self.preset), self.bench, typed(), self.out, self.device)
-        print("\n".join([*lines(record), *record["notes"]]))
+        def show(record: dict[str, Any]) -> None:
+            print("\n".join([*lines(record), *record["notes"]]), flush=True)
+
+        bench(self.run, presets.load(self.preset), self.bench, typed(), self.out, self.device, show)

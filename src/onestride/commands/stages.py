@@ -60,6 +60,7 @@ class Import(Common):
     """Bring your own episodes: a D4RL .hdf5, a Minari or LeRobot v3 dataset's folder, or an .npz of flat arrays."""
 
     sized: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
 
     path: tyro.conf.Positional[Path] = Path()
     task: str = "kinova"

@@ -82,7 +82,8 @@ def _collect(
     rate = {f"{name}_per_s": number / max(seconds, 1e-9) for name, number in made.items()}
     report = {**settings, "counts": dict(counts), **rate}
     total = amount if unit == "episodes" else made["episodes"]
-    write_dataset(folder, _first(parts, chunk, total), total, report, action)
+    size = sum(path.stat().st_size for path in parts.glob("*.safetensors"))
+    write_dataset(folder, _first(parts, chunk, total), total, report, action, size)
     shutil.rmtree(parts)
     return report
 

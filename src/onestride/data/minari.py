@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
-from onestride.files import read_json
+from onestride.files import read_json, room_for
 from onestride.progress import track
 
 with warnings.catch_warnings():
@@ -28,23 +28,33 @@ with warnings.catch_warnings():
 
 WRITE_AT_ONCE = 256  # episodes
 METADATA = Path("data") / "metadata.json"
+SPARE = 1.2  # of a dataset's size: what must be free
 ARRAYS = ("observations", "actions", "rewards")
 
 
-def write_dataset(folder: Path, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box) -> None:
+def write_dataset(
+    folder: Path, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box, size: int = 0
+) -> None:
     """Write a dataset that is whole or not there: it is made beside ``folder``, then renamed.
+
+    size: of it on disk, about [bytes]; HDF5 does not survive a disk that is full.
 
     Raises:
         FileExistsError: a dataset is there already; it is not touched.
+        OSError: there is no room for it.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --run, or delete it first")
     folder = folder.resolve()  # Minari joins relative paths to themselves
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
+    room_for(folder.parent, int(SPARE * size))
     (unfinished / "data").mkdir(parents=True)
     try:
         _write(unfinished, folder.name, episodes, total, metadata, action)
+    except RuntimeError as error:  # how h5py reports it
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise OSError(f"could not write {folder}: {error}; nothing was written. Is the disk full?") from error
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -10,9 +10,9 @@ Nothing is there before it has been compared with the policy it was made of.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
-from onestride.files import versions, writable, write_json
+from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
 from onestride.progress import track
 from onestride.selectors.iql import CriticSelector
 
@@ -81,7 +81,8 @@ def export(
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
     writable(out.parent)
     reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
+    clear_abandoned(out.parent, out.name)
+    folder = temporary_folder(out)
     try:
         runner = _written(reduced, folder, form, precision)
         agreement = compare(runner, policy, draws, seed)
@@ -94,6 +95,10 @@ def export(
         (folder / CHECKSUMS).write_text("".join(sums))
         folder.chmod(0o755)
         os.rename(folder, out)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(errno.ENOSPC, f"could not write {out}, the disk is full; nothing was written") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return agreement

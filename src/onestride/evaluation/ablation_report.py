@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.table import Table
 
 from onestride.evaluation.benchmark_figures import COLOURS, Row
-from onestride.evaluation.benchmark_report import LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST
+from onestride.evaluation.benchmark_report import LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST, narrow_table
 from onestride.evaluation.figures import STYLE
 from onestride.evaluation.report import Column, markdown
 
@@ -28,6 +29,7 @@ VARIANTS = {
 CANDIDATES, STEPS = "candidates-", "teacher-ddim-"  # and a number
 DISTANCE = Column("teacher_distance", "distance from the teacher's", digits=3)
 VARIANT_COLUMNS = (RETURN, WORST, UNSELECTED, SPREAD, DISTANCE)
+TERMINAL = {"return": RETURN, "worst seed": WORST, "nobody selects": UNSELECTED, "from the teacher's": DISTANCE}
 NUMBER_COLUMNS = (NFE, RETURN, WORST, UNSELECTED, DISTANCE, LATENCY)
 
 
@@ -45,10 +47,19 @@ def variant_table(comparison: dict[str, Any]) -> str:
 
 def number_table(comparison: dict[str, Any]) -> str:
     """The teacher by its steps and DNK by its candidates, as Markdown."""
+    return _table(_numbered_lines(comparison["rows"]), NUMBER_COLUMNS)
+
+
+def terminal_table(comparison: dict[str, Any]) -> Table:
+    """The main numbers for the end of a program, rows named and ordered as in the documents."""
     rows = comparison["rows"]
+    lines = {name: rows[row] for row, name in VARIANTS.items() if row in rows} | _numbered_lines(rows)
+    return narrow_table(f"{comparison['experiment']}: means over seeds", lines, TERMINAL)
+
+
+def _numbered_lines(rows: Mapping[str, Row]) -> dict[str, Row]:
     lines = {f"Teacher, DDIM, {n} step{'s' if n > 1 else ''}": row for n, row in numbered(rows, STEPS).items()}
-    lines |= {f"DNK, {n} candidate{'s' if n > 1 else ''}": row for n, row in numbered(rows, CANDIDATES).items()}
-    return _table(lines, NUMBER_COLUMNS)
+    return lines | {f"DNK, {n} candidate{'s' if n > 1 else ''}": row for n, row in numbered(rows, CANDIDATES).items()}
 
 
 def _table(lines: Mapping[str, Row], columns: Sequence[Column]) -> str:

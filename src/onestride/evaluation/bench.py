@@ -19,7 +19,7 @@ one of p99.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,16 @@ BLOCKS = 5  # of pairs that count
 
 
 def bench(
-    run: Path | None, preset: Preset, config: BenchConfig, command: str, out: Path | None, device: str = "cpu"
+    run: Path | None,
+    preset: Preset,
+    config: BenchConfig,
+    command: str,
+    out: Path | None,
+    device: str = "cpu",
+    show: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
-    """Measure, and write the record to ``out``. run: trained policies; None: untrained ones of the preset's sizes.
+    """Measure, ``show`` the record and write it to ``out``. run: trained policies; None: untrained ones of the preset's
+    sizes.
 
     Raises:
         FileExistsError: ``out`` is there already; OSError: it cannot be written.
@@ -93,7 +100,7 @@ def bench(
     measured = {f"matmul_gflops_{n}": float(np.median(v)) for n, v in ceilings["matmul"].items()}
     measured["copy_gb_per_s"] = float(np.median(ceilings["copy"][0]))
     return experiment.record(
-        config=asdict(config) | about, seeds={"noise": 0}, rows=rows, notes=notes, ceilings=measured
+        config=asdict(config) | about, seeds={"noise": 0}, rows=rows, notes=notes, ceilings=measured, show=show
     )
 
 

@@ -7,7 +7,6 @@ planners that are trained later and further episodes join one that is finished.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
 from onestride.evaluation.result import Experiment
-from onestride.evaluation.rollouts import EPISODES, read_records
+from onestride.evaluation.rollouts import EPISODES, add_records, read_records
 from onestride.files import alone, read_json, write_json
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
@@ -121,8 +120,7 @@ def _roll_all(
             if key not in states or batch.first == 0:  # where this planner goes by itself
                 states[key] = _visited(episodes, config.states)
                 save_tensors(folder / STATES, states)
-            with (folder / EPISODES).open("a") as f:
-                f.write("".join(json.dumps(r) + "\n" for r in made))
+            add_records(folder / EPISODES, made)
             records += made
             left -= len(made)
             score = np.mean([r["return_normalised"] for r in made])
@@ -179,8 +177,7 @@ def _clouds(
                     measured = _cloud(policy, teacher, few, entry.seed)
                     record |= {f"{where}{name}": value for name, value in measured.items()}
                 records.append(record)
-                with path.open("a") as f:
-                    f.write(json.dumps(record) + "\n")
+                add_records(path, [record])
             bar.update(number + 1)
     if not (folder / SHOWN).exists():
         rows, shown = states[reference][: config.shown].to(device), {}

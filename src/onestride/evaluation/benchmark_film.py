@@ -282,7 +282,7 @@ def _view(motion: Motion, row: str, shots: Shots, step: int, period: float | Non
     image.paste(Image.fromarray(frame), (0, HEADER))
     draw = ImageDraw.Draw(image)
     draw.text((8, HEADER // 2), label(row), colour(row), _font(16, bold=True), anchor="lm")
-    said = f"{step * motion.control_dt:.1f} s, {travelled:.1f} m"
+    said = f"{step * motion.control_dt:.1f} s, {round(travelled, 1) + 0.0:.1f} m"  # + 0.0: no -0.0
     if period is not None:
         slower = period / motion.control_dt
         said = ("full speed: " if slower == 1 else f"{slower:.1f}x slower: ") + said

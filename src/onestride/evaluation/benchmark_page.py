@@ -39,12 +39,16 @@ PUBLISHED = (
     "comparison.json", "episodes.jsonl", "pareto.png", "returns.png", "pca.png", "latency.png", "frames.png",
     FILMS["gif"],
 )  # fmt: skip
+#: What is said more where the paper has this body.
+PAPER_POINTS = (
+    " Hollow and grey: the paper's own, of another dataset and another machine, to compare shapes with and not numbers."
+)
+PAPER_COLUMNS = " The paper's columns are of another dataset and another machine."
 #: Name of the file, what it shows (its alternative text), what to look at.
 PICTURES: dict[str, tuple[str, str]] = {
     "pareto.png": (
         "Latency of a decision against normalised return, a point per row",
-        "Fast is left, good is up; bars are the standard deviation over seeds. Hollow and grey: the paper's own, of "
-        "another dataset and another machine, to compare shapes with and not numbers.",
+        "Fast is left, good is up; bars are the standard deviation over seeds.",
     ),
     "returns.png": (
         "Return of every episode, by row and seed",
@@ -98,7 +102,11 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
             details=shell.table(detail_cells(comparison)),
             generation=shell.table(generation_cells(comparison)),
             films="\n".join(_film(folder, row, label(row), absent) for row in FILMED if row in comparison["rows"]),
-            pictures="\n".join(_picture(folder, name, absent) for name in PICTURES),
+            paper=PAPER_COLUMNS if paper_rows(comparison) else "",
+            pictures="\n".join(
+                _picture(folder, name, absent, PAPER_POINTS * (name == "pareto.png" and bool(paper_rows(comparison))))
+                for name in PICTURES
+            ),
         ),
     )
     out = page or folder / "report.html"
@@ -205,9 +213,9 @@ def _headline(comparison: dict[str, Any]) -> str:
     )
 
 
-def _picture(folder: Path, name: str, absent: dict[str, str]) -> str:
+def _picture(folder: Path, name: str, absent: dict[str, str], more: str = "") -> str:
     alt, caption = PICTURES[name]
-    return shell.absent(alt, absent[name]) if name in absent else shell.picture(folder / name, alt, caption)
+    return shell.absent(alt, absent[name]) if name in absent else shell.picture(folder / name, alt, caption + more)
 
 
 def _film(folder: Path, row: str, caption: str, absent: dict[str, str]) -> str:
@@ -238,8 +246,8 @@ $replay
 $table
 <p><small>Mean ± standard deviation over seeds. sigma_ep is the standard deviation over a seed's episodes, averaged over
 seeds; worst seed is the smallest of the seeds' means. Names without brackets are ranked as in the paper: the teacher by
-the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the row's. The paper's
-columns are of another dataset and another machine.</small></p>
+the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the row's.
+$paper</small></p>
 <h2>What else each row is</h2>
 $details
 <p><small>Unselected return is what one candidate, taken as it comes, is worth. Candidates' spread is the standard

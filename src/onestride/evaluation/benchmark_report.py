@@ -6,6 +6,7 @@ are of another dataset and another machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -151,13 +152,19 @@ def generation_table(comparison: dict[str, Any]) -> str:
 
 def terminal_table(comparison: dict[str, Any]) -> Table:
     """The main numbers for the end of a program: means, one narrow line per row."""
-    made = Table(title=f"{comparison['experiment']}: means over seeds", title_justify="left")
     rows = selected(with_speed_up(comparison["rows"]))
-    cells = {name: [column.cell(means(row)) for column in TERMINAL.values()] for name, row in rows.items()}
+    lines = {label(name): row for name, row in rows.items()}
+    return narrow_table(f"{comparison['experiment']}: means over seeds", lines, TERMINAL)
+
+
+def narrow_table(title: str, lines: Mapping[str, Row], columns: Mapping[str, Column]) -> Table:
+    """A line per row by its name, means alone, under these headings."""
+    made = Table(title=title, title_justify="left")
+    cells = {name: [column.cell(means(row)) for column in columns.values()] for name, row in lines.items()}
     made.add_column("")
-    for heading, *numbers in zip(TERMINAL, *cells.values(), strict=True):  # headings and names wrap, numbers do not
+    for heading, *numbers in zip(columns, *cells.values(), strict=True):  # headings and names wrap, numbers do not
         width = max(map(len, (*heading.split(), *numbers)))
         made.add_column(Text(heading), justify="right", width=width)  # not markup: [ms] is a unit
     for name, numbers in cells.items():
-        made.add_row(label(name), *numbers)
+        made.add_row(name, *numbers)
     return made

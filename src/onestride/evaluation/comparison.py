@@ -89,7 +89,8 @@ def _notes(config: EvaluateConfig, both_open: int) -> list[str]:
     }[config.clock]
     return [
         clock,
-        "Methods took turns scene by scene; the first 50 decisions of each were thrown away.",
+        "Methods took turns scene by scene (one that joined an evaluation later, by itself); the first 50 decisions of "
+        "each were thrown away.",
         f"Sides are counted at the start of the {both_open} scenes in which the planner found a way on the left and on "
         "the right of the blocking obstacle; side_distance_from_teacher is the total variation distance of the shares "
         "left, right and over.",

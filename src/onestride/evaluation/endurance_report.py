@@ -17,7 +17,7 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
-from onestride.files import writable, write_json
+from onestride.files import together, writable, write_json
 from onestride.tasks.task import Task
 
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
@@ -112,11 +112,12 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
         rows={row: summary(record, config)},
         notes=_notes(record, loaded.task, config),
     )
-    write_json(results, report)
     named = {"decided": record.decided, "started": record.started, "sent": record.sent, "memory": record.memory}
     tensors = {name: torch.from_numpy(ring.rows.copy()).float() for name, ring in named.items()}
-    save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
-    save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
+    with together((results, plot, ticks)):  # else what is there would refuse the next attempt
+        save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
+        save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
+        write_json(results, report)
     return report
 
 

@@ -29,6 +29,7 @@ from onestride.tasks.kinova.scene import ABSENT, SPHERE
 #: The rows of a comparison, in the order of every table and picture, and what they are called there.
 LABELS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F"}
 COLOURS = {"teacher": "#0072B2", "dnk": "#D55E00", "kdm": "#009E73", "kdm-f": "#CC79A7"}
+SQUAREST = 0.45  # of a panel's width: its least height
 CHOSEN, OBSTACLE, ARRIVED, SHORT = "#111111", "#B9BEC6", "#00694D", "#8A3B00"
 SCORES = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.93, 256)))  # without the yellow that white swallows
 
@@ -117,6 +118,9 @@ def candidates_figure(candidates: Candidates, s: int) -> Figure:
     everything = np.concatenate([candidates.paths[row][s].reshape(-1, 3) for row in rows] + [start[None], goal[None]])
     seen = 100 * (everything - start) @ axes3.T  # [cm]
     low, high = seen.min(0) - 4, seen.max(0) + 4
+    least = SQUAREST * (high[0] - low[0])  # labels need room where candidates differ little
+    lacking = np.maximum(least - (high - low), 0)
+    low, high = low - lacking / 2, high + lacking / 2
     scores = np.concatenate([candidates.scores[row][s] for row in rows])
     norm = Normalize(float(np.quantile(scores, 0.05)), float(scores.max()))
     with rc_context(STYLE):

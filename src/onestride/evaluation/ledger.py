@@ -36,8 +36,11 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
         raise CheckpointError(
             f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
         )
-    has, asked, width = found["episodes"], wanted["episodes"], wanted["width"]
-    if has != asked and (has > asked or has % width):
+    # Not what was asked for before: it may have been stopped before the first of them.
+    has = 1 + max((r["episode"] for r in read_records(folder / EPISODES)), default=-1)
+    before, asked, width = found["episodes"], wanted["episodes"], wanted["width"]
+    ragged = has % width and before < has + width - has % width  # its last batch was a smaller one
+    if has and before != asked and (has > asked or ragged):
         raise CheckpointError(
             f"{folder} holds {has} episodes of every row, {asked} are asked for. More can join whole batches of "
             f"{width}; otherwise move it away or delete it to evaluate anew"

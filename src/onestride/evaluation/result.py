@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,20 @@ class Experiment:
         notes: list[str],
         earlier_s: float = 0.0,
         ceilings: dict[str, float] | None = None,
+        show: Callable[[dict[str, Any]], object] | None = None,
     ) -> dict[str, Any]:
         """It is done: its record, written where one was asked for.
 
-        earlier_s: that earlier commands spent on it. ceilings: of the machine, measured meanwhile.
+        earlier_s: that earlier commands spent on it. ceilings: of the machine, measured meanwhile. show: gets the
+        record before it is written, since a disk may be full.
         """
         made = result(
             self.name, self.command, config=config, seeds=seeds, started=self._started,
             wall_s=earlier_s + time.monotonic() - self._began, rows=rows, notes=notes,
         )  # fmt: skip
         made["machine"] |= ceilings or {}
+        if show is not None:
+            show(made)
         if self.out is not None:
             write_json(self.out, made)
         return made

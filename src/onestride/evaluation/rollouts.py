@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,29 +51,22 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Every contender on every scene; returns the records, which also stand in ``folder/episodes.jsonl``.
 
-    timeout [s] per trial. filmed: the scene whose motion is kept for the film.
+    timeout [s] per trial. filmed: the scene whose motion is kept for the film. A contender that the folder does not
+    know yet joins those it does.
 
     Raises:
-        CheckpointError: the folder holds an evaluation of other checkpoints, scenes or settings.
+        CheckpointError: the folder holds trials of other scenes or settings, or of one of them trained anew since.
     """
-    settings = {
-        "contenders": [[c.row, c.seed, c.policy.config.get("training", {}).get("id")] for c in contenders],
-        "scenes": _digest(scenes),
-        "timeout": timeout,
-        "clock": "real" if real_clock else "charged",
-    }
-    if (folder / SETTINGS).exists() and read_json(folder / SETTINGS) != json.loads(json.dumps(settings)):
-        raise CheckpointError(
-            f"{folder} holds an evaluation of other checkpoints, scenes or settings; choose another --run or delete it"
-        )
-    write_json(folder / SETTINGS, settings)
     records = read_records(folder / EPISODES)
+    _claim(folder, contenders, scenes, timeout, real_clock, records)
     done = {(r["row"], r["seed"], r["scene"]) for r in records}
+    wanted = {(c.row, c.seed, number) for c in contenders for number in range(len(scenes))}
+    finished = len(wanted & done)
     motion = dict(load_tensors(folder / "motion.safetensors")[0]) if (folder / "motion.safetensors").exists() else {}
-    if len(done) < len(contenders) * len(scenes):
+    if finished < len(wanted):
         for contender in contenders:
             contender.policy.warm_up(contender.policy.task.first_observation(scenes[0]), WARM_UP)
-    with track("trials", len(contenders) * len(scenes), done=len(done)) as bar:
+    with track("trials", len(wanted), done=finished) as bar:
         for number, scene in enumerate(scenes):
             for c in contenders:
                 if (c.row, c.seed, number) in done:
@@ -83,11 +77,37 @@ def evaluate(
                     motion |= _motion(c.row, scene, robot)
                     save_tensors(folder / "motion.safetensors", motion)
                 record = {"row": c.row, "seed": c.seed, "scene": number, **record}
-                with (folder / EPISODES).open("a") as f:
-                    f.write(json.dumps(record) + "\n")
+                add_records(folder / EPISODES, [record])
                 records.append(record)
-                bar.update(len(records), f"{c.row}: {record['outcome']}")
+                finished += 1
+                bar.update(finished, f"{c.row}: {record['outcome']}")
     return records
+
+
+def _claim(
+    folder: Path, contenders: Sequence[Contender], scenes: Sequence[Any], timeout: float, real_clock: bool,
+    records: Sequence[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Take the folder for these; what it holds of them already stays."""
+    path = folder / SETTINGS
+    clock = "real" if real_clock else "charged"
+    settings: dict[str, Any] = {"scenes": _digest(scenes), "timeout": timeout, "clock": clock}
+    now = {(c.row, c.seed): c.policy.config.get("training", {}).get("id") for c in contenders}
+    before: dict[tuple[str, int], Any] = {}
+    if path.exists() and records:
+        found = read_json(path)
+        if {name: found.get(name) for name in settings} != settings:
+            raise CheckpointError(
+                f"{folder} holds trials of other scenes or under other settings; choose another --run, or move it away"
+            )
+        before = {(row, seed): made_by for row, seed, made_by in found["contenders"]}
+    anew = [f"{row}-{seed}" for (row, seed), made_by in before.items() if now.get((row, seed), made_by) != made_by]
+    if anew:
+        raise CheckpointError(
+            f"{folder} holds trials of {', '.join(anew)} as it was before it was trained anew; move it away, or choose "
+            "another --run"
+        )
+    write_json(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
 
 
 def run_trial(
@@ -191,13 +211,29 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a last line cut by a kill is dropped, and that trial is run again."""
+    """Every whole line; a last line cut by a kill does not count, and that trial is run again."""
     if not path.exists():
         return []
-    whole = path.read_text().split("\n")[:-1]
-    records = [json.loads(line) for line in whole]
-    path.write_text("".join(line + "\n" for line in whole))
-    return records
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def add_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append lines; what a kill left of a last one goes first.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with path.open("ab+") as f:
+            if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
+                f.truncate(path.read_bytes().rfind(b"\n") + 1)
+            f.write("".join(json.dumps(r) + "\n" for r in records).encode())
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {path}: {error.strerror}; what was there is kept. Free some space, then run the same "
+            "command again",
+        ) from error
 
 
 def _digest(scenes: Sequence[Any]) -> str:
