@@ -42,7 +42,7 @@
 
 /* Candidates of a further round: those that are screened are all computed again, those with bounds a little further,
    a tile for each of two threads. */
-enum { BEST = BLOCK, FURTHER = 2 * ROWS };
+enum { BEST = 16, FURTHER = 2 * ROWS };
 #define SURE 2.0f      /* times as far from their mean as measured errors: errors that are not measured */
 
 /* ---------------------------------------------------------------- making it */
@@ -69,7 +69,7 @@ void onestride_destroy(Engine* e) {
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
   for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
-  free(e->packed), free(e->packed_8), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
+  free(e->packed), free(e->packed_8), free(e->weights), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
   free(e->job), free(e->who), free(e->place), free(e->settled), free(e->asked), free(e->order), free(e->done);
   free(e->copy);
   free(e);
@@ -104,6 +104,32 @@ static int plan_jobs(Engine* e, int threads) {
   return 1;
 }
 
+/* Whether a product's weights are wanted in float32 (0), in 8 bits (1). */
+static int wanted(const Engine* e, const Op* op, int eight) {
+  if (op->kind != PRODUCT) return 0;
+  return eight ? op->flags & EIGHT_BITS || (e->screens && op->flags & SCREENED) : !(op->flags & EIGHT_BITS);
+}
+
+/* All weights, one behind the other. Whether there was memory for them, and the processor has what they want. */
+static int pack_all(Engine* e) {
+  size_t size = 0;
+  for (int eight = 0; eight < 2; eight++)
+    for (int i = 0; i < e->head->operations; i++)
+      if (wanted(e, e->op + i, eight)) size += packed_size(e->op + i, eight);
+  char* room = e->weights = aligned(size);
+  int whole = room != NULL;
+  for (int eight = 0; eight < 2; eight++)
+    for (int i = 0; whole && i < e->head->operations; i++) {
+      const Op* op = e->op + i;
+      if (!wanted(e, op, eight)) continue;
+      if (op->flags & EIGHT_BITS && !LEVELS) return 0;
+      if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
+      whole &= pack(op, e->data + op->weight, eight, room, (eight ? e->packed_8 : e->packed) + i);
+      room += packed_size(op, eight);
+    }
+  return whole;
+}
+
 Engine* onestride_create(const void* program, long bytes, int threads, const int* cores) {
   Header given;
   if (bytes < (long)sizeof given) return NULL;
@@ -134,15 +160,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   whole &= (e->packed_8 = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
   for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
-  for (int i = 0; whole && i < e->head->operations; i++) {
-    const Op* op = e->op + i;
-    if (op->kind != PRODUCT) continue;
-    const int eight = op->flags & EIGHT_BITS, both = e->screens && (op->flags & SCREENED);
-    if (eight && !LEVELS) whole = 0;
-    if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
-    if (!eight) whole &= pack(op, e->data + op->weight, 0, e->packed + i);
-    if (eight || both) whole &= pack(op, e->data + op->weight, 1, e->packed_8 + i);
-  }
+  whole = whole && pack_all(e);
   for (int t = 0; whole && t < threads; t++) {
     Worker* w = e->worker + t;
     w->engine = e, w->number = t;

@@ -47,13 +47,14 @@ INLINE ivec dot(ivec sums, eights here, eights weight) {
 /* rows x vecs vectors of outputs, as in tile. */
 INLINE void tile_8(int rows, int vecs, const int8_t* x, long stride, const float* unit, const float* zero,
                    const int8_t* w, int fours, const Packed* packed, int at, const float* bias, float* y, long y_stride,
-                   int outputs, int flags) {
+                   int outputs, int flags, const char* ahead, int lines) {
   ivec sums[ROWS][VECS];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
     for (int v = 0; v < vecs; v++) sums[r][v] = (ivec){};
-  for (int k = 0; k < fours; k++) {
+  for (int k = 0; k < fours; k++, ahead += lines * LINE) {
+    fetch(ahead, lines);
     eights weight[VECS];
 #pragma GCC unroll 3
     for (int v = 0; v < vecs; v++) weight[v] = *(const eights*)(w + ((long)k * vecs + v) * 4 * LANES);
@@ -126,13 +127,17 @@ static void to_eight(const float* x, long stride, int rows, int inputs, int8_t* 
 INLINE void tiles_8(int vecs, int rows, const int8_t* x, long stride, const float* unit, const float* zero,
                     const int8_t* w, int fours, const Packed* packed, int at, const float* bias, float* y,
                     long y_stride, int outputs, int flags) {
+  const char* ahead = (const char*)(w + (long)fours * 4 * vecs * LANES);
   int r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
+  for (; r + ROWS <= rows; r += ROWS) {
+    const int lines = lines_of(r / ROWS, rows / ROWS);
     tile_8(ROWS, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride,
-           y_stride, outputs, flags);
+           y_stride, outputs, flags, ahead, lines);
+    ahead += (long)fours * lines * LINE;
+  }
   for (; r < rows; r++)
     tile_8(1, vecs, x + r * stride, stride, unit + r, zero + r, w, fours, packed, at, bias, y + r * y_stride, y_stride,
-           outputs, flags);
+           outputs, flags, ahead, 0);
 }
 
 static void product_8(const Op* op, const Packed* packed, const float* bias, int rows, const float* x, long stride,

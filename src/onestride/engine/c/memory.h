@@ -37,6 +37,7 @@ struct Engine {
   const Op* op;
   const float* data;
   Packed *packed, *packed_8; /* each product's weights, in float32 and in 8 bits */
+  char* weights;             /* all of them, those in float32 first */
   void* copy;
   float *inputs, *off, *known, *free_entries; /* inputs: [state | context]; off: less what is usual */
   ArmFrame frame;

@@ -7,11 +7,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "program.h"
 #include "vectors.h"
 
-enum { VECS = 3, PANEL = VECS * LANES, BLOCK = 16, ALIGN = 64 }; /* BLOCK: rows of a job, at most */
+enum { VECS = 3, PANEL = VECS * LANES, BLOCK = LANES == 16 ? 32 : 16, ALIGN = 64 }; /* BLOCK: rows of a job, at most */
+enum { LINE = 64, LINES = (4 * PANEL + LINE - 1) / LINE, HUGE = 1 << 21 }; /* bytes of a cache line; lines of a panel's step */
 #define LEAST 1e-15f /* of what is divided by where all weights or inputs are 0: products of two are no subnormals */
 
 typedef struct {
@@ -21,10 +25,15 @@ typedef struct {
 
 INLINE long up(long value, long to) { return (value + to - 1) / to * to; }
 
+/* In large pages, where there are any: what a decision reads has mostly left the caches since the last one. */
 static void* aligned(size_t bytes) {
   void* memory = NULL;
-  if (posix_memalign(&memory, ALIGN, (size_t)up((long)bytes + 1, ALIGN))) return NULL;
-  memset(memory, 0, (size_t)up((long)bytes + 1, ALIGN)); /* touched now, not in the first decision */
+  const size_t size = (size_t)up((long)bytes + 1, ALIGN);
+  if (posix_memalign(&memory, size < HUGE ? ALIGN : HUGE, size)) return NULL;
+#if defined(MADV_HUGEPAGE)
+  if (size >= HUGE) (void)madvise(memory, size, MADV_HUGEPAGE); /* a wish */
+#endif
+  memset(memory, 0, size); /* touched now, not in the first decision */
   return memory;
 }
 
@@ -39,15 +48,28 @@ INLINE void put(float* to, vec value, const float* bias, long left, int flags) {
   }
 }
 
+/* Towards the second cache. */
+INLINE void fetch(const char* from, int lines) {
+  for (int i = 0; i < lines; i++) __builtin_prefetch(from + i * LINE, 0, 2);
+}
+
+/* What a pass over a block's rows fetches of the panel after this one, which lies behind it: lines in every step. In a
+   control loop weights come from memory, since milliseconds have passed, and a core would wait for them. */
+INLINE int lines_of(int pass, int passes) {
+  const int each = (LINES + passes - 1) / passes;
+  return pass * each < LINES ? each : 0;
+}
+
 /* rows x vecs vectors of outputs; both are constants wherever this is called, and everything stays in registers. */
 INLINE void tile(int rows, int vecs, const float* x, long stride, const float* w, int inputs, const float* bias,
-                 float* y, long y_stride, int outputs, int flags) {
+                 float* y, long y_stride, int outputs, int flags, const char* ahead, int lines) {
   vec sums[ROWS][VECS];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
     for (int v = 0; v < vecs; v++) sums[r][v] = (vec){};
-  for (int k = 0; k < inputs; k++) {
+  for (int k = 0; k < inputs; k++, ahead += lines * LINE) {
+    fetch(ahead, lines);
     vec weight[VECS];
 #pragma GCC unroll 3
     for (int v = 0; v < vecs; v++) weight[v] = held(*(const vec*)(w + ((long)k * vecs + v) * LANES));
@@ -69,13 +91,17 @@ INLINE void tile(int rows, int vecs, const float* x, long stride, const float* w
 
 INLINE void tiles(int vecs, int rows, const float* x, long stride, const float* w, int inputs, const float* bias,
                   float* y, long y_stride, int outputs, int flags) {
+  const char* ahead = (const char*)(w + (long)inputs * vecs * LANES);
   int r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    tile(ROWS, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+  for (; r + ROWS <= rows; r += ROWS) {
+    const int lines = lines_of(r / ROWS, rows / ROWS);
+    tile(ROWS, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags, ahead, lines);
+    ahead += (long)inputs * lines * LINE;
+  }
   for (; r + 2 <= rows; r += 2)
-    tile(2, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+    tile(2, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags, ahead, 0);
   for (; r < rows; r++)
-    tile(1, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags);
+    tile(1, vecs, x + r * stride, stride, w, inputs, bias, y + r * y_stride, y_stride, outputs, flags, ahead, 0);
 }
 
 static void product(const Op* op, const Packed* packed, const float* bias, int rows, const float* x, long stride,
@@ -97,14 +123,17 @@ static void product(const Op* op, const Packed* packed, const float* bias, int r
 
 /* ---------------------------------------------------------------- packing */
 
-static void unpack(Packed* packed) { free(packed->weight), free(packed->scale), free(packed->sums); }
+static void unpack(Packed* packed) { free(packed->scale), free(packed->sums); }
 
-/* Whether there was memory for it. */
-static int pack(const Op* op, const float* weight, int eight, Packed* to) {
+/* Bytes of a product's weights, which lie one behind the other in the order of their use. */
+static size_t packed_size(const Op* op, int eight) {
+  return (size_t)up((eight ? up(op->inputs, 4) : 4L * op->inputs) * up(op->outputs, LANES), ALIGN);
+}
+
+/* A product's weights to where there is room for them. Whether there was memory for the rest. */
+static int pack(const Op* op, const float* weight, int eight, void* room, Packed* to) {
   const int inputs = op->inputs, outputs = op->outputs, fours = (inputs + 3) / 4;
-  const long all = up(outputs, LANES);
-  char* at = to->weight = aligned((size_t)(eight ? fours * 4 : inputs * 4) * (size_t)all);
-  if (!at) return 0;
+  char* at = to->weight = room;
   if (eight) {
     to->scale = aligned(4 * (size_t)up(outputs, PANEL));
     to->sums = aligned(4 * (size_t)up(outputs, PANEL));
