@@ -81,6 +81,7 @@ def test_the_record_is_of_the_schema(record):
         order = [row[f"decision_ms_{name}"]["mean"] for name in ("p50", "p95", "p99", "max")]
         assert order == sorted(order)
         assert row["decision_ms_mean"]["n"] == 2 * 2
+        assert row["after_pause_ms_p50"]["mean"] > 0
     rows = said["rows"]
     assert rows["teacher@1"]["nfe"]["mean"] == rows["teacher-optimised@4"]["nfe"]["mean"] == 4
     assert rows["student@4"]["speed_up_over_student"]["mean"] == 1.0

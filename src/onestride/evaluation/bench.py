@@ -11,7 +11,8 @@ engine-tf32 and engine-bf16 are that with coarser products. On request engine-co
 and pairs@B is how many training pairs per second the teacher makes in blocks of B (pairs-captured@B: as one graph).
 
 A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
-and one decision that is not counted, so that a machine whose speed drifts slows all of them; the ceilings, matrix
+and one decision that counts for itself (``after_pause_ms_p50``: in a control loop every decision is such a one, with
+caches cold and cores asleep), so that a machine whose speed drifts slows all of them; the ceilings, matrix
 products of the networks' size and a copy of memory, are measured in every round too. Ratios are of medians, but for
 one of p99.
 """
@@ -71,9 +72,9 @@ def bench(
     contenders: dict[str, Contender] = {}
     for n in config.candidates:
         contenders |= {f"{name}@{n}": c for name, c in contenders_of(policies, n, config, place, observations).items()}
-    times, planning, ceilings = _measure(contenders, observations, config, place)
+    times, first, planning, ceilings = _measure(contenders, observations, config, place)
     made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
-    rows = {name: _row(name, contenders, times, planning, ceilings) for name in contenders}
+    rows = {name: _row(name, contenders, times, first, planning, ceilings) for name in contenders}
     if config.pairs is not None:
         rows |= _pairs(policies["teacher"], observations, preset.pairs, config.pairs, place)
     by = "by the fastest of torch, ONNX Runtime and decide.c"
@@ -109,10 +110,10 @@ def bench(
 
 def _measure(
     contenders: dict[str, Contender], observations: Sequence[np.ndarray], config: BenchConfig, device: torch.device
-) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, dict[int, list[float]]]]:
-    """Decisions [s] and their planning [s] by row; ceilings by kind and rows: products [GFLOP/s], copies [GB/s]."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    planning: dict[str, list[float]] = {name: [] for name in contenders}
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[float]], dict[str, dict[int, list[float]]]]:
+    """Decisions [s], those directly after a pause, and planning [s] by row; ceilings by kind and rows: products
+    [GFLOP/s], copies [GB/s]."""
+    times, first, planning = ({name: [] for name in contenders} for _ in range(3))
     matmul: dict[int, list[float]] = {n: [] for n in config.candidates}
     copies: list[float] = []
     on_gpu = device.type == "cuda"
@@ -125,7 +126,9 @@ def _measure(
         for i in range(config.rounds):
             for name, contender in contenders.items():
                 time.sleep(PAUSE)
+                began = time.perf_counter()
                 contender.decider.decide(observations[i % len(observations)])
+                first[name].append(time.perf_counter() - began)
                 for j in range(config.burst):
                     observation = observations[(config.burst * i + j) % len(observations)]
                     began = time.perf_counter()
@@ -137,13 +140,14 @@ def _measure(
                 matmul[n].append(product(n))
             copies.append(copies_of())
             bar.update(i + 1)
-    return times, planning, {"matmul": matmul, "copy": {0: copies}}
+    return times, first, planning, {"matmul": matmul, "copy": {0: copies}}
 
 
 def _row(
     name: str,
     contenders: dict[str, Contender],
     times: dict[str, list[float]],
+    first: dict[str, list[float]],
     planning: dict[str, list[float]],
     ceilings: dict[str, dict[int, list[float]]],
 ) -> dict[str, Any]:
@@ -152,6 +156,7 @@ def _row(
     ceiling = float(np.median(ceilings["matmul"][n]))
     numbers: dict[str, float | None] = {
         **{k: v for k, v in latency(times[name]).items() if k != "decision_ms_mean"},
+        "after_pause_ms_p50": 1e3 * float(np.median(first[name])),
         "planning_ms_p50": 1e3 * float(np.median(planning[name])),
         "decisions_per_s": 1 / median,
         "nfe": contender.nfe,
