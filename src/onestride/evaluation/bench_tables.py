@@ -10,7 +10,8 @@ from onestride.evaluation.report import UNDEFINED
 COLUMNS = (
     ("p50 [ms]", "decision_ms_p50", "{:.3f}"), ("p95", "decision_ms_p95", "{:.3f}"),
     ("p99", "decision_ms_p99", "{:.3f}"), ("max", "decision_ms_max", "{:.3f}"),
-    ("after a pause", "after_pause_ms_p50", "{:.3f}"), ("planning p50", "planning_ms_p50", "{:.3f}"), ("per s", "decisions_per_s", "{:.0f}"), ("NFE", "nfe", "{:.0f}"),
+    ("after a pause", "after_pause_ms_p50", "{:.3f}"), ("planning p50", "planning_ms_p50", "{:.3f}"),
+    ("per s", "decisions_per_s", "{:.0f}"), ("NFE", "nfe", "{:.0f}"),
     ("forwards", "batch_forwards", "{:.2f}"), ("GFLOP", "gflop", "{:.3f}"), ("MB", "mb", "{:.1f}"),
     ("of ceiling", "share_of_ceiling", "{:.0%}"), ("x teacher", "speed_up_over_teacher", "{:.1f}"),
     ("x student", "speed_up_over_student", "{:.2f}"), ("x student, p99", "speed_up_over_student_p99", "{:.2f}"),
