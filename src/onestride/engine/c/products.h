@@ -15,7 +15,8 @@
 #include "vectors.h"
 
 enum { VECS = 3, PANEL = VECS * LANES, BLOCK = LANES == 16 ? 32 : 16, ALIGN = 64 }; /* BLOCK: rows of a job, at most */
-enum { LINE = 64, LINES = (4 * PANEL + LINE - 1) / LINE, HUGE = 1 << 21 }; /* bytes of a cache line; lines of a panel's step */
+enum { LINE = 64, LINES = (4 * PANEL + LINE - 1) / LINE }; /* bytes of a cache line; lines of a step of a panel */
+enum { LARGE_PAGE = 1 << 21 };
 #define LEAST 1e-15f /* of what is divided by where all weights or inputs are 0: products of two are no subnormals */
 
 typedef struct {
@@ -29,9 +30,9 @@ INLINE long up(long value, long to) { return (value + to - 1) / to * to; }
 static void* aligned(size_t bytes) {
   void* memory = NULL;
   const size_t size = (size_t)up((long)bytes + 1, ALIGN);
-  if (posix_memalign(&memory, size < HUGE ? ALIGN : HUGE, size)) return NULL;
+  if (posix_memalign(&memory, size < LARGE_PAGE ? ALIGN : LARGE_PAGE, size)) return NULL;
 #if defined(MADV_HUGEPAGE)
-  if (size >= HUGE) (void)madvise(memory, size, MADV_HUGEPAGE); /* a wish */
+  if (size >= LARGE_PAGE) (void)madvise(memory, size, MADV_HUGEPAGE); /* a wish */
 #endif
   memset(memory, 0, size); /* touched now, not in the first decision */
   return memory;
