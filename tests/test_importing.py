@@ -128,7 +128,7 @@ def test_the_same_again_is_left_alone_and_others_of_that_name_are_not_taken_for_
 def test_no_room_is_said_before_any_is_written(hopper, tmp_path, monkeypatch):
     """HDF5 ends in a crash where the disk is full."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 0))
-    refused(tmp_path / "run", HOPPER, hopper, "takes .* MB, and 0 MB are free there", OSError)
+    refused(tmp_path / "run", HOPPER, hopper, r"takes .* MB, and 0\.0 MB are free there", OSError)
 
 
 def test_what_hdf5_cannot_write_is_said_in_a_line(hopper, tmp_path, monkeypatch):

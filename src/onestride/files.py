@@ -100,7 +100,7 @@ def room_for(folder: Path, size: int) -> None:
     if free < size:
         raise OSError(
             errno.ENOSPC,
-            f"{folder} takes {size / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free there. Free some space, then run "
+            f"{folder} takes {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free there. Free some space, then run "
             "the same command again",
         )
 

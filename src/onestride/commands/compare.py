@@ -66,7 +66,10 @@ class Quickstart(Common):
             return
         print(f"  open {self.run / 'report.html'}")
         print(f"  onestride run --run {self.run} --scene 3            the student drives the arm in real time")
-        print(f"  onestride distill --run {self.run} --student.operator kdm   an ablation is one flag; then evaluate")
+        same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo")
+        print(
+            f"  onestride distill {same} --student.operator kdm   an ablation is one flag; then `onestride evaluate {same}`"
+        )
         print("  onestride quickstart --preset full --run runs/full   the committed results")
 
 
