@@ -67,9 +67,8 @@ class Quickstart(Common):
         print(f"  open {self.run / 'report.html'}")
         print(f"  onestride run --run {self.run} --scene 3            the student drives the arm in real time")
         same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo")
-        print(
-            f"  onestride distill {same} --student.operator kdm   an ablation is one flag; then `onestride evaluate {same}`"
-        )
+        print(f"  onestride distill {same} --student.operator kdm   an ablation is one flag")
+        print(f"  onestride evaluate {same}            takes it in")
         print("  onestride quickstart --preset full --run runs/full   the committed results")
 
 
