@@ -41,7 +41,9 @@ def bring(run: Path, task: Task, path: Path) -> Imported:
             without the rewards by which its plans are ranked; and whatever their format's reader refuses.
     """
     there = read_metadata(run / "data") if (run / "data").exists() else None
-    if there is not None and (there.get("source"), there.get("task")) != (path.name, task.name):
+    mine = {"source": path.name, "task": task.name}
+    # Another's, or from before there was a digest to know it by.
+    if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
     writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
     recorded = recorded_in(path)
@@ -56,7 +58,7 @@ def bring(run: Path, task: Task, path: Path) -> Imported:
                 f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
             )
         return replace(made, notes=(*notes, "they were there already"))
-    metadata = {"task": task.name, "source": path.name, "content": content(episodes)}
+    metadata = mine | {"content": content(episodes)}
     if recorded is not None:
         metadata["environment"] = recorded
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
