@@ -14,7 +14,7 @@ from onestride import experiment, pipeline, presets
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
 from onestride.importing import Imported, bring
-from onestride.run_folder import data_identity
+from onestride.run_folder import data_identity, fits
 from onestride.tasks import TASKS
 
 CHEETAH, HOPPER = TASKS["halfcheetah-v5"](), TASKS["hopper-v5"]()
@@ -195,9 +195,9 @@ def test_other_spaces_are_refused_by_name(hopper, tmp_path, name, values, said):
 def test_a_preset_of_another_body_is_refused(hopper, tmp_path):
     bring(tmp_path / "run", HOPPER, hopper)
     with pytest.raises(ValueError, match=r"is of task 'hopper-v5', and preset 'demo' of 'kinova'; give --preset"):
-        experiment.fits(tmp_path / "run", "demo")
-    experiment.fits(tmp_path / "run", "hopper-tiny")
-    experiment.fits(tmp_path / "nothing", "demo")
+        fits(tmp_path / "run", "demo", "kinova")
+    fits(tmp_path / "run", "hopper-tiny", "hopper-v5")
+    fits(tmp_path / "nothing", "demo", "kinova")
 
 
 def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):

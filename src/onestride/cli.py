@@ -111,9 +111,9 @@ def _carry_out(command: Command) -> None:
 
         usable(device)
     if isinstance(command, Common) and command.sized:
-        from onestride.experiment import fits
+        from onestride.run_folder import fits
 
-        fits(command.run, command.preset)
+        fits(command.run, command.preset, presets.load(command.preset).task)
     command()  # type: ignore[operator]
 
 

@@ -18,7 +18,6 @@ from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.files import read_json, together, writable, write_atomically
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
-from onestride.run_folder import preset_of, task_of
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -71,22 +70,6 @@ def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> 
             for seed in preset.seeds:
                 student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
                 pipeline.consistency_stage(run, student, training, c.horizon)
-
-
-def fits(run: Path, preset: str) -> None:
-    """A preset's sizes are its task's: whether the run's data, if there is any, is of that task, in any version.
-
-    Raises:
-        ValueError: it is of another.
-    """
-    if not (run / "data").exists():
-        return
-    task, name = task_of(run), presets.load(preset).task
-    if task.name.split("-")[0] != name.split("-")[0]:
-        raise ValueError(
-            f"{run} is of task '{task.name}', and preset '{preset}' of '{name}'; give --preset {preset_of(task)}, or "
-            "another of its body"
-        )
 
 
 def imported(run: Path) -> bool:

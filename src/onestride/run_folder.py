@@ -71,6 +71,22 @@ def preset_of(task: Task) -> str:
     return "demo" if task.benchmark is None else f"{task.name.split('-')[0]}-small"
 
 
+def fits(run: Path, preset: str, of: str) -> None:
+    """A preset's sizes are its task's (``of``): whether the run's data, if there is any, is of it, in any version.
+
+    Raises:
+        ValueError: it is of another.
+    """
+    if not (run / "data").exists():
+        return
+    task = task_of(run)
+    if task.name.split("-")[0] != of.split("-")[0]:
+        raise ValueError(
+            f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; give --preset {preset_of(task)}, or "
+            "another of its body"
+        )
+
+
 def critic_of(run: Path, task: Task) -> Any:
     """The run's IQL critic, where the task has no selector of its own."""
     if task.score is not None:

@@ -52,11 +52,10 @@ def write_dataset(
     (unfinished / "data").mkdir(parents=True)
     try:
         _write(unfinished, folder.name, episodes, total, metadata, action)
-    except RuntimeError as error:  # how h5py reports it
+    except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise OSError(f"could not write {folder}: {error}; nothing was written. Is the disk full?") from error
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, RuntimeError):  # how h5py reports it
+            raise OSError(f"could not write {folder}: {error}; nothing was written. Is the disk full?") from error
         raise
     os.replace(unfinished, folder)
 
@@ -106,7 +105,7 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
         FileNotFoundError: no dataset there.
         ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
     """
-    total, number = read_metadata(folder)["total_episodes"], 0
+    total = read_metadata(folder)["total_episodes"]
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(_rows(folder, total)):
             _check_arrays(f"{folder}, episode {number}", row)
