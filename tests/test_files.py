@@ -15,7 +15,16 @@ import pytest
 import torch
 
 from onestride.checkpoint import load_tensors, save_tensors
-from onestride.files import CheckpointError, alone, read_json, room_for, together, write_atomically, write_json
+from onestride.files import (
+    CheckpointError,
+    alone,
+    read_json,
+    room_for,
+    size_of_file,
+    together,
+    write_atomically,
+    write_json,
+)
 
 
 def names(folder):
@@ -225,3 +234,19 @@ def test_tensors_and_header_there_and_back(tmp_path):
     assert header == {"who": "me"}
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items())
+
+
+def test_only_a_regular_file_has_a_size(tmp_path):
+    file = tmp_path / "numbers"
+    file.write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(file)
+    assert size_of_file(file) == size_of_file(tmp_path / "link") == 5
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in (
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path, "a folder"),
+        (Path("/dev/zero"), "a device"),
+        (tmp_path / "nothing", "No such file"),
+    ):
+        with pytest.raises(CheckpointError, match=what):
+            size_of_file(path)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -128,6 +129,25 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def size_of_file(path: Path) -> int:
+    """Return the size [bytes] of a regular file, links followed.
+
+    Asked before a file from outside is opened: opening a pipe waits for whoever writes to it, and a device never ends.
+
+    Raises:
+        CheckpointError: it is missing, or something else than a regular file.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+        kind = next((name for is_kind, name in kinds.items() if is_kind(status.st_mode)), "a device")
+        raise CheckpointError(f"{path} is {kind}, expected a file")
+    return status.st_size
 
 
 def writable(folder: Path) -> None:
