@@ -21,9 +21,10 @@ import numpy as np
 
 from onestride.checkpoint import load_config
 from onestride.control.clock import RealClock
+from onestride.control.episode import commands_of
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
-from onestride.control.loop import commands_of, run_episode
+from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
@@ -164,7 +165,9 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig, recor
     stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
     with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
-        commands_of(task, worker.warm_up(first, WARM_UP))  # what the ladder computes is warm too
+        answer = worker.warm_up(first, WARM_UP)
+        if answer.decision is not None:  # what the ladder computes is warm too
+            commands_of(task, answer.decision.plan, answer.observation)
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()

@@ -33,6 +33,8 @@ class Interface:
     positions: commands say where the robot should be one control period from now, so that what lies between two rows
         of a plan is a command too; else a row is for a whole period, such as a torque.
     rest(observation) -> (A,) the command that keeps the robot where it is; None: there is none.
+    frozen_after: identical observations for longer than this [s], while the robot is told to move, are a dead sensor's;
+        infinite: never.
     example: an observation that can be acted on; None: zeros can.
     layout: what an observation's numbers are, in order, with their units.
     """
@@ -50,6 +52,7 @@ class Interface:
     positions: bool = False
     rest: Callable[[np.ndarray], np.ndarray] | None = None
     dwell: int = 0
+    frozen_after: float = 0.25  # [s]
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
 
