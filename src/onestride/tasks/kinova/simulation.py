@@ -9,6 +9,8 @@ call first steps the physics up to ``clock.now()``.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import threading
+
 import mujoco
 import numpy as np
 import torch
@@ -41,11 +43,12 @@ class SimulatedArm:
 
     ``read() -> (41,)``: position of the tool (3) [m], its velocity (3) [m/s], the goal (3) [m], the obstacles (32).
     ``write(target (3,))`` [m]: where the tool should be one ``control_dt`` [s] from now.
-    ``stop()``: freeze here; ``reset()`` starts the scene over.
+    ``stop()``: freeze here; ``reset()`` starts the scene over. One thread may read while another writes or stops.
     """
 
     def __init__(self, scene: Scene, clock: Clock, control_dt: float = 0.05) -> None:
         self.scene, self.clock, self.control_dt = scene, clock, control_dt
+        self._physics = threading.Lock()
         self.model = build_model(scene.obstacles, scene.goal)
         self.data = mujoco.MjData(self.model)
         self._site = self.model.site(TOOL).id
@@ -78,11 +81,12 @@ class SimulatedArm:
 
     def read(self) -> np.ndarray:
         """What the arm and the scene are now. (41,)"""
-        self._advance()
-        mujoco.mj_comPos(self.model, self.data)
-        jacobian = np.empty((3, 7))
-        mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
-        return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
+        with self._physics:
+            self._advance()
+            mujoco.mj_comPos(self.model, self.data)
+            jacobian = np.empty((3, 7))
+            mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
+            return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
 
     def write(self, command: np.ndarray) -> None:
         """Send the tool to ``command`` (3,) [m]. A target out of reach ends at the nearest pose found."""
@@ -91,19 +95,21 @@ class SimulatedArm:
             raise ValueError(f"command has shape {command.shape}, expected (3,): the tool's position [m]")
         if not np.isfinite(command).all():
             raise ValueError(f"command {command.tolist()} is not finite; the arm was not moved")
-        self._advance()
-        if self._stopped:
-            raise RuntimeError("the arm is stopped; call reset() before the next command")
-        target, self.ik_error = self._ik.solve(self._reference, command)
-        needed = np.abs((target - self._reference) / VELOCITY_LIMITS).max()  # [s]
-        self._from, self._to = self._reference, target
-        self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
+        with self._physics:
+            self._advance()
+            if self._stopped:
+                raise RuntimeError("the arm is stopped; call reset() before the next command")
+            target, self.ik_error = self._ik.solve(self._reference, command)
+            needed = np.abs((target - self._reference) / VELOCITY_LIMITS).max()  # [s]
+            self._from, self._to = self._reference, target
+            self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
 
     def stop(self) -> None:
         """Freeze the joint reference where it is; writing raises until ``reset``."""
-        self._advance()
-        self._from = self._to = self._reference
-        self._stopped = True
+        with self._physics:
+            self._advance()
+            self._from = self._to = self._reference
+            self._stopped = True
 
     def fault(self) -> str | None:
         """ "collision" once any part of the arm has touched an obstacle or the table."""
