@@ -15,6 +15,7 @@ from onestride.control.policy import Policy
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.files import CheckpointError
+from onestride.plans.given import mask_of
 from onestride.students.pairs import (
     BLOCK,
     COLUMNS,
@@ -53,7 +54,7 @@ def normalizer():
 @pytest.fixture
 def teacher(point, normalizer):
     """The small task's teacher, with the exact denoiser of a Gaussian for a network."""
-    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=20), point.fixed, 2, 2)
+    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=20), point.plans)
     planner.network = Exact(planner.schedule)
     return Policy(point, planner, normalizer)
 
@@ -101,7 +102,7 @@ def dies_after(calls, monkeypatch):
 def test_products_are_those_of_the_teachers_precision(point, normalizer, observations, tmp_path):
     def pairs(precision):
         torch.manual_seed(0)
-        planner = DiffusionPlanner(TeacherConfig(width=32, blocks=1, n_steps=4), point.fixed, 2, 2)
+        planner = DiffusionPlanner(TeacherConfig(width=32, blocks=1, n_steps=4), point.plans)
         for parameter in planner.parameters():
             nn.init.normal_(parameter, std=0.2)
         teacher, config = Policy(point, planner, normalizer, precision=precision), PairsConfig(count=200, shards=1)
@@ -183,7 +184,7 @@ def test_more_pairs_begin_with_the_fewer(make, tmp_path):
 
 
 def test_no_noise_is_used_twice(make, tmp_path, point):
-    noise = columns(make(tmp_path))["prior"][:, ~point.fixed]
+    noise = columns(make(tmp_path))["prior"][:, ~mask_of(point.plans)]
     assert len(noise.unique(dim=0)) == COUNT
 
 
@@ -289,7 +290,7 @@ def test_fixed_entries_of_prior_and_target_are_the_start(make, tmp_path, point, 
     starts = normalizer.start(observations[:, :2])
     for name in ("prior", "target"):
         here = found[name][:, 0, :2]
-        assert torch.equal(found[name][:, point.fixed], here)
+        assert torch.equal(found[name][:, mask_of(point.plans)], here)
         match = (here[:, None] == starts).all(-1)  # (M, 50): bit for bit one of the starts
         assert (match.sum(1) == 1).all()
     assert torch.equal(found["prior"][:, 0, :2], found["target"][:, 0, :2])
@@ -320,7 +321,7 @@ def test_temperatures_come_in_the_papers_proportions_and_scale_the_noise(make, t
     for value, share in ((0.3, 0.25), (0.5, 0.5), (0.7, 0.25)):
         rows = temperature == torch.tensor(value)
         assert abs(rows.float().mean().item() - share) < 5 * (share * (1 - share) / COUNT) ** 0.5
-        noise = found["prior"][rows][:, ~point.fixed].flatten()
+        noise = found["prior"][rows][:, ~mask_of(point.plans)].flatten()
         assert abs(noise.mean().item()) < 5 * value / len(noise) ** 0.5
         assert noise.std().item() == pytest.approx(value, rel=5 / (2 * len(noise)) ** 0.5)
     assert set(temperature.tolist()) == set(torch.tensor([0.3, 0.5, 0.7]).tolist())
@@ -338,7 +339,7 @@ def test_the_target_is_a_function_of_the_stored_noise_with_ddim_and_not_with_ddp
     r2, spread = {}, {}
     for solver in ("ddim", "ddpm"):
         found = columns(make(tmp_path / solver, solver=solver))
-        prior, target = (found[name][:, ~point.fixed].double().numpy() for name in ("prior", "target"))
+        prior, target = (found[name][:, ~mask_of(point.plans)].double().numpy() for name in ("prior", "target"))
         r2[solver] = r_squared(prior, target)
         spread[solver] = [target[found["temperature"].numpy() == np.float32(t)].std() for t in (0.3, 0.5, 0.7)]
     assert r2["ddim"].min() > 0.99
@@ -378,11 +379,11 @@ def test_jitter_moves_the_starts_by_so_many_deviations_and_nothing_else(make, tm
     temperature = plain["temperature"]
     assert torch.equal(moved["temperature"], temperature)
     assert torch.equal(moved["context"], plain["context"])
-    shift = (moved["prior"] - plain["prior"])[:, point.fixed]  # (M, 2), normalised
+    shift = (moved["prior"] - plain["prior"])[:, mask_of(point.plans)]  # (M, 2), normalised
     assert (shift != 0).all()
     assert shift.mean().abs() < 5 * 0.5 / COUNT**0.5
     assert shift.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.05)  # E[u^2] = 1/3 of a uniform share
-    assert torch.equal(moved["target"][:, point.fixed], moved["prior"][:, point.fixed])
+    assert torch.equal(moved["target"][:, mask_of(point.plans)], moved["prior"][:, mask_of(point.plans)])
 
 
 def test_jittered_pairs_are_the_same_however_they_are_made(make, tmp_path, monkeypatch):

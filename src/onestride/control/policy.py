@@ -21,12 +21,13 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
 from onestride.files import CheckpointError
+from onestride.plans.given import Given, make_prior, mask_of
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
-from onestride.tasks.task import Selector, Start, Task
+from onestride.tasks.task import Selector, Task
 
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
@@ -40,15 +41,6 @@ GENERATORS: dict[str, tuple[type, type]] = {
     "consistency": (ConsistencyConfig, ConsistencyStudent),
     "edm": (EDMConfig, EDMPlanner),
 }
-
-
-def conditioned_prior(
-    noise: Tensor, temperature: Tensor, start: Tensor, normalizer: Normalizer, fixed: Tensor
-) -> Tensor:
-    """Noise (B, H, D) times temperature (B,), with the observation (B or 1, O) in its fixed entries; normalised."""
-    prior = noise * temperature[:, None, None]
-    known = nn.functional.pad(normalizer.start(start), (0, noise.shape[-1] - start.shape[-1]))
-    return torch.where(fixed, known[:, None], prior)
 
 
 class Policy:
@@ -81,7 +73,8 @@ class Policy:
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score
-        self.fixed = task.fixed.to(self.device)
+        self.fixed = mask_of(task.plans).to(self.device)
+        self.known = torch.from_numpy(task.plans.known_entries).to(self.device)
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
         self.sampling = sampling or Sampling()
@@ -114,13 +107,13 @@ class Policy:
         observation = np.asarray(observation)
         self.task.check(observation)
         row = torch.from_numpy(observation).to(self.device, torch.float32)[None]
-        start, prior = self._encode(row)
+        given, prior = self._encode(row)
         encoded = self._now()
-        plans = self._generate(prior, start)
+        plans = self._generate(prior, given)
         generated = self._now()
-        scores, best = self._select(plans, row, start.frame)
+        scores, best = self._select(plans, row, given.frame)
         plan = plans[0, best[0]]
-        action = self.task.command(plan[None], start.frame)[0].double().cpu().numpy()
+        action = self.task.command(plan[None], given.frame)[0].double().cpu().numpy()
         if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
             raise none_finite(self.candidates)
         done = self._now()
@@ -146,28 +139,28 @@ class Policy:
                 f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
             )
         rows = torch.from_numpy(np.asarray(observations)).to(self.device, torch.float32)
-        start, prior = self._encode(rows)
-        plans = self._generate(prior, start)
-        scores, best = self._select(plans, rows, start.frame)
+        given, prior = self._encode(rows)
+        plans = self._generate(prior, given)
+        scores, best = self._select(plans, rows, given.frame)
         each = torch.arange(len(rows), device=self.device)
-        actions = self.task.command(plans[each, best], start.frame)
+        actions = self.task.command(plans[each, best], given.frame)
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
         return actions.double().cpu().numpy()
 
-    def _encode(self, rows: Tensor) -> tuple[Start, Tensor]:
+    def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
-        start = self.task.encode(rows)
+        given = self.task.encode(rows)
         shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)
         noise = torch.randn(shape, generator=self.rng, device=self.device)
-        known = start.start if len(rows) == 1 else start.start.repeat_interleave(self.candidates, 0)
-        temperature = self.temperature.repeat(len(rows))
-        prior = conditioned_prior(noise, temperature, known, self.normalizer, self.fixed)
-        return start, prior.unflatten(0, (len(rows), self.candidates))
+        values = self.normalizer.entries(given.values, self.known)
+        values = values if len(rows) == 1 else values.repeat_interleave(self.candidates, 0)
+        prior = make_prior(noise, self.temperature.repeat(len(rows)), values, self.known)
+        return given, prior.unflatten(0, (len(rows), self.candidates))
 
-    def _generate(self, prior: Tensor, start: Start) -> Tensor:
+    def _generate(self, prior: Tensor, given: Given) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = self.normalizer.context(start.context)
+        context = self.normalizer.context(given.context)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
@@ -305,7 +298,7 @@ def make_generator(task: Task, kind: str, settings: dict[str, Any]) -> Any:
     """An untrained generator from its kind and its config's fields as JSON gives them."""
     config_class, generator_class = GENERATORS[kind]
     config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    return generator_class(config, task.fixed, task.context_dim, task.state_dim)
+    return generator_class(config, task.plans)
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:

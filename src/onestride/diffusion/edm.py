@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from onestride.networks.mlp import ResidualMLP
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 #: The network's index k = 16 c_noise = 4 log sigma runs from -25 to 18, slowly enough that neighbouring levels of a
 #: consistency student's finest grid (0.4 to 2 per cent apart) look alike, and the slowest feature of 20 steps spans it.
@@ -82,14 +84,12 @@ class Preconditioned(nn.Module):
 
     fixed: Tensor
 
-    def __init__(
-        self, fixed: Tensor, context_dim: int, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0
-    ) -> None:
+    def __init__(self, spec: PlanSpec, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0) -> None:
         super().__init__()
         self.sigma_data, self.boundary = sigma_data, boundary
-        horizon, transition_dim = fixed.shape
-        self.network = ResidualMLP(horizon, transition_dim, context_dim, n_steps=_K_STEPS, width=width, blocks=blocks)
-        self.register_buffer("fixed", fixed, persistent=False)
+        shape = (spec.horizon, spec.row_dim, spec.context_dim)
+        self.network = ResidualMLP(*shape, n_steps=_K_STEPS, width=width, blocks=blocks)
+        self.register_buffer("fixed", mask_of(spec), persistent=False)
 
     def forward(self, x: Tensor, sigma: Tensor | float, context: Tensor | None) -> Tensor:
         """x (B, H, D) with noise of level sigma, one number or (B, 1, 1), in its free entries -> plans (B, H, D)."""
@@ -113,14 +113,13 @@ class EDMPlanner(nn.Module):
     loss_weight: Tensor
     tempered = False  # it starts from its highest noise level as it is
 
-    def __init__(self, config: EDMConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: EDMConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
-        self.denoiser = Preconditioned(
-            fixed, context_dim, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data
-        )
+        self.denoiser = Preconditioned(spec, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data)
+        fixed = mask_of(spec)
         weight = torch.ones(fixed.shape)
-        weight[0, state_dim:] = config.first_action_weight
+        weight[0, spec.state_dim :] = config.first_action_weight
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
 

@@ -13,6 +13,8 @@ from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.unet1d import TemporalUNet
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,19 @@ class DiffusionPlanner(nn.Module):
     fixed: Tensor
     loss_weight: Tensor
 
-    def __init__(self, config: TeacherConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: TeacherConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
         self.schedule = Schedule.cosine(config.n_steps)
-        horizon, transition_dim = fixed.shape
+        shape = (spec.horizon, spec.row_dim, spec.context_dim)
         if config.network == "mlp":
             self.network: nn.Module = ResidualMLP(
-                horizon, transition_dim, context_dim, n_steps=config.n_steps, width=config.width, blocks=config.blocks
+                *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks
             )
         else:
-            self.network = TemporalUNet(
-                horizon,
-                transition_dim,
-                context_dim,
-                width=config.unet_width,
-                multipliers=config.unet_multipliers,
-            )
-        weight = torch.ones(horizon, transition_dim)
-        weight[0, state_dim:] = config.first_action_weight
+            self.network = TemporalUNet(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
+        fixed, weight = mask_of(spec), torch.ones(shape[:2])
+        weight[0, spec.state_dim :] = config.first_action_weight
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
 

@@ -122,12 +122,14 @@ class CriticSelector(nn.Module):
     high: Tensor
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
-        """Actions are clamped as they will be when they are sent; the first state is the observed one."""
+        """Actions are clamped as they will be when they are sent; the first state is the observed one, where
+        observations are states."""
         del frame
         b, n = plans.shape[:2]
-        dim = observation.shape[-1]
+        dim = plans.shape[-1] - len(self.low)
         pair = plans[:, :, : self.rows].clone()
-        pair[:, :, 0, :dim] = observation[:, None]
+        if observation.shape[-1] == dim:
+            pair[:, :, 0, :dim] = observation[:, None]
         pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
         return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
 

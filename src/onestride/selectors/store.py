@@ -89,7 +89,7 @@ def make_selector_model(
         if kind == "iql":
             return IQL(IQLConfig(**settings), task.state_dim, task.action_dim)
         if kind == "returns":
-            return ReturnModel(ReturnConfig(**settings), task.fixed, task.context_dim)
+            return ReturnModel(ReturnConfig(**settings), task.plans)
     except (TypeError, ValueError) as error:  # a setting of another version
         raise CheckpointError(f"{folder} has settings this version does not know: {error}") from error
     raise CheckpointError(f"{folder} is a selector of kind '{kind}', this version has iql, returns")

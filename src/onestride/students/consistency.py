@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from onestride.diffusion.edm import EDMPlanner, NoiseLevels, Preconditioned, heun_step, noised
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 ConsistencyMethod = Literal["ct", "cd"]
 METHODS: tuple[ConsistencyMethod, ...] = get_args(ConsistencyMethod)
@@ -77,17 +79,17 @@ class ConsistencyStudent(nn.Module):
     nfe = 1
     tempered = False  # it starts from its highest noise level as it is
 
-    def __init__(self, config: ConsistencyConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: ConsistencyConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
         self.f = Preconditioned(
-            fixed, context_dim, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data,
-            boundary=config.sigma_min,
-        )  # fmt: skip
+            spec, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data, boundary=config.sigma_min
+        )
         self.target = copy.deepcopy(self.f).requires_grad_(False) if config.method == "cd" else None
         self._teacher = _Held(None)
+        fixed = mask_of(spec)
         weight = torch.ones(fixed.shape)
-        weight[0, state_dim:] = config.first_action_weight
+        weight[0, spec.state_dim :] = config.first_action_weight
         weight = weight * ~fixed
         free = int((~fixed).sum())
         self.c = config.huber * math.sqrt(free)

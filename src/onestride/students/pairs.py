@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from onestride.checkpoint import save_tensors
-from onestride.control.policy import Policy, conditioned_prior
+from onestride.control.policy import Policy
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, alone, read_json, write_json
 from onestride.memory import keep_freed_memory
+from onestride.plans.given import make_prior
 from onestride.progress import console, track
 from onestride.selectors.sampling import SHARES, TEMPERATURES
 
@@ -133,19 +134,20 @@ def make_block(
     temperature = torch.tensor(config.temperatures)[which]
     noise = torch.randn(size, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
     observation = observations[pick].to(device)
-    start = teacher.task.encode(observation)
-    states = start.start
+    given = teacher.task.encode(observation)
+    values = given.values
     if config.jitter:
-        shift = torch.randn(states.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
-        states = states + config.jitter * shift * teacher.normalizer.std[: states.shape[-1]]
-    prior = conditioned_prior(noise.to(device), temperature.to(device), states, teacher.normalizer, teacher.fixed)
-    context = teacher.normalizer.context(start.context)
+        shift = torch.randn(values.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
+        values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
+    values = teacher.normalizer.entries(values, teacher.known)
+    prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
+    context = teacher.normalizer.context(given.context)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
     with teacher.products():
         target = teacher.generator.sample(prior, context, solver=config.solver, generator=more).float()
     plans = teacher.normalizer.unnormalize(target)
-    quality = teacher.score(plans[:, None], observation, start.frame)[:, 0]
+    quality = teacher.score(plans[:, None], observation, given.frame)[:, 0]
     rows = min(size, config.count - block * size)
     values = (prior, target, context, quality, temperature)
     columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}

@@ -52,7 +52,7 @@ class Interface:
     positions: bool = False
     rest: Callable[[np.ndarray], np.ndarray] | None = None
     dwell: int = 0
-    frozen_after: float = 0.25  # [s]
+    frozen_after: float = 0.5  # [s]
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
 

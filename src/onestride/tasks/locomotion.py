@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from onestride.control.clock import Clock
+from onestride.plans.given import Given
 from onestride.tasks.bodies import BODIES, Version, interface
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.task import Benchmark, Native, Start, Task
+from onestride.tasks.task import Benchmark, Native, Task
 
 EPISODE_STEPS = 1000  # D4RL's and the paper's
 #: The first 50 of 1000 steps, from rest to running: drawn uniformly they are a twentieth of what is learnt from, and a
@@ -76,8 +77,8 @@ class GymRobot:
         return self.ended
 
 
-def _encode(observation: Tensor) -> Start:
-    return Start(observation, observation.new_zeros(len(observation), 0), None)
+def _encode(observation: Tensor) -> Given:
+    return Given(observation, observation.new_zeros(len(observation), 0), None)
 
 
 def _plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
