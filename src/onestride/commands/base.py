@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +41,9 @@ class Common(InRun):
     """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
 
 
-def typed() -> str:
-    """What was typed, for the record."""
-    return "onestride " + " ".join(sys.argv[1:])
+def typed(program: str = "onestride") -> str:
+    """What was typed, for the record: the program with its arguments, as a shell takes them."""
+    return shlex.join([program, *sys.argv[1:]])
 
 
 def say(outcome: Outcome) -> None:
