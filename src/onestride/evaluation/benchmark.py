@@ -76,7 +76,11 @@ def benchmark(
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     folders = {str(e.folder.relative_to(run)) for e in entries}
     report = experiment.record(
-        config={"evaluate": asdict(config), **provenance(run, task, folders | {RETURNS, CRITIC})},
+        config={
+            "evaluate": asdict(config),
+            "engine": {"draws": DRAWS},
+            **provenance(run, task, folders | {RETURNS, CRITIC}),
+        },
         seeds={"episodes": FIRST_SEED, "training": sorted({e.seed for e in entries})},
         rows=rows,
         notes=[*_notes(task, config, precision), *training_notes(run, task)],
@@ -285,8 +289,8 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         f"Environment {task.benchmark.environment}, which waits for the planner; {config.episodes} episodes of at most "
         "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
         "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
-        "return_normalised: mean and standard deviation over seeds of each seed's mean; students' seeds are training "
-        "seeds, the teacher has one training and its seeds are those of its noise and starts.",
+        "return_normalised: mean and population standard deviation over seeds of each seed's mean; students' seeds are "
+        "training seeds, the teacher has one training and its seeds are those of its noise and starts.",
         "Rows ending in -unselected draw one candidate and take it: what the generator is worth by itself.",
         "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
         "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
