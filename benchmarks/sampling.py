@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.control.policy import Policy
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
@@ -50,8 +50,9 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    experiment = Experiment(task_of(arguments.run).name, "benchmarks/sampling.py", arguments.out)
-    names = [name for name, (row, _) in rows_of(arguments.run).items() if row == arguments.student]
+    experiment = Experiment(task_of(arguments.run).name, typed("benchmarks/sampling.py"), arguments.out)
+    found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed
+    names = [name for name, (row, _) in found if row == arguments.student]
     if not names:
         raise ValueError(f"{arguments.run} holds no student '{arguments.student}'")
     drawn = {row: sampling_of(arguments.run, row) for row in ROWS}

@@ -25,7 +25,8 @@ def folder(tmp_path):
     times = {"teacher": [0.12, 0.1], "dnk": [0.004, 0.005], "dnk-classifier": [0.005]}
     clouds = [{"row": "dnk", "seed": seed, "action_spread": 0.2, "teacher_distance": 0.1} for seed in (0, 1)]
     comparison = {
-        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate", "config": {"evaluate": {}},
+        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate",
+        "config": {"evaluate": {"episodes": 3}},
         "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
         "rows": {row: summary(records, clouds, times, dict.fromkeys(rows, 1), row) for row in rows},
         "notes": ["mind <this>"],

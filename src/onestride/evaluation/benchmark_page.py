@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from onestride.evaluation import benchmark_figures, figures, shell
+from onestride.evaluation import benchmark_figures, captions, figures, shell
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
 from onestride.evaluation.benchmark_report import (
@@ -99,6 +100,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
         body=BODY.substitute(
             replay=_film(folder, "replay", _replay_caption(comparison), absent),
             table=shell.table(table_cells(comparison, paper=True)),
+            caption=escape(captions.returns(comparison)),
             details=shell.table(detail_cells(comparison)),
             generation=shell.table(generation_cells(comparison)),
             films="\n".join(_film(folder, row, label(row), absent) for row in FILMED if row in comparison["rows"]),
@@ -244,9 +246,9 @@ BODY = Template("""<h2>At the speed of thought</h2>
 $replay
 <h2>Table I</h2>
 $table
-<p><small>Mean ± standard deviation over seeds. sigma_ep is the standard deviation over a seed's episodes, averaged over
-seeds; worst seed is the smallest of the seeds' means. Names without brackets are ranked as in the paper: the teacher by
-the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the row's.
+<p><small>$caption Worst seed is the smallest of the seeds' means. Names without brackets are ranked as in the
+paper: the teacher by the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the
+row's.
 $paper</small></p>
 <h2>What else each row is</h2>
 $details

@@ -16,7 +16,7 @@ from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
-from onestride.evaluation.result import result
+from onestride.evaluation.result import result, utc
 from onestride.files import together, writable, write_json
 from onestride.tasks.task import Task
 
@@ -107,7 +107,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
         command,
         config={"run": asdict(config), "granted": record.granted, row: loaded.about},
         seeds={"scenes": 0},
-        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - (time.perf_counter() - record.began))),
+        started=utc(time.time() - (time.perf_counter() - record.began)),
         wall_s=record.wall_s,
         rows={row: summary(record, config)},
         notes=_notes(record, loaded.task, config),

@@ -189,9 +189,10 @@ BODY = Template("""<h2>Both arms, one clock</h2>
 $film
 <h2>Numbers</h2>
 $table
-<p><small>Mean ± standard deviation over trials; success is the share of trials. Completion is the share of the way to
-the goal that was covered. Inference is the wall time of one whole decision; speed-up is the teacher's mean over the
-method's. The last columns are the paper's, from its own robot and computer: compare ratios, not times.</small></p>
+<p><small>Mean ± population standard deviation over all trials; success is the share of trials. Completion is the share
+of the way to the goal that was covered. Inference is the wall time of one whole decision; speed-up is the teacher's
+mean over the method's. The last columns are the paper's, from its own robot and computer: compare ratios, not
+times.</small></p>
 <h2>What the generators make</h2>
 $generation
 <h2>Pictures</h2>

@@ -23,6 +23,7 @@ from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
+from onestride.evaluation.result import Experiment
 from onestride.files import CheckpointError, read_json, write_json
 from onestride.progress import track
 from onestride.tasks.task import Task
@@ -48,11 +49,12 @@ def evaluate(
     timeout: float,
     real_clock: bool,
     filmed: int,
+    experiment: Experiment | None = None,
 ) -> list[dict[str, Any]]:
     """Every contender on every scene; returns the records, which also stand in ``folder/episodes.jsonl``.
 
-    timeout [s] per trial. filmed: the scene whose motion is kept for the film. A contender that the folder does not
-    know yet joins those it does.
+    timeout [s] per trial. filmed: the scene whose motion is kept for the film. experiment: keeps what is spent, trial
+    by trial. A contender that the folder does not know yet joins those it does.
 
     Raises:
         CheckpointError: the folder holds trials of other scenes or settings, or of one of them trained anew since.
@@ -78,6 +80,8 @@ def evaluate(
                     save_tensors(folder / "motion.safetensors", motion)
                 record = {"row": c.row, "seed": c.seed, "scene": number, **record}
                 add_records(folder / EPISODES, [record])
+                if experiment is not None:
+                    experiment.keep()
                 records.append(record)
                 finished += 1
                 bar.update(finished, f"{c.row}: {record['outcome']}")
