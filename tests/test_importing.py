@@ -213,4 +213,4 @@ def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "plan_stage", lambda *_: pytest.fail("it plans"))
     monkeypatch.setattr(pipeline, "teacher_stage", reached)
     with pytest.raises(ReachedError):
-        experiment.make(tmp_path / "run", presets.load("tiny"), (), "cpu")
+        experiment.make(tmp_path / "run", presets.load("tiny"), TASKS["kinova"](), (), "cpu")

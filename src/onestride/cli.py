@@ -114,6 +114,10 @@ def _carry_out(command: Command) -> None:
         from onestride.run_folder import fits
 
         fits(command.run, command.preset, presets.load(command.preset).task)
+    if isinstance(command, Common) and command.task and ":" in command.task:
+        from onestride.tasks import TASKS
+
+        TASKS.resolve(command.task)
     command()  # type: ignore[operator]
 
 

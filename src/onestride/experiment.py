@@ -32,19 +32,18 @@ class Outcome:
 
 
 def task_named(name: str) -> Task:
-    """The task of that name.
+    """The task of that name, or of FILE.py:NAME or MODULE:NAME.
 
     Raises:
         ValueError: there is none; the message names the nearest and all of them.
     """
-    if name not in TASKS:
-        raise presets.unknown("task", name, TASKS)
-    return TASKS[name]()
+    if not name:
+        raise ValueError("this preset is for any environment: say which with --task, such as --task gym:Reacher-v5")
+    return TASKS[TASKS.resolve(name)]()
 
 
-def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> None:
+def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
     """Every stage of a preset up to its students."""
-    task = task_named(preset.task)
     if imported(run) and not behaviours:
         pass  # it is taken as it is
     elif task.benchmark is None:

@@ -15,6 +15,7 @@ from onestride.data.windows import Windows, make_windows
 from onestride.files import CheckpointError
 from onestride.selectors.store import load_selector
 from onestride.tasks import TASKS
+from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 
 RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
@@ -24,9 +25,9 @@ ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviou
 
 def task_of(run: Path) -> Task:
     """The task of a run's data."""
-    name = read_metadata(run / "data").get("task")
+    name = str(read_metadata(run / "data").get("task"))
     if name not in TASKS:
-        raise CheckpointError(f"{run / 'data'} is a dataset of task '{name}'; this version has {', '.join(TASKS)}")
+        raise CheckpointError(f"{run / 'data'} is a dataset of another task: {TASKS.unknown(name)}")
     return TASKS[name]()
 
 
@@ -68,11 +69,14 @@ def normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
 
 def preset_of(task: Task) -> str:
     """A preset for such a task, to be named in advice."""
-    return "demo" if task.benchmark is None else f"{task.name.split('-')[0]}-small"
+    if task.benchmark is None:
+        return "demo"
+    body = task.name.split("-")[0]
+    return f"{body}-small" if body in BODIES else "gym-small"
 
 
 def fits(run: Path, preset: str, of: str) -> None:
-    """A preset's sizes are its task's (``of``): whether the run's data, if there is any, is of it, in any version.
+    """Whether a preset of task ``of`` ("": of any environment) fits the run's data, if there is any, in any version.
 
     Raises:
         ValueError: it is of another.
@@ -80,6 +84,8 @@ def fits(run: Path, preset: str, of: str) -> None:
     if not (run / "data").exists():
         return
     task = task_of(run)
+    if not of and task.benchmark is not None:
+        return  # of any environment
     if task.name.split("-")[0] != of.split("-")[0]:
         raise ValueError(
             f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; give --preset {preset_of(task)}, or "

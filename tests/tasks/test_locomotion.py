@@ -10,9 +10,10 @@ from onestride.control.clock import ChargedClock
 from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
 from onestride.tasks import TASKS
+from onestride.tasks.gym import GymRobot
 from onestride.tasks.interface import ObservationError
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.locomotion import BODIES, EPISODE_STEPS, GymRobot
+from onestride.tasks.locomotion import BODIES, EPISODE_STEPS
 
 NAMES = [f"{body}-{version}" for body in BODIES for version in ("v5", "v4")]
 DT = 0.008  # [s], Hopper's

@@ -39,7 +39,11 @@ class Common(InRun):
     sized: ClassVar[bool] = True
 
     preset: str = "demo"
-    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others."""
+    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
+    for any environment."""
+    task: str | None = None
+    """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
+    comes from a file or module that is no installed package's."""
 
 
 def typed(program: str = "onestride") -> str:

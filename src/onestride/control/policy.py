@@ -258,7 +258,7 @@ class Policy:
         if missing:
             raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}; it was altered: train it again")
         if config["task"] not in TASKS:
-            raise CheckpointError(f"{folder} is of task '{config['task']}', this version has {', '.join(TASKS)}")
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
         if task is not None and config["task"] != task:
             raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
         if config["kind"] not in GENERATORS:

@@ -37,6 +37,7 @@ class Interface:
         infinite: never.
     example: an observation that can be acted on; None: zeros can.
     layout: what an observation's numbers are, in order, with their units.
+    plain: made by ``plain_interface``, so that its numbers say all: an exported folder carries them.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Interface:
     frozen_after: float = 0.5  # [s]
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
+    plain: bool = False
 
     @property
     def transition_dim(self) -> int:
@@ -77,3 +79,28 @@ def check_numbers(observation: np.ndarray, dim: int, what: str) -> None:
         raise ObservationError(
             f"observation[{bad[0]}] is {observation[bad[0]]}; check the sensor that fills this entry"
         )
+
+
+def plain_interface(
+    *, name: str, observation_dim: int, horizon: int, control_dt: float, low: np.ndarray, high: np.ndarray
+) -> Interface:
+    """Return the interface of a body whose plans are [observation | action], both as it gives and takes them.
+
+    Any finite observation (observation_dim,) can be acted on; commands lie within low and high (A,), and 0, or what is
+    next to it within them, keeps the body at rest. control_dt in [s].
+    """
+    still = np.clip(np.zeros_like(low), low, high)
+    return Interface(
+        name=name,
+        observation_dim=observation_dim,
+        state_dim=observation_dim,
+        action_dim=len(low),
+        horizon=horizon,
+        control_dt=control_dt,
+        check=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
+        arrived=lambda _observation: False,
+        limits=Limits(low, high),
+        commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
+        rest=lambda _observation: still.copy(),
+        plain=True,
+    )
