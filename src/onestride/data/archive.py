@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -22,6 +23,8 @@ from onestride.data.claims import check_claim
 ENCRYPTED = 0x1 | 0x40  # bits of a member's flags
 CHUNK = 2**20  # [bytes] unpacked at once
 SPOILT = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
+#: What numpy raises of a header, which it parses as a Python literal.
+SPOILT_HEADER = (ValueError, TypeError, RecursionError, MemoryError, SyntaxError, tokenize.TokenError)
 NUMBERS = "fiub"  # kinds of dtype: floats, integers, bools
 
 
@@ -74,7 +77,7 @@ class Archive:
             shape, by_columns, dtype = read(file)
         except KeyError as error:
             raise ValueError(f"{name!r:.80} is an .npy of a version that is not read: {error!s:.80}") from error
-        except (ValueError, TypeError, RecursionError, MemoryError) as error:  # the header is parsed as Python
+        except SPOILT_HEADER as error:
             raise ValueError(f"{name!r:.80} is no array ({error!s:.80})") from error
         if dtype.hasobject:
             raise ValueError(f"{name!r:.80} holds Python objects, which are not read (allow_pickle=False)")
