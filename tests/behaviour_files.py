@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import io
 import json
@@ -59,9 +60,15 @@ def write_zip(path, state, **changes):
     weights = io.BytesIO()
     torch.save(collections.OrderedDict(state), weights)
     with zipfile.ZipFile(path, "w") as file:
+        file.writestr("_stable_baselines3_version", "2.9.0")
         file.writestr("data", json.dumps(data))
         file.writestr("policy.pth", weights.getvalue())
     return path
+
+
+def kept(observation):
+    """An observation as the library keeps it in a file."""
+    return {":type:": "<class 'numpy.ndarray'>", ":serialized:": base64.b64encode(pickle.dumps(observation)).decode()}
 
 
 def activation_of(module):

@@ -80,9 +80,13 @@ def partly(file):
             lambda f: f.create_dataset("observations", data=[["a", "b"]] * N, dtype=h5py.string_dtype()),
             "expected numbers",
         ),
+        (
+            lambda f: h5py.h5d.create(f.id, b"observations", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((N, 3))),
+            "holds a type that NumPy does not have",
+        ),
         (lambda f: f.create_dataset("observations", data=h5py.Empty("f4")), "has no shape and no numbers"),
     ],
-    ids=["claimed", "claimed chunks", "unwritten", "partly", "chunk", "virtual", "external", "text", "empty"],
+    ids=["claimed", "claimed chunks", "unwritten", "partly", "chunk", "virtual", "external", "text", "time", "empty"],
 )
 def test_what_hdf5_would_make_up_is_refused(write, make, message):
     refused(write(make), f"observations .*{message}")

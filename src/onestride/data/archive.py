@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -52,8 +53,10 @@ class Archive:
         """Return the bytes of a member, unpacked no further than to the size it claims.
 
         Raises:
-            ValueError: it unpacks to another size.
+            ValueError: there is none, or it unpacks to another size.
         """
+        if name not in self.names:
+            raise ValueError(f"it has no member {name!r:.80}: it was altered")
         member = self._file.getinfo(name)
         found = bytearray()
         with self._file.open(member) as opened:
@@ -107,6 +110,10 @@ def open_archive(source: Path | bytes | bytearray) -> Iterator[Archive]:
             yield Archive(file, size)
     except SPOILT as error:
         raise ValueError(f"it was altered or cut short ({error!s:.120})") from error
+    except OSError as error:
+        spoilt = error.errno == errno.EINVAL  # a place before the file's beginning
+        reason = "it was altered or cut short" if spoilt else "the system does not let it be read"
+        raise ValueError(f"{reason} ({error.strerror})") from error
 
 
 def array_names(archive: Archive) -> list[str]:

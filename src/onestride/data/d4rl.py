@@ -43,7 +43,7 @@ def read_d4rl(
 
 
 def _read(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
-    keys = set(file.keys())
+    keys = {str(key) for key in file}  # bytes where a name is no text
     missing = [key for key in NEEDED if key not in keys]
     if missing:
         minari = "; for a Minari dataset give the folder that holds data/" if "episode_0" in keys else ""

@@ -115,11 +115,15 @@ def _check_stored(found: h5py.Dataset, size: int) -> None:
         raise ValueError(
             f"stands in other files ({found.external[0][0]}), which are not read. Write them into one file"
         )
-    if found.dtype.kind not in NUMBERS:
-        raise ValueError(f"holds {found.dtype!s:.80}, expected numbers")
+    try:
+        dtype = found.dtype
+    except TypeError as error:
+        raise ValueError(f"holds a type that NumPy does not have ({error!s:.120}), expected numbers") from error
+    if dtype.kind not in NUMBERS:
+        raise ValueError(f"holds {dtype!s:.80}, expected numbers")
     if found.shape is None:
         raise ValueError("has no shape and no numbers")
-    claimed = math.prod(found.shape) * found.dtype.itemsize
+    claimed = math.prod(found.shape) * dtype.itemsize
     check_claim(f"of shape {found.shape}", claimed, size)
     stored = found.id.get_storage_size()
     if stored > size:
@@ -128,7 +132,7 @@ def _check_stored(found: h5py.Dataset, size: int) -> None:
         if stored != claimed:
             raise ValueError(f"of shape {found.shape} was never written ({stored} of {claimed} bytes are stored)")
         return
-    check_claim(f"in chunks of {found.chunks}", math.prod(found.chunks) * found.dtype.itemsize, size)
+    check_claim(f"in chunks of {found.chunks}", math.prod(found.chunks) * dtype.itemsize, size)
     expected = math.prod(-(-n // chunk) for n, chunk in zip(found.shape, found.chunks, strict=True))
     written = found.id.get_num_chunks()
     if written < expected:
