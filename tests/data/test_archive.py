@@ -91,6 +91,7 @@ def test_arrays_are_what_numpy_reads(tmp_path):
         (header("(1000000000000,)"), r"'a\.?' claims 4e\+12 bytes of float32, found 0: it is damaged"),
         (header("(4, 1000000)", body=b"0" * 16), r"claims 1\.6e\+07 bytes of float32, found 16"),
         (header("(-1, -4)", body=b"0" * 16), "it is damaged"),
+        (header(f"({10**4000},)"), r"claims 1e\+300 bytes"),
         (header("(2,)", body=b"0" * 16), "claims 8 bytes of float32, found 16"),
         (header("(1,)", "|O", b"\x80\x04N."), "holds Python objects"),
         (header("(1,)", "<U4", b"0" * 16), "holds <U4, expected numbers"),

@@ -64,6 +64,7 @@ def partly(file):
     ("make", "message"),
     [
         (lambda f: f.create_dataset("observations", (10**12, 3), "f4"), "claims 1.2e.13 bytes in a file of"),
+        (lambda f: f.create_dataset("observations", (2**62,) * 30, "f4", chunks=(1,) * 30), r"claims 1e\+300 bytes"),
         (lambda f: f.create_dataset("observations", (10**12, 3), "f4", chunks=(10, 3)), "claims 1.2e.13 bytes"),
         (lambda f: f.create_dataset("observations", (N, 3), "f4"), r"\(40, 3\) was never written \(0 of 480 bytes"),
         (partly, r"was not written whole: 2 of 4 chunks are missing"),
@@ -86,7 +87,19 @@ def partly(file):
         ),
         (lambda f: f.create_dataset("observations", data=h5py.Empty("f4")), "has no shape and no numbers"),
     ],
-    ids=["claimed", "claimed chunks", "unwritten", "partly", "chunk", "virtual", "external", "text", "time", "empty"],
+    ids=[
+        "claimed",
+        "far more",
+        "claimed chunks",
+        "unwritten",
+        "partly",
+        "chunk",
+        "virtual",
+        "external",
+        "text",
+        "time",
+        "empty",
+    ],
 )
 def test_what_hdf5_would_make_up_is_refused(write, make, message):
     refused(write(make), f"observations .*{message}")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from onestride.data.claims import check_claim
+from onestride.data.claims import check_claim, in_short
 
 ENCRYPTED = 0x1 | 0x40  # bits of a member's flags
 CHUNK = 2**20  # [bytes] unpacked at once
@@ -55,7 +55,7 @@ class Archive:
         Raises:
             ValueError: there is none, or it unpacks to another size.
         """
-        if name not in self.names:
+        if name not in self._file.NameToInfo:
             raise ValueError(f"it has no member {name!r:.80}: it was altered")
         member = self._file.getinfo(name)
         found = bytearray()
@@ -86,11 +86,9 @@ class Archive:
             raise ValueError(f"{name!r:.80} holds Python objects, which are not read (allow_pickle=False)")
         if dtype.kind not in NUMBERS:
             raise ValueError(f"{name!r:.80} holds {dtype!s:.80}, expected numbers")
-        claimed = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or claimed != len(raw) - file.tell():
-            raise ValueError(
-                f"{name!r:.80} claims {claimed:.3g} bytes of {dtype}, found {len(raw) - file.tell()}: it is damaged"
-            )
+        claimed, found = math.prod(shape) * dtype.itemsize, len(raw) - file.tell()
+        if min(shape, default=0) < 0 or claimed != found:
+            raise ValueError(f"{name!r:.80} claims {in_short(claimed)} bytes of {dtype}, found {found}: it is damaged")
         array = np.frombuffer(raw, dtype, offset=file.tell())
         return array.reshape(shape, order="F" if by_columns else "C")
 
