@@ -18,7 +18,7 @@ from torch import Tensor
 
 from onestride.commands.base import mendable, typed
 from onestride.control.policy import Policy, unselected
-from onestride.data.behaviour import BehaviourPolicy, read_behaviour
+from onestride.data.behaviour import BehaviourPolicy, read_behaviours
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
@@ -46,7 +46,7 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     task = task_of(arguments.run)
     experiment = Experiment(task.name, typed("benchmarks/modes.py"), arguments.out)
-    behaviours = [read_behaviour(path) for path in arguments.behaviours]
+    behaviours = read_behaviours(arguments.behaviours)
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, arguments.starts)
     found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed

@@ -1,5 +1,6 @@
 """Somebody's episodes: what cannot be learnt from is said when they come, not hours later."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -126,18 +127,17 @@ def test_the_same_again_is_left_alone_and_others_of_that_name_are_not_taken_for_
 
 
 def test_no_room_is_said_before_any_is_written(hopper, tmp_path, monkeypatch):
-    """HDF5 ends in a crash where the disk is full."""
+    """Asked before the work, by what the numbers take."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 0))
     refused(tmp_path / "run", HOPPER, hopper, r"takes .* MB, and 0\.0 MB are free there", OSError)
 
 
-def test_what_hdf5_cannot_write_is_said_in_a_line(hopper, tmp_path, monkeypatch):
-    class Full:
-        def update_episodes(self, _):
-            raise RuntimeError("Disable slist on flush dirtied")
+def test_a_disk_that_fills_meanwhile_is_said_in_a_line(hopper, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(MinariStorage, "new", lambda *_: Full())
-    refused(tmp_path / "run", HOPPER, hopper, "could not write .*Is the disk full", OSError)
+    monkeypatch.setattr(MinariStorage, "new", full)
+    refused(tmp_path / "run", HOPPER, hopper, "could not write .*: No space left on device; nothing", OSError)
 
 
 # ---- Minari datasets that are not whole, or of other spaces ----

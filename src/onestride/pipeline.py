@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
-from onestride.data.behaviour import read_behaviour
+from onestride.data.behaviour import read_behaviours
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
@@ -82,7 +82,7 @@ def plan_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
 
 def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
     """Steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
-    policies = [read_behaviour(path) for path in behaviours]
+    policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
     return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, box(task), "steps")

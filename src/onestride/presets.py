@@ -361,18 +361,19 @@ def gym_tiny() -> Preset:
     return replace(locomotion_tiny("hopper"), task="", amount=2_000, consistency=None)
 
 
-PRESETS: dict[str, Callable[[], Preset]] = (
-    {"demo": demo, "full": full, "paper": paper, "tiny": tiny}
-    | {
-        "gym-small": gym,
-        "gym-tiny": gym_tiny,
-    }
-    | {
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "demo": demo,
+    "full": full,
+    "paper": paper,
+    "tiny": tiny,
+    **{
         f"{body}-{budget}": partial(make, body)
         for body in ("halfcheetah", "walker2d", "hopper")
         for budget, make in (("small", locomotion), ("full", locomotion_full), ("tiny", locomotion_tiny))
-    }
-)
+    },
+    "gym-small": gym,
+    "gym-tiny": gym_tiny,
+}
 
 
 def load(name: str) -> Preset:

@@ -30,7 +30,8 @@ class Collect(Common):
     amount: int = 0
     """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
     behaviours: tuple[Path, ...] = ()
-    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read)."""
+    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
+    VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not."""
     seed: int = 0
 
     def __call__(self) -> None:
