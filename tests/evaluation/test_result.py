@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from onestride.cores import usable_cores
 from onestride.evaluation.result import Experiment
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -26,7 +26,7 @@ def test_a_record_says_who_when_and_on_what(tmp_path):
     assert made["notes"] == ["a note"]
     assert 100 <= made["wall_s"] < 101
     assert made["started"].endswith("Z")
-    assert made["machine"]["cores"] == os.cpu_count()
+    assert made["machine"]["cores"] == usable_cores()
 
 
 def test_ceilings_are_the_machines():

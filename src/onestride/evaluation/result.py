@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from onestride.cores import usable_cores
 from onestride.files import vacant, versions, write_json
 
 
@@ -91,7 +91,7 @@ def machine() -> dict[str, Any]:
         name = models[0].split(":", 1)[1].strip() if models else name
     return {
         "cpu": name,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "system": platform.system(),
