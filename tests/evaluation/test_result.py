@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from onestride.commands.base import typed
+from onestride.cores import usable_cores
 from onestride.evaluation import result
 from onestride.evaluation.result import SPENT, Experiment, commit, processor
 
@@ -30,7 +30,7 @@ def test_a_record_says_who_when_and_on_what(tmp_path):
     assert made["wall_s"] > 0
     assert made["started"].endswith("Z")
     assert made["commit"] == commit()
-    assert made["machine"]["cores"] == os.cpu_count()
+    assert made["machine"]["cores"] == usable_cores()
 
 
 def test_ceilings_are_the_machines():

@@ -31,10 +31,13 @@ def _numbers(values: np.ndarray) -> str:
 PYTHON = Template('''\
 """Decide with model.onnx: needs numpy and onnxruntime alone. Task $task, one decision every $ms ms."""
 
+import os
 import time
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
 import onnxruntime
 
 FIRST = [$first]  # where an episode begins

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onestride.engine.runners import Answer, Cores, RefusedError, Shape
+from onestride.engine.runners import Answer, RefusedError, Shape
 
 SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
 DECIDE = Path(__file__).parent / "c" / "decide.c"
@@ -72,10 +72,7 @@ class NativeRunner:
                 "8 bits need AVX2 (with AVX-512 its VNNI too) or ARM's dot product, and this processor has neither: "
                 "take onnx-int8, or native in float32"
             )
-        self._cores = Cores(threads)
-        helpers = self._cores.helping
-        placed = (ctypes.c_int * len(helpers))(*helpers) if helpers else None
-        self._engine = self._library.onestride_create(program, len(program), threads, placed)
+        self._engine = self._library.onestride_create(program, len(program), threads, None)
         if not self._engine:
             raise NativeError(
                 f"no decision can be made of this program ({len(program)} bytes): it is cut short or altered, or "
@@ -100,8 +97,7 @@ class NativeRunner:
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         self._observation[:] = observation
-        with self._cores:
-            winner = self._library.onestride_decide(*self._given, draw, *self._filled)
+        winner = self._library.onestride_decide(*self._given, draw, *self._filled)
         if winner < 0:
             raise RefusedError(REFUSALS[winner])
         return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from onestride.cores import usable_cores
 from onestride.files import read_json, vacant, versions, write_json
 
 #: Beside the records of work that several commands share: when the first of them began, and what all took.
@@ -149,7 +149,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": platform.processor() or platform.machine(),
         **(processor(cpuinfo.read_text()) if cpuinfo.exists() else {}),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "system": platform.system(),

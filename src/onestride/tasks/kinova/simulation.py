@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 
-import mujoco
 import numpy as np
 import torch
 
@@ -30,6 +29,7 @@ from onestride.tasks.kinova.arm import (
 )
 from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene
+from onestride.tasks.physics import mujoco, no_renderer
 
 CHUNK = 5  # physics steps between two updates of the servo; the recording keeps one row for each
 CLEARANCE_STRIDE = 3  # every so many recorded rows the whole arm's clearance is measured (15 ms)
@@ -210,8 +210,8 @@ def render_frames(
         renderer = mujoco.Renderer(model, height, width)
     except (mujoco.FatalError, RuntimeError, ImportError, AttributeError) as error:  # by backend
         raise RuntimeError(
-            f"no renderer here ({error}); on a machine without a display set MUJOCO_GL=egl before Python starts "
-            "(package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
+            f"no renderer here ({no_renderer or error}); on a machine without a display set MUJOCO_GL=egl before "
+            "Python starts (package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
         ) from error
     frames = []
     with renderer:
