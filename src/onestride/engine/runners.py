@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from onestride.engine.forks import never_freed_in_children
 from onestride.tasks.interface import Interface
 
 CPU = "CPUExecutionProvider"
@@ -101,6 +102,7 @@ class OnnxRunner:
             options.add_session_config_entry("session.intra_op_thread_affinities", self._cores.helpers)
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
         self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        never_freed_in_children(self.session)
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         self.inputs, self.outputs = (
             [Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
