@@ -16,7 +16,7 @@ import torch
 
 from onestride import presets
 from onestride.control.decision import NoPlanError
-from onestride.engine import native
+from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
@@ -35,7 +35,7 @@ from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 
 
