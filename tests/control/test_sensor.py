@@ -160,7 +160,7 @@ def test_what_the_robot_raises_in_the_readers_thread_is_raised_in_the_loops():
 
 def test_a_reader_gives_each_reading_once_and_ends():
     clock = RealClock()
-    reader = ThreadReader(Robot(clock), clock)
+    reader = ThreadReader(Robot(clock), clock, 17)
     for value in range(3):
         reader.request()
         reading = reader.poll(clock.now() + LONG)

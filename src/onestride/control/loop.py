@@ -70,7 +70,7 @@ def run_episode(
     elif log.ticks or log.duration:
         raise ValueError(f"the log holds {log.ticks} ticks of another episode; give a new one")
     start = log.began = clock.now()
-    reader = reader_of(robot, clock)
+    reader = reader_of(robot, clock, task.observation_dim)
     oldest = patience.expiry if isinstance(policy, Beside) else patience.stop
     ladder = Ladder(patience, task.control_dt, start, task.positions)
     watch = SensorWatch(task, oldest)

@@ -27,6 +27,7 @@ from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
+from onestride.tasks.interface import observation_vector
 from onestride.tasks.task import Selector, Task
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -104,9 +105,8 @@ class Policy:
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
         """
         began = time.perf_counter()
-        observation = np.asarray(observation)
-        self.task.check(observation)
-        row = torch.from_numpy(observation).to(self.device, torch.float32)[None]
+        observation = self._vector(observation)
+        row = torch.from_numpy(observation.astype(np.float32)[None]).to(self.device)
         given, prior = self._encode(row)
         encoded = self._now()
         plans = self._generate(prior, given)
@@ -131,14 +131,16 @@ class Policy:
 
         Raises:
             NoPlanError: not one candidate of some observation is finite.
+            ObservationError: one cannot be acted on, as in ``decide``.
             ValueError: they have another shape, or there are none.
         """
-        if np.ndim(observations) != 2 or not len(observations):
+        if (isinstance(observations, np.ndarray) and observations.ndim != 2) or not len(observations):
             shape = np.shape(observations)
             raise ValueError(
                 f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
             )
-        rows = torch.from_numpy(np.asarray(observations)).to(self.device, torch.float32)
+        vectors = np.stack([self._vector(observation) for observation in observations])
+        rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
         given, prior = self._encode(rows)
         plans = self._generate(prior, given)
         scores, best = self._select(plans, rows, given.frame)
@@ -147,6 +149,13 @@ class Policy:
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
         return actions.double().cpu().numpy()
+
+    def _vector(self, observation: np.ndarray) -> np.ndarray:
+        """The vector that is decided on (observation_dim,), checked."""
+        task = self.task
+        vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
+        task.check(vector)
+        return vector
 
     def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""

@@ -6,6 +6,7 @@ import math
 import queue
 import threading
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from onestride.control.clock import Clock
 from onestride.control.robot import Robot, TimedObservation
-from onestride.tasks.interface import Interface, ObservationError
+from onestride.tasks.interface import Interface, ObservationError, observation_vector
 
 #: So many of the last durations say how long the next is expected to take: one hiccup does not change their median.
 REMEMBERED = 5
@@ -27,6 +28,7 @@ CLOCK_TOLERANCE = 0.001
 class Reading:
     """What the robot gave: its observation, when that was taken [s], and its fault or None.
 
+    observation: the vector that is decided on; what was given, where that cannot be made one.
     took: how long the robot took to give it [s].
     """
 
@@ -73,16 +75,19 @@ class Reader(Protocol):
         ...
 
 
-def reader_of(robot: Robot, clock: Clock) -> Reader:
-    """Return a reader in a thread of its own on wall time, one that reads in turn where time is simulated."""
-    return ThreadReader(robot, clock) if getattr(clock, "is_wall_time", False) else DirectReader(robot, clock)
+def reader_of(robot: Robot, clock: Clock, dim: int) -> Reader:
+    """Return a reader in a thread of its own on wall time, one that reads in turn where time is simulated.
+
+    dim: of the task's observations.
+    """
+    return ThreadReader(robot, clock, dim) if getattr(clock, "is_wall_time", False) else DirectReader(robot, clock, dim)
 
 
 class DirectReader:
     """Reads when it is polled: in simulated time nothing else could happen meanwhile, and ``until`` may pass."""
 
-    def __init__(self, robot: Robot, clock: Clock) -> None:
-        self.robot, self.clock, self.busy = robot, clock, False
+    def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
+        self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
 
     def request(self) -> None:
         self.busy = True
@@ -90,7 +95,7 @@ class DirectReader:
     def poll(self, until: float) -> Reading | None:
         del until
         self.busy = False
-        return _read(self.robot, self.clock)
+        return _read(self.robot, self.clock, self.dim)
 
     def close(self) -> None:
         pass
@@ -99,8 +104,8 @@ class DirectReader:
 class ThreadReader:
     """Reads in a daemon thread, which begins with the first request."""
 
-    def __init__(self, robot: Robot, clock: Clock) -> None:
-        self.robot, self.clock, self.busy = robot, clock, False
+    def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
+        self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
         self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._readings: queue.SimpleQueue[Reading | BaseException] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="readings", daemon=True)
@@ -127,17 +132,22 @@ class ThreadReader:
     def _work(self) -> None:
         while self._requests.get():
             try:
-                found = _read(self.robot, self.clock)
+                found = _read(self.robot, self.clock, self.dim)
             except BaseException as error:  # the loop's thread must hear of it, whatever it is
                 found = error
             self._readings.put(found)
 
 
-def _read(robot: Robot, clock: Clock) -> Reading:
+def _read(robot: Robot, clock: Clock, dim: int) -> Reading:
     asked = clock.now()  # before reading: an observation is at least as old as it is taken to be
     given = robot.read()
     time, values = (given.time, given.values) if isinstance(given, TimedObservation) else (asked, given)
-    observation = np.array(values)  # a driver may fill the same array again
+    try:
+        observation = observation_vector(values, dim)
+    except ObservationError:  # as it is: the task's check says what is wrong with it
+        observation = values
+    if observation is values:  # a driver may fill the same array again
+        observation = copy(values)
     return Reading(observation, time, robot.fault(), clock.now() - asked)
 
 

@@ -21,10 +21,11 @@ import numpy as np
 
 from onestride.checkpoint import MODEL
 from onestride.control.policy import Policy
+from onestride.engine.building import SOURCES
 from onestride.engine.examples import examples
 from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.native import SOURCES, NativeRunner, Precision
+from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner

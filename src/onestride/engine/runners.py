@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from onestride.cores import usable_cores
+from onestride.engine.forks import never_freed_in_children
 from onestride.tasks.interface import Interface
 
 CPU = "CPUExecutionProvider"
@@ -115,6 +116,7 @@ class OnnxRunner:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
         self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        never_freed_in_children(self.session)
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         self.inputs, self.outputs = (
             [Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
