@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 from speed import trained_per_second
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.cores import WAITING
 from onestride.evaluation.metrics import single
 from onestride.evaluation.result import Experiment
@@ -44,7 +44,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    experiment = Experiment("waiting", "benchmarks/waiting.py", arguments.out)
+    experiment = Experiment("waiting", typed("benchmarks/waiting.py"), arguments.out)
     cases = [(kind, busy) for busy in arguments.busy for kind in arguments.kinds]
     speeds: dict[str, list[float]] = {}
     with track("timing", arguments.rounds * len(cases)) as bar:
