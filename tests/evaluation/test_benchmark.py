@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation.benchmark import benchmark, summary
 from onestride.evaluation.lineup import Entry, policy_of
 from onestride.files import CheckpointError
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
+from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of
 
 

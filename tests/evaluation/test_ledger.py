@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
@@ -16,6 +15,7 @@ from onestride.evaluation.ledger import claim
 from onestride.evaluation.lineup import Entry
 from onestride.evaluation.rollouts import add_records
 from onestride.files import CheckpointError
+from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
 
 

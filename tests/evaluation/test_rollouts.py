@@ -128,7 +128,7 @@ def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):
     sided = [r for r in records if "sides" in r]
     assert {r["scene"] for r in sided} == {1}
     assert all(np.isclose(sum(r["sides"]), 1.0) for r in sided)
-    from onestride.checkpoint import load_tensors
+    from onestride.tensors import load_tensors
 
     tensors, header = load_tensors(tmp_path / "candidates.safetensors")
     assert json.loads(header["scenes"]) == [1]

@@ -20,6 +20,7 @@ from gymnasium.spaces import Box
 from onestride.data.episode import Episode
 from onestride.files import read_json, room_for
 from onestride.progress import track
+from onestride.seals import seal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of optional parts nobody asked for
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
 
 WRITE_AT_ONCE = 256  # episodes
 METADATA = Path("data") / "metadata.json"
+SEAL = "seal.json"  # beside Minari's own files: what they were when they were written
 SPARE = 1.2  # of a dataset's size: what must be free
 ARRAYS = ("observations", "actions", "rewards")
 
@@ -57,6 +59,8 @@ def write_dataset(
         if isinstance(error, RuntimeError):  # how h5py reports it
             raise OSError(f"could not write {folder}: {error}; nothing was written. Is the disk full?") from error
         raise
+    written = sorted(p.relative_to(unfinished).as_posix() for p in (unfinished / "data").iterdir())
+    seal(unfinished / SEAL, {}, written)
     os.replace(unfinished, folder)
 
 

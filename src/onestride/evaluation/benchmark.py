@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, load_tensors, save_tensors
+from onestride.checkpoint import load_config
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
@@ -31,6 +31,7 @@ from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 from onestride.training import fast_precision
 
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew

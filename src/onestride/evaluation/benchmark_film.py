@@ -23,7 +23,6 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
@@ -38,6 +37,7 @@ from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
 from onestride.tasks.lockstep import make_environment
+from onestride.tensors import load_tensors, save_tensors
 
 FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos
 SIDE_BY_SIDE = ("teacher", "dnk")

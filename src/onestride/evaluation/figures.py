@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
 
-from onestride.checkpoint import load_tensors
 from onestride.files import CheckpointError, write_atomically
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
+from onestride.tensors import load_tensors
 
 #: The rows of a comparison, in the order of every table and picture, and what they are called there.
 LABELS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F"}

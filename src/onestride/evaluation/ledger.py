@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from onestride.checkpoint import load_config, load_tensors, save_tensors
+from onestride.checkpoint import load_config
 from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
 from onestride.files import CheckpointError, read_json, write_atomically, write_json
 from onestride.progress import console
 from onestride.run_folder import TEACHER
 from onestride.selectors.store import judging_of
+from onestride.tensors import load_tensors, save_tensors
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
 STATES, MOTION = "states.safetensors", "motion.safetensors"

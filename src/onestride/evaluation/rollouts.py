@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
@@ -26,6 +25,7 @@ from onestride.evaluation.metrics import blocking_obstacle, free_share, latency,
 from onestride.files import CheckpointError, read_json, write_json
 from onestride.progress import track
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
 WARM_UP = 50  # decisions thrown away before the first that counts

@@ -89,7 +89,7 @@ class ConsistencyStudent(nn.Module):
         weight = torch.ones(fixed.shape)
         weight[0, state_dim:] = config.first_action_weight
         weight = weight * ~fixed
-        free = int((~fixed).sum())
+        free = fixed.numel() - state_dim  # known without looking: sizes are asked before there are numbers
         self.c = config.huber * math.sqrt(free)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * (free / weight.sum()), persistent=False)
