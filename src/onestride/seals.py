@@ -53,6 +53,15 @@ def check_seal(path: Path, kind: type[T] | Any = dict[str, Any], *, advice: str 
     return unsealed(read_bytes(path), path, kind, advice=advice)
 
 
+def read_result(path: Path, kind: type[T] | Any = dict[str, Any]) -> T:
+    """Return a result as ``kind``, without its digest. Results that were published before there was one have none.
+
+    Raises:
+        CheckpointError: it is not what its digest says, no JSON, or not of this kind.
+    """
+    return unsealed(read_bytes(path), path, kind, advice="evaluate again", required=False)
+
+
 def unsealed(
     data: bytes, where: Path | str, kind: type[T] | Any = dict[str, Any], *, advice: str = ADVICE, required: bool = True
 ) -> T:
@@ -68,7 +77,7 @@ def unsealed(
         if digest(data[: end.start(1)] + data[end.end(1) :]) != end[1].decode():
             raise CheckpointError(f"{where} was altered: it is not what its digest says; {advice}")
         del value[DIGEST]
-    elif required:
+    elif required or DIGEST in value:
         raise CheckpointError(f"{where} carries no digest: it was altered, or is of an earlier version; {advice}")
     try:
         return msgspec.convert(value, kind)

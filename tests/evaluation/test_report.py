@@ -249,7 +249,7 @@ def test_page_says_what_is_missing(comparison, tmp_path):
     page = page_module.write(tmp_path).read_text()
     assert page.count("Not shown") == 5
     assert "the evaluation left no motion.safetensors" in page
-    assert "because episodes.jsonl, line 1, is no episode" in page
+    assert "because episodes.jsonl, line 1 is not JSON" in page
     assert str(tmp_path) not in page
 
 

@@ -26,10 +26,11 @@ from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts,
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
-from onestride.files import alone, read_json, write_json
+from onestride.files import alone
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
+from onestride.seals import read_result, seal
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training import fast_precision
@@ -74,7 +75,7 @@ def benchmark(
     calls = {row: all_candidates_of(e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     path = folder / "comparison.json"
-    earlier = read_json(path)["wall_s"] if path.exists() else 0.0
+    earlier = read_result(path)["wall_s"] if path.exists() else 0.0
     folders = {str(e.folder.relative_to(run)) for e in entries}
     report = experiment.record(
         config={
@@ -87,7 +88,7 @@ def benchmark(
         rows=rows,
         notes=_notes(task, config, precision),
     )
-    write_json(path, report)
+    seal(path, report)
     return folder
 
 
@@ -227,7 +228,7 @@ def _latency(
     """
     path = folder / TIMES
     if path.exists():
-        return read_json(path)
+        return read_result(path, dict[str, list[float]])
     first = {e.row: e for e in reversed(entries) if e.selector != "none"}
     policies = {row: policy_of(run, entry, device) for row, entry in sorted(first.items())}
     observations = load_tensors(folder / STATES)[0][f"{entries[0].row}-{entries[0].seed}"].double().numpy()
@@ -241,7 +242,7 @@ def _latency(
                 policy.decide(observations[i % len(observations)])
                 times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
             bar.update(i + 1)
-    write_json(path, times)
+    seal(path, times)
     return times
 
 

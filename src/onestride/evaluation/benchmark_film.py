@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
-from onestride.files import CheckpointError, write_atomically
+from onestride.files import CheckpointError, decode, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
@@ -125,6 +125,15 @@ def save_motion(motion: Motion, path: Path) -> None:
     save_tensors(path, {f"actions.{row}": torch.from_numpy(a) for row, a in motion.actions.items()}, header)
 
 
+class About(TypedDict):
+    """What the header says of a ``Motion``."""
+
+    environment: str
+    seed: int
+    control_dt: float
+    fell: dict[str, bool]
+
+
 def load_motion(path: Path) -> Motion:
     """Read ``motion.safetensors``.
 
@@ -135,7 +144,8 @@ def load_motion(path: Path) -> Motion:
     actions = {n.removeprefix("actions."): v.numpy() for n, v in tensors.items() if n.startswith("actions.")}
     if "about" not in header or not actions:
         raise CheckpointError(f"{path} holds no motion, but {sorted(tensors)}: delete it and evaluate again")
-    return Motion(actions=actions, **json.loads(header["about"]))
+    about = decode(header["about"], About, f"{path}, header, about")
+    return Motion(actions=actions, **about)
 
 
 # --- rendering ---------------------------------------------------------------------------------------------------
