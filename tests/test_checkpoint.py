@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 import torch
 
 import onestride
-from onestride.checkpoint import CONFIG, MODEL, load_config, load_tensors, save_tensors
+from onestride.checkpoint import CONFIG, MODEL, load_config, load_model
 from onestride.control.policy import Policy
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.selectors.sampling import Sampling
+from onestride.tensors import load_unsealed, save_unsealed
 
 
 @pytest.fixture
@@ -24,14 +28,15 @@ def saved(policy, tmp_path) -> Path:
 
 
 def change_config(folder, **values):
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | values))
+    """Sealed again: what is wrong is not that it was altered."""
+    seal(folder / CONFIG, json.loads((folder / CONFIG).read_text()) | values)
 
 
 def change_tensors(folder, change):
-    tensors, _ = load_tensors(folder / MODEL)
+    tensors, _ = load_unsealed(folder / MODEL)
     change(tensors)
-    save_tensors(folder / MODEL, tensors)
+    save_unsealed(folder / MODEL, tensors)
+    seal(folder / CONFIG, json.loads((folder / CONFIG).read_text()), [MODEL])
 
 
 def refused(folder, message, **options):
@@ -140,6 +145,58 @@ def test_with_another_width_in_its_config(saved):
     refused(saved, "has shape .* implies")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 1_000_000_000}, "has shape .* implies"),
+        ({"blocks": 1_000_000_000}, "has fewer tensors than config.json implies"),
+        ({"n_steps": 1_000_000_000}, "n_steps is 1000000000, expected at most"),
+        ({"width": 10**18}, "no network is of such settings"),
+        ({"width": -8}, "no network is of such settings"),
+        ({"width": [8]}, r"Expected `int`, got `(array|list)` - at `\$\.width`"),
+        ({"network": "unet", "unet_multipliers": [1] * 100_000}, "has fewer tensors|no network is of such settings"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_take_no_memory(saved, settings, message):
+    config = json.loads((saved / CONFIG).read_text())
+    change_config(saved, generator=config["generator"] | settings)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(saved, message)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # [kB]
+
+
+@pytest.mark.parametrize(("entry", "value"), [("horizon", 10**9), ("candidates", 10**9), ("horizon", 30_000)])
+def test_a_horizon_or_candidates_beyond_all_measure(saved, entry, value):
+    change_config(saved, **{entry: value})
+    refused(saved, rf"\$\.{entry}|has shape .* implies")
+
+
+def test_every_flipped_bit_is_refused_by_name(saved):
+    """In the config every byte, in the weights a sample: header, first and last numbers, and some between."""
+    rng = np.random.default_rng(0)
+    for name in (CONFIG, MODEL):
+        path, whole = saved / name, (saved / name).read_bytes()
+        drawn = rng.integers(len(whole), size=40)
+        places = range(len(whole)) if name == CONFIG else [*range(12), *drawn.tolist(), len(whole) - 1]
+        for at in places:
+            bit = 1 << int(rng.integers(8))
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            with pytest.raises(CheckpointError, match=re.escape(str(saved))):
+                load_model(saved, load_config(saved), lambda: pytest.fail("it got as far as the network"))
+        path.write_bytes(whole)
+    assert Policy.from_pretrained(saved).candidates
+
+
+def test_weights_of_another_checkpoint_are_refused(saved, make_arm_policy, tmp_path):
+    """Of the same shapes: only the digest tells."""
+    make_arm_policy("teacher", prediction="eps").save(tmp_path / "other", {"id": "other"})
+    other = tmp_path / "other" / MODEL
+    tensors, _ = load_unsealed(other)
+    save_unsealed(other, {k: v + 0.5 for k, v in tensors.items()})
+    shutil.copy(other, saved / MODEL)
+    refused(saved, "model.safetensors was altered or cut short: its SHA-256 is .* config.json says")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["normalizer.context_std", "generator.network.input.weight"])
 def test_with_a_number_that_is_not_finite(saved, name, value):
@@ -169,9 +226,9 @@ def test_of_another_task(saved):
 
 
 def test_of_another_schema(saved):
-    for schema in (2, None, "1"):
+    for schema in (1, 3, None, "2"):
         change_config(saved, schema=schema)
-        refused(saved, f"has schema {schema}, this version reads 1")
+        assert "train it again" in refused(saved, f"has schema {schema!r}, this version reads 2")
 
 
 def test_of_another_kind(saved):
@@ -210,8 +267,8 @@ def test_config_that_is_json_but_no_config(saved):
 def test_config_with_an_entry_missing(saved, key):
     config = json.loads((saved / CONFIG).read_text())
     del config[key]
-    (saved / CONFIG).write_text(json.dumps(config))
-    refused(saved, key)
+    seal(saved / CONFIG, config)
+    refused(saved, f"missing required field `{key}`")
 
 
 def test_config_of_a_generator_with_a_setting_nobody_knows(saved):
@@ -233,7 +290,7 @@ def test_saving_over_a_checkpoint_never_leaves_the_two_files_at_odds(saved, make
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "write_json", dies)
+    monkeypatch.setattr(checkpoint, "seal", dies)
     other = make_arm_policy("teacher", prediction="eps")  # the same shapes, another meaning
     with pytest.raises(KeyboardInterrupt):
         other.save(saved, {"id": "other"})

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.files import (
     CheckpointError,
     alone,
@@ -25,6 +24,7 @@ from onestride.files import (
     write_atomically,
     write_json,
 )
+from onestride.tensors import load_tensors, save_tensors
 
 
 def names(folder):

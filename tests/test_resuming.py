@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnConfig, ReturnModel
 from onestride.files import CheckpointError
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
+from onestride.tensors import load_tensors
 from onestride.training import STATE, Asked, NonFiniteLossError, finish
 from plan_specs import spec_of
 from toy_training import CONFIG, ROWS, Toy, run, same_bits, toy_data

@@ -1,94 +1,170 @@
 """Checkpoints: a folder with ``config.json`` and ``model.safetensors``, whole or not there.
 
-The weights' file holds the normaliser too, under ``normalizer.``: a checkpoint without it does not load.
-Nothing is pickled.
+The weights' file holds the normaliser too, under ``normalizer.``: a checkpoint without it does not load. The config
+holds the weights' SHA-256 and a digest of itself. Nothing is pickled, and nothing is allocated that the weights' file
+does not have.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeVar
 
+import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules import module as torch_module
 
-from onestride.files import CheckpointError, read_json, versions, write_atomically, write_json
+from onestride.files import CheckpointError, read_json, versions
+from onestride.seals import check_file, check_seal, seal
+from onestride.tensors import load_unsealed, opened, save_unsealed
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG, MODEL = "config.json", "model.safetensors"
+AGAIN = "train it again"
+MOST_STEPS = 10_000  # of noise levels and network calls: settings that no tensor's shape shows
+COUNTED = ("n_steps", "steps", "sample_steps", "levels", "s0", "s1")
+COPIES = 4  # a network may be copied, in part, while it is built: so many parameters for each that is saved
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
-    """Write tensors and a text header as safetensors, atomically."""
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, lambda p: save_file(contiguous, p, metadata=header))
+class Training(TypedDict):
+    """What a checkpoint says of its training."""
+
+    id: NotRequired[str]
+    seconds: NotRequired[float]
+    steps: NotRequired[int]
+    config: NotRequired[dict[str, Any]]
+    history: NotRequired[list[list[float]]]
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file, read whole.
+class Config(TypedDict):
+    """What every checkpoint's config holds; more, by its kind."""
 
-    Raises:
-        CheckpointError: not such a file, or cut short.
-    """
-    try:
-        with safe_open(path, framework="pt") as f:
-            return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); it was altered or cut short: make it again") from error
+    kind: str
+    task: str
+    training: Training | None
+    files: dict[str, str]
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
     """Weights first, config last: a folder with a config is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
-    save_tensors(folder / MODEL, dict(model.state_dict()))
-    write_json(folder / CONFIG, {"schema": SCHEMA, **config, "versions": versions()})
+    save_unsealed(folder / MODEL, dict(model.state_dict()))
+    seal(folder / CONFIG, {"schema": SCHEMA, **config, "versions": versions()}, [MODEL])
 
 
-def load_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's config.
+def load_config(folder: Path, kind: Any = Config) -> dict[str, Any]:
+    """Return the checkpoint's config, whose entries are as ``kind``, a ``TypedDict``, says.
 
     Raises:
-        CheckpointError: no checkpoint there, or one of another schema.
+        CheckpointError: no checkpoint there, altered, or one of another schema.
     """
-    if not (folder / CONFIG).is_file():
+    path = folder / CONFIG
+    if not path.is_file():
         near = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
         hint = f"; checkpoints beside it: {', '.join(near)}" if near else "; train one first, see `onestride --help`"
         raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{folder / CONFIG} holds no settings; it was altered: train it again")
-    if config.get("schema") != SCHEMA:
-        raise CheckpointError(f"{folder} has schema {config.get('schema')}, this version reads {SCHEMA}: train it anew")
+    schema = read_json(path, dict[str, Any]).get("schema")
+    if schema != SCHEMA:
+        raise CheckpointError(f"{folder} has schema {schema!r}, this version reads {SCHEMA}: {AGAIN}")
+    config: dict[str, Any] = check_seal(path, advice=AGAIN)
+    typed(config, kind, path)
     return config
 
 
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Fill ``model``, which holds generator and normaliser.
+def typed(value: Any, kind: type[T] | Any, where: Path | str, *, strict: bool = True) -> T:
+    """Return ``value``, as JSON gives it, as ``kind``. strict: no number is made of a text.
 
     Raises:
-        CheckpointError: the normaliser is missing, or names or shapes disagree with the config.
+        CheckpointError: it is something else; the entry and what was expected are named.
     """
-    tensors, _ = load_tensors(folder / MODEL)
-    wanted = model.state_dict()
-    if not any(name.startswith("normalizer.") for name in tensors):
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{where}: {error}; it was altered, or is of another version: {AGAIN}") from error
+
+
+def settings_of(kind: type[T], settings: dict[str, Any], where: Path | str) -> T:
+    """Return a network's config, the dataclass ``kind``, from its entries as JSON gives them.
+
+    Raises:
+        CheckpointError: an entry that this version does not know, of another type, or beyond all sizes.
+    """
+    unknown = settings.keys() - {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown:
+        raise CheckpointError(f"{where} has settings this version does not know: {', '.join(sorted(unknown))}; {AGAIN}")
+    for name in COUNTED:
+        if isinstance(settings.get(name), int) and settings[name] > MOST_STEPS:
+            raise CheckpointError(f"{where}: {name} is {settings[name]}, expected at most {MOST_STEPS}; {AGAIN}")
+    return typed(settings, kind, where)
+
+
+def load_model(folder: Path, config: dict[str, Any], build: Callable[[], M]) -> M:
+    """Return what ``build`` makes (generator, or selector, and normaliser) with the folder's weights.
+
+    What it would make is compared with the weights' header before a number of it is allocated.
+
+    Raises:
+        CheckpointError: the weights are altered, the normaliser is missing, or names or shapes are not the config's.
+    """
+    path = folder / MODEL
+    check_file(folder, MODEL, config["files"].get(MODEL, "nothing of it"), CONFIG, AGAIN)
+    with opened(path) as f:
+        found = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118
+    if not any(name.startswith("normalizer.") for name in found):
         raise CheckpointError(
-            f"{folder / MODEL} holds no normaliser (no tensor named 'normalizer.*'): plans would be in the wrong "
-            "units. Save it again with its normaliser"
+            f"{path} holds no normaliser (no tensor named 'normalizer.*'): plans would be in the wrong units. Save it "
+            "again with its normaliser"
         )
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    try:
+        with torch.device("meta"), no_more_than(COPIES * len(found), path):
+            wanted = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    except CheckpointError:
+        raise
+    except (ValueError, RuntimeError) as error:  # how sizes are refused by ours and by torch
+        raise CheckpointError(f"{folder / CONFIG}: no network is of such settings ({error}); {AGAIN}") from error
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or extra:
-        raise CheckpointError(
-            f"{folder / MODEL} does not match {CONFIG}: missing {missing[:3]}, unexpected {extra[:3]}; train it again"
-        )
-    for name, value in tensors.items():
-        if value.shape != wanted[name].shape:
+        raise CheckpointError(f"{path} does not match {CONFIG}: missing {missing[:3]}, unexpected {extra[:3]}; {AGAIN}")
+    for name, shape in found.items():
+        if shape != wanted[name]:
             raise CheckpointError(
-                f"{folder / MODEL}: '{name}' has shape {tuple(value.shape)}, {CONFIG} implies "
-                f"{tuple(wanted[name].shape)}: the two are not of one training"
+                f"{path}: '{name}' has shape {shape}, {CONFIG} implies {wanted[name]}: the two are not of one training"
             )
+    tensors, _ = load_unsealed(path)
+    for name, value in tensors.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{folder / MODEL}: '{name}' holds a non-finite number; train it again")
+            raise CheckpointError(f"{path}: '{name}' holds a non-finite number; {AGAIN}")
+    model = build()
     model.load_state_dict(tensors)
+    return model
+
+
+@contextmanager
+def no_more_than(most: int, path: Path) -> Iterator[None]:
+    """Refuse modules of more parameters than that; those built within this, by this thread.
+
+    Raises:
+        CheckpointError: one too many is registered.
+    """
+    mine, registered = threading.get_ident(), 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal registered
+        registered += parameter is not None and threading.get_ident() == mine
+        if registered > most:
+            raise CheckpointError(f"{path} has fewer tensors than {CONFIG} implies: the two are not of one training")
+
+    hook = torch_module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()

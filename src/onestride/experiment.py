@@ -16,8 +16,9 @@ from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
-from onestride.files import read_json, together, writable, write_atomically
+from onestride.files import together, writable, write_atomically
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.seals import read_result
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -81,10 +82,10 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
     if isinstance(config, ReturnsConfig):
         folder = benchmark(run, config, command, device)
         written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, benchmark_report.terminal_table(read_json(folder / "comparison.json")))
+        return Outcome(folder, written, benchmark_report.terminal_table(read_result(folder / "comparison.json")))
     folder = compare(run, config, command, device)
     written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, report.terminal_table(read_json(folder / "comparison.json")))
+    return Outcome(folder, written, report.terminal_table(read_result(folder / "comparison.json")))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
@@ -94,8 +95,8 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    figures.save(ablation_report.figure(read_json(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, ablation_report.terminal_table(read_json(folder / "comparison.json")))
+    figures.save(ablation_report.figure(read_result(folder / "comparison.json")), folder / "ablations.png")
+    return Outcome(folder, None, ablation_report.terminal_table(read_result(folder / "comparison.json")))
 
 
 # ---------------------------------------------------------------- publishing

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import tempfile
@@ -15,14 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 TEMPORARY = ".tmp"  # how names of what is being written end; they begin with a dot
 ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
+LARGEST = 64 << 20  # [bytes] of a JSON file of ours
 LEFT = 10.0  # the same in a folder that is held: whoever holds it writes there, but for pictures
+
+T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
@@ -179,12 +184,77 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 
 
-def read_json(path: Path) -> Any:
-    """The parsed file, or ``CheckpointError`` saying where it stops making sense."""
+def read_json(path: Path, kind: type[T] | Any = Any) -> T:
+    """Return the parsed file as ``kind``: a dataclass, a ``TypedDict``, a container of them, or anything.
+
+    Its size is asked first. A byte-order mark is passed over.
+
+    Raises:
+        CheckpointError: it is missing, larger than LARGEST, no JSON, or something else than ``kind``; one line with the
+            file, the place inside it, what was expected and what was found.
+    """
+    return decode(read_bytes(path), kind, path)
+
+
+def read_lines(path: Path, kind: type[T] | Any = Any) -> list[T]:
+    """Return every line of a file of JSON lines as ``kind``.
+
+    Raises:
+        CheckpointError: as ``read_json`` says, and with the line's number.
+    """
+    lines = read_bytes(path, 16 * LARGEST).splitlines()
+    return [decode(line, kind, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """Return a whole regular file of at most ``largest`` bytes, without its byte-order mark.
+
+    Raises:
+        CheckpointError: it is missing, of another kind, larger, or cannot be read.
+    """
+    size = size_of_file(path)
+    if size > largest:
+        raise CheckpointError(f"{path} has {size / 1e6:.0f} MB, expected at most {largest / 1e6:.0f}: it is not ours")
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); it was altered or cut short: make it again") from error
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def decode(data: bytes | str, kind: type[T] | Any, where: Path | str) -> T:
+    """Return JSON as ``kind``. where: what it was read from, for errors.
+
+    Raises:
+        CheckpointError: it is no JSON, or something else than ``kind``.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    altered = "it was altered or cut short: make it again"
+    if not data.strip():
+        raise CheckpointError(f"{where} is empty, expected JSON; {altered}")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{where}: {error}; {altered}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{where} is nested too deeply; {altered}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{where} is not JSON ({_why(data, error)}); {altered}") from error
+
+
+def _why(data: bytes, error: Exception) -> str:
+    """Why this is no JSON, and in which line."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "it begins with the byte-order mark of UTF-16, expected UTF-8"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error.reason}"
+    found = re.search(r"byte (\d+)", str(error))
+    if found is None:
+        return str(error)
+    at = int(found[1])
+    word = re.match(rb"-?(NaN|Infinity)", data[at:].lstrip())
+    why = f"{word[0].decode()} is no number" if word else str(error)
+    line = data.count(b"\n", 0, at) + 1
+    return f"{why}, line {line}"
 
 
 def versions() -> dict[str, str]:

@@ -28,14 +28,13 @@ from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.data.behaviour import read_behaviours
 from onestride.data.collect import collect
-from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import make_transitions, window_returns
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
-from onestride.files import CheckpointError, read_json, write_json
+from onestride.files import CheckpointError
 from onestride.importing import box
 from onestride.progress import console
 from onestride.run_folder import (
@@ -46,11 +45,13 @@ from onestride.run_folder import (
     TEACHER,
     critic_of,
     data_identity,
+    episodes_of,
     identity_of,
     normalised,
     task_of,
     windows_of,
 )
+from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector, IQLConfig, reward_scale
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import (
@@ -63,7 +64,7 @@ from onestride.selectors.store import (
 )
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig
-from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs
+from onestride.students.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.tasks.behaviour import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training import TrainConfig, finish, train
@@ -98,7 +99,7 @@ def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Pat
     if _finished(folder, training, identity):
         return folder
     windows, normalizer = windows_of(run, task)
-    value = window_returns(read_dataset(run / "data"), task, config.discount, config.terminal_penalty)
+    value = window_returns(episodes_of(run), task, config.discount, config.terminal_penalty)
     if len(value) > 1 and not value.std() > 0:
         raise ValueError(f"every window of {run / 'data'} earns {value[0]:g}: there is nothing to rank plans by")
     value = (value - value.mean()) / value.std().clamp(min=1e-6)
@@ -121,7 +122,7 @@ def critic_stage(
         _train_critic(run, folder, task, config, training, identity, rows, sampling)
     said = load_config(folder)
     if judging_of(said) != judging(rows, sampling):
-        write_json(folder / CONFIG, said | judging(rows, sampling))
+        seal(folder / CONFIG, said | judging(rows, sampling))
     return folder
 
 
@@ -129,7 +130,7 @@ def _train_critic(
     run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any], rows: int,
     sampling: Sampling | None,
 ) -> None:  # fmt: skip
-    episodes = list(read_dataset(run / "data"))
+    episodes = list(episodes_of(run))
     _, normalizer = windows_of(run, task)
     step = make_transitions(episodes, task)
     scale = reward_scale(torch.tensor([float(e.rewards.sum()) for e in episodes]))
@@ -176,7 +177,7 @@ def _equip(folder: Path, returns: Path, task: Task, guidance: float) -> None:
     if config != wanted:
         for inside in (GUIDE, SELECTOR):
             save_selector(folder / inside, model, task.name)
-        write_json(folder / CONFIG, wanted)
+        seal(folder / CONFIG, wanted)
 
 
 def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
@@ -203,7 +204,7 @@ def distill_stage(
     folder, task = run / f"{name}-{training.seed}", task_of(run)
     if not (run / pairs / MANIFEST).is_file():
         raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
-    manifest = read_json(run / pairs / MANIFEST)
+    manifest = load_manifest(run / pairs)
     identity = {"pairs": [manifest["settings"], manifest["identity"]], "generator": asdict(config)}
     if _finished(folder, training, identity):
         return _follow(folder, run, task)

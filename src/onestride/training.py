@@ -22,11 +22,12 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import load_tensors, save_tensors
-from onestride.files import CheckpointError, alone
+from onestride.checkpoint import typed
+from onestride.files import CheckpointError, alone, decode
 from onestride.memory import keep_freed_memory
 from onestride.muon import Muon, cpu_multiplies_bfloat16
 from onestride.progress import track
+from onestride.tensors import load_tensors, save_tensors
 
 STATE = "training_state.safetensors"
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
@@ -287,11 +288,23 @@ def _save(
     save_tensors(path, tensors, header)
 
 
+@dataclass(frozen=True)
+class _Said:
+    """The header of a state."""
+
+    fingerprint: str
+    step: int
+    seconds: float
+    history: str  # JSON
+    running: float = 0.0
+
+
 def _restore(
     path: Path, method: nn.Module, ema: nn.Module, optimizers: list[Any], fingerprint: str
 ) -> tuple[int, float, list[list[float]], float]:
-    tensors, header = load_tensors(path)
-    if header.get("fingerprint") != fingerprint:
+    tensors, header = load_tensors(path, advice="delete that file to start over")
+    said = typed(header, _Said, f"{path}, header", strict=False)
+    if said.fingerprint != fingerprint:
         raise CheckpointError(
             f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
             "another --run, or delete that file to start over"
@@ -311,8 +324,8 @@ def _restore(
         mine = {i: state[first + i] for i in range(_count(optimizer)) if first + i in state}
         optimizer.load_state_dict({"state": mine, "param_groups": optimizer.state_dict()["param_groups"]})
         first += _count(optimizer)
-    running = float(header.get("running", 0.0))
-    return int(header["step"]), float(header["seconds"]), json.loads(header["history"]), running
+    history: list[list[float]] = decode(said.history, list[list[int | float]], f"{path}, header, history")
+    return said.step, said.seconds, history, said.running
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

@@ -15,6 +15,7 @@ from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator, un
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
@@ -281,7 +282,7 @@ def test_a_selector_of_another_task_is_refused(make, tmp_path):
     with pytest.raises(CheckpointError, match="trained for task 'halfcheetah-v4', not for 'halfcheetah-v5'"):
         Policy.from_pretrained(tmp_path / "p", selector=tmp_path / "s")
     config = json.loads((tmp_path / "p" / SELECTOR / CONFIG).read_text())
-    (tmp_path / "p" / SELECTOR / CONFIG).write_text(json.dumps(config | {"task": "hopper-v5"}))
+    seal(tmp_path / "p" / SELECTOR / CONFIG, config | {"task": "hopper-v5"})
     with pytest.raises(CheckpointError, match="trained for task 'hopper-v5'"):
         Policy.from_pretrained(tmp_path / "p")
 

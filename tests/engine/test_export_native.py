@@ -90,13 +90,13 @@ def test_the_example_in_python_needs_neither_this_library_nor_a_runtime(exported
     np.testing.assert_allclose(json.loads(out), wanted(exported), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [PROGRAM, CONTRACT])
+@pytest.mark.parametrize("name", [PROGRAM, CONTRACT, "decide.c", "example.c"])
 def test_an_altered_file_is_refused(exported, tmp_path, name):
     folder = shutil.copytree(exported, tmp_path / "e")
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
+    with pytest.raises(CheckpointError, match=rf"{name} was altered .* not what was exported; export it again"):
         Engine.from_folder(folder)
 
 

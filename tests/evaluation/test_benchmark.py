@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation.benchmark import benchmark, summary
 from onestride.evaluation.lineup import Entry, policy_of
 from onestride.evaluation.result import SPENT
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
+from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of
 
 
@@ -274,7 +275,7 @@ def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_sca
     quiet = again / "quiet"
     shutil.copytree(again / "teacher", quiet)
     config = json.loads((quiet / "config.json").read_text())
-    (quiet / "config.json").write_text(json.dumps(config | {"temperatures": [0.1], "shares": [1.0]}))
+    seal(quiet / "config.json", config | {"temperatures": [0.1], "shares": [1.0]})
     entries = [
         Entry(f"{folder.name}{end}", 0, folder, selector)
         for folder in (again / "teacher", quiet)

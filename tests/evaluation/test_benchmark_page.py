@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation import benchmark_film, benchmark_page
 from onestride.evaluation.benchmark import summary
 from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
 from onestride.files import write_json
+from onestride.tensors import save_tensors
 
 
 @pytest.fixture

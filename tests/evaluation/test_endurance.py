@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onestride.checkpoint import load_tensors
 from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
@@ -15,6 +14,7 @@ from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
 from onestride.tasks import TASKS
+from onestride.tensors import load_tensors
 
 
 class Still:

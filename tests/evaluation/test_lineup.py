@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from onestride.evaluation.lineup import Entry, lineup, policy_of
+from onestride.seals import seal
 from onestride.tasks import TASKS
 from tiny_run import CONFIG, ROWS
 
@@ -65,7 +66,7 @@ def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
 def test_a_critic_that_ranks_as_in_training_has_no_row_for_that(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     config = tmp_path / "run" / "iql" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"sampling": None}))
+    seal(config, json.loads(config.read_text()) | {"sampling": None})
     assert not [e.row for e in lineup(tmp_path / "run", CONFIG) if e.row.endswith("-mixture")]
 
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation import cameras, report
 from onestride.evaluation import film as film_module
 from onestride.evaluation import page as page_module
@@ -27,6 +26,7 @@ from onestride.evaluation.film import GIF_BYTES, Motion, film
 from onestride.files import CheckpointError, write_json
 from onestride.tasks.kinova.arm import READY
 from onestride.tasks.kinova.scene import Scene
+from onestride.tensors import save_tensors
 
 START, GOAL = np.array([0.4, -0.2, 0.15]), np.array([0.45, 0.2, 0.25])
 OBSTACLES = np.zeros((4, 8))
@@ -249,7 +249,7 @@ def test_page_says_what_is_missing(comparison, tmp_path):
     page = page_module.write(tmp_path).read_text()
     assert page.count("Not shown") == 5
     assert "the evaluation left no motion.safetensors" in page
-    assert "because episodes.jsonl, line 1, is no episode" in page
+    assert "because episodes.jsonl, line 1 is not JSON" in page
     assert str(tmp_path) not in page
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_every_contender_meets_every_scene_in_turns(contenders, scenes, tmp_path
     records = run(contenders, scenes, tmp_path)
     assert [(r["row"], r["scene"]) for r in records] == [(row, i) for i in range(3) for row in ("teacher", "dnk")]
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
-    assert lines == json.loads(json.dumps(records))
+    assert [{k: v for k, v in line.items() if k != "digest"} for line in lines] == json.loads(json.dumps(records))
     assert {r["nfe"] for r in records} == {1, 4}
     assert all(r["outcome"] in ("timeout", "collision", "arrived") for r in records)
     assert (tmp_path / "motion.safetensors").exists()
@@ -111,11 +112,39 @@ def test_reading_records_writes_nothing_and_adding_drops_a_cut_line(tmp_path):
     assert read_records(path) == [{"a": 1}, {"a": 2}]
     assert path.stat().st_mtime == 0
     add_records(path, [{"a": 3}, {"a": 4}])
-    assert path.read_text() == '{"a": 1}\n{"a": 2}\n{"a": 3}\n{"a": 4}\n'
+    assert read_records(path) == [{"a": n} for n in (1, 2, 3, 4)]
     add_records(tmp_path / "new.jsonl", [{"a": 1}])
     assert read_records(tmp_path / "new.jsonl") == [{"a": 1}]
     with pytest.raises(OSError, match=r"could not write .*what was there is kept"):
         add_records(tmp_path / "nowhere" / "x.jsonl", [{"a": 1}])
+
+
+def test_every_flipped_bit_of_a_record_is_refused_by_file_and_line(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    records = [{"row": "dnk", "seed": 0, "scene": n, "ms": [0.25, n / 3]} for n in range(3)]
+    add_records(path, records)
+    whole = path.read_bytes()
+    second = range(whole.index(b"\n") + 1, whole.rindex(b"\n", 0, -1) + 1)
+    for at in second:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        if b'"digest": "' in path.read_bytes().split(b"\n")[1]:
+            with pytest.raises(CheckpointError, match=re.escape(f"{path}, line ")):
+                read_records(path)
+    path.write_bytes(whole[:-1] + b"*")  # no kill leaves this
+    with pytest.raises(CheckpointError, match="line 3 is not JSON"):
+        read_records(path)
+    for left in range(whole.rindex(b"\n", 0, -1) + 1, len(whole)):  # but any of these
+        path.write_bytes(whole[:left])
+        assert read_records(path) == records[:2]
+
+
+def test_records_from_before_there_were_digests_are_read(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    assert read_records(path) == [{"a": 1}, {"a": 2}]
+    path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
+    with pytest.raises(CheckpointError, match=r"episodes\.jsonl, line 2 is not JSON"):
+        read_records(path)
 
 
 def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):
@@ -128,7 +157,7 @@ def test_candidate_clouds_are_the_policies_own(contenders, scenes, tmp_path):
     sided = [r for r in records if "sides" in r]
     assert {r["scene"] for r in sided} == {1}
     assert all(np.isclose(sum(r["sides"]), 1.0) for r in sided)
-    from onestride.checkpoint import load_tensors
+    from onestride.tensors import load_tensors
 
     tensors, header = load_tensors(tmp_path / "candidates.safetensors")
     assert json.loads(header["scenes"]) == [1]

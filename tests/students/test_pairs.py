@@ -16,6 +16,7 @@ from onestride.data.normalize import Normalizer
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.files import CheckpointError
 from onestride.plans.given import mask_of
+from onestride.seals import seal, sealed
 from onestride.students.pairs import (
     BLOCK,
     COLUMNS,
@@ -149,7 +150,7 @@ def test_killed_between_a_shard_and_its_line_in_the_manifest(make, tmp_path, mon
     from onestride.students import pairs as module
 
     make(tmp_path / "whole")
-    write, count = module.write_json, 0
+    write, count = module.seal, 0
 
     def dies(path, value):
         nonlocal count
@@ -159,7 +160,7 @@ def test_killed_between_a_shard_and_its_line_in_the_manifest(make, tmp_path, mon
         write(path, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "write_json", dies)
+        patched.setattr(module, "seal", dies)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path / "killed")
     assert len(list((tmp_path / "killed").glob("*.safetensors"))) == 2
@@ -255,12 +256,12 @@ def test_a_damaged_shard_is_refused_by_name_and_can_be_made_anew(make, tmp_path,
 
 
 def test_rows_do_not_depend_on_the_order_in_which_shards_were_made(make, tmp_path):
-    """The order of rows decides a student's batches; a manifest may be mended by hand."""
+    """The order of rows decides a student's batches, not the order in which they were finished."""
     make(tmp_path)
     before = load_pairs(tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     del manifest["shards"]["pairs-00000-of-00003.safetensors"]
-    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    seal(tmp_path / MANIFEST, manifest)
     make(tmp_path)
     after = load_pairs(tmp_path)
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -273,6 +274,23 @@ def test_a_manifest_cut_short_is_refused(make, tmp_path):
     for use in (load_pairs, make):
         with pytest.raises(CheckpointError, match="cut short"):
             use(tmp_path)
+
+
+def test_a_manifest_that_was_altered_or_is_of_an_earlier_version_is_refused(make, tmp_path):
+    make(tmp_path)
+    path, text = tmp_path / MANIFEST, (tmp_path / MANIFEST).read_text()
+    manifest = json.loads(text)
+    for altered, message in (
+        (text.replace('"rows": 1024', '"rows": 1025'), "altered: it is not what its digest says"),
+        (json.dumps(manifest | {"schema": 1}), "has schema 1, this version reads 2: delete the folder and run"),
+        (sealed(manifest | {"count": [3]}), r"Expected `int`, got `.*` - at `\$\.count`"),
+    ):
+        assert altered != text
+        path.write_text(altered)
+        for use in (load_pairs, make):
+            with pytest.raises(CheckpointError, match=message) as caught:
+                use(tmp_path)
+            assert str(path) in str(caught.value)
 
 
 def test_a_teacher_that_makes_no_numbers_is_refused(make, teacher, tmp_path):

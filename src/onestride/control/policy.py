@@ -6,13 +6,14 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_checkpoint, settings_of, typed
 from onestride.control.decision import Decision, none_finite
 from onestride.data.normalize import Normalizer
 from onestride.device import usable
@@ -33,8 +34,6 @@ from onestride.tasks.task import Selector, Task
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
 SELECTOR, GUIDE = "selector", "guide"
-#: What a checkpoint's config holds beside its schema; "guidance" too where the teacher is guided.
-ENTRIES = ("kind", "task", "generator", "candidates", "temperatures", "shares", "training")
 #: What a checkpoint's "kind" may be.
 GENERATORS: dict[str, tuple[type, type]] = {
     "teacher": (TeacherConfig, DiffusionPlanner),
@@ -42,6 +41,18 @@ GENERATORS: dict[str, tuple[type, type]] = {
     "consistency": (ConsistencyConfig, ConsistencyStudent),
     "edm": (EDMConfig, EDMPlanner),
 }
+
+
+class PolicyConfig(Config):
+    """What a planner's config holds."""
+
+    generator: dict[str, Any]
+    candidates: Annotated[int, Meta(ge=1, le=65_536)]
+    temperatures: list[float]
+    shares: list[float]
+    horizon: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]
+    guidance: NotRequired[float]  # where the teacher is guided
+    ranked_by: NotRequired[str]  # the training of the selector beside it
 
 
 class Policy:
@@ -263,9 +274,7 @@ class Policy:
                 f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
                 "or a student's folder"
             )
-        missing = [key for key in ENTRIES if key not in config]
-        if missing:
-            raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}; it was altered: train it again")
+        typed(config, PolicyConfig, folder / CONFIG)
         if config["task"] not in TASKS:
             raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
         if task is not None and config["task"] != task:
@@ -275,12 +284,17 @@ class Policy:
         record = TASKS[config["task"]]()
         record = replace(record, horizon=config.get("horizon", record.horizon))
         try:
-            generator = make_generator(record, config["kind"], config["generator"])
             sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
-        except (TypeError, ValueError) as error:  # a setting of another version
-            raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
-        normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
-        load_weights(folder, _whole(generator, normalizer))
+        except ValueError as error:
+            raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
+
+        def build() -> nn.ModuleDict:
+            made = make_generator(record, config["kind"], config["generator"], folder / CONFIG)
+            return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
+
+        whole = load_model(folder, config, build)
+        generator: Any = whole["generator"]
+        normalizer: Any = whole["normalizer"]
         if config.get("guidance"):
             guide = load_selector(folder / GUIDE, record)
             assert isinstance(guide, ReturnSelector)
@@ -303,11 +317,14 @@ class Policy:
         )
 
 
-def make_generator(task: Task, kind: str, settings: dict[str, Any]) -> Any:
-    """An untrained generator from its kind and its config's fields as JSON gives them."""
+def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
+    """An untrained generator from its kind and its config's fields as JSON gives them.
+
+    Raises:
+        CheckpointError: one is unknown or of another type; ``where`` says of what.
+    """
     config_class, generator_class = GENERATORS[kind]
-    config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    return generator_class(config, task.plans)
+    return generator_class(settings_of(config_class, settings, where), task.plans)
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
@@ -321,5 +338,5 @@ def _ready(selector: Selector, device: torch.device) -> Selector:
     return selector.to(device).eval().requires_grad_(False) if isinstance(selector, nn.Module) else selector
 
 
-def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.Module:
+def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
     return nn.ModuleDict({"generator": generator, "normalizer": normalizer})

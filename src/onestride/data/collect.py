@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,27 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from onestride.checkpoint import load_tensors, save_tensors
+from onestride.checkpoint import typed
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.files import CheckpointError, alone, read_json, write_json
+from onestride.files import CheckpointError, alone, decode
 from onestride.progress import track
+from onestride.seals import check_seal, seal
+from onestride.tensors import load_tensors, save_tensors
 
 #: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 Unit = Literal["episodes", "steps"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """The header of a chunk."""
+
+    episodes: int
+    steps: int
+    seconds: float
+    counts: str  # JSON
 
 
 def collect(
@@ -56,9 +69,10 @@ def _collect(
             )
         shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
-    if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
+    begun = parts / "settings.json"
+    if begun.exists() and check_seal(begun, advice=f"delete {parts}") != json.loads(json.dumps(settings)):
         raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
-    write_json(parts / "settings.json", settings)
+    seal(begun, settings)
     counts: Counter[str] = Counter()
     made = {"episodes": 0, "steps": 0}
     chunk = 0
@@ -70,11 +84,11 @@ def _collect(
                 started = time.monotonic()
                 episodes, happened = source(seed, chunk)
                 _save_part(path, episodes, happened, time.monotonic() - started)
-            _, header = load_tensors(path)
-            made["episodes"] += int(header["episodes"])
-            made["steps"] += int(header["steps"])
-            seconds += float(header["seconds"])
-            counts += Counter(json.loads(header["counts"]))
+            said = typed(load_tensors(path, advice=f"delete {path}")[1], Said, f"{path}, header", strict=False)
+            made["episodes"] += said.episodes
+            made["steps"] += said.steps
+            seconds += said.seconds
+            counts += Counter(decode(said.counts, dict[str, int], f"{path}, header, counts"))
             chunk += 1
             if chunk >= 20 and not any(made.values()):
                 raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
@@ -110,7 +124,8 @@ def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
     """The first ``episodes`` of all chunks, in order."""
     left = episodes
     for chunk in range(chunks):
-        tensors, _ = load_tensors(parts / f"{chunk:05d}.safetensors")
+        path = parts / f"{chunk:05d}.safetensors"
+        tensors, _ = load_tensors(path, advice=f"delete {path}")
         at = 0
         for number, (steps, (terminated, truncated)) in enumerate(
             zip(tensors["length"].tolist(), tensors["ends"].tolist(), strict=True)

@@ -21,6 +21,7 @@ from gymnasium.spaces import Box
 from onestride.data.episode import Episode
 from onestride.files import read_json, room_for
 from onestride.progress import track
+from onestride.seals import seal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of optional parts nobody asked for
@@ -30,6 +31,7 @@ SHOWN = 256  # episodes between two updates of the progress
 BLOCK = 2**22  # [bytes] by which the file in memory grows
 METADATA = Path("data") / "metadata.json"
 MAIN = Path("data") / "main_data.hdf5"
+SEAL = "seal.json"  # beside Minari's own files: what they were when they were written
 SPARE = 1.2  # of a dataset's size: what must be free
 ARRAYS = ("observations", "actions", "rewards")
 
@@ -77,6 +79,8 @@ def write_dataset(
                 **metadata,
             }
         )
+        written = sorted(p.relative_to(unfinished).as_posix() for p in (unfinished / "data").iterdir())
+        seal(unfinished / SEAL, {}, written)
         os.replace(unfinished, folder)
     except OSError as error:
         raise OSError(

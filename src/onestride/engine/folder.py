@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import msgspec
 
 from onestride.engine.native import NativeRunner
 from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
-from onestride.files import CheckpointError, read_json
+from onestride.files import CheckpointError, read_bytes, read_json
+from onestride.seals import check_file
 from onestride.tasks import INTERFACES
 from onestride.tasks.interface import Interface
 
@@ -16,6 +18,41 @@ GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.jso
 Format = Literal["onnx", "native"]
 #: The file of an exported folder that decides, by its format.
 DECIDES: dict[Format, str] = {"onnx": GRAPH, "native": PROGRAM}
+
+AGAIN = "it is not what was exported; export it again"
+
+
+class Shaped(TypedDict):
+    """What goes in or comes out: its type and shape; more, by what it is."""
+
+    dtype: str
+    shape: list[int]
+
+
+class Ins(TypedDict):
+    """What goes in."""
+
+    observation: Shaped
+
+
+class Outs(TypedDict):
+    """What comes out."""
+
+    action: Shaped
+
+
+class Contract(TypedDict):
+    """What is read of an exported folder's contract."""
+
+    schema: int
+    format: str
+    task: str
+    inputs: Ins
+    outputs: Outs
+    control_dt_s: NotRequired[float]
+    candidates: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
+    draws: Annotated[int, msgspec.Meta(ge=1)]
+    precision: str
 
 
 def load_contract(folder: Path) -> dict[str, Any]:
@@ -26,35 +63,46 @@ def load_contract(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CHECKSUMS).is_file():
         raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
-    lines = (folder / CHECKSUMS).read_text().splitlines()
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-    def unaltered(name: str) -> Path:
-        if not (folder / name).is_file() or listed.get(name) != checksum(folder / name):
-            raise CheckpointError(f"{folder / name} is not the file that was exported; export it again")
-        return folder / name
-
-    contract = {"format": "onnx"} | read_json(unaltered(CONTRACT))  # folders of the first versions do not say
-    if contract.get("schema") != 1 or contract["format"] not in DECIDES:
+    listed = _listed(folder / CHECKSUMS)
+    for name, wanted in listed.items():
+        check_file(folder, name, wanted, CHECKSUMS, AGAIN)
+    said = read_json(folder / CONTRACT, dict[str, Any])
+    schema, form = said.get("schema"), said.setdefault("format", "onnx")  # folders of the first versions do not say
+    if schema != 1 or form not in DECIDES:
         raise CheckpointError(
-            f"{folder} has contract schema {contract.get('schema')} and format '{contract['format']}', this version "
-            f"reads 1 and {', '.join(DECIDES)}"
+            f"{folder} has contract schema {schema} and format '{form}', this version reads 1 and {', '.join(DECIDES)}"
         )
-    unaltered(DECIDES[contract["format"]])
+    if not {CONTRACT, DECIDES[form]} <= listed.keys():
+        raise CheckpointError(f"{folder / CHECKSUMS} does not list {CONTRACT} and {DECIDES[form]}; {AGAIN}")
+    try:
+        msgspec.convert(said, Contract)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{folder / CONTRACT}: {error}; {AGAIN}") from error
+    contract = said
     if contract["task"] not in INTERFACES:
         raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(INTERFACES)}")
     return contract
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file that an exported folder's list names.
+
+    Raises:
+        CheckpointError: a line of it is none, or names a file elsewhere.
+    """
+    listed = {}
+    for number, line in enumerate(read_bytes(path).decode(errors="replace").split("\n")[:-1], 1):
+        wanted, _, name = line.partition("  ")
+        if len(wanted) != 64 or not name or name in (".", "..") or "/" in name or "\\" in name or name in listed:
+            raise CheckpointError(f"{path}, line {number}: expected the SHA-256 and the name of a file here; {AGAIN}")
+        listed[name] = wanted
+    return listed
 
 
 def backend_of(contract: dict[str, Any]) -> str:
     """What runs the folder, as ``--engine`` calls it."""
     precision = contract["precision"]
     return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def agrees(runner: Bound, contract: dict[str, Any], task: Interface, folder: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
@@ -27,11 +26,13 @@ from onestride.evaluation.metrics import effective_dimensions, latency, over_see
 from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
-from onestride.files import alone, read_json, write_json
+from onestride.files import alone
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, task_of
+from onestride.seals import read_result, seal
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 from onestride.training import fast_precision
 
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
@@ -85,7 +86,7 @@ def benchmark(
         rows=rows,
         notes=[*_notes(task, config, precision), *training_notes(run, task)],
     )
-    write_json(folder / "comparison.json", report)
+    seal(folder / "comparison.json", report)
     return folder
 
 
@@ -226,7 +227,7 @@ def _latency(
     """
     path = folder / TIMES
     if path.exists():
-        return read_json(path)
+        return read_result(path, dict[str, list[float]])
     first = {e.row: e for e in reversed(entries) if e.selector != "none"}
     policies = {row: policy_of(run, entry, device) for row, entry in sorted(first.items())}
     observations = load_tensors(folder / STATES)[0][f"{entries[0].row}-{entries[0].seed}"].double().numpy()
@@ -240,7 +241,7 @@ def _latency(
                 policy.decide(observations[i % len(observations)])
                 times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
             bar.update(i + 1)
-    write_json(path, times)
+    seal(path, times)
     return times
 
 

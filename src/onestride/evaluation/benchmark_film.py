@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
@@ -33,11 +32,12 @@ from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
-from onestride.files import CheckpointError, write_atomically
+from onestride.files import CheckpointError, decode, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
 from onestride.tasks.lockstep import make_environment
+from onestride.tensors import load_tensors, save_tensors
 
 FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos
 SIDE_BY_SIDE = ("teacher", "dnk")
@@ -125,6 +125,15 @@ def save_motion(motion: Motion, path: Path) -> None:
     save_tensors(path, {f"actions.{row}": torch.from_numpy(a) for row, a in motion.actions.items()}, header)
 
 
+class About(TypedDict):
+    """What the header says of a ``Motion``."""
+
+    environment: str
+    seed: int
+    control_dt: float
+    fell: dict[str, bool]
+
+
 def load_motion(path: Path) -> Motion:
     """Read ``motion.safetensors``.
 
@@ -135,7 +144,8 @@ def load_motion(path: Path) -> Motion:
     actions = {n.removeprefix("actions."): v.numpy() for n, v in tensors.items() if n.startswith("actions.")}
     if "about" not in header or not actions:
         raise CheckpointError(f"{path} holds no motion, but {sorted(tensors)}: delete it and evaluate again")
-    return Motion(actions=actions, **json.loads(header["about"]))
+    about = decode(header["about"], About, f"{path}, header, about")
+    return Motion(actions=actions, **about)
 
 
 # --- rendering ---------------------------------------------------------------------------------------------------

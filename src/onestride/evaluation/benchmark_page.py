@@ -30,8 +30,9 @@ from onestride.evaluation.benchmark_report import (
 from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
 from onestride.evaluation.report import Column, means
 from onestride.evaluation.rollouts import EPISODES, read_records
-from onestride.files import CheckpointError, read_json, write_atomically
+from onestride.files import CheckpointError, write_atomically
 from onestride.presets import ReturnsConfig
+from onestride.seals import read_result
 from onestride.tasks import TASKS
 
 FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}
@@ -85,7 +86,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
     source = folder / "comparison.json"
     if not source.is_file():
         raise FileNotFoundError(f"{folder} holds no comparison.json: evaluate first, or name an evaluated folder")
-    comparison = read_json(source)
+    comparison = read_result(source)
     absent: dict[str, str] = {}  # name of a file -> why it is not shown
     if pictures:
         absent = _draw(folder, comparison) | _shoot(folder, run, comparison, device)
@@ -124,7 +125,8 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
     rows = comparison["rows"]
 
     def latency() -> Figure:
-        times = {row: 1e3 * np.array(s) for row, s in read_json(folder / TIMES).items() if row in FILMED}
+        measured = read_result(folder / TIMES, dict[str, list[float]])
+        times = {row: 1e3 * np.array(s) for row, s in measured.items() if row in FILMED}
         return figures.latency_figure({row: times[row] for row in ordered(times)}, 1e3 * _control_dt(comparison))
 
     makers = {

@@ -14,9 +14,10 @@ from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
-from onestride.files import CheckpointError, alone, write_json
+from onestride.files import CheckpointError, alone
 from onestride.presets import EvaluateConfig
 from onestride.run_folder import rows_of, task_of
+from onestride.seals import seal
 from onestride.tasks.kinova import demonstrations
 
 
@@ -51,7 +52,7 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
         rows=rows,
         notes=[*_notes(config, len(both_open)), *training_notes(run, task)],
     )
-    write_json(folder / "comparison.json", report)
+    seal(folder / "comparison.json", report)
     return folder
 
 

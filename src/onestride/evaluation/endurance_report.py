@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
@@ -19,6 +18,7 @@ from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable, write_json
 from onestride.tasks.task import Task
+from onestride.tensors import save_tensors
 
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
 

@@ -6,11 +6,10 @@ state. Colours are safe for colour-blind readers: one per method (Okabe-Ito), vi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -22,9 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
 
-from onestride.checkpoint import load_tensors
-from onestride.files import CheckpointError, write_atomically
+from onestride.files import LARGEST, CheckpointError, decode, read_bytes, write_atomically
+from onestride.seals import unsealed
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
+from onestride.tensors import load_tensors
 
 #: The rows of a comparison, in the order of every table and picture, and what they are called there.
 LABELS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F"}
@@ -92,7 +92,11 @@ class Candidates:
         missing = [name for name in wanted if name not in arrays]
         if missing or not rows:
             raise CheckpointError(f"{path} lacks {missing or 'paths.<row>'}, it holds {sorted(arrays)}: evaluate again")
-        scenes = json.loads(header["scenes"]) if "scenes" in header else list(range(len(arrays["start"])))
+        scenes = (
+            decode(header["scenes"], list[int], f"{path}, header, scenes")
+            if "scenes" in header
+            else list(range(len(arrays["start"])))
+        )
         paths, scores = ({row: arrays[f"{kind}.{row}"] for row in rows} for kind in ("paths", "scores"))
         return cls(scenes, arrays["obstacles"], arrays["start"], arrays["goal"], paths, scores)
 
@@ -227,6 +231,13 @@ def pca_figure(candidates: Candidates, most: int = 3) -> Figure:
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
+class Decided(TypedDict):
+    """What is read of an episode's record."""
+
+    row: str
+    decision_ms: list[float]
+
+
 def read_latency(path: Path) -> dict[str, np.ndarray]:
     """Wall time of every decision [ms] by row, from ``episodes.jsonl``.
 
@@ -236,12 +247,10 @@ def read_latency(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: evaluate again")
     times: dict[str, list[float]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            episode = json.loads(line)
-            times.setdefault(episode["row"], []).extend(episode["decision_ms"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}, line {number}, is no episode ({error!r}): evaluate again") from error
+    for number, line in enumerate(read_bytes(path, 16 * LARGEST).splitlines(), 1):
+        where = f"{path}, line {number}"
+        episode = unsealed(line, where, Decided, required=False, advice="evaluate again")
+        times.setdefault(episode["row"], []).extend(episode["decision_ms"])
     if not any(times.values()):
         raise CheckpointError(f"{path} holds no decision: evaluate again")
     return {row: np.array(times[row]) for row in ordered(times) if times[row]}

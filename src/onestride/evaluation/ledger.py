@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from onestride.checkpoint import load_config, load_tensors, save_tensors
+from onestride.checkpoint import load_config, typed
 from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
-from onestride.files import CheckpointError, read_json, write_atomically, write_json
+from onestride.files import CheckpointError, write_atomically
 from onestride.progress import console
 from onestride.run_folder import TEACHER
+from onestride.seals import check_seal, seal, sealed
 from onestride.selectors.store import judging_of
+from onestride.tensors import load_tensors, save_tensors
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
 STATES, MOTION = "states.safetensors", "motion.safetensors"
 #: Made of all planners together, and anew when one of them is another.
 TOGETHER = (SHOWN, TIMES, MOTION)
+
+AGAIN = "move the folder away, and evaluate again"
+
+
+class Claimed(TypedDict):
+    """What an evaluation's settings say beside what its records have in common for ever."""
+
+    episodes: int
+    width: int
+    entries: dict[str, dict[str, Any]]
 
 
 def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[Entry]) -> None:
@@ -31,7 +43,8 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     """
     path = folder / SETTINGS
     wanted = json.loads(json.dumps(settings | {"entries": {_key(e): _identity(run, e) for e in entries}}))
-    found = read_json(path) if path.exists() else wanted
+    found = check_seal(path, advice=AGAIN) if path.exists() else wanted
+    typed(found, Claimed, path)
     if _lasting(found) != _lasting(wanted):
         raise CheckpointError(
             f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
@@ -54,7 +67,7 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     if known | now != known:
         for name in TOGETHER:
             (folder / name).unlink(missing_ok=True)
-    write_json(path, wanted | {"entries": known | now})
+    seal(path, wanted | {"entries": known | now})
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
@@ -99,4 +112,4 @@ def _put_away(folder: Path, stale: Sequence[Entry]) -> None:
 
 
 def _write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_atomically(path, lambda p: p.write_text("".join(json.dumps(r) + "\n" for r in records)))
+    write_atomically(path, lambda p: p.write_text("".join(sealed(r) + "\n" for r in records)))

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
+from onestride.checkpoint import typed
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
@@ -24,11 +25,14 @@ from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
 from onestride.evaluation.result import Experiment
-from onestride.files import CheckpointError, read_json, write_json
+from onestride.files import LARGEST, CheckpointError, read_bytes
 from onestride.progress import track
+from onestride.seals import check_seal, seal, sealed, unsealed
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
+LARGEST_RECORDS = 16 * LARGEST  # [bytes]: every decision's time is in them
 WARM_UP = 50  # decisions thrown away before the first that counts
 
 
@@ -39,6 +43,12 @@ class Contender:
     row: str
     seed: int
     policy: Policy
+
+
+class Claimed(TypedDict):
+    """What an evaluation's settings say of its contenders: row, seed, training."""
+
+    contenders: list[tuple[str, int, str | None]]
 
 
 def evaluate(
@@ -99,7 +109,8 @@ def _claim(
     now = {(c.row, c.seed): c.policy.config.get("training", {}).get("id") for c in contenders}
     before: dict[tuple[str, int], Any] = {}
     if path.exists() and records:
-        found = read_json(path)
+        found = check_seal(path, advice="move the folder away, and evaluate again")
+        typed(found, Claimed, path)
         if {name: found.get(name) for name in settings} != settings:
             raise CheckpointError(
                 f"{folder} holds trials of other scenes or under other settings; choose another --run, or move it away"
@@ -111,7 +122,7 @@ def _claim(
             f"{folder} holds trials of {', '.join(anew)} as it was before it was trained anew; move it away, or choose "
             "another --run"
         )
-    write_json(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
+    seal(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
 
 
 def run_trial(
@@ -215,10 +226,32 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a last line cut by a kill does not count, and that trial is run again."""
+    """Return every whole line; a last line cut by a kill does not count, and that trial is run again.
+
+    Raises:
+        CheckpointError: a line is no record or no longer what its digest says; it is named by its number.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    *whole, left = read_bytes(path, LARGEST_RECORDS).split(b"\n")
+    if left and not cut(left):
+        whole.append(left)  # what no kill leaves: it is refused below
+    return [
+        unsealed(line, f"{path}, line {number}", required=False, advice="move the evaluation away, and evaluate again")
+        for number, line in enumerate(whole, 1)
+    ]
+
+
+def cut(line: bytes) -> bool:
+    """Whether this may be the beginning of a record that a kill cut short."""
+    try:
+        json.loads(line)
+    except UnicodeDecodeError as error:
+        return error.end == len(line)
+    except json.JSONDecodeError as error:
+        word = re.fullmatch(r"[-+.eE\d]*|[truefalsn]*", error.doc[error.pos :])  # a number or a word, half of it
+        return word is not None or error.msg.startswith(("Unterminated", "Invalid \\"))
+    return True
 
 
 def add_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -231,7 +264,7 @@ def add_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
         with path.open("ab+") as f:
             if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
                 f.truncate(path.read_bytes().rfind(b"\n") + 1)
-            f.write("".join(json.dumps(r) + "\n" for r in records).encode())
+            f.write("".join(sealed(r) + "\n" for r in records).encode())
     except OSError as error:
         raise OSError(
             error.errno,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
+from msgspec import Meta
 from torch import nn
 
-from onestride.checkpoint import load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_checkpoint, settings_of, typed
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.files import CheckpointError
@@ -18,6 +19,23 @@ from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
 
 Learned = CriticSelector | ReturnSelector
+
+
+class Ranked(TypedDict):
+    """How a critic's candidates are drawn: the entries of a ``Sampling``."""
+
+    temperatures: list[float]
+    shares: list[float]
+    margin: float
+    cool: float
+
+
+class SelectorConfig(Config):
+    """What a selector's config holds."""
+
+    selector: dict[str, Any]
+    judged_rows: NotRequired[Annotated[int, Meta(ge=1)]]
+    sampling: NotRequired[Ranked | None]
 
 
 def save_selector(folder: Path, selector: Learned, task: str, training: dict[str, Any] | None = None) -> None:
@@ -49,10 +67,14 @@ def load_selector(folder: Path, task: Task) -> Learned:
         )
     if config.get("task") != task.name:
         raise CheckpointError(f"{folder} was trained for task '{config.get('task')}', not for '{task.name}'")
-    model = make_selector_model(config.get("kind", ""), config["selector"], task, folder)
-    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
-    load_weights(folder, _whole(model, normalizer))
-    selector = wrap(model, normalizer, task)
+    typed(config, SelectorConfig, folder / CONFIG)
+
+    def build() -> nn.ModuleDict:
+        model = make_selector_model(config["kind"], config["selector"], task, folder)
+        return _whole(model, Normalizer.empty(task.transition_dim, task.context_dim))
+
+    whole = load_model(folder, config, build)
+    selector = wrap(whole["selector"], whole["normalizer"], task)  # type: ignore[arg-type]
     selector.training_record = config["training"]
     if isinstance(selector, CriticSelector):
         selector.rows = config.get("judged_rows", 1)
@@ -65,8 +87,8 @@ def _sampling(said: dict[str, Any] | None, folder: Path) -> Sampling | None:
         return None
     try:
         return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"], said["cool"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error!r}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error}") from error
 
 
 def judging(rows: int, sampling: Sampling | None) -> dict[str, Any]:
@@ -84,14 +106,11 @@ def make_selector_model(
     kind: str, settings: dict[str, Any], task: Task, folder: Path | None = None
 ) -> IQL | ReturnModel:
     """An untrained model from its kind and its config's fields as JSON gives them."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    try:
-        if kind == "iql":
-            return IQL(IQLConfig(**settings), task.state_dim, task.action_dim)
-        if kind == "returns":
-            return ReturnModel(ReturnConfig(**settings), task.plans)
-    except (TypeError, ValueError) as error:  # a setting of another version
-        raise CheckpointError(f"{folder} has settings this version does not know: {error}") from error
+    where = "settings" if folder is None else folder / CONFIG
+    if kind == "iql":
+        return IQL(settings_of(IQLConfig, settings, where), task.state_dim, task.action_dim)
+    if kind == "returns":
+        return ReturnModel(settings_of(ReturnConfig, settings, where), task.plans)
     raise CheckpointError(f"{folder} is a selector of kind '{kind}', this version has iql, returns")
 
 
@@ -107,5 +126,5 @@ def wrap(model: nn.Module, normalizer: Normalizer, task: Task) -> Learned:
     raise TypeError(f"{type(model).__name__} scores nothing; expected an IQL or a ReturnModel")
 
 
-def _whole(model: nn.Module, normalizer: Normalizer) -> nn.Module:
+def _whole(model: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
     return nn.ModuleDict({"selector": model, "normalizer": normalizer})

@@ -11,24 +11,42 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from onestride.checkpoint import save_tensors
 from onestride.control.policy import Policy
 from onestride.diffusion.samplers import SOLVERS
-from onestride.files import CheckpointError, alone, read_json, write_json
+from onestride.files import CheckpointError, alone, read_json
 from onestride.memory import keep_freed_memory
 from onestride.plans.given import make_prior
 from onestride.progress import console, track
+from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.selectors.sampling import SHARES, TEMPERATURES
+from onestride.tensors import opened, save_unsealed
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"
+SCHEMA = 2
 COLUMNS = ("prior", "target", "context", "quality", "temperature")
+
+
+class Shard(TypedDict):
+    """A finished shard, as the manifest lists it."""
+
+    sha256: str
+    rows: int
+
+
+class Manifest(TypedDict):
+    """What the pairs are, and which shards are finished."""
+
+    schema: int
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+    shards: dict[str, Shard]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -82,10 +100,10 @@ def _make_pairs(
     shards = min(config.shards, blocks)
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
     settings = {k: v for k, v in asdict(config).items() if k != "shards"}
-    manifest = {"schema": 1, "settings": _plain(settings), "identity": identity, "shards": {}}
+    manifest: dict[str, Any] = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "shards": {}}
     if (folder / MANIFEST).exists():
-        found = read_json(folder / MANIFEST)
-        if any(found.get(k) != manifest[k] for k in ("schema", "settings", "identity")):
+        found = load_manifest(folder)
+        if any(found[k] != manifest[k] for k in ("settings", "identity")):
             raise CheckpointError(
                 f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
                 "or delete the folder to make them anew"
@@ -104,16 +122,16 @@ def _make_pairs(
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
             name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
-            if name not in manifest["shards"] or not _intact(folder / name, manifest["shards"][name]["sha256"]):
+            if name not in manifest["shards"] or not _intact(folder, name, manifest["shards"][name]["sha256"]):
                 parts = []
                 for block in range(first, last):
                     parts.append(make_block(teacher, observations, config, block, more))
                     bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
                 columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
-                save_tensors(folder / name, columns)
+                save_unsealed(folder / name, columns)
                 rows = len(columns["prior"])
-                manifest["shards"][name] = {"sha256": _sha256(folder / name), "rows": rows}
-                write_json(folder / MANIFEST, manifest)
+                manifest["shards"][name] = {"sha256": sha256(folder / name), "rows": rows}
+                seal(folder / MANIFEST, manifest)
             done += manifest["shards"][name]["rows"]
             bar.update(done)
 
@@ -157,6 +175,19 @@ def make_block(
     return columns
 
 
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a folder of pairs says of itself, held against its digest.
+
+    Raises:
+        CheckpointError: it was altered, or is of another version.
+    """
+    path, again = folder / MANIFEST, "delete the folder and run `onestride pairs` again"
+    schema = read_json(path, dict[str, Any]).get("schema")
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has schema {schema!r}, this version reads {SCHEMA}: {again}")
+    return check_seal(path, Manifest, advice=again)
+
+
 def load_pairs(folder: Path) -> dict[str, Tensor]:
     """All shards, checked against their checksums, as {"prior", "target", "context", "weight"}.
 
@@ -165,7 +196,7 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     """
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder} holds no pairs (no {MANIFEST}); make them with `onestride pairs`")
-    manifest = read_json(folder / MANIFEST)
+    manifest = load_manifest(folder)
     if len(manifest["shards"]) != manifest["count"]:
         raise CheckpointError(
             f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
@@ -173,7 +204,7 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
         )
     parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
     for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
-        verify(folder / name, entry["sha256"])
+        verify(folder, name, entry["sha256"])
         for key, value in open_shard(folder / name).items():
             parts[key].append(value)
     pairs = {key: torch.cat(values) for key, values in parts.items()}
@@ -187,13 +218,8 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
 
 def open_shard(path: Path) -> dict[str, Tensor]:
     """One shard's columns, read through a memory map."""
-    try:
-        with safe_open(path, framework="pt") as f:
-            return {key: f.get_tensor(key) for key in COLUMNS}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"shard {path} cannot be read ({error}); delete the folder and run `onestride pairs` again"
-        ) from error
+    with opened(path, "delete the folder and run `onestride pairs` again") as f:
+        return {key: f.get_tensor(key) for key in COLUMNS}
 
 
 def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
@@ -205,31 +231,22 @@ def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
     return (1 + beta * rank / max(len(quality) - 1, 1)).float()
 
 
-def _intact(path: Path, sha256: str) -> bool:
+def _intact(folder: Path, name: str, wanted: str) -> bool:
     """Whether a finished shard is still what it was; says so when it is not, since it is made anew."""
     try:
-        verify(path, sha256)
+        verify(folder, name, wanted)
     except CheckpointError as error:
         console.print(f"making a shard anew: {error}", highlight=False)
         return False
     return True
 
 
-def verify(path: Path, sha256: str) -> None:
-    """Raise ``CheckpointError`` unless the file's checksum is the recorded one."""
-    if not path.is_file():
-        raise CheckpointError(f"shard {path} is missing; run `onestride pairs` again to make it anew")
-    found = _sha256(path)
-    if found != sha256:
-        raise CheckpointError(
-            f"shard {path} was altered or cut short: its checksum is {found[:12]}..., {MANIFEST} says "
-            f"{sha256[:12]}.... Run `onestride pairs` again to make it anew"
-        )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def verify(folder: Path, name: str, wanted: str) -> None:
+    """Raise ``CheckpointError`` unless a shard's SHA-256 is the recorded one."""
+    again = "run `onestride pairs` again to make it anew"
+    if not (folder / name).is_file():
+        raise CheckpointError(f"shard {folder / name} is missing; {again}")
+    check_file(folder, name, wanted, MANIFEST, again)
 
 
 def _seed(seed: int, block: int) -> int:
