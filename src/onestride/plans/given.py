@@ -26,7 +26,7 @@ class Given:
 
 def mask_of(spec: PlanSpec) -> Tensor:
     """Which entries of a plan are known (H, D), bool."""
-    return torch.from_numpy(spec.mask)
+    return torch.tensor(spec.mask)  # on the default device, meta included
 
 
 def order_of(spec: PlanSpec) -> Tensor | None:
