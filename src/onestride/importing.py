@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +12,14 @@ from gymnasium.spaces import Box
 
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
-from onestride.data.minari import METADATA, read_metadata, write_dataset
+from onestride.data.minari import read_metadata, write_dataset
+from onestride.data.recorded import Recorded, recorded_in, unlike
 from onestride.files import alone, writable
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 TOLERANCE = 1e-5  # of limits: recordings are rounded
+OTHER_RATE = 0.01  # a period that is off by more is another one
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def bring(run: Path, task: Task, path: Path) -> Imported:
-    """The episodes of ``path`` into ``run/data``; the same again are left alone.
+def bring(run: Path, task: Task, path: Path, mend: bool = False) -> Imported:
+    """The episodes of ``path`` into ``run/data``; the same again are left alone. mend: see ``read_episodes``.
 
     Raises:
         FileExistsError: the run has other data already; OSError: its folder cannot be made.
@@ -46,10 +47,10 @@ def bring(run: Path, task: Task, path: Path) -> Imported:
     if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
     writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
-    recorded = recorded_in(path)
-    _check_environment(recorded, task, path)
-    episodes = list(_of_task(read_episodes(path), task, path))
-    notes = _enough(episodes, task, path)
+    recorded, said = recorded_in(path), list[str]()
+    _check_recorded(recorded, task, path)
+    episodes = _ends(list(_of_task(read_episodes(path, said, mend), task, path)), task, said)
+    notes = (*said, *_enough(episodes, task, path))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
     made = Imported(len(episodes), steps, terminated, notes)
     if there is not None:
@@ -59,8 +60,8 @@ def bring(run: Path, task: Task, path: Path) -> Imported:
             )
         return replace(made, notes=(*notes, "they were there already"))
     metadata = mine | {"content": content(episodes)}
-    if recorded is not None:
-        metadata["environment"] = recorded
+    if recorded.environment is not None:
+        metadata["environment"] = recorded.environment
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
     with alone(run / "data"):
         write_dataset(run / "data", episodes, len(episodes), metadata, box(task), size)
@@ -82,28 +83,38 @@ def content(episodes: Sequence[Episode]) -> str:
     return digest.hexdigest()[:16]
 
 
-def recorded_in(path: Path) -> str | None:
-    """Gymnasium's id of the environment that a Minari dataset says it is of; None: nobody says."""
-    if not (path / METADATA).is_file():
-        return None
-    said = read_metadata(path).get("env_spec")
-    try:
-        spec = json.loads(said) if isinstance(said, str) else said
-    except json.JSONDecodeError:
-        return None
-    found = spec.get("id") if isinstance(spec, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _check_environment(recorded: str | None, task: Task, path: Path) -> None:
-    """HalfCheetah and Walker2d have as many numbers, and versions of a body too: shapes cannot tell them apart."""
-    if recorded is None or task.benchmark is None or recorded == task.benchmark.environment:
+def _check_recorded(recorded: Recorded, task: Task, path: Path) -> None:
+    """HalfCheetah and Walker2d have as many numbers, and versions, settings and wrappers of a body too: shapes cannot
+    tell them apart, nor can they tell at which rate positions follow one another."""
+    if recorded.rate is not None and abs(recorded.rate * task.control_dt - 1) > OTHER_RATE:
+        raise ValueError(
+            f"{path} was recorded at {recorded.rate:g} Hz, and task '{task.name}' is controlled at "
+            f"{1 / task.control_dt:g} Hz: what follows in one step there does not here; resample it, or record it at "
+            "that rate"
+        )
+    if recorded.environment is None or task.benchmark is None:
         return
-    fitting = recorded.lower()  # as tasks are named
-    advice = f"give --task {fitting}" if fitting in TASKS else f"there are tasks {', '.join(TASKS)}"
-    raise ValueError(
-        f"{path} was recorded in {recorded}, and task '{task.name}' is of {task.benchmark.environment}; {advice}"
-    )
+    environment = task.benchmark.environment
+    if recorded.environment != environment:
+        names = (recorded.environment.lower(), f"gym:{recorded.environment}")
+        fitting = next((name for name in names if name in TASKS), None)
+        advice = f"give --task {fitting}" if fitting else f"there are tasks {', '.join(TASKS)}"
+        raise ValueError(
+            f"{path} was recorded in {recorded.environment}, and task '{task.name}' is of {environment}; {advice}"
+        )
+    if differs := unlike(recorded, environment):
+        raise ValueError(
+            f"{path} was recorded in another {environment} than task '{task.name}' is of: {'; '.join(differs)}"
+        )
+
+
+def _ends(episodes: Sequence[Episode], task: Task, notes: list[str]) -> list[Episode]:
+    """The episodes, none of them terminated where the task's body never is."""
+    terminated = sum(e.terminated for e in episodes)
+    if task.terminates or not terminated:
+        return list(episodes)
+    notes.append(f"{terminated} episodes are marked as terminated, and this body never is: taken as cut off")
+    return [replace(e, terminated=False, truncated=True) if e.terminated else e for e in episodes]
 
 
 def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Episode]:

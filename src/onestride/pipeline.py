@@ -86,7 +86,7 @@ def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: in
     policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
-    return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, box(task), "steps")
+    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, box(task), "steps")
 
 
 # ---------------------------------------------------------------- selectors

@@ -105,13 +105,19 @@ def test_the_same_episodes_from_every_format(write, flat, episodes, point, tmp_p
 
 def test_ends_by_another_name_are_not_overlooked(flat, tmp_path):
     """Cut every 1000 steps instead, episodes ran into each other."""
-    flat["truncations"] = flat.pop("timeouts")
+    flat["terminals"][3] = False
+    flat["truncations"] = np.arange(10) == 3
+    del flat["timeouts"]
     np.savez(tmp_path / "mine.npz", **flat)
-    refused(tmp_path / "mine.npz", "has truncations, where cut-off steps are marked as timeouts here; rename it")
+    notes: list[str] = []
+    assert [len(e) for e in read_episodes(tmp_path / "mine.npz", notes)] == [3, 6]
+    assert notes == ["cut-off steps are those marked in truncations: 1 of them"]
 
 
 def test_next_observations_of_an_npz_are_used(flat, tmp_path):
-    np.savez(tmp_path / "mine.npz", **flat, next_observations=flat["observations"] + 7)
+    following = np.roll(flat["observations"], -1, 0)
+    following[[3, 9]] = flat["observations"][[3, 9]] + 7
+    np.savez(tmp_path / "mine.npz", **flat, next_observations=following)
     found = list(read_episodes(tmp_path / "mine.npz"))
     np.testing.assert_array_equal(found[1].observations[-1], flat["observations"][9] + 7)
 

@@ -125,18 +125,18 @@ def test_without_timeouts_the_number_of_steps_cuts(terminals, expected):
             numbers[:, None],
             numbers,
             np.isin(numbers, terminals),
-            next_observations=numbers[:, None] + 0.5,
+            next_observations=numbers[:, None] + 1,
             max_steps=5,
         )
     )
     assert [(len(e), e.terminated) for e in found] == expected
     assert all(e.truncated != e.terminated for e in found)
     np.testing.assert_array_equal(np.concatenate([e.rewards for e in found]), numbers)
-    assert all(e.observations[-1, 0] == e.rewards[-1] + 0.5 for e in found)
+    assert all(e.observations[-1, 0] == e.rewards[-1] + 1 for e in found)
 
 
 def test_by_default_1000_steps_cut():
-    found = list(episodes_from_arrays(np.zeros((2500, 1)), np.zeros((2500, 1)), np.zeros(2500), np.zeros(2500)))
+    found = list(episodes_from_arrays(np.ones((2500, 1)), np.zeros((2500, 1)), np.zeros(2500), np.zeros(2500)))
     assert [len(e) for e in found] == [999, 999, 499]
 
 

@@ -18,13 +18,15 @@ END, LATE = 6, 13  # a terminal, a timeout; 20 steps in all
 def flat():
     rng = np.random.default_rng(0)
     observations = rng.normal(size=(20, 3)).astype(np.float32)
+    following = np.roll(observations, -1, 0)
+    following[[END, LATE, 19]] += 100
     return {
         "observations": observations,
         "actions": rng.uniform(-1, 1, size=(20, 2)).astype(np.float32),
         "rewards": rng.normal(size=20).astype(np.float32),
         "terminals": np.arange(20) == END,
         "timeouts": np.arange(20) == LATE,
-        "next_observations": observations + 100,
+        "next_observations": following,
     }
 
 

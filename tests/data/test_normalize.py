@@ -65,3 +65,21 @@ def test_it_travels_in_a_state_dict(normalizer, data):
     other.load_state_dict(normalizer.state_dict())
     assert torch.equal(other.plans(data[0]), normalizer.plans(data[0]))
     assert torch.equal(other.context(data[1]), normalizer.context(data[1]))
+
+
+def test_a_column_that_never_varied_does_not_steer_when_it_is_off_by_a_hair():
+    plans, context = torch.randn(50, 4, 3), torch.randn(50, 2)
+    plans[..., 1], context[:, 0] = 7.0, -2.0
+    normalizer = Normalizer.fit(plans, context)
+    off, beside = plans.clone(), context.clone()
+    off[..., 1] += 0.01
+    beside[:, 0] += 0.01
+    assert torch.equal(normalizer.plans(off), normalizer.plans(plans))
+    assert torch.equal(normalizer.context(beside), normalizer.context(context))
+    assert torch.equal(normalizer.start(off[:, 0, :2]), normalizer.plans(plans)[:, 0, :2])
+    entries = torch.tensor([0, 1, 11])
+    assert torch.equal(
+        normalizer.entries(off.flatten(1)[:, entries], entries), normalizer.plans(plans).flatten(1)[:, entries]
+    )
+    assert (normalizer.plans(plans)[..., 1] == 0).all()
+    torch.testing.assert_close(normalizer.unnormalize(normalizer.plans(plans)), plans)

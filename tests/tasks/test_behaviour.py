@@ -137,3 +137,11 @@ def test_a_task_without_an_environment_that_waits_is_refused(policies):
 def test_no_policy_is_refused(tmp_path):
     with pytest.raises(ValueError, match="behaviour"):
         behaviour_stage(tmp_path, TASK, (), 400, 0)
+
+
+@pytest.mark.parametrize(("steps", "made"), [(1000, 1000), (1001, 1004), (800, 800)])
+def test_about_as_many_steps_are_made_as_were_asked_for(policies, tmp_path, steps, made):
+    source = behaviour_source(TASK, policies, steps)
+    report = collect(source, steps, 3, tmp_path / "data", {}, box(TASK), "steps")
+    assert sum(report["counts"].values()) == made
+    assert len(set(report["counts"].values())) == 1  # as many of each

@@ -66,12 +66,15 @@ class Import(Common):
     path: tyro.conf.Positional[Path] = Path()
     task: str | None = "kinova"
     """What they are of, such as halfcheetah-v4 for D4RL's own files, or gym:Reacher-v5."""
+    mend: bool = False
+    """Cut where episodes run into each other without a mark, and leave out an environment's own reset rows, instead of
+    refusing them."""
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
         from onestride.importing import bring
 
-        made = bring(self.run, task_named(self.task or ""), self.path)
+        made = bring(self.run, task_named(self.task or ""), self.path, self.mend)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"

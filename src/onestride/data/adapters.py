@@ -9,14 +9,12 @@ from typing import Any
 
 from onestride.data.archive import array_names, open_archive
 from onestride.data.arrays import episodes_from_arrays
-from onestride.data.d4rl import NEEDED, OPTIONAL, read_d4rl
+from onestride.data.d4rl import MARKS, NEEDED, OPTIONAL, read_d4rl
 from onestride.data.episode import Episode
 from onestride.data.lerobot import read_lerobot
 from onestride.data.minari import read_dataset
 from onestride.files import size_of_file
 
-#: What others call ``timeouts``: without them episodes would run into each other.
-OTHER_MARKS = ("truncations", "truncated", "truncation", "next.truncated")
 UNDERSTOOD = (
     "a folder with data/metadata.json (Minari), a folder with meta/info.json (LeRobotDataset v3), a file "
     f".hdf5 or .h5 (D4RL), or a file .npz with the arrays {', '.join(NEEDED)} and, if there are any, "
@@ -24,8 +22,11 @@ UNDERSTOOD = (
 )
 
 
-def read_episodes(path: Path) -> Iterator[Episode]:
+def read_episodes(path: Path, notes: list[str] | None = None, mend: bool = False) -> Iterator[Episode]:
     """Every episode of a dataset in any of the formats, in order, read by that format's own reader.
+
+    notes: what was left out, cut or understood otherwise than it is marked is added to it. mend: cut where episodes run
+    into each other without a mark, instead of refusing them.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -37,17 +38,17 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     if not path.is_dir():
         size_of_file(path)
     if (path / "data" / "metadata.json").is_file():
-        return _not_empty(path, read_dataset(path))
+        return _not_empty(path, read_dataset(path, notes))
     if (path / "meta" / "info.json").is_file():
-        return _not_empty(path, read_lerobot(path))
+        return _not_empty(path, read_lerobot(path, notes=notes, mend=mend))
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
-        return _not_empty(path, read_d4rl(path, low=None, high=None))  # limits are the task's
+        return _not_empty(path, read_d4rl(path, low=None, high=None, notes=notes, mend=mend))  # limits are the task's
     if path.is_file() and path.suffix == ".npz":
-        return _not_empty(path, read_npz(path))
+        return _not_empty(path, read_npz(path, notes, mend))
     raise ValueError(f"{path} is no dataset that is understood here: {UNDERSTOOD}")
 
 
-def read_npz(path: Path) -> Iterator[Episode]:
+def read_npz(path: Path, notes: list[str] | None = None, mend: bool = False) -> Iterator[Episode]:
     """Every episode of flat arrays saved by ``np.savez``, named as the arguments of ``episodes_from_arrays``.
 
     Raises:
@@ -60,7 +61,9 @@ def read_npz(path: Path) -> Iterator[Episode]:
         with open_archive(path) as archive:
             present = array_names(archive)
             missing = [key for key in NEEDED if key not in present]
-            arrays: dict[str, Any] = {key: archive.read_array(key) for key in (*NEEDED, *OPTIONAL) if key in present}
+            arrays: dict[str, Any] = {
+                key: archive.read_array(key) for key in (*NEEDED, *OPTIONAL, *MARKS) if key in present
+            }
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read ({error!s:.400}); write it with np.savez, arrays of numbers only"
@@ -70,10 +73,7 @@ def read_npz(path: Path) -> Iterator[Episode]:
             f"{path} has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}, a dataset of "
             f"arrays has {', '.join(NEEDED)}"
         )
-    marks = [name for name in OTHER_MARKS if name in present]
-    if marks and "timeouts" not in present:
-        raise ValueError(f"{path} has {', '.join(marks)}, where cut-off steps are marked as timeouts here; rename it")
-    return episodes_from_arrays(**arrays, source=str(path))
+    return episodes_from_arrays(**arrays, source=str(path), notes=notes, mend=mend)
 
 
 def _not_empty(path: Path, episodes: Iterator[Episode]) -> Iterator[Episode]:

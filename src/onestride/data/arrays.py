@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from onestride.data.boundaries import Steps, marks_of, with_true_ends
 from onestride.data.episode import Episode
 
 BOUND_TOLERANCE = 1e-5  # a clipped action that went through float32 is this near its bound, or nearer
@@ -24,14 +26,18 @@ def episodes_from_arrays(
     low: ArrayLike | None = None,
     high: ArrayLike | None = None,
     source: str = "arrays",
+    notes: list[str] | None = None,
+    mend: bool = False,
+    **marks: ArrayLike,
 ) -> Iterator[Episode]:
     """Observations (M, O), actions (M, A), rewards (M,) and end marks (M,), cut after every end; float32.
 
-    A terminal ends an episode as terminated, a timeout as truncated; so does, without ``timeouts``, its step
-    number ``max_steps``. Steps after the last mark are a truncated episode. Arrays are checked when this is called,
-    episodes are made one at a time.
+    Marks are held against the numbers (``boundaries.py``), and what is cut or understood otherwise than it is marked is
+    added to ``notes``. A terminal ends an episode as terminated, a timeout as truncated; so does, without ``timeouts``,
+    its step number ``max_steps``. Steps after the last mark are a truncated episode. Arrays are checked when this is
+    called, episodes are made one at a time.
 
-    What an episode's last action led to is its row of ``next_observations`` (only these rows of it are used).
+    What an episode's last action led to is its row of ``next_observations``.
     Without that array nobody knows, and the episode ends by what can still be said:
 
     - terminated: the last observation is repeated, so that the last reward and the termination are kept;
@@ -41,6 +47,9 @@ def episodes_from_arrays(
     Args:
         low: lower bound of the actions, one number or (A,); ``None`` is no bound. ``high`` likewise.
         source: where the arrays are from, for errors.
+        notes: is added to.
+        mend: cut at resets that no mark shows and leave out an environment's own reset rows, instead of refusing them.
+        marks: cut-off steps or ends (M,) by another name, as in ``boundaries.CUT_OFF`` and ``ENDED``.
 
     Raises:
         ValueError: shapes or lengths that disagree, a number that is not finite, a mark that is not 0 or 1, an action
@@ -54,12 +63,13 @@ def episodes_from_arrays(
         "rewards": _numbers(source, "rewards", rewards, 1),
         "terminals": _marks(source, "terminals", terminals),
     }
+    ends = {name: _marks(source, name, value) for name, value in marks.items()}
     if timeouts is not None:
-        flat["timeouts"] = _marks(source, "timeouts", timeouts)
+        ends["timeouts"] = _marks(source, "timeouts", timeouts)
     if next_observations is not None:
         flat["next_observations"] = _numbers(source, "next_observations", next_observations, 2)
 
-    lengths = {key: len(array) for key, array in flat.items()}
+    lengths = {key: len(array) for key, array in (flat | ends).items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{source}: lengths disagree: {lengths}; every array needs one row per step")
     if not lengths["actions"]:
@@ -70,20 +80,20 @@ def episodes_from_arrays(
             f"{flat['observations'].shape}"
         )
     _check_bounds(source, flat["actions"], low, high)
-    if timeouts is None:
-        flat["timeouts"] = _every(max_steps, flat["terminals"])
-    return _cut(**flat)
+    said: list[str] = [] if notes is None else notes
+    cut = marks_of(ends | {"terminals": flat["terminals"]}, source, said)
+    steps = Steps(**flat, timeouts=np.zeros_like(flat["terminals"]) if cut is None else cut)
+    steps = with_true_ends(steps, source, said, mend)
+    if cut is None and not steps.timeouts.any():
+        steps = replace(steps, timeouts=_every(max_steps, steps.terminals))
+    return _cut(steps, said)
 
 
-def _cut(
-    observations: np.ndarray,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    terminals: np.ndarray,
-    timeouts: np.ndarray,
-    next_observations: np.ndarray | None = None,
-) -> Iterator[Episode]:
-    marks = terminals | timeouts
+def _cut(of: Steps, notes: list[str]) -> Iterator[Episode]:
+    observations, actions, rewards, terminals, timeouts = (
+        of.observations, of.actions, of.rewards, of.terminals, of.timeouts
+    )  # fmt: skip
+    next_observations, marks, single = of.next_observations, of.ends, 0
     marks[-1] = True
     start = 0
     for end in np.flatnonzero(marks).tolist():
@@ -96,6 +106,7 @@ def _cut(
             steps, last = slice(start, end), observations[end]
         start = end + 1
         if steps.start == steps.stop:
+            single += 1
             continue
         yield Episode(
             np.concatenate((observations[steps], last[None])),
@@ -104,6 +115,8 @@ def _cut(
             terminated,
             truncated=bool(timeouts[end]) or not terminated,
         )
+    if single:
+        notes.append(f"{single} episodes of a single step, of which nobody knows what it led to: left out")
 
 
 def _every(max_steps: int, terminals: np.ndarray) -> np.ndarray:

@@ -14,21 +14,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from onestride.data.arrays import episodes_from_arrays
+from onestride.data.boundaries import CUT_OFF, ENDED
 from onestride.data.episode import Episode
 from onestride.data.hdf5 import open_hdf5, read_array
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+MARKS = (*CUT_OFF, *ENDED)
 
 
 def read_d4rl(
-    path: Path, *, low: ArrayLike | None = -1.0, high: ArrayLike | None = 1.0, max_steps: int = 1000
-) -> Iterator[Episode]:
+    path: Path, *, low: ArrayLike | None = -1.0, high: ArrayLike | None = 1.0, max_steps: int = 1000,
+    notes: list[str] | None = None, mend: bool = False,
+) -> Iterator[Episode]:  # fmt: skip
     """Every episode, in order; the file is read and checked when this is called.
 
     Args:
         low: lower bound of the actions, one number or (A,); ``None`` is no bound. ``high`` likewise.
         max_steps: where a file without ``timeouts`` is cut [steps].
+        notes: what was understood otherwise than it is marked is added to it.
+        mend: see ``episodes_from_arrays``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -39,7 +44,9 @@ def read_d4rl(
         raise FileNotFoundError(f"{path} is not a file; a D4RL dataset is one .hdf5 file")
     with open_hdf5(path) as file:
         arrays = _read(path, file)
-    return episodes_from_arrays(**arrays, max_steps=max_steps, low=low, high=high, source=str(path))
+    return episodes_from_arrays(
+        **arrays, max_steps=max_steps, low=low, high=high, source=str(path), notes=notes, mend=mend
+    )
 
 
 def _read(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
@@ -51,4 +58,4 @@ def _read(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
             f"{path} has no {', '.join(missing)}; it has {', '.join(sorted(keys)[:12]) or 'nothing'}. "
             f"A D4RL file has {', '.join(NEEDED)}{minari}"
         )
-    return {key: read_array(path, file, key) for key in (*NEEDED, *OPTIONAL) if key in keys}
+    return {key: read_array(path, file, key) for key in (*NEEDED, *OPTIONAL, *MARKS) if key in keys}

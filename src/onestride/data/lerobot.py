@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from onestride.data.arrays import episodes_from_arrays
+from onestride.data.boundaries import MEND
 from onestride.data.claims import check_claim
 from onestride.data.episode import Episode
 from onestride.files import read_json, size_of_file
 
 VERSION = "v3."
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
-EPISODE, FRAME = "episode_index", "frame_index"
+EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
+OTHER_RATE = 0.05  # timestamps whose median interval is off by more are of another rate
+HOLE = 1.5  # intervals between two frames from which on one was dropped
 PICTURES = ("image", "video")
 LARGEST_NUMBER = 8  # [bytes]
 
@@ -30,8 +33,13 @@ def read_lerobot(
     observation: Sequence[str] = ("observation.state",),
     action: str = "action",
     reward: str = REWARD,
+    notes: list[str] | None = None,
+    mend: bool = False,
 ) -> Iterator[Episode]:
     """Every episode, in order; the frames are read and checked when this is called.
+
+    notes: what was left out, cut or understood otherwise than it is marked is added to it. An episode without frames is
+    left out; where frames were dropped while recording, as their timestamps show, it is refused, with ``mend`` cut.
 
     The columns named in ``observation`` are put side by side. Rewards are 0 where there is no ``next.reward``. An
     episode is terminated if its last frame has ``next.done`` without ``next.truncated``, else truncated; marks on
@@ -46,23 +54,34 @@ def read_lerobot(
             missing, or arrays that ``episodes_from_arrays`` refuses.
     """
     observation = (observation,) if isinstance(observation, str) else tuple(observation)
-    features = _read_features(folder)
+    notes = [] if notes is None else notes
+    info = read_info(folder)
+    features = info["features"]
     rewarded = reward in features or reward != REWARD  # only the default may be missing
     wanted = [*observation, action, *([reward] if rewarded else [])]
     _check_columns(folder, wanted, features)
-    marks = [name for name in (DONE, TRUNCATED) if name in features]
+    marks = [name for name in (DONE, TRUNCATED, TIME) if name in features]
 
     frames = _read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks])
     order = np.lexsort((frames[FRAME][:, 0], frames[EPISODE][:, 0]))
     frames = {name: values[order] for name, values in frames.items()}
     episode = frames[EPISODE][:, 0]
-    _check_frames(folder, episode, frames[FRAME][:, 0])
+    _check_frames(folder, episode, frames[FRAME][:, 0], notes)
 
     last = np.append(episode[1:] != episode[:-1], True)  # (M,), of its episode
     never = np.zeros((len(last), 1), dtype=bool)
     done, truncated = (frames.get(name, never)[:, 0].astype(bool) for name in (DONE, TRUNCATED))
     if TRUNCATED not in frames and done[last].all():
         truncated = last
+        notes.append(f"all {int(last.sum())} episodes are marked as done: taken as cut off, whatever ended them")
+    if TIME in frames and (rate := rate_of(info)) is not None:
+        holes = _holes(folder, frames[TIME][:, 0], last, rate)
+        if holes.any():
+            found = f"{int(holes.sum())} holes in the timestamps, where frames were dropped"
+            if not mend:
+                raise ValueError(f"{folder}: {found}; {MEND.format('cut episodes there')}")
+            notes.append(f"{found}: cut off there")
+            truncated, last = truncated | holes, last | holes
     return episodes_from_arrays(
         np.concatenate([frames[name] for name in observation], axis=1),
         frames[action],
@@ -70,11 +89,16 @@ def read_lerobot(
         terminals=last & done & ~truncated,
         timeouts=last & (truncated | ~done),
         source=str(folder),
+        notes=notes,
     )
 
 
-def _read_features(folder: Path) -> dict[str, Any]:
-    """The dataset's columns: name -> dtype, shape and names."""
+def read_info(folder: Path) -> dict[str, Any]:
+    """What ``meta/info.json`` says: the columns under "features", and the rate under "fps".
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it is of another version, or altered.
+    """
     path = folder / "meta" / "info.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no LeRobotDataset (no meta/info.json)")
@@ -87,7 +111,36 @@ def _read_features(folder: Path) -> dict[str, Any]:
             f"{folder} is of LeRobotDataset version {version}, this reader takes {VERSION}x; "
             "convert it with the script that LeRobot has for this"
         )
-    return info["features"]
+    return info
+
+
+def rate_of(info: dict[str, Any]) -> float | None:
+    """Return the frames per second [Hz] that ``meta/info.json`` says, or None where it does not."""
+    fps = info.get("fps")
+    return float(fps) if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < 1e6 else None
+
+
+def _holes(folder: Path, time: np.ndarray, last: np.ndarray, rate: float) -> np.ndarray:
+    """Return after which frames (M,) others were dropped, by timestamps (M,) [s].
+
+    Raises:
+        ValueError: timestamps that go back, or of another rate than the dataset says.
+    """
+    steps = np.diff(time.astype(np.float64))[~last[:-1]]
+    if not len(steps):
+        return np.zeros(len(last), bool)
+    back = np.flatnonzero(steps <= 0)
+    if len(back):
+        raise ValueError(f"{folder}: timestamps go back or stand still in {len(back)} places; record it again")
+    found = 1 / float(np.median(steps))
+    if abs(found / rate - 1) > OTHER_RATE:
+        raise ValueError(
+            f"{folder}: its timestamps are of {found:.4g} Hz, meta/info.json says {rate:g} Hz; mend what is wrong"
+        )
+    holes = np.zeros(len(last), bool)
+    inside = np.flatnonzero(~last[:-1])
+    holes[inside[steps > HOLE / rate]] = True
+    return holes
 
 
 def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) -> None:
@@ -173,18 +226,21 @@ def _matrix(where: str, column: Any) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).reshape(rows, width)
 
 
-def _check_frames(folder: Path, episode: np.ndarray, frame: np.ndarray) -> None:
+def _check_frames(folder: Path, episode: np.ndarray, frame: np.ndarray, notes: list[str]) -> None:
     """Every episode has the frames that ``meta/episodes`` says, each once."""
     table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
     lengths = dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
     numbers, counts = np.unique(episode, return_counts=True)
     found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     for number in sorted(lengths.keys() | found.keys()):
-        if lengths.get(number) != found.get(number):
+        if lengths.get(number, 0) != found.get(number, 0):
             raise ValueError(
                 f"{folder}, episode {number}: {found.get(number, 0)} frames under data/, "
                 f"{lengths.get(number, 0)} by meta/episodes; was it downloaded whole?"
             )
+    empty = sum(length == 0 for length in lengths.values())
+    if empty:
+        notes.append(f"{empty} of {len(lengths)} episodes have no frame: left out")
     expected = np.arange(len(frame)) - np.repeat(counts.cumsum() - counts, counts)
     wrong = np.flatnonzero(frame != expected)
     if len(wrong):

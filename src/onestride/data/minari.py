@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
+from onestride.data.hdf5 import open_hdf5
 from onestride.files import read_json, room_for
 from onestride.progress import track
 from onestride.seals import seal
@@ -140,17 +141,24 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read_dataset(folder: Path) -> Iterator[Episode]:
-    """Every episode, in order.
+def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episode]:
+    """Every episode, in order. notes: what was left out is added to it.
 
     Raises:
         FileNotFoundError: no dataset there.
-        ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
+        ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number; other numbers of
+            episodes or steps than the metadata says; an end inside of an episode.
     """
-    total = read_metadata(folder)["total_episodes"]
+    metadata = read_metadata(folder)
+    total, steps, empty = metadata["total_episodes"], 0, 0
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(_rows(folder, total)):
             _check_arrays(f"{folder}, episode {number}", row)
+            if not len(row["actions"]):
+                empty += 1
+                continue
+            _check_ends(f"{folder}, episode {number}", row)
+            steps += len(row["actions"])
             terminated = bool(row["terminations"][-1])
             try:
                 yield Episode(
@@ -163,11 +171,23 @@ def read_dataset(folder: Path) -> Iterator[Episode]:
             except ValueError as error:
                 raise ValueError(f"{folder}, episode {number}: {error}") from error
             bar.update(number + 1)
+    if empty and notes is not None:
+        notes.append(f"{empty} of {total} episodes have no step: left out")
+    said = metadata.get("total_steps")
+    if isinstance(said, int) and said != steps:
+        raise ValueError(f"{folder}: its metadata says {said} steps, its episodes have {steps}; it is not here whole")
 
 
 def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
     """Every episode as Minari gives it."""
     number = -1
+    with open_hdf5(folder / MAIN) as file:
+        there = sum(str(name).startswith("episode_") for name in file)
+    if there != total:
+        raise ValueError(
+            f"{folder}: its metadata says {total} episodes, {MAIN} holds {there}; the dataset was altered, or is not "
+            "here whole"
+        )
     try:
         storage = MinariStorage.read(folder.resolve() / "data")
         for number, row in enumerate(storage.get_episodes(range(total))):  # noqa: B007
@@ -177,6 +197,20 @@ def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
             f"{folder}, episode {number + 1} of {total}: it cannot be read ({error}); the dataset was altered, or is "
             "not here whole"
         ) from error
+
+
+def _check_ends(where: str, row: dict[str, Any]) -> None:
+    """An episode ends at its last step and nowhere before, by marks of one per step."""
+    for name in ("terminations", "truncations"):
+        marks = np.asarray(row[name])
+        if marks.shape != (len(row["actions"]),) or marks.dtype.kind not in "fiub" or not np.isin(marks, (0, 1)).all():
+            raise ValueError(f"{where}: {name} are no marks of 0 or 1, one for each of {len(row['actions'])} steps")
+        inside = np.flatnonzero(marks[:-1])
+        if len(inside):
+            raise ValueError(
+                f"{where}: {name}[{inside[0]}] ends it before its last step {len(marks) - 1}; cut it there and write "
+                "it anew"
+            )
 
 
 def _check_arrays(where: str, row: dict[str, Any]) -> None:

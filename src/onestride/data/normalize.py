@@ -6,10 +6,16 @@ import torch
 from torch import Tensor, nn
 
 STD_FLOOR = 1e-3  # near-constant columns are not blown up
+#: A deviation above this was measured; one at the floor says that the column hardly varied (rounded to float32).
+VARIED = 1.001 * STD_FLOOR
 
 
 class Normalizer(nn.Module):
-    """Per-column mean and standard deviation of plans (D,) and context (C,), as buffers."""
+    """Per-column mean and standard deviation of plans (D,) and context (C,), as buffers.
+
+    A column that hardly varied in training says nothing: normalised it is 0, so that a value that is off by a hair, of
+    which nothing was learnt, does not steer the policy.
+    """
 
     mean: Tensor
     std: Tensor
@@ -41,22 +47,27 @@ class Normalizer(nn.Module):
 
     def plans(self, x: Tensor) -> Tensor:
         """Task units -> normalised, (..., D)."""
-        return (x - self.mean) / self.std
+        return (x - self.mean) / self.std * varied(self.std)
 
     def context(self, c: Tensor) -> Tensor:
         """Task units -> normalised, (..., C)."""
-        return (c - self.context_mean) / self.context_std
+        return (c - self.context_mean) / self.context_std * varied(self.context_std)
 
     def start(self, s: Tensor) -> Tensor:
         """The observation columns of row 0, task units -> normalised, (..., O)."""
         o = s.shape[-1]
-        return (s - self.mean[:o]) / self.std[:o]
+        return (s - self.mean[:o]) / self.std[:o] * varied(self.std[:o])
 
     def entries(self, values: Tensor, which: Tensor) -> Tensor:
         """Entries of flattened plans, task units -> normalised: values (..., K) of the entries (K,)."""
         column = which % len(self.mean)
-        return (values - self.mean[column]) / self.std[column]
+        return (values - self.mean[column]) / self.std[column] * varied(self.std[column])
 
     def unnormalize(self, x: Tensor) -> Tensor:
         """Normalised -> task units, (..., D)."""
         return x * self.std + self.mean
+
+
+def varied(std: Tensor) -> Tensor:
+    """1 for columns that varied in training, 0 for others, in the type of ``std``."""
+    return (std > VARIED).to(std.dtype)

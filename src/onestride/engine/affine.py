@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from onestride.data.normalize import varied
 from onestride.students.koopman import StaticFactorizedLayer
 
 M = TypeVar("M", bound=nn.Module)
@@ -84,6 +85,11 @@ def of_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
     """A map of ``(x - mean) / std`` as a map of x."""
     weight = layer.weight / std.double()
     return Affine(weight, layer.bias - weight @ mean.double())
+
+
+def of_varied(layer: Affine, std: Tensor) -> Affine:
+    """A map of normalised inputs, of which columns that hardly varied in training are 0."""
+    return Affine(layer.weight * varied(std.double()), layer.bias)
 
 
 def of_offset(layer: Affine, offset: Tensor) -> Affine:

@@ -21,6 +21,7 @@ from onestride.engine.affine import (
     in_units,
     of_scaled,
     of_units,
+    of_varied,
     outputs,
 )
 from onestride.engine.trunk import ReduceError, ResidualTrunk, film_at
@@ -126,6 +127,7 @@ def _critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) -> R
     normalizer, o, size = exact(selector.normalizer), task.state_dim, judged_entries(selector, task)
     mean, std = (v.repeat(task.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
     seen = in_units(outputs(last, 0, size), -mean / std, 1 / std)
+    first = of_varied(first, normalizer.std)
     known = of_units(apart(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
     finish = last if plan else outputs(last, 0, task.action_dim)
     return Ranking(CriticScorer(selector, seen, first, task), known, finish)
@@ -165,7 +167,7 @@ def _returns(selector: ReturnSelector, last: Affine, task: Task, plan: bool) -> 
     film = film_at(network, network.features[:1])
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
     given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
-    known, free = by_entries(affine(network.input), given, others)
+    known, free = by_entries(of_varied(affine(network.input), std), given, others)
     seen = in_units(last, -mean[others] / std[others], 1 / std[others])
     whole = after(free, seen)
     smaller = whole.weight.numel() < free.weight.numel() + seen.weight.numel()

@@ -34,6 +34,7 @@ from onestride.engine.affine import (
     in_units,
     of_offset,
     of_units,
+    of_varied,
     outputs_of,
     stacked,
 )
@@ -149,7 +150,8 @@ def reduce(
     plan_part, context_part = apart(parts.first, size)
     given_part, noise_part = by_entries(plan_part, given, others)
     offset = torch.cat((mean[given], normalizer.context_mean))
-    known = of_units(beside(given_part, context_part), offset, torch.cat((std[given], normalizer.context_std)))
+    spread = torch.cat((std[given], normalizer.context_std))
+    known = of_units(of_varied(beside(given_part, context_part), spread), offset, spread)
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
     free = scaled.flatten(2)[..., others]
     bank = free @ noise_part.weight.T

@@ -18,8 +18,10 @@ CHUNK = 10_000  # steps of one policy in a row
 WIDTH = 10  # environments side by side
 
 
-def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy]) -> Source:
-    """Chunks of exactly ``CHUNK`` steps, the policies in turns: as many steps of each.
+def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy], steps: int | None = None) -> Source:
+    """Chunks of ``CHUNK`` steps, the policies in turns: as many steps of each.
+
+    steps: of all policies together; chunks are then so much shorter that they add up to it, rounded up.
 
     The last episode of a chunk is cut off to fit (truncated). An episode depends on the seed, the chunk and its
     number there alone.
@@ -37,12 +39,15 @@ def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy]) -> Source:
                 f"behaviour policy '{policy.name}' maps {policy.observation_dim} numbers to {policy.action_dim}; task "
                 f"'{task.name}' needs {task.observation_dim} to {task.action_dim}: is it of another body?"
             )
+    steps = CHUNK * len(policies) if steps is None else steps
+    rounds = -(-steps // (CHUNK * len(policies)))  # each policy has its turn in every one
+    size = -(-steps // (rounds * len(policies)))
     lockstep = Lockstep(task.benchmark.environment, WIDTH)
 
     def source(seed: int, chunk: int) -> tuple[list[Episode], Counter[str]]:
         policy = policies[chunk % len(policies)]
         episodes: list[Episode] = []
-        left = CHUNK
+        left = size
         while left:
             numbers = range(len(episodes), len(episodes) + WIDTH)
             streams = [np.random.default_rng((seed, chunk, n)) for n in numbers]
@@ -55,7 +60,7 @@ def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy]) -> Source:
                 if left:
                     episodes.append(_cut(episode, left))
                     left -= len(episodes[-1])
-        return episodes, Counter({f"steps of {policy.name}": CHUNK})
+        return episodes, Counter({f"steps of {policy.name}": size})
 
     return source
 

@@ -26,10 +26,11 @@ class Body:
     control_dt: float  # [s]
     random: float
     expert: float
+    falls: bool = True  # an episode ends when it does
 
 
 BODIES = {
-    "halfcheetah": Body("HalfCheetah", 17, 6, 4, 0.05, -280.178953, 12135.0),
+    "halfcheetah": Body("HalfCheetah", 17, 6, 4, 0.05, -280.178953, 12135.0, falls=False),
     "walker2d": Body("Walker2d", 17, 6, 32, 0.008, 1.629008, 4592.3),
     "hopper": Body("Hopper", 11, 3, 32, 0.008, -20.272305, 3234.3),
 }

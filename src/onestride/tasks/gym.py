@@ -125,7 +125,9 @@ def gym_task(
     )
 
 
-def plain_task(interface: Interface, benchmark: Benchmark, early: tuple[int, int] = (0, 1)) -> Task:
+def plain_task(
+    interface: Interface, benchmark: Benchmark, early: tuple[int, int] = (0, 1), terminates: bool = True
+) -> Task:
     """Return the task of a body whose plans are [observation | action] as its environment gives and takes them."""
     o = interface.observation_dim
     low, high = torch.from_numpy(interface.limits.low).float(), torch.from_numpy(interface.limits.high).float()
@@ -156,6 +158,7 @@ def plain_task(interface: Interface, benchmark: Benchmark, early: tuple[int, int
         measure=measure,
         padding="none",
         early=early,
+        terminates=terminates,
         benchmark=benchmark,
         native=Native("plain"),
     )

@@ -20,4 +20,5 @@ EARLY = (50, 8)
 def locomotion(body: str, version: Version) -> Task:
     """The task ``<body>-<version>``, such as ``halfcheetah-v5``."""
     b = BODIES[body]
-    return plain_task(interface(body, version), Benchmark(f"{b.environment}-{version}", b.random, b.expert), EARLY)
+    benchmark = Benchmark(f"{b.environment}-{version}", b.random, b.expert)
+    return plain_task(interface(body, version), benchmark, EARLY, terminates=b.falls)

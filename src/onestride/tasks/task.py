@@ -66,6 +66,7 @@ class Task(Interface):
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
+    terminates: whether an episode can end for good, by a fall or at a goal, rather than be cut off.
     benchmark: where the task is a benchmark of returns, what it is scored on.
     native: what of it ``engine/c`` does too; None: such an engine cannot serve it.
     """
@@ -83,6 +84,7 @@ class Task(Interface):
     known: tuple[Block, ...] | None = None
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)
+    terminates: bool = True
     benchmark: Benchmark | None = None
     native: Native | None = None
 

@@ -1,0 +1,81 @@
+"""What a dataset says of where it was recorded: environment, settings, wrappers, rate. Shapes do not tell."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from onestride.data.lerobot import rate_of, read_info
+from onestride.data.minari import METADATA, read_metadata
+
+#: Wrappers that change nothing of what is observed, done or earned.
+HARMLESS = (
+    "PassiveEnvChecker", "OrderEnforcing", "TimeLimit", "RecordEpisodeStatistics", "RecordVideo", "Autoreset",
+    "DataCollector", "DataCollectorV0", "HumanRendering", "RenderCollection", "StepDataCallback",
+)  # fmt: skip
+#: Settings that decide how a picture looks.
+OF_PICTURES = ("render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """environment: Gymnasium's id. settings: what it was made with. wrappers: by name. rate [Hz]. None: nobody says."""
+
+    environment: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+    rate: float | None = None
+
+
+def recorded_in(path: Path) -> Recorded:
+    """Return what a dataset says of where it was recorded."""
+    if (path / METADATA).is_file():
+        return _by_spec(read_metadata(path).get("env_spec"))
+    if (path / "meta" / "info.json").is_file():
+        return Recorded(rate=rate_of(read_info(path)))
+    return Recorded()
+
+
+def _by_spec(said: Any) -> Recorded:
+    try:
+        spec = json.loads(said) if isinstance(said, str) else said
+    except json.JSONDecodeError:
+        return Recorded()
+    if not isinstance(spec, dict) or not isinstance(spec.get("id"), str):
+        return Recorded()
+    settings, wrapped = spec.get("kwargs"), spec.get("additional_wrappers")
+    names = [w.get("name") for w in wrapped if isinstance(w, dict)] if isinstance(wrapped, list) else []
+    return Recorded(
+        spec["id"],
+        {k: v for k, v in settings.items() if k not in OF_PICTURES} if isinstance(settings, dict) else {},
+        tuple(str(name) for name in names if name not in HARMLESS),
+    )
+
+
+def unlike(recorded: Recorded, environment: str) -> list[str]:
+    """Return in what a recording of ``environment`` differs from the environment as it is made without settings."""
+    found = [f"it was wrapped in {name}" for name in recorded.wrappers]
+    defaults = _defaults(environment)
+    for name, value in recorded.settings.items():
+        usual = defaults.get(name, "no such setting")
+        if value != (list(usual) if isinstance(usual, tuple) else usual):
+            found.append(f"{name} was {value!r}, and is {usual!r}")
+    return found
+
+
+def _defaults(environment: str) -> dict[str, Any]:
+    """Settings of an environment and their defaults, with those its registration sets."""
+    spec = gymnasium.spec(environment)
+    entry = spec.entry_point
+    if isinstance(entry, str):
+        module, _, name = entry.partition(":")
+        entry = getattr(importlib.import_module(module), name)
+    parameters = inspect.signature(entry).parameters if entry is not None else {}
+    found = {k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return found | dict(spec.kwargs)
