@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,9 @@ import onestride
 from onestride.checkpoint import CONFIG, MODEL, load_config, load_tensors, save_tensors
 from onestride.control.policy import Policy
 from onestride.files import CheckpointError
+from onestride.manifest import digest
 from onestride.selectors.sampling import Sampling
+from rewritten import rewrite
 
 
 @pytest.fixture
@@ -24,14 +27,14 @@ def saved(policy, tmp_path) -> Path:
 
 
 def change_config(folder, **values):
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | values))
+    rewrite(folder / CONFIG, **values)
 
 
 def change_tensors(folder, change):
     tensors, _ = load_tensors(folder / MODEL)
     change(tensors)
     save_tensors(folder / MODEL, tensors)
+    rewrite(folder / CONFIG)
 
 
 def refused(folder, message, **options):
@@ -159,7 +162,7 @@ def test_cut_short(saved, left):
 
 def test_without_its_weights(saved):
     (saved / MODEL).unlink()
-    refused(saved, "cannot be read")
+    refused(saved, f"{MODEL} cannot be read")
 
 
 def test_of_another_task(saved):
@@ -169,9 +172,9 @@ def test_of_another_task(saved):
 
 
 def test_of_another_schema(saved):
-    for schema in (2, None, "1"):
+    for schema in (1, None, "2"):
         change_config(saved, schema=schema)
-        refused(saved, f"has schema {schema}, this version reads 1")
+        refused(saved, f"has schema {schema!r}, this version reads 2")
 
 
 def test_of_another_kind(saved):
@@ -192,7 +195,7 @@ def test_nothing_there_names_what_is_beside_it(saved):
 def test_config_cut_short(saved):
     text = (saved / CONFIG).read_text()
     (saved / CONFIG).write_text(text[: len(text) // 2])
-    refused(saved, "JSON .*cut short")
+    refused(saved, "is not JSON .*cut short")
 
 
 def test_config_of_bytes_that_are_no_text(saved):
@@ -208,10 +211,8 @@ def test_config_that_is_json_but_no_config(saved):
 
 @pytest.mark.parametrize("key", ["task", "kind", "generator", "candidates"])
 def test_config_with_an_entry_missing(saved, key):
-    config = json.loads((saved / CONFIG).read_text())
-    del config[key]
-    (saved / CONFIG).write_text(json.dumps(config))
-    refused(saved, key)
+    rewrite(saved / CONFIG, _drop=[key])
+    refused(saved, f"{CONFIG} .* missing required field `{key}`")
 
 
 def test_config_of_a_generator_with_a_setting_nobody_knows(saved):
@@ -226,15 +227,82 @@ def test_no_candidates_is_refused(saved):
     assert Policy.from_pretrained(saved, candidates=3).candidates == 3
 
 
-def test_saving_over_a_checkpoint_never_leaves_the_two_files_at_odds(saved, make_arm_policy, monkeypatch):
-    """Killed between weights and config: the folder must not pass for a finished checkpoint of the old config."""
+@pytest.mark.parametrize(
+    ("path", "wrong", "message"),
+    [
+        (("training", "id"), 7, r"Expected `str \| null`, got `int` - at `\$\.training\.id`"),
+        (("candidates",), [4], r"Expected `int`, got `array` - at `\$\.candidates`"),
+        (("candidates",), 1 << 40, r"Expected `int` <= .* at `\$\.candidates`"),
+        (("temperatures",), [0.3, "0.5"], r"got `str` - at `\$\.temperatures\[1\]`"),
+        (("generator", "width"), 8.5, r"\(generator\) .*Expected `int`, got `float` - at `\$\.width`"),
+        (("generator", "width"), 10**9, r"\(generator\) .*Expected `int` <= .* at `\$\.width`"),
+        (("generator", "blocks"), 10**9, r"\(generator\) .*Expected `int` <= .* at `\$\.blocks`"),
+        (("generator", "n_steps"), 10**12, r"\(generator\) .*Expected `int` <= .* at `\$\.n_steps`"),
+        (("generator", "network"), "rnn", r"\(generator\) .*Invalid enum value 'rnn' - at `\$\.network`"),
+        (("shares",), [0.5], r"\(temperatures, shares\) .*adding up to 1"),
+    ],
+)
+def test_a_config_of_other_types_is_refused_with_the_place(saved, path, wrong, message):
+    config = json.loads((saved / CONFIG).read_text())
+    outer = path[0]
+    change_config(saved, **{outer: wrong if len(path) == 1 else config[outer] | {path[1]: wrong}})
+    assert "\n" not in refused(saved, message)
+
+
+def test_a_large_network_is_refused_before_it_takes_memory(saved):
+    config = json.loads((saved / CONFIG).read_text())
+    change_config(saved, generator=config["generator"] | {"width": 60_000, "blocks": 64})  # a terabyte
+    refused(saved, "does not match|has shape .* implies")
+
+
+def test_a_value_changed_by_hand_is_refused(saved):
+    config = json.loads((saved / CONFIG).read_text())
+    (saved / CONFIG).write_text(json.dumps(config))  # spaces say nothing
+    Policy.from_pretrained(saved)
+    for other in (
+        config | {"candidates": config["candidates"] + 1},
+        config | {"files": {}},
+        config | {"training": config["training"] | {"seconds": 2.0}},
+        {k: v for k, v in config.items() if k != "guidance"} | {"guidance": 0.5},
+    ):
+        (saved / CONFIG).write_text(json.dumps(other))
+        refused(saved, f"{CONFIG} is not what was written")
+        with pytest.raises(CheckpointError, match="not what was written"):
+            load_config(saved)
+
+
+def test_a_byte_order_mark_is_no_fault(saved):
+    (saved / CONFIG).write_bytes(codecs.BOM_UTF8 + (saved / CONFIG).read_bytes())
+    assert load_config(saved)["kind"] == "teacher"
+
+
+def test_a_flipped_bit_anywhere_in_the_weights_is_refused(saved):
+    raw = (saved / MODEL).read_bytes()
+    for at in range(0, len(raw), 997):
+        (saved / MODEL).write_bytes(raw[:at] + bytes([raw[at] ^ 1 << at % 8]) + raw[at + 1 :])
+        refused(saved, f"{MODEL} is not what was written")
+
+
+def test_a_file_out_of_the_folder_is_not_read(saved):
+    (saved.parent / "other").write_text("secret")
+    config = json.loads((saved / CONFIG).read_text())
+    for name in ("../other", str(saved.parent / "other")):
+        files = config["files"] | {name: {"bytes": 6, "sha256": "0"}}
+        changed = {k: v for k, v in config.items() if k != "sha256"} | {"files": files}
+        (saved / CONFIG).write_text(json.dumps(changed | {"sha256": digest(changed)}))
+        refused(saved, "is not in its folder")
+
+
+def test_saving_over_a_checkpoint_leaves_the_old_one_until_the_new_one_is_whole(saved, make_arm_policy, monkeypatch):
     from onestride import checkpoint
 
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "write_json", dies)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(checkpoint, "write_manifest", dies)
     other = make_arm_policy("teacher", prediction="eps")  # the same shapes, another meaning
     with pytest.raises(KeyboardInterrupt):
         other.save(saved, {"id": "other"})
-    refused(saved, "no finished checkpoint")
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import glob
 import json
@@ -13,16 +14,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
+import msgspec
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 TEMPORARY = ".tmp"  # how names of what is being written end; they begin with a dot
 ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
+LARGEST_JSON = 64 << 20  # [bytes], far above the largest that is written
 LEFT = 10.0  # the same in a folder that is held: whoever holds it writes there, but for pictures
+
+T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
@@ -176,15 +182,69 @@ def vacant(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, in one step."""
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 
 
-def read_json(path: Path) -> Any:
-    """The parsed file, or ``CheckpointError`` saying where it stops making sense."""
+@overload
+def read_json(path: Path) -> Any: ...
+@overload
+def read_json(path: Path, type: type[T]) -> T: ...
+def read_json(path: Path, type: Any = Any) -> Any:
+    """Return what a JSON file holds, as ``type`` (``msgspec.Struct``, dataclass or anything msgspec knows).
+
+    A byte-order mark of UTF-8, which some editors write, is no part of the text.
+
+    Raises:
+        CheckpointError: no regular file, larger than any that is written here, no JSON, or of another type; the message
+            names the file and the place in it.
+    """
+    size = size_of_file(path)
+    if size > LARGEST_JSON:
+        raise CheckpointError(f"{path} has {size} bytes, expected at most {LARGEST_JSON} of JSON; name another file")
+    return decode_json(path.read_bytes(), type, path)
+
+
+@overload
+def decode_json(text: bytes | str, type: type[T], where: object) -> T: ...
+@overload
+def decode_json(text: bytes | str, type: Any, where: object) -> Any: ...
+def decode_json(text: bytes | str, type: Any, where: object) -> Any:
+    """Return JSON as ``type``; ``where`` it stands is named in the message.
+
+    Raises:
+        CheckpointError: it is no JSON, or of another type.
+    """
+    text = text.removeprefix(codecs.BOM_UTF8) if isinstance(text, bytes) else text
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); it was altered or cut short: make it again") from error
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise CheckpointError(f"{where} is not JSON ({error}); it was altered or cut short: make it again") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{where} is nested too deeply; it was altered: make it again") from error
+    return value if type is Any else as_record(value, type, where)
+
+
+def as_record(value: Any, type: type[T], where: object) -> T:
+    """Return what JSON gave as a record of ``type``, which a dataclass with unknown fields is not.
+
+    Raises:
+        CheckpointError: it is of another type; the message names ``where`` it stands and the place in it.
+    """
+    if is_dataclass(type) and isinstance(value, dict):
+        unknown = value.keys() - {field.name for field in fields(type)}
+        if unknown:
+            raise CheckpointError(f"{where} has settings this version does not know: {', '.join(sorted(unknown))}")
+    try:
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{where} does not hold what is expected: {_plain(error)}") from error
+
+
+def _plain(error: Exception) -> str:
+    """Return the reason in one line: a wrong value of megabytes is not repeated."""
+    line = " ".join(str(error).split())
+    return line if len(line) < 300 else f"{line[:150]} ... {line[-100:]}"
 
 
 def versions() -> dict[str, str]:

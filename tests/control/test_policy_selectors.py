@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from onestride.selectors.iql import CriticSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
+from rewritten import rewrite
 
 TASK = TASKS["halfcheetah-v5"]()
 SIZES = {
@@ -280,17 +280,23 @@ def test_a_selector_of_another_task_is_refused(make, tmp_path):
     save_selector(tmp_path / "s", learned("iql"), other.name)
     with pytest.raises(CheckpointError, match="trained for task 'halfcheetah-v4', not for 'halfcheetah-v5'"):
         Policy.from_pretrained(tmp_path / "p", selector=tmp_path / "s")
-    config = json.loads((tmp_path / "p" / SELECTOR / CONFIG).read_text())
-    (tmp_path / "p" / SELECTOR / CONFIG).write_text(json.dumps(config | {"task": "hopper-v5"}))
+    rewrite(tmp_path / "p" / SELECTOR / CONFIG, task="hopper-v5")
+    with pytest.raises(CheckpointError, match=f"{SELECTOR}/{CONFIG} .*altered"):  # it is not the one that was bundled
+        Policy.from_pretrained(tmp_path / "p")
+    rewrite(tmp_path / "p" / CONFIG)
     with pytest.raises(CheckpointError, match="trained for task 'hopper-v5'"):
         Policy.from_pretrained(tmp_path / "p")
 
 
 def test_a_guide_that_is_gone_is_missed(make, tmp_path):
     make("teacher", selector="iql", guidance=0.5).save(tmp_path / "p", {})
-    (tmp_path / "p" / GUIDE / CONFIG).unlink()
-    with pytest.raises(CheckpointError, match="guide holds no finished checkpoint"):
-        Policy.from_pretrained(tmp_path / "p")
+    for inside in (GUIDE, SELECTOR):
+        kept = tmp_path / "p" / inside / CONFIG
+        kept.rename(tmp_path / CONFIG)
+        with pytest.raises(CheckpointError, match=f"{inside}/{CONFIG} cannot be read"):
+            Policy.from_pretrained(tmp_path / "p")
+        (tmp_path / CONFIG).rename(kept)
+    assert Policy.from_pretrained(tmp_path / "p").selector is not None
 
 
 def test_no_bundle_where_none_is_learnt(policy, tmp_path):

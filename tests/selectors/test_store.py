@@ -16,6 +16,7 @@ from onestride.selectors.iql import CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
+from rewritten import rewrite
 
 TASK = TASKS["halfcheetah-v5"]()
 SETTINGS = {
@@ -51,8 +52,7 @@ def folder(selector, tmp_path):
 
 
 def change(folder, **entries):
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | entries))
+    rewrite(folder / CONFIG, **entries)
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
         assert load_selector(tmp_path, TASK).sampling == sampling
     for wrong in ({"temperatures": [0.3]}, {"temperatures": [0.3], "shares": [0.5], "margin": 0.0, "cool": 0.5}, 7):
         change(tmp_path, sampling=wrong)
-        with pytest.raises(CheckpointError, match="ranks candidates of a sampling that cannot be"):
+        with pytest.raises(CheckpointError, match="sampling"):
             load_selector(tmp_path, TASK)
 
 
@@ -135,9 +135,7 @@ def test_a_critic_clamps_to_its_tasks_limits():
     assert torch.equal(made.high, torch.ones(6))
 
 
-def test_a_planner_is_no_selector(tmp_path):
-    folder = tmp_path / "teacher"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"schema": 1, "kind": "teacher", "task": "hopper-v5"}))
+def test_a_planner_is_no_selector(policy, tmp_path):
+    policy.save(tmp_path / "teacher", {})
     with pytest.raises(CheckpointError, match="is no selector but a teacher"):
-        load_selector(folder, TASKS["hopper-v5"]())
+        load_selector(tmp_path / "teacher", TASKS["hopper-v5"]())

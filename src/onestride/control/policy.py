@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, check_shapes, load_weights, load_whole, save_checkpoint
 from onestride.control.decision import Decision, none_finite
 from onestride.data.normalize import Normalizer
 from onestride.device import usable
@@ -20,7 +19,8 @@ from onestride.diffusion.edm import EDMConfig, EDMPlanner
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
-from onestride.files import CheckpointError
+from onestride.files import CheckpointError, as_record
+from onestride.folders import replace_folder
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
@@ -31,8 +31,6 @@ from onestride.tasks.task import Selector, Start, Task
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
 SELECTOR, GUIDE = "selector", "guide"
-#: What a checkpoint's config holds beside its schema; "guidance" too where the teacher is guided.
-ENTRIES = ("kind", "task", "generator", "candidates", "temperatures", "shares", "training")
 #: What a checkpoint's "kind" may be.
 GENERATORS: dict[str, tuple[type, type]] = {
     "teacher": (TeacherConfig, DiffusionPlanner),
@@ -212,7 +210,7 @@ class Policy:
     # ------------------------------------------------------------ on disk
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
-        """Write the checkpoint: config, weights and normaliser."""
+        """Write the checkpoint: config, weights and normaliser, all of it in one step."""
         guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
         planner = guided.planner if guided else self.generator
         config = {
@@ -225,14 +223,19 @@ class Policy:
             "shares": list(self.sampling.shares),
             "training": training,
         }
-        for inside in (GUIDE, SELECTOR):  # of another policy that was here
-            shutil.rmtree(folder / inside, ignore_errors=True)
+        inside: dict[str, Learned] = {}
         if guided:
             config["guidance"] = guided.weight
-            save_selector(folder / GUIDE, ReturnSelector(guided.returns, self.normalizer), self.task.name)
+            inside[GUIDE] = ReturnSelector(guided.returns, self.normalizer)
         if isinstance(self.selector, Learned):
-            save_selector(folder / SELECTOR, self.selector, self.task.name)
-        save_checkpoint(folder, _whole(planner, self.normalizer), config)
+            inside[SELECTOR] = self.selector
+
+        def write(new: Path) -> None:
+            for name, selector in inside.items():
+                save_selector(new / name, selector, self.task.name)
+            save_checkpoint(new, _whole(planner, self.normalizer), config, inside)
+
+        replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
 
     @classmethod
     def from_pretrained(
@@ -255,15 +258,12 @@ class Policy:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
         """
         folder = Path(path)
-        config = load_config(folder)
+        config = load_whole(folder)
         if "selector" in config:
             raise CheckpointError(
                 f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
                 "or a student's folder"
             )
-        missing = [key for key in ENTRIES if key not in config]
-        if missing:
-            raise CheckpointError(f"{folder / CONFIG} lacks {', '.join(missing)}; it was altered: train it again")
         if config["task"] not in TASKS:
             raise CheckpointError(f"{folder} is of task '{config['task']}', this version has {', '.join(TASKS)}")
         if task is not None and config["task"] != task:
@@ -271,19 +271,23 @@ class Policy:
         if config["kind"] not in GENERATORS:
             raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
         record = TASKS[config["task"]]()
-        record = replace(record, horizon=config.get("horizon", record.horizon))
-        try:
-            generator = make_generator(record, config["kind"], config["generator"])
-            sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
-        except (TypeError, ValueError) as error:  # a setting of another version
-            raise CheckpointError(f"{folder / CONFIG} has settings this version does not know: {error}") from error
-        normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
+        record = replace(record, horizon=config["horizon"])
+        settings = as_record(config["generator"], GENERATORS[config["kind"]][0], f"{folder / CONFIG} (generator)")
+        sampled = {key: config[key] for key in ("temperatures", "shares")}
+        sampling = as_record(sampled, Sampling, f"{folder / CONFIG} (temperatures, shares)")
+
+        def make() -> tuple[Any, Normalizer]:
+            normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
+            return make_generator(record, config["kind"], settings), normalizer
+
+        check_shapes(folder, lambda: _whole(*make()))
+        generator, normalizer = make()
         load_weights(folder, _whole(generator, normalizer))
         if config.get("guidance"):
             guide = load_selector(folder / GUIDE, record)
             assert isinstance(guide, ReturnSelector)
             generator = GuidedPlanner(generator, guide.model, config["guidance"])
-        if selector is None and (folder / SELECTOR / CONFIG).is_file():
+        if selector is None and f"{SELECTOR}/{CONFIG}" in config["files"]:
             selector = folder / SELECTOR
         if isinstance(selector, str | Path):
             selector = load_selector(Path(selector), TASKS[config["task"]]())
@@ -301,10 +305,10 @@ class Policy:
         )
 
 
-def make_generator(task: Task, kind: str, settings: dict[str, Any]) -> Any:
-    """An untrained generator from its kind and its config's fields as JSON gives them."""
+def make_generator(task: Task, kind: str, settings: Any) -> Any:
+    """An untrained generator from its kind and its config, or the config's fields as JSON gives them."""
     config_class, generator_class = GENERATORS[kind]
-    config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    config = as_record(settings, config_class, f"the {kind}'s config") if isinstance(settings, dict) else settings
     return generator_class(config, task.fixed, task.context_dim, task.state_dim)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.networks.mlp import ResidualMLP
+from onestride.networks.sizes import Depth, Steps, Width
 
 #: The network's index k = 16 c_noise = 4 log sigma runs from -25 to 18, slowly enough that neighbouring levels of a
 #: consistency student's finest grid (0.4 to 2 per cent apart) look alike, and the slowest feature of 20 steps spans it.
@@ -54,9 +55,9 @@ class NoiseLevels:
 class EDMConfig(NoiseLevels):
     """The network's shape, what it is trained on and how it samples; EDM's values, the teacher's network."""
 
-    width: int = 640
-    blocks: int = 6
-    steps: int = 18  # of Heun's method, two network calls each but for the last
+    width: Width = 640
+    blocks: Depth = 6
+    steps: Steps = 18  # of Heun's method, two network calls each but for the last
     p_mean: float = -1.2  # log sigma ~ N(p_mean, p_std^2) in training
     p_std: float = 1.2
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser

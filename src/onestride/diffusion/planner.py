@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule
 from onestride.networks.mlp import ResidualMLP
+from onestride.networks.sizes import Depth, Multipliers, Steps, Width
 from onestride.networks.unet1d import TemporalUNet
 
 
@@ -20,14 +21,14 @@ class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
     network: Literal["mlp", "unet"] = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
-    width: int = 640
-    blocks: int = 6
-    unet_width: int = 32
-    unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    n_steps: int = 30  # reverse steps (DNK, section V-C)
+    width: Width = 640
+    blocks: Depth = 6
+    unet_width: Width = 32
+    unet_multipliers: Multipliers = (1, 2, 4, 8)
+    n_steps: Steps = 30  # reverse steps (DNK, section V-C)
     prediction: Literal["x0", "eps"] = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
-    sample_steps: int | None = None  # network calls of a decision; None: all n_steps
+    sample_steps: Steps | None = None  # network calls of a decision; None: all n_steps
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
 
     def __post_init__(self) -> None:

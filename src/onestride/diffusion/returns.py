@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.schedule import Schedule
 from onestride.networks.mlp import ResidualMLP
+from onestride.networks.sizes import Depth, Multipliers, Steps, Width
 from onestride.networks.unet1d import TemporalValue
 
 
@@ -22,11 +23,11 @@ class ReturnConfig:
     """Discount and penalty are CleanDiffuser's (which replaces the last reward; here it is added, as in Diffuser)."""
 
     network: Literal["mlp", "unet"] = "mlp"
-    width: int = 256
-    blocks: int = 3
-    unet_width: int = 32
-    unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    n_steps: int = 20  # the teacher's noise levels
+    width: Width = 256
+    blocks: Depth = 3
+    unet_width: Width = 32
+    unet_multipliers: Multipliers = (1, 2, 4, 8)
+    n_steps: Steps = 20  # the teacher's noise levels
     discount: float = 0.997
     terminal_penalty: float = 0.0  # -100 in the source
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.data.normalize import Normalizer
+from onestride.networks.sizes import Depth, Width
 from onestride.selectors.sampling import Sampling
 
 
@@ -24,8 +25,8 @@ from onestride.selectors.sampling import Sampling
 class IQLConfig:
     """The source's values, with layer normalisation in the networks: Q grows less wildly where there is no data."""
 
-    hidden: int = 256
-    critics: int = 2
+    hidden: Width = 256
+    critics: Depth = 2
     expectile: float = 0.7
     discount: float = 0.99
     polyak: float = 0.005

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from onestride.checkpoint import load_config, load_weights, save_checkpoint
+from onestride.checkpoint import CONFIG, check_shapes, load_config, load_weights, load_whole, save_checkpoint
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
-from onestride.files import CheckpointError
+from onestride.files import CheckpointError, as_record
+from onestride.folders import replace_folder
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
@@ -21,18 +22,18 @@ Learned = CriticSelector | ReturnSelector
 
 
 def save_selector(folder: Path, selector: Learned, task: str, training: dict[str, Any] | None = None) -> None:
-    """Write config, weights and normaliser."""
+    """Write config, weights and normaliser, all of it in one step."""
     model = selector.iql if isinstance(selector, CriticSelector) else selector.model
     config = {
         "kind": "iql" if isinstance(selector, CriticSelector) else "returns",
         "task": task,
         "selector": asdict(model.config),
-        "training": training or selector.training_record,
+        "training": training or selector.training_record or {},
     }
     if isinstance(selector, CriticSelector):
         config |= judging(selector.rows, selector.sampling)
     selector.training_record = config["training"]
-    save_checkpoint(folder, _whole(model, selector.normalizer), config)
+    replace_folder(folder, lambda new: save_checkpoint(new, _whole(model, selector.normalizer), config))
 
 
 def load_selector(folder: Path, task: Task) -> Learned:
@@ -49,8 +50,14 @@ def load_selector(folder: Path, task: Task) -> Learned:
         )
     if config.get("task") != task.name:
         raise CheckpointError(f"{folder} was trained for task '{config.get('task')}', not for '{task.name}'")
-    model = make_selector_model(config.get("kind", ""), config["selector"], task, folder)
-    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+    load_whole(folder)
+
+    def make() -> tuple[IQL | ReturnModel, Normalizer]:
+        model = make_selector_model(config["kind"], config["selector"], task, folder)
+        return model, Normalizer.empty(task.transition_dim, task.context_dim)
+
+    check_shapes(folder, lambda: _whole(*make()))
+    model, normalizer = make()
     load_weights(folder, _whole(model, normalizer))
     selector = wrap(model, normalizer, task)
     selector.training_record = config["training"]
@@ -63,10 +70,7 @@ def load_selector(folder: Path, task: Task) -> Learned:
 def _sampling(said: dict[str, Any] | None, folder: Path) -> Sampling | None:
     if said is None:
         return None
-    try:
-        return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"], said["cool"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error!r}") from error
+    return as_record(said, Sampling, f"{folder / CONFIG} (sampling)")
 
 
 def judging(rows: int, sampling: Sampling | None) -> dict[str, Any]:
@@ -84,14 +88,11 @@ def make_selector_model(
     kind: str, settings: dict[str, Any], task: Task, folder: Path | None = None
 ) -> IQL | ReturnModel:
     """An untrained model from its kind and its config's fields as JSON gives them."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    try:
-        if kind == "iql":
-            return IQL(IQLConfig(**settings), task.state_dim, task.action_dim)
-        if kind == "returns":
-            return ReturnModel(ReturnConfig(**settings), task.fixed, task.context_dim)
-    except (TypeError, ValueError) as error:  # a setting of another version
-        raise CheckpointError(f"{folder} has settings this version does not know: {error}") from error
+    where = f"{folder / CONFIG} (selector)" if folder else f"the config of '{kind}'"
+    if kind == "iql":
+        return IQL(as_record(settings, IQLConfig, where), task.state_dim, task.action_dim)
+    if kind == "returns":
+        return ReturnModel(as_record(settings, ReturnConfig, where), task.fixed, task.context_dim)
     raise CheckpointError(f"{folder} is a selector of kind '{kind}', this version has iql, returns")
 
 

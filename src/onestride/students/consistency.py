@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.diffusion.edm import EDMPlanner, NoiseLevels, Preconditioned, heun_step, noised
+from onestride.networks.sizes import Depth, Steps, Width
 
 ConsistencyMethod = Literal["ct", "cd"]
 METHODS: tuple[ConsistencyMethod, ...] = get_args(ConsistencyMethod)
@@ -32,15 +33,15 @@ class ConsistencyConfig(NoiseLevels):
     """Levels and losses are those of the papers above; the network is the teacher's, which cd starts from."""
 
     method: ConsistencyMethod = "ct"
-    width: int = 640
-    blocks: int = 6
+    width: Width = 640
+    blocks: Depth = 6
     curriculum_steps: int = 10_000  # ct: how many training steps there will be (``TrainConfig.steps``)
-    s0: int = 10  # ct: intervals between levels at the first step
-    s1: int = 1280  # ct: and at the end
+    s0: Steps = 10  # ct: intervals between levels at the first step
+    s1: Steps = 1280  # ct: and at the end
     p_mean: float = -1.1  # ct: log sigma ~ N(p_mean, p_std^2), within sigma_min ... sigma_max
     p_std: float = 2.0
     huber: float = 0.00054  # ct: the loss is quadratic below this error per entry, and the error's norm above
-    levels: int = 18  # cd: of the teacher's grid
+    levels: Steps = 18  # cd: of the teacher's grid
     target_decay: float = 0.95  # cd: of the average of the weights that the student is compared with
     first_action_weight: float = 1.0  # of the executed action in the loss; the papers weigh all entries alike
 
@@ -89,7 +90,7 @@ class ConsistencyStudent(nn.Module):
         weight = torch.ones(fixed.shape)
         weight[0, state_dim:] = config.first_action_weight
         weight = weight * ~fixed
-        free = int((~fixed).sum())
+        free = fixed.numel() - state_dim  # all but row 0's state
         self.c = config.huber * math.sqrt(free)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * (free / weight.sum()), persistent=False)

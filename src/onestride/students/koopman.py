@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from onestride.networks.sizes import Width
+
 Operator = Literal["dnk", "kdm", "kdm-f", "mlp"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
@@ -28,9 +30,9 @@ class KoopmanConfig:
     """Loss weights are the paper's (section V-A); the networks' shapes, which it does not give, are ours."""
 
     operator: Operator = "dnk"
-    latent_dim: int = 512  # L
-    hidden: int = 512
-    gain_hidden: int = 256
+    latent_dim: Width = 512  # L
+    hidden: Width = 512
+    gain_hidden: Width = 256
     shared_encoder: bool = True  # one encoder for prior and target (DNK); KDM's code has two
     weighted: bool = True  # pairs weigh by their quality's rank
     latent_noise: float = 0.0  # KDM's code adds N(0, 0.4^2) to both latents
