@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from onestride.files import CheckpointError, read_json, size_of_file, versions, write_atomically
-from onestride.manifest import Manifest, check_manifest, write_manifest
+from onestride.manifest import Manifest, check_manifest, without_digests, write_manifest
 
 SCHEMA = 2
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -109,10 +109,10 @@ def open_tensors(path: Path, advice: str = "make it again") -> Any:
     Raises:
         CheckpointError: not such a file, or cut short.
     """
-    size_of_file(path)  # a pipe would be waited for
     try:
+        size_of_file(path)  # a pipe would be waited for
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, CheckpointError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); it was altered or cut short: {advice}") from error
 
 
@@ -138,7 +138,7 @@ def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], insi
 
 def write_config(folder: Path, config: dict[str, Any], inside: Iterable[str] = ()) -> None:
     """Write the config of a folder whose weights, and checkpoints ``inside``, are there."""
-    write_manifest(folder / CONFIG, config, [MODEL, *(f"{name}/{CONFIG}" for name in inside)])
+    write_manifest(folder / CONFIG, without_digests(config), [MODEL, *(f"{name}/{CONFIG}" for name in inside)])
 
 
 def load_config(folder: Path) -> dict[str, Any]:

@@ -225,8 +225,10 @@ def decode_json(text: bytes | str, type: Any, where: object) -> Any:
     return value if type is Any else as_record(value, type, where)
 
 
-def as_record(value: Any, type: type[T], where: object) -> T:
+def as_record(value: Any, type: type[T], where: object, *, text: bool = False) -> T:
     """Return what JSON gave as a record of ``type``, which a dataclass with unknown fields is not.
+
+    text: numbers may stand there as text, as in the header of a tensor file.
 
     Raises:
         CheckpointError: it is of another type; the message names ``where`` it stands and the place in it.
@@ -236,7 +238,7 @@ def as_record(value: Any, type: type[T], where: object) -> T:
         if unknown:
             raise CheckpointError(f"{where} has settings this version does not know: {', '.join(sorted(unknown))}")
     try:
-        return msgspec.convert(value, type)
+        return msgspec.convert(value, type, strict=not text)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{where} does not hold what is expected: {_plain(error)}") from error
 

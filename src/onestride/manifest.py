@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from onestride.files import CheckpointError, as_record, read_json, size_of_file, write_json
 
+M = TypeVar("M", bound="Manifest")
 ALTERED = "it was altered or cut short"
 
 
@@ -34,10 +35,17 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     sha256: str
 
 
-def write_manifest(path: Path, value: dict[str, Any], files: Iterable[str] = ()) -> None:
-    """Write ``value`` with the digests of these files (names below the manifest's folder) and its own, in one step."""
-    listed = {name: _entry(path.parent / name) for name in files}
-    whole = json.loads(json.dumps({**value, "files": listed}, allow_nan=False))  # as it is read: tuples are lists
+def write_manifest(
+    path: Path, value: dict[str, Any], files: Iterable[str] = (), known: Mapping[str, FileEntry] | None = None
+) -> None:
+    """Write ``value`` with the digests of these files (names below the manifest's folder) and its own, in one step.
+
+    known: digests of other files, from when those were written.
+    """
+    listed = {name: structs.asdict(entry) for name, entry in (known or {}).items()}
+    listed |= {name: _entry(path.parent / name) for name in files}
+    whole = {**value, "files": dict(sorted(listed.items()))}
+    whole = json.loads(json.dumps(whole, allow_nan=False))  # as it is read: tuples are lists
     write_json(path, whole | {"sha256": digest(whole)})
 
 
@@ -58,12 +66,18 @@ def read_manifest(path: Path, type: type[Manifest], advice: str, *, check: bool 
     return found
 
 
-def check_manifest(found: Any, path: Path, type: type[Manifest], advice: str, *, check: bool = True) -> None:
+def check_manifest(found: Any, path: Path, type: type[M], advice: str, *, check: bool = True) -> M:
     """Hold what JSON gave of a manifest against its type, its digest and its files, as ``read_manifest`` does."""
     record = as_record(found, type, path)
     check_digest(found, path, advice)
     for name, entry in record.files.items() if check else ():
         check_file(_below(path, name), entry, advice)
+    return record
+
+
+def without_digests(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest is for, without what guards it."""
+    return {name: value for name, value in found.items() if name not in ("files", "sha256")}
 
 
 def check_digest(found: dict[str, Any], path: Path, advice: str) -> None:
@@ -74,7 +88,10 @@ def check_digest(found: dict[str, Any], path: Path, advice: str) -> None:
 
 def check_file(path: Path, entry: FileEntry, advice: str) -> None:
     """Raise ``CheckpointError`` unless the file is the one that was written. Its size is compared before it is read."""
-    size = size_of_file(path)
+    try:
+        size = size_of_file(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {advice}") from error
     if size != entry.bytes:
         raise CheckpointError(f"{path} has {size} bytes, expected {entry.bytes}: {ALTERED}; {advice}")
     found = file_digest(path)

@@ -58,7 +58,7 @@ def without_history(config: dict[str, Any]) -> dict[str, Any]:
 
 def windows_of(run: Path, task: Task) -> tuple[Windows, Normalizer]:
     """The windows of a run's data and the normaliser fitted to them."""
-    windows = make_windows(read_dataset(run / "data"), task)
+    windows = make_windows(read_dataset(run / "data", written_here=True), task)
     return windows, Normalizer.fit(windows.plans, windows.context)
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 
 from onestride.checkpoint import load_tensors, save_tensors
-from onestride.files import CheckpointError, alone
+from onestride.files import CheckpointError, alone, as_record, decode_json
 from onestride.memory import keep_freed_memory
 from onestride.muon import Muon, cpu_multiplies_bfloat16
 from onestride.progress import track
@@ -70,6 +71,16 @@ class Method(Protocol):
     """What can be trained: an ``nn.Module`` whose step returns a dict with "loss", a scalar."""
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
+
+
+class StateHeader(Struct, forbid_unknown_fields=True):
+    """The header of a training state: safetensors keeps text alone."""
+
+    fingerprint: str
+    step: int
+    seconds: float
+    history: str  # JSON, [[step, loss], ...]
+    running: float
 
 
 class Asked:
@@ -290,8 +301,10 @@ def _save(
 def _restore(
     path: Path, method: nn.Module, ema: nn.Module, optimizers: list[Any], fingerprint: str
 ) -> tuple[int, float, list[list[float]], float]:
-    tensors, header = load_tensors(path)
-    if header.get("fingerprint") != fingerprint:
+    advice = f"delete {path.name} to start this training over with the same command"
+    tensors, header = load_tensors(path, advice)
+    said = as_record(header, StateHeader, f"{path} (header)", text=True)
+    if said.fingerprint != fingerprint:
         raise CheckpointError(
             f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
             "another --run, or delete that file to start over"
@@ -299,7 +312,7 @@ def _restore(
     parts: dict[str, dict[str, Tensor]] = {"method": {}, "ema": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
-        parts[part][rest] = value
+        parts.setdefault(part, {})[rest] = value
     method.load_state_dict(parts["method"])
     ema.load_state_dict(parts["ema"])
     state: dict[int, dict[str, Tensor]] = {}
@@ -311,8 +324,8 @@ def _restore(
         mine = {i: state[first + i] for i in range(_count(optimizer)) if first + i in state}
         optimizer.load_state_dict({"state": mine, "param_groups": optimizer.state_dict()["param_groups"]})
         first += _count(optimizer)
-    running = float(header.get("running", 0.0))
-    return int(header["step"]), float(header["seconds"]), json.loads(header["history"]), running
+    history = decode_json(said.history, list[tuple[int, float]], f"{path} (history)")
+    return said.step, said.seconds, [[step, loss] for step, loss in history], said.running
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

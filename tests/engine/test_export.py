@@ -197,7 +197,24 @@ def test_without_the_extra_it_says_what_to_install(checkpoint, tmp_path, capsys,
 # ---- refused when loaded ----
 
 
-@pytest.mark.parametrize("name", [GRAPH, CONTRACT])
+def test_numbers_or_files_elsewhere_are_refused(exported, tmp_path):
+    folder = copied(exported, tmp_path / "e")
+    graph = pytest.importorskip("onnx").load_from_string((folder / GRAPH).read_bytes())
+    tensor = graph.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1  # somewhere else
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    (folder / GRAPH).write_bytes(graph.SerializeToString())
+    sealed(folder)
+    with pytest.raises(CheckpointError, match=r"model\.onnx names numbers in another file"):
+        Engine.from_folder(folder, threads=1)
+    for name in ("../numbers", "/etc/hostname", "..", "a/b"):
+        (folder / CHECKSUMS).write_text(f"{'0' * 64}  {name}\n")
+        with pytest.raises(CheckpointError, match=r"SHA256SUMS, line 1, is no checksum of a file in the folder"):
+            Engine.from_folder(folder)
+
+
+@pytest.mark.parametrize("name", [GRAPH, CONTRACT, "example.py", "example.cpp"])
 def test_an_altered_or_missing_file_is_refused(exported, tmp_path, name):
     folder = copied(exported, tmp_path / "e")
     content = bytearray((folder / name).read_bytes())
@@ -222,6 +239,8 @@ def test_a_folder_of_something_else_is_refused(checkpoint):
     (("schema",), 2, "contract schema 2"),
     (("format",), "tensorrt", "format 'tensorrt', this version reads 1 and onnx, native"),
     (("format",), "native", "program.bin is not the file that was exported"),
+    (("draws",), "many", r"contract\.json .*Expected `int`, got `str` - at `\$\.draws`"),
+    (("outputs", "action", "shape"), 6, r"contract\.json .*Expected `array`, got `int` - at .*\.shape`"),
 ])  # fmt: skip
 def test_a_contract_of_another_graph_is_refused(exported, tmp_path, entry, value, message):
     folder = copied(exported, tmp_path / "e")

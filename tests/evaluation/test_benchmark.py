@@ -24,6 +24,7 @@ from onestride.evaluation.lineup import Entry, policy_of
 from onestride.files import CheckpointError
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
+from rewritten import rewrite
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of
 
 
@@ -260,8 +261,7 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
 def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_scaled_otherwise(again):
     quiet = again / "quiet"
     shutil.copytree(again / "teacher", quiet)
-    config = json.loads((quiet / "config.json").read_text())
-    (quiet / "config.json").write_text(json.dumps(config | {"temperatures": [0.1], "shares": [1.0]}))
+    rewrite(quiet / "config.json", temperatures=[0.1], shares=[1.0])
     entries = [
         Entry(f"{folder.name}{end}", 0, folder, selector)
         for folder in (again / "teacher", quiet)

@@ -11,7 +11,9 @@ from onestride.checkpoint import save_tensors
 from onestride.evaluation import benchmark_film, benchmark_page
 from onestride.evaluation.benchmark import summary
 from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
+from onestride.evaluation.records import write_records
 from onestride.files import write_json
+from onestride.manifest import write_manifest
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def folder(tmp_path):
     }  # fmt: skip
     folder = tmp_path / "evaluation"
     write_json(folder / "comparison.json", comparison)
-    write_json(folder / "latency.json", times)
-    (folder / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    write_manifest(folder / "latency.json", {"decision_s": times})
+    write_records(folder / "episodes.jsonl", records)
     cloud = torch.randn(2, 16, 4, 23, generator=torch.Generator().manual_seed(0))
     save_tensors(folder / "candidates.safetensors", {"plans.teacher": cloud, "plans.dnk": 0.9 * cloud})
     return folder

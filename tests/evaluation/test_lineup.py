@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import pytest
 
 from onestride.evaluation.lineup import Entry, lineup, policy_of
 from onestride.tasks import TASKS
+from rewritten import rewrite
 from tiny_run import CONFIG, ROWS
 
 
@@ -64,8 +64,7 @@ def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
 
 def test_a_critic_that_ranks_as_in_training_has_no_row_for_that(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    config = tmp_path / "run" / "iql" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"sampling": None}))
+    rewrite(tmp_path / "run" / "iql" / "config.json", sampling=None)
     assert not [e.row for e in lineup(tmp_path / "run", CONFIG) if e.row.endswith("-mixture")]
 
 

@@ -13,16 +13,35 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from msgspec import Struct
 
 from onestride.checkpoint import load_tensors, save_tensors
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.files import CheckpointError, alone, read_json, write_json
+from onestride.files import CheckpointError, alone, as_record, decode_json
+from onestride.manifest import Manifest, read_manifest, write_manifest
 from onestride.progress import track
 
 #: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 Unit = Literal["episodes", "steps"]
+SETTINGS = "settings.json"  # of the chunks
+
+
+class PartsSettings(Manifest, forbid_unknown_fields=True):
+    """With what the chunks were begun."""
+
+    settings: dict[str, Any]
+
+
+class PartHeader(Struct, forbid_unknown_fields=True):
+    """The header of a chunk's file."""
+
+    chunk: int
+    episodes: int
+    steps: int
+    seconds: float
+    counts: str  # JSON, {what happened: how often}
 
 
 def collect(
@@ -56,9 +75,12 @@ def _collect(
             )
         shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
-    if (parts / "settings.json").exists() and read_json(parts / "settings.json") != json.loads(json.dumps(settings)):
-        raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
-    write_json(parts / "settings.json", settings)
+    advice = f"delete {parts} to collect anew with the same command"
+    if (parts / SETTINGS).exists():
+        begun = read_manifest(parts / SETTINGS, PartsSettings, advice)["settings"]
+        if begun != json.loads(json.dumps(settings)):
+            raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
+    write_manifest(parts / SETTINGS, {"settings": settings})
     counts: Counter[str] = Counter()
     made = {"episodes": 0, "steps": 0}
     chunk = 0
@@ -69,12 +91,12 @@ def _collect(
             if not path.exists():
                 started = time.monotonic()
                 episodes, happened = source(seed, chunk)
-                _save_part(path, episodes, happened, time.monotonic() - started)
-            _, header = load_tensors(path)
-            made["episodes"] += int(header["episodes"])
-            made["steps"] += int(header["steps"])
-            seconds += float(header["seconds"])
-            counts += Counter(json.loads(header["counts"]))
+                _save_part(path, chunk, episodes, happened, time.monotonic() - started)
+            header = _read_part(parts, chunk)[1]
+            made["episodes"] += header.episodes
+            made["steps"] += header.steps
+            seconds += header.seconds
+            counts += Counter(decode_json(header.counts, dict[str, int], f"{path} (counts)"))
             chunk += 1
             if chunk >= 20 and not any(made.values()):
                 raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
@@ -88,7 +110,7 @@ def _collect(
     return report
 
 
-def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], seconds: float) -> None:
+def _save_part(path: Path, chunk: int, episodes: list[Episode], counts: Counter[str], seconds: float) -> None:
     def rows(name: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]).astype(np.float32))
 
@@ -98,6 +120,7 @@ def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], second
         tensors |= {name: rows(name) for name in ("observations", "actions", "rewards")}
     steps = sum(len(e) for e in episodes)
     header = {
+        "chunk": str(chunk),
         "episodes": str(len(episodes)),
         "steps": str(steps),
         "counts": json.dumps(counts),
@@ -106,11 +129,26 @@ def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], second
     save_tensors(path, tensors, header)
 
 
+def _read_part(parts: Path, chunk: int) -> tuple[dict[str, torch.Tensor], PartHeader]:
+    """One chunk's tensors and header.
+
+    Raises:
+        CheckpointError: it was altered, or is another chunk's.
+    """
+    path = parts / f"{chunk:05d}.safetensors"
+    advice = "delete it, and the same command makes it again"
+    tensors, found = load_tensors(path, advice)
+    header = as_record(found, PartHeader, f"{path} (header)", text=True)
+    if header.chunk != chunk:
+        raise CheckpointError(f"{path} holds chunk {header.chunk}, expected {chunk}: it was altered; {advice}")
+    return tensors, header
+
+
 def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
     """The first ``episodes`` of all chunks, in order."""
     left = episodes
     for chunk in range(chunks):
-        tensors, _ = load_tensors(parts / f"{chunk:05d}.safetensors")
+        tensors, _ = _read_part(parts, chunk)
         at = 0
         for number, (steps, (terminated, truncated)) in enumerate(
             zip(tensors["length"].tolist(), tensors["ends"].tolist(), strict=True)

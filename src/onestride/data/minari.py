@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from gymnasium.spaces import Box
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onestride.data.episode import Episode
-from onestride.files import read_json, room_for
+from onestride.files import CheckpointError, as_record, read_json, room_for
+from onestride.manifest import FileEntry, check_digest, check_file, write_manifest
 from onestride.progress import track
 
 with warnings.catch_warnings():
@@ -28,8 +30,18 @@ with warnings.catch_warnings():
 
 WRITE_AT_ONCE = 256  # episodes
 METADATA = Path("data") / "metadata.json"
+NUMBERS = "main_data.hdf5"
+ADVICE = "collect or import it again"
 SPARE = 1.2  # of a dataset's size: what must be free
 ARRAYS = ("observations", "actions", "rewards")
+
+
+class Metadata(Struct, kw_only=True):
+    """What is needed of a dataset's metadata, whoever wrote it; what was written here is a manifest too."""
+
+    total_episodes: Annotated[int, Meta(ge=0)]
+    files: dict[str, FileEntry] | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
 
 
 def write_dataset(
@@ -83,6 +95,7 @@ def _write(
         storage.update_episodes(buffers)
         bar.update(total)
     storage.update_metadata({"dataset_id": name, "minari_version": version("minari"), **metadata})
+    write_manifest(unfinished / METADATA, read_json(unfinished / METADATA), [NUMBERS])  # Minari reads past the digests
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -93,19 +106,38 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             f"{folder} holds no Minari dataset (no data/metadata.json); make one with `onestride collect`"
         )
     found = read_json(path)
-    if not isinstance(found, dict) or not isinstance(found.get("total_episodes"), int):
-        raise ValueError(f"{path} does not say how many episodes there are; it was altered or is of something else")
+    said = as_record(found, Metadata, path)
+    if said.files is not UNSET or said.sha256 is not UNSET:  # otherwise another's, who says nothing
+        check_digest(found, path, ADVICE)
     return found
 
 
-def read_dataset(folder: Path) -> Iterator[Episode]:
+def check_dataset(folder: Path) -> None:
+    """Hold a dataset that was written here against its digests, its numbers too.
+
+    Raises:
+        CheckpointError: it is not what was written, or has no digests.
+    """
+    found = read_metadata(folder)
+    entry = as_record(found, Metadata, folder / METADATA).files
+    if not isinstance(entry, dict) or NUMBERS not in entry:
+        raise CheckpointError(f"{folder / METADATA} has no digest of {NUMBERS}, as of an old version; {ADVICE}")
+    check_file(folder / "data" / NUMBERS, entry[NUMBERS], ADVICE)
+
+
+def read_dataset(folder: Path, *, written_here: bool = False) -> Iterator[Episode]:
     """Every episode, in order.
+
+    written_here: it must have a digest, as what a run learns from has.
 
     Raises:
         FileNotFoundError: no dataset there.
         ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
     """
-    total = read_metadata(folder)["total_episodes"]
+    metadata = read_metadata(folder)
+    total = metadata["total_episodes"]
+    if written_here or "sha256" in metadata:
+        check_dataset(folder)
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(_rows(folder, total)):
             _check_arrays(f"{folder}, episode {number}", row)

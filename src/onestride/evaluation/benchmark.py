@@ -24,9 +24,11 @@ from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
-from onestride.evaluation.result import Experiment
-from onestride.evaluation.rollouts import EPISODES, add_records, read_records
-from onestride.files import alone, read_json, write_json
+from onestride.evaluation.records import add_records, read_records
+from onestride.evaluation.result import Experiment, read_result
+from onestride.evaluation.rollouts import EPISODES
+from onestride.files import alone
+from onestride.manifest import Manifest, read_manifest, write_manifest
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
@@ -73,7 +75,7 @@ def benchmark(
     calls = {row: all_candidates_of(e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
     path = folder / "comparison.json"
-    earlier = read_json(path)["wall_s"] if path.exists() else 0.0
+    earlier = read_result(path)["wall_s"] if path.exists() else 0.0
     folders = {str(e.folder.relative_to(run)) for e in entries}
     report = experiment.record(
         config={
@@ -86,8 +88,15 @@ def benchmark(
         rows=rows,
         notes=_notes(task, config, precision),
     )
-    write_json(path, report)
+    lines = (EPISODES, CANDIDATES, TIMES, STATES, SHOWN)
+    write_manifest(path, report, [name for name in lines if (folder / name).exists()])
     return folder
+
+
+class Times(Manifest, forbid_unknown_fields=True, kw_only=True):
+    """Wall time of single decisions [s] by row."""
+
+    decision_s: dict[str, list[float]]
 
 
 # ---------------------------------------------------------------- episodes
@@ -226,7 +235,7 @@ def _latency(
     """
     path = folder / TIMES
     if path.exists():
-        return read_json(path)
+        return read_times(path)
     first = {e.row: e for e in reversed(entries) if e.selector != "none"}
     policies = {row: policy_of(run, entry, device) for row, entry in sorted(first.items())}
     observations = load_tensors(folder / STATES)[0][f"{entries[0].row}-{entries[0].seed}"].double().numpy()
@@ -240,8 +249,17 @@ def _latency(
                 policy.decide(observations[i % len(observations)])
                 times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
             bar.update(i + 1)
-    write_json(path, times)
+    write_manifest(path, {"decision_s": times})
     return times
+
+
+def read_times(path: Path) -> dict[str, list[float]]:
+    """Wall time of single decisions [s] by row, from ``latency.json``.
+
+    Raises:
+        CheckpointError: it is not what was written.
+    """
+    return read_manifest(path, Times, "delete it, and evaluate again")["decision_s"]
 
 
 # ---------------------------------------------------------------- the table's rows

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct, structs
 from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
@@ -33,7 +34,7 @@ from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
-from onestride.files import CheckpointError, write_atomically
+from onestride.files import CheckpointError, decode_json, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
@@ -119,6 +120,15 @@ def act(policy: Policy | Engine, environment: str, seed: int) -> tuple[np.ndarra
     return np.stack(actions), terminated
 
 
+class About(Struct, forbid_unknown_fields=True):
+    """What a motion's header says."""
+
+    environment: str
+    seed: int
+    control_dt: float
+    fell: dict[str, bool]
+
+
 def save_motion(motion: Motion, path: Path) -> None:
     about = {"environment": motion.environment, "seed": motion.seed, "control_dt": motion.control_dt}
     header = {"about": json.dumps(about | {"fell": motion.fell})}
@@ -135,7 +145,8 @@ def load_motion(path: Path) -> Motion:
     actions = {n.removeprefix("actions."): v.numpy() for n, v in tensors.items() if n.startswith("actions.")}
     if "about" not in header or not actions:
         raise CheckpointError(f"{path} holds no motion, but {sorted(tensors)}: delete it and evaluate again")
-    return Motion(actions=actions, **json.loads(header["about"]))
+    about = decode_json(header["about"], About, f"{path} (about)")
+    return Motion(actions=actions, **structs.asdict(about))
 
 
 # --- rendering ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from onestride.evaluation import benchmark_figures, figures, shell
+from onestride.evaluation.benchmark import read_times
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
 from onestride.evaluation.benchmark_report import (
@@ -27,9 +28,11 @@ from onestride.evaluation.benchmark_report import (
     with_speed_up,
 )
 from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
+from onestride.evaluation.records import read_records
 from onestride.evaluation.report import Column, means
-from onestride.evaluation.rollouts import EPISODES, read_records
-from onestride.files import CheckpointError, read_json, write_atomically
+from onestride.evaluation.result import read_result
+from onestride.evaluation.rollouts import EPISODES
+from onestride.files import CheckpointError, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.tasks import TASKS
 
@@ -84,7 +87,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
     source = folder / "comparison.json"
     if not source.is_file():
         raise FileNotFoundError(f"{folder} holds no comparison.json: evaluate first, or name an evaluated folder")
-    comparison = read_json(source)
+    comparison = read_result(source, beside=True)
     absent: dict[str, str] = {}  # name of a file -> why it is not shown
     if pictures:
         absent = _draw(folder, comparison) | _shoot(folder, run, comparison, device)
@@ -122,7 +125,7 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
     rows = comparison["rows"]
 
     def latency() -> Figure:
-        times = {row: 1e3 * np.array(s) for row, s in read_json(folder / TIMES).items() if row in FILMED}
+        times = {row: 1e3 * np.array(s) for row, s in read_times(folder / TIMES).items() if row in FILMED}
         return figures.latency_figure({row: times[row] for row in ordered(times)}, 1e3 * _control_dt(comparison))
 
     makers = {

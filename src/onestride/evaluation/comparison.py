@@ -12,9 +12,10 @@ import numpy as np
 from onestride.checkpoint import load_config
 from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
-from onestride.evaluation.result import Experiment
-from onestride.evaluation.rollouts import Contender, candidate_clouds, evaluate
-from onestride.files import CheckpointError, alone, read_json, write_json
+from onestride.evaluation.result import Experiment, read_result
+from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
+from onestride.files import CheckpointError, alone
+from onestride.manifest import write_manifest
 from onestride.presets import EvaluateConfig
 from onestride.run_folder import data_report, rows_of, task_of, without_history
 from onestride.tasks.kinova import demonstrations
@@ -46,7 +47,7 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     rows = {name: _summary(records, clouds, name) for name in dict.fromkeys(c.row for c in contenders)}
     path = folder / "comparison.json"
     # Trials already on record were paid for by an earlier command.
-    earlier = read_json(path)["wall_s"] if path.exists() else 0.0
+    earlier = read_result(path)["wall_s"] if path.exists() else 0.0
     report = experiment.record(
         config={
             "evaluate": asdict(config),
@@ -58,7 +59,8 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
         rows=rows,
         notes=_notes(config, len(both_open)),
     )
-    write_json(path, report)
+    lines = (EPISODES, "candidates.safetensors", "motion.safetensors")
+    write_manifest(path, report, [name for name in lines if (folder / name).exists()])
     return folder
 
 

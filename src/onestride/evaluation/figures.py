@@ -6,7 +6,6 @@ state. Colours are safe for colour-blind readers: one per method (Okabe-Ito), vi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,11 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
+from msgspec import Struct
 
 from onestride.checkpoint import load_tensors
-from onestride.files import CheckpointError, write_atomically
+from onestride.evaluation.records import read_records
+from onestride.files import CheckpointError, as_record, decode_json, write_atomically
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
 
 #: The rows of a comparison, in the order of every table and picture, and what they are called there.
@@ -92,7 +93,11 @@ class Candidates:
         missing = [name for name in wanted if name not in arrays]
         if missing or not rows:
             raise CheckpointError(f"{path} lacks {missing or 'paths.<row>'}, it holds {sorted(arrays)}: evaluate again")
-        scenes = json.loads(header["scenes"]) if "scenes" in header else list(range(len(arrays["start"])))
+        scenes = (
+            decode_json(header["scenes"], list[int], f"{path} (scenes)")
+            if "scenes" in header
+            else list(range(len(arrays["start"])))
+        )
         paths, scores = ({row: arrays[f"{kind}.{row}"] for row in rows} for kind in ("paths", "scores"))
         return cls(scenes, arrays["obstacles"], arrays["start"], arrays["goal"], paths, scores)
 
@@ -227,6 +232,13 @@ def pca_figure(candidates: Candidates, most: int = 3) -> Figure:
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
+class Trial(Struct):
+    """What is drawn of a trial's record."""
+
+    row: str
+    decision_ms: list[float]
+
+
 def read_latency(path: Path) -> dict[str, np.ndarray]:
     """Wall time of every decision [ms] by row, from ``episodes.jsonl``.
 
@@ -236,12 +248,9 @@ def read_latency(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: evaluate again")
     times: dict[str, list[float]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            episode = json.loads(line)
-            times.setdefault(episode["row"], []).extend(episode["decision_ms"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}, line {number}, is no episode ({error!r}): evaluate again") from error
+    for number, record in enumerate(read_records(path), 1):
+        trial = as_record(record, Trial, f"{path}, line {number},")
+        times.setdefault(trial.row, []).extend(trial.decision_ms)
     if not any(times.values()):
         raise CheckpointError(f"{path} holds no decision: evaluate again")
     return {row: np.array(times[row]) for row in ordered(times) if times[row]}

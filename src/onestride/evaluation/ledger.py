@@ -9,8 +9,10 @@ from typing import Any
 
 from onestride.checkpoint import load_config, load_tensors, save_tensors
 from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
-from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
-from onestride.files import CheckpointError, read_json, write_atomically, write_json
+from onestride.evaluation.records import read_records, write_records
+from onestride.evaluation.rollouts import AGAIN, EPISODES, SETTINGS
+from onestride.files import CheckpointError
+from onestride.manifest import Manifest, read_manifest, without_digests, write_manifest
 from onestride.progress import console
 from onestride.run_folder import TEACHER
 from onestride.selectors.store import judging_of
@@ -19,6 +21,17 @@ CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latenc
 STATES, MOTION = "states.safetensors", "motion.safetensors"
 #: Made of all planners together, and anew when one of them is another.
 TOGETHER = (SHOWN, TIMES, MOTION)
+
+
+class ReturnsSettings(Manifest, forbid_unknown_fields=True, kw_only=True):
+    """Under which settings an evaluation's episodes were made, and of which checkpoints."""
+
+    episodes: int
+    width: int
+    states: int = 0
+    precision: str = ""
+    task: str = ""
+    entries: dict[str, dict[str, Any]]
 
 
 def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[Entry]) -> None:
@@ -31,7 +44,7 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     """
     path = folder / SETTINGS
     wanted = json.loads(json.dumps(settings | {"entries": {_key(e): _identity(run, e) for e in entries}}))
-    found = read_json(path) if path.exists() else wanted
+    found = without_digests(read_manifest(path, ReturnsSettings, AGAIN)) if path.exists() else wanted
     if _lasting(found) != _lasting(wanted):
         raise CheckpointError(
             f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
@@ -54,7 +67,7 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     if known | now != known:
         for name in TOGETHER:
             (folder / name).unlink(missing_ok=True)
-    write_json(path, wanted | {"entries": known | now})
+    write_manifest(path, wanted | {"entries": known | now})
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
@@ -90,13 +103,9 @@ def _put_away(folder: Path, stale: Sequence[Entry]) -> None:
         records = read_records(folder / name)
         kept = [r for r in records if gone is not None and (r["row"], r["seed"]) not in gone]
         if len(kept) < len(records):
-            _write_records(away / name, [r for r in records if r not in kept])
-            _write_records(folder / name, kept)
+            write_records(away / name, [r for r in records if r not in kept])
+            write_records(folder / name, kept)
     if (folder / STATES).exists():
         states = {f"{row}-{seed}" for row, seed in rows}
         tensors, _ = load_tensors(folder / STATES)
         save_tensors(folder / STATES, {k: v for k, v in tensors.items() if k not in states})
-
-
-def _write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_atomically(path, lambda p: p.write_text("".join(json.dumps(r) + "\n" for r in records)))

@@ -22,7 +22,8 @@ from onestride.evaluation.report import (
     speed_up,
     table_cells,
 )
-from onestride.files import CheckpointError, read_json, write_atomically
+from onestride.evaluation.result import read_result
+from onestride.files import CheckpointError, write_atomically
 
 
 def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:
@@ -40,7 +41,7 @@ def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path
         raise FileNotFoundError(
             f"{folder} holds no comparison.json: evaluate first, or name the folder that was evaluated"
         )
-    comparison = read_json(source)
+    comparison = read_result(source, beside=True)
     captions: dict[str, str] = {}
     absent: dict[str, str] = {}
     for step, needed, names in STEPS if pictures else ():

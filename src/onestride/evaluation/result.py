@@ -10,8 +10,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import UNSET, Struct, UnsetType
 
-from onestride.files import vacant, versions, write_json
+from onestride.files import as_record, read_json, vacant, versions, write_json
+from onestride.manifest import FileEntry, check_digest, check_file
+
+AGAIN = "delete it, and evaluate again"
+
+
+class Result(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The record of an experiment, as ``result`` makes it; an evaluation's has digests of what lies beside it."""
+
+    schema: int
+    experiment: str
+    command: str
+    config: dict[str, Any]
+    seeds: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    started: str
+    wall_s: float
+    rows: dict[str, dict[str, Any]]
+    notes: list[str]
+    files: dict[str, FileEntry] | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+
+
+def read_result(path: Path, *, beside: bool = False) -> dict[str, Any]:
+    """Return the record of an experiment, after holding it against its digest, where it has one (the first have none).
+
+    beside: what it was made of and lies beside it, too.
+
+    Raises:
+        CheckpointError: it, or what lies beside it, is not what was written; the message names the file.
+    """
+    found = read_json(path)
+    said = as_record(found, Result, path)
+    if said.files is not UNSET or said.sha256 is not UNSET:
+        check_digest(found, path, AGAIN)
+    for name, entry in said.files.items() if beside and said.files is not UNSET else ():
+        check_file(path.parent / name, entry, AGAIN)
+    return found
 
 
 class Experiment:

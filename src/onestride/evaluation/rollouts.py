@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,24 @@ from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
-from onestride.files import CheckpointError, read_json, write_json
+from onestride.evaluation.records import add_records, read_records
+from onestride.files import CheckpointError
+from onestride.manifest import Manifest, read_manifest, write_manifest
 from onestride.progress import track
 from onestride.tasks.task import Task
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
+AGAIN = "move its folder away, or delete it, and evaluate again"
 WARM_UP = 50  # decisions thrown away before the first that counts
+
+
+class TrialSettings(Manifest, forbid_unknown_fields=True, kw_only=True):
+    """Of which scenes and settings an evaluation's trials are, and of which trainings."""
+
+    scenes: str
+    timeout: float
+    clock: str
+    contenders: list[tuple[str, int, str | None]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ def _claim(
     now = {(c.row, c.seed): c.policy.config.get("training", {}).get("id") for c in contenders}
     before: dict[tuple[str, int], Any] = {}
     if path.exists() and records:
-        found = read_json(path)
+        found = read_manifest(path, TrialSettings, AGAIN)
         if {name: found.get(name) for name in settings} != settings:
             raise CheckpointError(
                 f"{folder} holds trials of other scenes or under other settings; choose another --run, or move it away"
@@ -107,7 +118,7 @@ def _claim(
             f"{folder} holds trials of {', '.join(anew)} as it was before it was trained anew; move it away, or choose "
             "another --run"
         )
-    write_json(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
+    write_manifest(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
 
 
 def run_trial(
@@ -208,32 +219,6 @@ def _motion(row: str, scene: Any, robot: Any) -> dict[str, Any]:
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a last line cut by a kill does not count, and that trial is run again."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-
-
-def add_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Append lines; what a kill left of a last one goes first.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-    try:
-        with path.open("ab+") as f:
-            if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
-                f.truncate(path.read_bytes().rfind(b"\n") + 1)
-            f.write("".join(json.dumps(r) + "\n" for r in records).encode())
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror}; what was there is kept. Free some space, then run the same "
-            "command again",
-        ) from error
 
 
 def _digest(scenes: Sequence[Any]) -> str:

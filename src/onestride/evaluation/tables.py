@@ -20,7 +20,8 @@ from onestride.evaluation import (
     screenings,
     startups,
 )
-from onestride.files import read_json, write_atomically
+from onestride.evaluation.result import read_result
+from onestride.files import write_atomically
 
 RESULT = Path("results/kinova/comparison.json")
 ON_WALL_TIME = Path("results/kinova-real/comparison.json")
@@ -38,16 +39,16 @@ DOCUMENT = Path("README.md")
 
 def tables(root: Path) -> dict[str, str]:
     """Every table by its name, made from the JSON below ``root``."""
-    comparison = read_json(root / RESULT)
+    comparison = read_result(root / RESULT)
     made = {
         "kinova": report.table(comparison, paper=True),
         "kinova-candidates": report.generation_table(comparison),
-        "kinova-real": report.table(read_json(root / ON_WALL_TIME)),
+        "kinova-real": report.table(read_result(root / ON_WALL_TIME)),
     }
     for path in sorted((root / LOCOMOTION).glob("*.json")):
         if path.stem.count("."):
             continue  # what lies beside a result
-        measured = read_json(path)
+        measured = read_result(path)
         if path.stem.endswith("-ablations"):
             made[path.stem] = ablation_report.variant_table(measured)
             made[f"{path.stem}-numbers"] = ablation_report.number_table(measured)
@@ -56,21 +57,21 @@ def tables(root: Path) -> dict[str, str]:
         made[f"{path.stem}-detail"] = benchmark_report.detail_table(measured)
         made[f"{path.stem}-generators"] = benchmark_report.generation_table(measured)
     for path in sorted((root / MODES).glob("*.json")):
-        made[f"modes-{path.stem}"] = modes.table(read_json(path))
+        made[f"modes-{path.stem}"] = modes.table(read_result(path))
     for path in sorted((root / SAMPLING).glob("*.json")):
-        made[f"sampling-{path.stem}"] = samplings.table(read_json(path))
+        made[f"sampling-{path.stem}"] = samplings.table(read_result(path))
     for path in sorted((root / BENCH).glob("*.json")):
-        measured = read_json(path)
+        measured = read_result(path)
         made[f"bench-{path.stem}"] = report.markdown(bench_tables.cells(measured, CANDIDATES))
         if len(measured["config"]["candidates"]) > 1:
             made[f"bench-{path.stem}-candidates"] = report.markdown(bench_tables.by_candidates(measured))
-    screened = {path.stem: read_json(path) for path in sorted((root / SCREENING).glob("*.json"))}
+    screened = {path.stem: read_result(path) for path in sorted((root / SCREENING).glob("*.json"))}
     made["screening"] = screenings.table(screened)
-    started = {path.stem: read_json(path) for path in sorted((root / STARTUP).glob("*.json"))}
+    started = {path.stem: read_result(path) for path in sorted((root / STARTUP).glob("*.json"))}
     made["startup"] = startups.table(started)
     for path in sorted((root / LATENCY).glob("*.json")):
-        made[f"latency-{path.stem}"] = latencies.table(read_json(path))
-    runs = {path.stem: read_json(path) for path in sorted((root / REALTIME).glob("*.json"))}
+        made[f"latency-{path.stem}"] = latencies.table(read_result(path))
+    runs = {path.stem: read_result(path) for path in sorted((root / REALTIME).glob("*.json"))}
     return made | {"realtime": report.markdown(endurance_report.cells(runs))}
 
 

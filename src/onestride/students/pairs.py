@@ -9,25 +9,37 @@ deterministic; with "ddpm" it is not, and a student can only learn the mean of i
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from onestride.checkpoint import save_tensors
+from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy, conditioned_prior
 from onestride.diffusion.samplers import SOLVERS
-from onestride.files import CheckpointError, alone, read_json, write_json
+from onestride.files import CheckpointError, alone, read_json
+from onestride.manifest import FileEntry, Manifest, check_file, check_manifest, write_manifest
 from onestride.memory import keep_freed_memory
 from onestride.progress import console, track
 from onestride.selectors.sampling import SHARES, TEMPERATURES
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"
+MAKE_AGAIN = "run `onestride pairs` again to make it anew"
+SCHEMA = 2
 COLUMNS = ("prior", "target", "context", "quality", "temperature")
+
+
+class PairsManifest(Manifest, forbid_unknown_fields=True, kw_only=True):
+    """What the pairs were made of, and the shards that are finished of ``count``."""
+
+    schema: int
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -81,21 +93,21 @@ def _make_pairs(
     shards = min(config.shards, blocks)
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
     settings = {k: v for k, v in asdict(config).items() if k != "shards"}
-    manifest = {"schema": 1, "settings": _plain(settings), "identity": identity, "shards": {}}
+    wanted = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "count": shards}
+    made: dict[str, FileEntry] = {}
     if (folder / MANIFEST).exists():
-        found = read_json(folder / MANIFEST)
-        if any(found.get(k) != manifest[k] for k in ("schema", "settings", "identity")):
+        found = read_pairs_manifest(folder)
+        if (found.settings, found.identity) != (wanted["settings"], json.loads(json.dumps(identity))):
             raise CheckpointError(
                 f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
                 "or delete the folder to make them anew"
             )
-        if found["shards"] and found["count"] != shards:
+        if found.files and found.count != shards:
             raise CheckpointError(
-                f"{folder} was begun with {found['count']} shards, now {shards} are asked for; use --pairs.shards "
-                f"{found['count']}, or delete the folder"
+                f"{folder} was begun with {found.count} shards, now {shards} are asked for; use --pairs.shards "
+                f"{found.count}, or delete the folder"
             )
-        manifest = found
-    manifest["count"] = shards
+        made = found.files
     keep_freed_memory()
     more = torch.Generator(teacher.device)
     with track("pairs", config.count) as bar:
@@ -103,17 +115,17 @@ def _make_pairs(
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
             name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
-            if name not in manifest["shards"] or not _intact(folder / name, manifest["shards"][name]["sha256"]):
+            if name not in made or not _intact(folder / name, made[name]):
                 parts = []
                 for block in range(first, last):
                     parts.append(make_block(teacher, observations, config, block, more))
                     bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
                 columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
                 save_tensors(folder / name, columns)
-                rows = len(columns["prior"])
-                manifest["shards"][name] = {"sha256": _sha256(folder / name), "rows": rows}
-                write_json(folder / MANIFEST, manifest)
-            done += manifest["shards"][name]["rows"]
+                made = {k: entry for k, entry in made.items() if k != name}
+                write_manifest(folder / MANIFEST, wanted, [name], made)
+                made = read_pairs_manifest(folder).files
+            done = min(last * BLOCK, config.count)
             bar.update(done)
 
 
@@ -163,15 +175,14 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     """
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder} holds no pairs (no {MANIFEST}); make them with `onestride pairs`")
-    manifest = read_json(folder / MANIFEST)
-    if len(manifest["shards"]) != manifest["count"]:
+    manifest = read_pairs_manifest(folder)
+    if len(manifest.files) != manifest.count:
         raise CheckpointError(
-            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
-            "finish them"
+            f"{folder} has {len(manifest.files)} of {manifest.count} shards; run `onestride pairs` again to finish them"
         )
     parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
-    for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
-        verify(folder / name, entry["sha256"])
+    for name, entry in sorted(manifest.files.items()):  # the order in which they were made does not matter
+        check_file(folder / name, entry, MAKE_AGAIN)
         for key, value in open_shard(folder / name).items():
             parts[key].append(value)
     pairs = {key: torch.cat(values) for key, values in parts.items()}
@@ -183,15 +194,29 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     }
 
 
+def read_pairs_manifest(folder: Path) -> PairsManifest:
+    """What the folder holds, so far.
+
+    Raises:
+        CheckpointError: its manifest was altered or cut short, or is of another version.
+    """
+    path, advice = folder / MANIFEST, "delete the folder and run `onestride pairs` again"
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} is not of schema {SCHEMA}, which this version reads; {advice}")
+    return check_manifest(found, path, PairsManifest, advice, check=False)
+
+
 def open_shard(path: Path) -> dict[str, Tensor]:
-    """One shard's columns, read through a memory map."""
-    try:
-        with safe_open(path, framework="pt") as f:
-            return {key: f.get_tensor(key) for key in COLUMNS}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"shard {path} cannot be read ({error}); delete the folder and run `onestride pairs` again"
-        ) from error
+    """One shard's columns.
+
+    Raises:
+        CheckpointError: it is not what was written, or lacks a column.
+    """
+    tensors, _ = load_tensors(path, MAKE_AGAIN)
+    if tensors.keys() != set(COLUMNS):
+        raise CheckpointError(f"{path} holds {', '.join(sorted(tensors))}, expected {', '.join(COLUMNS)}; {MAKE_AGAIN}")
+    return tensors
 
 
 def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
@@ -203,31 +228,14 @@ def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
     return (1 + beta * rank / max(len(quality) - 1, 1)).float()
 
 
-def _intact(path: Path, sha256: str) -> bool:
+def _intact(path: Path, entry: FileEntry) -> bool:
     """Whether a finished shard is still what it was; says so when it is not, since it is made anew."""
     try:
-        verify(path, sha256)
+        check_file(path, entry, MAKE_AGAIN)
     except CheckpointError as error:
         console.print(f"making a shard anew: {error}", highlight=False)
         return False
     return True
-
-
-def verify(path: Path, sha256: str) -> None:
-    """Raise ``CheckpointError`` unless the file's checksum is the recorded one."""
-    if not path.is_file():
-        raise CheckpointError(f"shard {path} is missing; run `onestride pairs` again to make it anew")
-    found = _sha256(path)
-    if found != sha256:
-        raise CheckpointError(
-            f"shard {path} was altered or cut short: its checksum is {found[:12]}..., {MANIFEST} says "
-            f"{sha256[:12]}.... Run `onestride pairs` again to make it anew"
-        )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _seed(seed: int, block: int) -> int:
