@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from onestride.files import CheckpointError, read_json, size_of_file, versions, write_atomically
+from onestride.files import CheckpointError, as_record, decode_json, read_json, size_of_file, versions, write_atomically
 from onestride.manifest import Manifest, check_manifest, without_digests, write_manifest
 
 SCHEMA = 2
 CONFIG, MODEL = "config.json", "model.safetensors"
+LARGEST_HEADER = 16 << 20  # [bytes]
 DIGEST = "sha256"  # the header's entry
 TRAIN_AGAIN = "train it again"
 
@@ -110,10 +111,31 @@ def open_tensors(path: Path, advice: str = "make it again") -> Any:
         CheckpointError: not such a file, or cut short.
     """
     try:
-        size_of_file(path)  # a pipe would be waited for
+        _check_extent(path)
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError, CheckpointError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); it was altered or cut short: {advice}") from error
+
+
+class Extent(Struct):
+    """Where a tensor's numbers are in a file, as its header says."""
+
+    data_offsets: tuple[int, int]
+
+
+def _check_extent(path: Path) -> None:
+    """Raise ``CheckpointError`` unless the file is as long as its header says: only then is it mapped into memory."""
+    size = size_of_file(path)  # a pipe would be waited for
+    with path.open("rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        if not 0 < length <= min(size - 8, LARGEST_HEADER):
+            raise CheckpointError(f"{path}: its header is said to have {length} bytes, of {size} in all")
+        header = decode_json(f.read(length), dict[str, Any], f"{path} (header)")
+    header.pop("__metadata__", None)
+    extents = as_record(header, dict[str, Extent], f"{path} (header)")
+    expected = 8 + length + max((e.data_offsets[1] for e in extents.values()), default=0)
+    if size != expected:
+        raise CheckpointError(f"{path} has {size} bytes, its header says {expected}")
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:

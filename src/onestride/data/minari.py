@@ -19,7 +19,7 @@ from gymnasium.spaces import Box
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onestride.data.episode import Episode
-from onestride.files import CheckpointError, as_record, read_json, room_for
+from onestride.files import CheckpointError, as_record, read_json, room_for, size_of_file
 from onestride.manifest import FileEntry, check_digest, check_file, write_manifest
 from onestride.progress import track
 
@@ -136,6 +136,7 @@ def read_dataset(folder: Path, *, written_here: bool = False) -> Iterator[Episod
     """
     metadata = read_metadata(folder)
     total = metadata["total_episodes"]
+    size_of_file(folder / "data" / NUMBERS)  # a pipe would be waited for
     if written_here or "sha256" in metadata:
         check_dataset(folder)
     with track("reading the dataset", total) as bar:
@@ -162,7 +163,7 @@ def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
         storage = MinariStorage.read(folder.resolve() / "data")
         for number, row in enumerate(storage.get_episodes(range(total))):  # noqa: B007
             yield row
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:  # Minari asserts what it reads
         raise ValueError(
             f"{folder}, episode {number + 1} of {total}: it cannot be read ({error}); the dataset was altered, or is "
             "not here whole"
