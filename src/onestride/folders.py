@@ -46,6 +46,12 @@ def replace_folder(folder: Path, write: Callable[[Path], object], without: Itera
         else:
             os.rename(new, folder)
         _sync_one(folder.parent)
+    except OSError as error:
+        said = (error.strerror or str(error)).replace(str(new), str(folder))
+        if not said.startswith("could not"):
+            said = f"could not write {folder}: {said}; what was there is unchanged. Free some space, then run the same "
+            said += "command again"
+        raise OSError(error.errno, said) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

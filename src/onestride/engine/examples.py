@@ -118,9 +118,8 @@ NATIVE_PYTHON = Template('''\
 """Decide with program.bin: needs numpy and a C compiler alone. Task $task, one decision every $ms ms."""
 
 import ctypes
-import os
-import platform
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -129,12 +128,10 @@ import numpy as np
 FIRST = [$first]  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 here = Path(__file__).parent
-built = here / f"decide-{platform.node()}.so"  # for this machine's processor
-if not built.exists() or built.stat().st_mtime < max(c.stat().st_mtime for c in here.glob("*.[ch]")):
+with tempfile.TemporaryDirectory() as folder:  # built here and now: one that lies somewhere may be anybody's
     options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
-    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", f"{built}.new", "-lm"], check=True)
-    os.replace(f"{built}.new", built)
-library = ctypes.CDLL(str(built))
+    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", f"{folder}/decide.so", "-lm"], check=True)
+    library = ctypes.CDLL(f"{folder}/decide.so")
 library.onestride_create.restype = ctypes.c_void_p
 program = (here / "program.bin").read_bytes()
 engine = ctypes.c_void_p(library.onestride_create(program, ctypes.c_long(len(program)), 1, None))

@@ -17,7 +17,8 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result
-from onestride.files import together, writable, write_json
+from onestride.files import together, writable
+from onestride.manifest import write_manifest
 from onestride.tasks.task import Task
 
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
@@ -117,7 +118,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     with together((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
         save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
-        write_json(results, report)
+        write_manifest(results, report, [ticks.name])
     return report
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from msgspec import UNSET, Struct, UnsetType
 
-from onestride.files import as_record, read_json, vacant, versions, write_json
-from onestride.manifest import FileEntry, check_digest, check_file
+from onestride.files import as_record, read_json, vacant, versions
+from onestride.manifest import FileEntry, check_digest, check_file, write_manifest
 
 AGAIN = "delete it, and evaluate again"
 
@@ -90,7 +90,7 @@ class Experiment:
         if show is not None:
             show(made)
         if self.out is not None:
-            write_json(self.out, made)
+            write_manifest(self.out, made)
         return made
 
 
