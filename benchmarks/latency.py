@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.engine.engine import Engine
 from onestride.evaluation.latencies import COLUMNS, Latency, summary, trial
 from onestride.evaluation.result import Experiment
@@ -39,7 +39,7 @@ def main(arguments: Arguments) -> None:
         raise ValueError(f"scenes is {arguments.scenes}, expected at least 1")
     engine = Engine.from_folder(arguments.folder, threads=1)
     task = TASKS[engine.task.name]()
-    experiment = Experiment(f"latency-{task.name}", "benchmarks/latency.py", arguments.out)
+    experiment = Experiment(f"latency-{task.name}", typed("benchmarks/latency.py"), arguments.out)
     scenes = task.scenes(arguments.scenes, 0)
     rows = {}
     with track("driving", 2 * len(LATENCIES) * len(scenes)) as bar:

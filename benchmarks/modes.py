@@ -16,9 +16,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.control.policy import Policy, unselected
-from onestride.data.behaviour import BehaviourPolicy, read_behaviour
+from onestride.data.behaviour import BehaviourPolicy, read_behaviours
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
@@ -45,11 +45,12 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     task = task_of(arguments.run)
-    experiment = Experiment(task.name, "benchmarks/modes.py", arguments.out)
-    behaviours = [read_behaviour(path) for path in arguments.behaviours]
+    experiment = Experiment(task.name, typed("benchmarks/modes.py"), arguments.out)
+    behaviours = read_behaviours(arguments.behaviours)
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, arguments.starts)
-    planners = {name: row for name, row in rows_of(arguments.run).items() if row[0] not in ("ct", "cd")}
+    found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed
+    planners = {name: row for name, row in found if row[0] not in ("ct", "cd")}
     critic = arguments.run / CRITIC if (arguments.run / CRITIC).is_dir() else None
     rows: dict[str, list[dict[str, float]]] = {}
     with track("planners", len(planners)) as bar:

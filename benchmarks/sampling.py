@@ -8,7 +8,6 @@ by, before an evaluation; engines decide, one process per core.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -19,8 +18,9 @@ import numpy as np
 import torch
 import tyro
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.control.policy import Policy
+from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
@@ -50,13 +50,14 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    experiment = Experiment(task_of(arguments.run).name, "benchmarks/sampling.py", arguments.out)
-    names = [name for name, (row, _) in rows_of(arguments.run).items() if row == arguments.student]
+    experiment = Experiment(task_of(arguments.run).name, typed("benchmarks/sampling.py"), arguments.out)
+    found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed
+    names = [name for name, (row, _) in found if row == arguments.student]
     if not names:
         raise ValueError(f"{arguments.run} holds no student '{arguments.student}'")
     drawn = {row: sampling_of(arguments.run, row) for row in ROWS}
     returns: dict[str, dict[str, list[float]]] = {row: {} for row in ROWS}
-    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    pool = ProcessPoolExecutor(usable_cores(), get_context("spawn"))
     with pool, track("trials", len(names) * len(ROWS)) as bar:
         jobs = {
             pool.submit(earned, arguments.run, name, row, arguments.episodes): (row, name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.control.policy import Policy
 from onestride.data.minari import read_dataset
 from onestride.engine.native import NativeRunner, library
@@ -37,7 +37,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    experiment = Experiment("screening", "benchmarks/screening.py", arguments.out)
+    experiment = Experiment("screening", typed("benchmarks/screening.py"), arguments.out)
     policy = Policy.from_pretrained(arguments.run / arguments.student)
     reduced = reduce(policy, draws=DRAWS)
     exact = NativeRunner(write_program(reduced, bounds=False), arguments.threads)

@@ -16,7 +16,7 @@ import tyro
 
 import onestride.training
 from onestride import presets
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.control.policy import make_generator
 from onestride.evaluation.metrics import summarize
 from onestride.evaluation.result import Experiment
@@ -36,7 +36,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    experiment = Experiment("speed", "benchmarks/speed.py", arguments.out)
+    experiment = Experiment("speed", typed("benchmarks/speed.py"), arguments.out)
     task = TASKS[presets.load(arguments.preset).task]()
     rows = {
         name: {"windows_per_s": summarize(speeds, [0] * len(speeds))} for name, speeds in training(arguments).items()

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import tyro
 
 from onestride.checkpoint import load_config
-from onestride.commands.base import mendable
+from onestride.commands.base import mendable, typed
 from onestride.engine.folder import CONTRACT, load_contract
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.startups import COLUMNS, summary
@@ -82,7 +82,7 @@ def kind_of(folder: Path) -> tuple[str, str]:
 def main(arguments: Arguments) -> None:
     if not arguments.folders:
         raise ValueError("name at least one folder: an exported engine or a checkpoint")
-    experiment = Experiment("startup", "benchmarks/startup.py", arguments.out)
+    experiment = Experiment("startup", typed("benchmarks/startup.py"), arguments.out)
     kinds = {folder: kind_of(folder) for folder in arguments.folders}
     if len({name for _, name in kinds.values()}) < len(kinds):
         raise ValueError(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")

@@ -16,9 +16,10 @@ from onestride.data.episode import Episode
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import make_windows
 from onestride.evaluation import benchmark
+from onestride.plans.given import Given
 from onestride.tasks import TASKS, behaviour
 from onestride.tasks.kinova.task import first_observation
-from onestride.tasks.task import Start, Task
+from onestride.tasks.task import Task
 from tiny_run import CHUNK, CONFIG, PRESET, stage, write_behaviour
 
 
@@ -48,7 +49,7 @@ def make_point_task() -> Task:
         context_dim=2,
         horizon=4,
         control_dt=0.1,
-        encode=lambda observation: Start(observation[:, :2], observation[:, 2:], None),
+        encode=lambda observation: Given(observation[:, :2], observation[:, 2:], None),
         plan_window=lambda o, a: (torch.cat((o[..., :2], a), -1), o[:, 0, 2:]),
         command=lambda plans, frame: plans[:, 0, 2:],
         score=_score_point,

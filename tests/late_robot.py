@@ -9,10 +9,10 @@ from itertools import chain, repeat
 import numpy as np
 
 from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decision
+from onestride.control.decision import Beside, Decision
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
-from onestride.control.loop import Beside, run_episode
+from onestride.control.loop import run_episode
 from onestride.tasks import TASKS
 
 DT = 0.01

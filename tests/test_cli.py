@@ -2,16 +2,23 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from io import BytesIO
+from multiprocessing import get_context
 
+import numpy as np
 import pytest
 
 from onestride import presets
 from onestride.cli import main
+from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Teacher
-from onestride.evaluation import endurance
+from onestride.control.ladder import Patience
+from onestride.evaluation import endurance, endurance_report
 from onestride.files import alone
 
 
@@ -181,6 +188,33 @@ def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, c
     assert report["notes"][0] == "Ended by KeyboardInterrupt, 20 of 250 ticks were driven."
 
 
+def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, capsys, monkeypatch):
+    """Ctrl-C and at once Ctrl-C again: the report was lost."""
+
+    def impatient(*arguments):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        return written(*arguments)
+
+    def stopped_by_a_signal(record, log):
+        added(record, log)
+        signal.raise_signal(signal.SIGINT)
+
+    added, written = endurance.Record.add, endurance_report.write
+    monkeypatch.setattr(endurance.Record, "add", stopped_by_a_signal)
+    monkeypatch.setattr(endurance_report, "write", impatient)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert json.loads((tmp_path / "mine.json").read_text())["notes"][0].startswith("Ended by KeyboardInterrupt, 20 of")
+    assert (tmp_path / "mine.safetensors").exists()
+
+
 def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_path):
     r = ("run", "--run", str(tmp_path / "r"), "--duration")
     assert "rate is 0, expected a positive number" in refused(capsys, *r, "5", "--rate", "0")
@@ -264,6 +298,65 @@ def test_a_wish_for_too_much_memory_is_one_line(error, capsys, monkeypatch):
 
     monkeypatch.setattr(Export, "__call__", greedy)
     assert "memory is short; ask for less" in refused(capsys, "export", "somewhere")
+
+
+def reading_what_is_no_number(command):
+    int("nine")
+
+
+def a_library_that_cannot_take_it(command):
+    np.zeros(3).reshape(2, 2)
+
+
+def a_division(command):
+    return 1 / (command.draws - 64)
+
+
+def a_key(command):
+    return {}["candidates"]
+
+
+def an_index(command):
+    return [][0]
+
+
+def a_type(command):
+    return len(3)
+
+
+@pytest.mark.parametrize(
+    ("bug", "error"),
+    [
+        (reading_what_is_no_number, ValueError),
+        (a_library_that_cannot_take_it, ValueError),
+        (a_division, ZeroDivisionError),
+        (a_key, KeyError),
+        (an_index, IndexError),
+        (a_type, TypeError),
+    ],
+)
+def test_a_bug_shows_where_it_is(bug, error, capsys, monkeypatch):
+    """Only errors that the program raises on purpose are one line."""
+    monkeypatch.setattr(Export, "__call__", bug)
+    with pytest.raises(error):
+        main(["export", "somewhere"])
+    assert capsys.readouterr().err == ""
+
+
+def test_whose_an_error_is_shows_at_where_it_was_raised():
+    def caught(call, *arguments):
+        with pytest.raises(Exception) as error:  # noqa: PT011
+            call(*arguments)
+        return error.value
+
+    assert on_purpose(caught(presets.load, "dmeo"))
+    assert on_purpose(caught(Patience.at, 0.01, -1.0))
+    assert not on_purpose(caught(int, "nine"))
+    assert not on_purpose(caught(np.load, BytesIO(b"no array")))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert on_purpose(caught(pool.submit(presets.load, "dmeo").result))
+        assert not on_purpose(caught(pool.submit(int, "nine").result))
+        assert not on_purpose(caught(pool.submit(np.load, BytesIO(b"no array")).result))
 
 
 @pytest.mark.parametrize(("command", "goes_on"), [("run", False), ("teacher", True)])

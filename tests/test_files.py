@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
 import resource
@@ -10,17 +9,14 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.files import (
     CheckpointError,
     alone,
-    as_record,
     read_json,
     room_for,
     size_of_file,
@@ -28,6 +24,7 @@ from onestride.files import (
     write_atomically,
     write_json,
 )
+from onestride.tensors import load_tensors, save_tensors
 
 
 def names(folder):
@@ -253,54 +250,3 @@ def test_only_a_regular_file_has_a_size(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=what):
             size_of_file(path)
-
-
-@dataclass(frozen=True)
-class Size:
-    width: int
-    ratio: float = 1.0
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "is not JSON .*truncated"),
-        (b'{"width": 3', "is not JSON .*cut short"),
-        (b'{"width": NaN}', "is not JSON"),
-        (b'{"width": 3, "ratio": 1e999}', "out of range"),
-        (b'{"width": ' + b"7" * 5000 + b"}", "out of range"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"width": [3]}', r"Expected `int`, got `array` - at `\$\.width`"),
-        (b'{"width": 3.5}', r"Expected `int`, got `float` - at `\$\.width`"),
-        (b'{"ratio": 3}', "missing required field `width`"),
-        (b"[3]", "Expected `object`, got `array`"),
-        (b'{"width": 3, "\xff": 1}', "is not JSON"),
-        ("{}".encode("utf-16"), "is not JSON"),
-        (b'{"width": "' + b"x" * 10_000 + b'"}', "got `str`"),
-    ],
-)
-def test_json_of_another_kind_is_refused_in_one_line(tmp_path, text, message):
-    (tmp_path / "a.json").write_bytes(text)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        read_json(tmp_path / "a.json", Size)
-    assert str(tmp_path / "a.json") in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 500
-
-
-def test_json_as_a_record(tmp_path):
-    (tmp_path / "a.json").write_bytes(codecs.BOM_UTF8 + b'{"width": 3}')  # an editor's mark is no fault
-    assert read_json(tmp_path / "a.json", Size) == Size(3)
-    assert as_record({"width": 3, "ratio": 2}, Size, "it") == Size(3, 2.0)
-    with pytest.raises(CheckpointError, match="it has settings this version does not know: depth"):
-        as_record({"width": 3, "depth": 2}, Size, "it")
-
-
-def test_json_is_no_longer_than_any_that_is_written(tmp_path):
-    with (tmp_path / "a.json").open("wb") as f:
-        f.truncate(1 << 40)  # a file of nothing, of which nothing is read
-    with pytest.raises(CheckpointError, match="expected at most"):
-        read_json(tmp_path / "a.json")
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="is a pipe"):
-        read_json(tmp_path / "pipe")

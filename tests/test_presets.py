@@ -22,8 +22,9 @@ def test_the_papers_protocol_is_in_the_full_presets():
 def test_a_presets_teacher_and_return_model_have_the_same_noise_levels(name):
     preset = presets.load(name)
     assert preset.selectors.returns.n_steps == preset.teacher.n_steps
-    assert preset.consistency.student.width == preset.consistency.edm.width
-    TASKS[preset.task]()
+    if preset.consistency is not None:
+        assert preset.consistency.student.width == preset.consistency.edm.width
+    assert (preset.task in TASKS) == (not name.startswith("gym-"))
 
 
 def test_an_evaluation_of_nothing_is_refused():

@@ -1,20 +1,33 @@
 """What the documents show is what was measured."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from onestride.evaluation import report
-from onestride.evaluation.metrics import summarize
-from onestride.evaluation.tables import DOCUMENT, LOCOMOTION, RESULT, tables
+from onestride.evaluation.benchmark import CLOUD_METRICS
+from onestride.evaluation.lineup import parts
+from onestride.evaluation.metrics import over_seeds, summarize
+from onestride.evaluation.numbers import MARKED
+from onestride.evaluation.tables import DOCUMENT, LOCOMOTION, RESULT, RESULTS, generated
 
 ROOT = Path(__file__).parent.parent
+#: Results of returns; what lies beside one has a dot in its name.
+RETURNS = [path for path in sorted((ROOT / LOCOMOTION).glob("*.json")) if "." not in path.stem]
 
 
-def test_the_readmes_tables_are_those_of_the_results():
+def test_the_readmes_tables_and_numbers_are_those_of_the_results():
     text = (ROOT / DOCUMENT).read_text()
-    assert report.insert_tables(text, tables(ROOT)) == text, "run `make tables`"
+    assert generated(ROOT, text) == text, "run `make tables`"
+    assert len(MARKED.findall(text)) > 40
+
+
+def test_every_record_says_when_it_began_and_in_which_zone():
+    records = {path: json.loads(path.read_text()) for path in (ROOT / RESULTS).rglob("*.json") if "." not in path.stem}
+    assert len(records) > 20
+    for path, record in records.items():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"]), path
 
 
 def test_the_comparison_follows_from_its_records():
@@ -26,16 +39,40 @@ def test_the_comparison_follows_from_its_records():
             assert summarize([r[name] for r in mine], [r["seed"] for r in mine]) == metrics[name], (row, name)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / LOCOMOTION).glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", RETURNS, ids=lambda p: p.stem)
 def test_returns_follow_from_their_episodes(path):
-    if path.stem.count("."):
-        return  # what lies beside a result
-    comparison = json.loads(path.read_text())
-    lines = path.with_name(f"{path.stem}.episodes.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    comparison, records = json.loads(path.read_text()), beside(path, "episodes")
     for row, metrics in comparison["rows"].items():
         mine = [r for r in records if r["row"] == row]
         by_seed = summarize([r["return_normalised"] for r in mine], [r["seed"] for r in mine])["per_seed"]
         assert metrics["return_normalised"]["per_seed"] == pytest.approx(by_seed), row
         assert metrics["return_normalised"]["mean"] == pytest.approx(sum(by_seed) / len(by_seed)), row
         assert metrics["episodes"]["mean"] == len(mine), row
+
+
+@pytest.mark.parametrize("path", RETURNS, ids=lambda p: p.stem)
+def test_metrics_of_candidates_stand_in_the_order_of_their_seeds(path):
+    comparison, records = json.loads(path.read_text()), sorted(beside(path, "candidates"), key=lambda r: r["seed"])
+    compared = 0
+    for row, metrics in comparison["rows"].items():
+        mine = [r for r in records if r["row"] == parts(row)[0]]
+        for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
+            if name in metrics:
+                expected = over_seeds([r[name] for r in mine])
+                assert metrics[name]["per_seed"] == expected["per_seed"], (row, name)
+                assert metrics[name]["mean"] == pytest.approx(expected["mean"]), (row, name)
+                compared += 1
+    assert compared > 50
+
+
+@pytest.mark.parametrize("path", RETURNS, ids=lambda p: p.stem)
+def test_a_latencys_deviation_is_over_the_decisions_on_record(path):
+    comparison = json.loads(path.read_text())
+    times = json.loads(path.with_name(f"{path.stem}.latency.json").read_text())
+    assert times
+    for row, taken in times.items():
+        assert comparison["rows"][row]["decision_ms_mean"]["n"] == len(taken), row
+
+
+def beside(path, what):
+    return [json.loads(line) for line in path.with_name(f"{path.stem}.{what}.jsonl").read_text().splitlines()]

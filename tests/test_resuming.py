@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnConfig, ReturnModel
 from onestride.files import CheckpointError
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
+from onestride.tensors import load_tensors
 from onestride.training import STATE, Asked, NonFiniteLossError, finish
+from plan_specs import spec_of
 from toy_training import CONFIG, ROWS, Toy, run, same_bits, toy_data
 
 # ---- killed and resumed ----
@@ -34,11 +35,11 @@ def plan_mask():
 
 def make_teacher(network):
     config = TeacherConfig(network=network, width=16, blocks=1, unet_width=8, unet_multipliers=(1, 2), n_steps=4)
-    return DiffusionPlanner(config, plan_mask(), 2, 3)
+    return DiffusionPlanner(config, spec_of(plan_mask(), 2, 3))
 
 
 def make_student(**settings):
-    return KoopmanStudent(KoopmanConfig(latent_dim=8, hidden=16, gain_hidden=8, **settings), plan_mask(), 2, 3)
+    return KoopmanStudent(KoopmanConfig(latent_dim=8, hidden=16, gain_hidden=8, **settings), spec_of(plan_mask(), 2, 3))
 
 
 METHODS = {
@@ -50,7 +51,7 @@ METHODS = {
     "kdm-f": lambda: make_student(operator="kdm-f"),
     "mlp": lambda: make_student(operator="mlp"),
     "iql": lambda: IQL(IQLConfig(hidden=8, polyak=0.1), 3, 2),
-    "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), plan_mask(), 2),
+    "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), spec_of(plan_mask(), 2)),
 }
 
 

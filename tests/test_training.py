@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from onestride.checkpoint import load_tensors
+from onestride.tensors import load_tensors
 from onestride.training import STATE, NonFiniteLossError, TrainConfig
 from toy_training import BATCH, CONFIG, ROWS, Toy, run, same_bits, toy_data
 

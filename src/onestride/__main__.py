@@ -4,10 +4,13 @@
 def main() -> None:
     """Entry point."""
     try:
+        from onestride.cores import set_up_threads
+
+        said = set_up_threads()  # before anything imports torch
         from onestride.cli import main as carry_out
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    carry_out()
+    carry_out(said=said)
 
 
 if __name__ == "__main__":

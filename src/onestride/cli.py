@@ -84,8 +84,13 @@ def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
     return tyro.cli(Union[choices], args=arguments, prog="onestride", description=__doc__)  # type: ignore[arg-type] # noqa: UP007
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Errors a user can mend are one message on stderr and exit code 2."""
+def main(arguments: list[str] | None = None, said: str | None = None) -> None:
+    """Entry point. Errors a user can mend are one message on stderr and exit code 2.
+
+    Args:
+        arguments: What was typed after the program's name; None: take it from the system.
+        said: A line for the user, printed before a command is carried out.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     command = None
     try:
@@ -95,17 +100,19 @@ def main(arguments: list[str] | None = None) -> None:
             commands = _commands(preset, name)
             _only_elsewhere(arguments, commands, name)
             command = _parse(commands, arguments)
-            _carry_out(command)
+            _carry_out(command, said)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
-def _carry_out(command: Command) -> None:
+def _carry_out(command: Command, said: str | None) -> None:
     if command.dry_run:
         print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
         return
+    if said is not None:
+        print(f"onestride: {said}", file=sys.stderr)
     if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
         from onestride.device import usable
 
@@ -114,6 +121,10 @@ def _carry_out(command: Command) -> None:
         from onestride.run_folder import fits
 
         fits(command.run, command.preset, presets.load(command.preset).task)
+    if isinstance(command, Common) and command.task and ":" in command.task:
+        from onestride.tasks import TASKS
+
+        TASKS.resolve(command.task)
     command()  # type: ignore[operator]
 
 

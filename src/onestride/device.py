@@ -1,8 +1,19 @@
-"""Where networks compute: whether torch has such a device here is asked before any work."""
+"""Where networks compute: whether torch has such a device here is asked before any work; on one thread after a fork."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# A forked child has its parent's OpenMP pool without its threads, and a computation on several would wait for them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
 
 
 def usable(device: torch.device | str) -> torch.device:

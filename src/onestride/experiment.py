@@ -16,7 +16,7 @@ from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
-from onestride.evaluation.result import read_result
+from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
 from onestride.tasks import TASKS
@@ -33,19 +33,18 @@ class Outcome:
 
 
 def task_named(name: str) -> Task:
-    """The task of that name.
+    """The task of that name, or of FILE.py:NAME or MODULE:NAME.
 
     Raises:
         ValueError: there is none; the message names the nearest and all of them.
     """
-    if name not in TASKS:
-        raise presets.unknown("task", name, TASKS)
-    return TASKS[name]()
+    if not name:
+        raise ValueError("this preset is for any environment: say which with --task, such as --task gym:Reacher-v5")
+    return TASKS[TASKS.resolve(name)]()
 
 
-def make(run: Path, preset: Preset, behaviours: Sequence[Path], device: str) -> None:
+def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
     """Every stage of a preset up to its students."""
-    task = task_named(preset.task)
     if imported(run) and not behaviours:
         pass  # it is taken as it is
     elif task.benchmark is None:
@@ -83,10 +82,10 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
     if isinstance(config, ReturnsConfig):
         folder = benchmark(run, config, command, device)
         written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, benchmark_report.terminal_table(read_result(folder / "comparison.json")))
+        return Outcome(folder, written, benchmark_report.terminal_table(read_experiment(folder / "comparison.json")))
     folder = compare(run, config, command, device)
     written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, report.terminal_table(read_result(folder / "comparison.json")))
+    return Outcome(folder, written, report.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
@@ -96,8 +95,8 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    figures.save(ablation_report.figure(read_result(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, ablation_report.terminal_table(read_result(folder / "comparison.json")))
+    figures.save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
+    return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 # ---------------------------------------------------------------- publishing

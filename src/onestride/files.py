@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import glob
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 
 TEMPORARY = ".tmp"  # how names of what is being written end; they begin with a dot
 ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
-LARGEST_JSON = 64 << 20  # [bytes], far above the largest that is written
+LARGEST = 64 << 20  # [bytes] of a JSON file of ours
 LEFT = 10.0  # the same in a folder that is held: whoever holds it writes there, but for pictures
 
 T = TypeVar("T")
@@ -182,71 +181,80 @@ def vacant(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, in one step."""
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 
 
-@overload
-def read_json(path: Path) -> Any: ...
-@overload
-def read_json(path: Path, type: type[T]) -> T: ...
-def read_json(path: Path, type: Any = Any) -> Any:
-    """Return what a JSON file holds, as ``type`` (``msgspec.Struct``, dataclass or anything msgspec knows).
+def read_json(path: Path, kind: type[T] | Any = Any) -> T:
+    """Return the parsed file as ``kind``: a dataclass, a ``TypedDict``, a container of them, or anything.
 
-    A byte-order mark of UTF-8, which some editors write, is no part of the text.
+    Its size is asked first. A byte-order mark is passed over.
 
     Raises:
-        CheckpointError: no regular file, larger than any that is written here, no JSON, or of another type; the message
-            names the file and the place in it.
+        CheckpointError: it is missing, larger than LARGEST, no JSON, or something else than ``kind``; one line with the
+            file, the place inside it, what was expected and what was found.
+    """
+    return decode(read_bytes(path), kind, path)
+
+
+def read_lines(path: Path, kind: type[T] | Any = Any) -> list[T]:
+    """Return every line of a file of JSON lines as ``kind``.
+
+    Raises:
+        CheckpointError: as ``read_json`` says, and with the line's number.
+    """
+    lines = read_bytes(path, 16 * LARGEST).splitlines()
+    return [decode(line, kind, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """Return a whole regular file of at most ``largest`` bytes, without its byte-order mark.
+
+    Raises:
+        CheckpointError: it is missing, of another kind, larger, or cannot be read.
     """
     size = size_of_file(path)
-    if size > LARGEST_JSON:
-        raise CheckpointError(f"{path} has {size} bytes, expected at most {LARGEST_JSON} of JSON; name another file")
-    return decode_json(path.read_bytes(), type, path)
+    if size > largest:
+        raise CheckpointError(f"{path} has {size / 1e6:.0f} MB, expected at most {largest / 1e6:.0f}: it is not ours")
+    try:
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
 
 
-@overload
-def decode_json(text: bytes | str, type: type[T], where: object) -> T: ...
-@overload
-def decode_json(text: bytes | str, type: Any, where: object) -> Any: ...
-def decode_json(text: bytes | str, type: Any, where: object) -> Any:
-    """Return JSON as ``type``; ``where`` it stands is named in the message.
+def decode(data: bytes | str, kind: type[T] | Any, where: Path | str) -> T:
+    """Return JSON as ``kind``. where: what it was read from, for errors.
 
     Raises:
-        CheckpointError: it is no JSON, or of another type.
+        CheckpointError: it is no JSON, or something else than ``kind``.
     """
-    text = text.removeprefix(codecs.BOM_UTF8) if isinstance(text, bytes) else text
+    data = data.encode() if isinstance(data, str) else data
+    altered = "it was altered or cut short: make it again"
+    if not data.strip():
+        raise CheckpointError(f"{where} is empty, expected JSON; {altered}")
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise CheckpointError(f"{where} is not JSON ({error}); it was altered or cut short: make it again") from error
-    except RecursionError as error:
-        raise CheckpointError(f"{where} is nested too deeply; it was altered: make it again") from error
-    return value if type is Any else as_record(value, type, where)
-
-
-def as_record(value: Any, type: type[T], where: object, *, text: bool = False) -> T:
-    """Return what JSON gave as a record of ``type``, which a dataclass with unknown fields is not.
-
-    text: numbers may stand there as text, as in the header of a tensor file.
-
-    Raises:
-        CheckpointError: it is of another type; the message names ``where`` it stands and the place in it.
-    """
-    if is_dataclass(type) and isinstance(value, dict):
-        unknown = value.keys() - {field.name for field in fields(type)}
-        if unknown:
-            raise CheckpointError(f"{where} has settings this version does not know: {', '.join(sorted(unknown))}")
-    try:
-        return msgspec.convert(value, type, strict=not text)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{where} does not hold what is expected: {_plain(error)}") from error
+        raise CheckpointError(f"{where}: {error}; {altered}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{where} is nested too deeply; {altered}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{where} is not JSON ({_why(data, error)}); {altered}") from error
 
 
-def _plain(error: Exception) -> str:
-    """Return the reason in one line: a wrong value of megabytes is not repeated."""
-    line = " ".join(str(error).split())
-    return line if len(line) < 300 else f"{line[:150]} ... {line[-100:]}"
+def _why(data: bytes, error: Exception) -> str:
+    """Why this is no JSON, and in which line."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "it begins with the byte-order mark of UTF-16, expected UTF-8"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error.reason}"
+    found = re.search(r"byte (\d+)", str(error))
+    if found is None:
+        return str(error)
+    at = int(found[1])
+    word = re.match(rb"-?(NaN|Infinity)", data[at:].lstrip())
+    why = f"{word[0].decode()} is no number" if word else str(error)
+    line = data.count(b"\n", 0, at) + 1
+    return f"{why}, line {line}"
 
 
 def versions() -> dict[str, str]:

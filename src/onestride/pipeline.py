@@ -24,18 +24,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, load_config, load_whole, write_config
+from onestride.checkpoint import CONFIG, load_config, seal_with
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
-from onestride.data.behaviour import read_behaviour
+from onestride.data.behaviour import read_behaviours
 from onestride.data.collect import collect
-from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import make_transitions, window_returns
 from onestride.diffusion.edm import EDMConfig
 from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
-from onestride.files import CheckpointError, as_record
+from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.importing import box
 from onestride.progress import console
@@ -47,11 +46,13 @@ from onestride.run_folder import (
     TEACHER,
     critic_of,
     data_identity,
+    episodes_of,
     identity_of,
     normalised,
     task_of,
     windows_of,
 )
+from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector, IQLConfig, reward_scale
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import (
@@ -64,7 +65,7 @@ from onestride.selectors.store import (
 )
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig
-from onestride.students.pairs import MANIFEST, PairsConfig, load_pairs, make_pairs, read_pairs_manifest
+from onestride.students.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.tasks.behaviour import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training import TrainConfig, finish, train
@@ -83,7 +84,7 @@ def plan_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
 
 def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
     """Steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
-    policies = [read_behaviour(path) for path in behaviours]
+    policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
     return collect(behaviour_source(task, policies), steps, seed, run / "data", metadata, box(task), "steps")
@@ -99,9 +100,7 @@ def returns_stage(run: Path, config: ReturnConfig, training: TrainConfig) -> Pat
     if _finished(folder, training, identity):
         return folder
     windows, normalizer = windows_of(run, task)
-    value = window_returns(
-        read_dataset(run / "data", written_here=True), task, config.discount, config.terminal_penalty
-    )
+    value = window_returns(episodes_of(run), task, config.discount, config.terminal_penalty)
     if len(value) > 1 and not value.std() > 0:
         raise ValueError(f"every window of {run / 'data'} earns {value[0]:g}: there is nothing to rank plans by")
     value = (value - value.mean()) / value.std().clamp(min=1e-6)
@@ -122,9 +121,9 @@ def critic_stage(
     identity = {"data": data_identity(run), "selector": asdict(config)}
     if not _finished(folder, training, identity):
         _train_critic(run, folder, task, config, training, identity, rows, sampling)
-    said = load_whole(folder)
+    said = load_config(folder)
     if judging_of(said) != judging(rows, sampling):
-        write_config(folder, said | judging(rows, sampling))
+        seal(folder / CONFIG, said | judging(rows, sampling))
     return folder
 
 
@@ -132,7 +131,7 @@ def _train_critic(
     run: Path, folder: Path, task: Task, config: IQLConfig, training: TrainConfig, identity: dict[str, Any], rows: int,
     sampling: Sampling | None,
 ) -> None:  # fmt: skip
-    episodes = list(read_dataset(run / "data", written_here=True))
+    episodes = list(episodes_of(run))
     _, normalizer = windows_of(run, task)
     step = make_transitions(episodes, task)
     scale = reward_scale(torch.tensor([float(e.rewards.sum()) for e in episodes]))
@@ -174,13 +173,13 @@ def teacher_stage(run: Path, config: TeacherConfig, training: TrainConfig, guida
 
 def _equip(folder: Path, returns: Path, task: Task, guidance: float) -> None:
     """Put the return model beside a teacher's weights, which stay as they are, and say so in its config."""
-    config, model = load_whole(folder), load_selector(returns, task)
+    config, model = load_config(folder), load_selector(returns, task)
     wanted = config | {"guidance": guidance, "ranked_by": load_config(returns)["training"]["id"]}
 
     def write(new: Path) -> None:
         for inside in (GUIDE, SELECTOR):
             save_selector(new / inside, model, task.name)
-        write_config(new, wanted, (GUIDE, SELECTOR))
+        seal_with(new, (GUIDE, SELECTOR), guidance=guidance, ranked_by=wanted["ranked_by"])
 
     if config != wanted:
         replace_folder(folder, write)
@@ -210,15 +209,15 @@ def distill_stage(
     folder, task = run / f"{name}-{training.seed}", task_of(run)
     if not (run / pairs / MANIFEST).is_file():
         raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
-    manifest = read_pairs_manifest(run / pairs)
-    identity = {"pairs": [manifest.settings, manifest.identity], "generator": asdict(config)}
+    manifest = load_manifest(run / pairs)
+    identity = {"pairs": [manifest["settings"], manifest["identity"]], "generator": asdict(config)}
     if _finished(folder, training, identity):
         return _follow(folder, run, task)
     selector = critic_of(run, task)  # that it is missing is said before training, not after
     data = load_pairs(run / pairs)
     normalizer = Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
-    drawn = as_record(manifest.settings, PairsConfig, f"{run / pairs / MANIFEST} (settings)")
-    sampling = Sampling(drawn.temperatures, drawn.probabilities)
+    drawn = manifest["settings"]
+    sampling = Sampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
     ema, record = _train(folder, "student", asdict(config), task, data, training, identity, title=name)
     Policy(task, ema, normalizer, selector=selector, sampling=sampling).save(folder, record)
     finish(folder)
@@ -316,12 +315,11 @@ def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> 
 def _follow(folder: Path, run: Path, task: Task) -> Path:
     """Put the run's critic beside a finished student's weights, where it is another one than the student has."""
     if task.score is None and (run / CRITIC / CONFIG).is_file():
-        config, ours, its = load_whole(folder), load_config(run / CRITIC), load_config(folder / SELECTOR)
-        critic = load_selector(run / CRITIC, task)
+        ours, its = load_config(run / CRITIC), load_config(folder / SELECTOR)
 
         def write(new: Path) -> None:
-            save_selector(new / SELECTOR, critic, task.name)
-            write_config(new, config, (SELECTOR,))
+            save_selector(new / SELECTOR, load_selector(run / CRITIC, task), task.name)
+            seal_with(new, (SELECTOR,))
 
         if (ours["training"]["id"], judging_of(ours)) != (its["training"]["id"], judging_of(its)):
             replace_folder(folder, write)

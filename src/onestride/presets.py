@@ -324,10 +324,55 @@ def critic_training(steps: int) -> TrainConfig:
     return TrainConfig(steps=steps, batch_size=256, ema_decay=0.995, grad_clip=10.0, precision="32-true")
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"demo": demo, "full": full, "paper": paper, "tiny": tiny} | {
-    f"{body}-{budget}": partial(make, body)
-    for body in ("halfcheetah", "walker2d", "hopper")
-    for budget, make in (("small", locomotion), ("full", locomotion_full), ("tiny", locomotion_tiny))
+# ---------------------------------------------------------------- any environment
+
+
+def gym() -> Preset:
+    """DNK on any Gymnasium environment, sized for two CPU cores and a hundred thousand steps of data."""
+    training = TrainConfig(steps=6_000, batch_size=512, learning_rate=1e-3)
+    return replace(
+        locomotion("halfcheetah"),
+        about="DNK on an environment of yours, sized for two CPU cores",
+        task="",
+        amount=100_000,
+        selectors=Selectors(
+            returns=ReturnConfig(),
+            returns_training=replace(training, weight_decay=1e-4),
+            critic=IQLConfig(),
+            critic_training=critic_training(20_000),
+        ),
+        teacher=TeacherConfig(width=512, blocks=4, n_steps=20, solver="ddim"),
+        teacher_training=training,
+        pairs=PairsConfig(count=102_400, shards=4),
+        student=KoopmanConfig(first_action_weight=8.0),
+        student_training=TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3),
+        consistency=None,
+        operators=("dnk",),
+        seeds=(0,),
+        ablation_student=None,
+        ablation_training=None,
+        hours=0.7,
+        ablation_hours=0.0,
+    )
+
+
+def gym_tiny() -> Preset:
+    """Every stage on any environment in a minute: nothing is learnt."""
+    return replace(locomotion_tiny("hopper"), task="", amount=2_000, consistency=None)
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "demo": demo,
+    "full": full,
+    "paper": paper,
+    "tiny": tiny,
+    **{
+        f"{body}-{budget}": partial(make, body)
+        for body in ("halfcheetah", "walker2d", "hopper")
+        for budget, make in (("small", locomotion), ("full", locomotion_full), ("tiny", locomotion_tiny))
+    },
+    "gym-small": gym,
+    "gym-tiny": gym_tiny,
 }
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.control.policy import GENERATORS
-from onestride.data.minari import read_dataset, read_metadata
+from onestride.data.episode import Episode
+from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
 from onestride.data.normalize import Normalizer
 from onestride.data.windows import Windows, make_windows
 from onestride.files import CheckpointError
+from onestride.seals import check_files, check_seal
 from onestride.selectors.store import load_selector
 from onestride.tasks import TASKS
+from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 
 RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
@@ -24,9 +28,9 @@ ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviou
 
 def task_of(run: Path) -> Task:
     """The task of a run's data."""
-    name = read_metadata(run / "data").get("task")
+    name = str(metadata_of(run).get("task"))
     if name not in TASKS:
-        raise CheckpointError(f"{run / 'data'} is a dataset of task '{name}'; this version has {', '.join(TASKS)}")
+        raise CheckpointError(f"{run / 'data'} is a dataset of another task: {TASKS.unknown(name)}")
     return TASKS[name]()
 
 
@@ -43,7 +47,7 @@ def rows_of(run: Path) -> dict[str, tuple[str, int]]:
 
 def data_report(run: Path) -> dict[str, Any]:
     """What the run's data is: counts, where from, seed."""
-    metadata = read_metadata(run / "data")
+    metadata = metadata_of(run)
     keys = (*ORIGIN, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
     return {k: metadata[k] for k in keys if k in metadata}
 
@@ -56,9 +60,49 @@ def without_history(config: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- what is learnt from
 
 
+class Sealed(TypedDict):
+    """What a dataset's seal says."""
+
+    files: dict[str, str]
+
+
+def metadata_of(run: Path) -> dict[str, Any]:
+    """Return the metadata of a run's data, held against its digest.
+
+    Raises:
+        FileNotFoundError: there is no data.
+        CheckpointError: it was altered, or is from before there were digests.
+    """
+    read_metadata(run / "data")  # that there is none comes first
+    _check_data(run, str(METADATA))
+    return read_metadata(run / "data")
+
+
+def episodes_of(run: Path) -> Iterator[Episode]:
+    """Return the episodes of a run's data, all files of which are held against their digests first.
+
+    Raises:
+        FileNotFoundError: there is no data.
+        CheckpointError: it was altered, or is from before there were digests.
+    """
+    read_metadata(run / "data")
+    _check_data(run)
+    return read_dataset(run / "data")
+
+
+def _check_data(run: Path, *names: str) -> None:
+    """names: of the files that are looked at; all of them by default."""
+    path = run / "data" / SEAL
+    again = f"delete {run / 'data'}, and collect or import it again"
+    if not path.is_file():
+        raise CheckpointError(f"{run / 'data'} has no digest ({SEAL}): it is of an earlier version; {again}")
+    files = check_seal(path, Sealed, advice=again)["files"]
+    check_files(path, {name: files.get(name, "nothing of it") for name in names or files}, advice=again)
+
+
 def windows_of(run: Path, task: Task) -> tuple[Windows, Normalizer]:
     """The windows of a run's data and the normaliser fitted to them."""
-    windows = make_windows(read_dataset(run / "data", written_here=True), task)
+    windows = make_windows(episodes_of(run), task)
     return windows, Normalizer.fit(windows.plans, windows.context)
 
 
@@ -68,11 +112,14 @@ def normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
 
 def preset_of(task: Task) -> str:
     """A preset for such a task, to be named in advice."""
-    return "demo" if task.benchmark is None else f"{task.name.split('-')[0]}-small"
+    if task.benchmark is None:
+        return "demo"
+    body = task.name.split("-")[0]
+    return f"{body}-small" if body in BODIES else "gym-small"
 
 
 def fits(run: Path, preset: str, of: str) -> None:
-    """A preset's sizes are its task's (``of``): whether the run's data, if there is any, is of it, in any version.
+    """Whether a preset of task ``of`` ("": of any environment) fits the run's data, if there is any, in any version.
 
     Raises:
         ValueError: it is of another.
@@ -80,6 +127,8 @@ def fits(run: Path, preset: str, of: str) -> None:
     if not (run / "data").exists():
         return
     task = task_of(run)
+    if not of and task.benchmark is not None:
+        return  # of any environment
     if task.name.split("-")[0] != of.split("-")[0]:
         raise ValueError(
             f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; give --preset {preset_of(task)}, or "
@@ -114,5 +163,5 @@ def identity_of(folder: Path, command: str) -> str:
 
 
 def data_identity(run: Path) -> dict[str, Any]:
-    metadata, early = read_metadata(run / "data"), task_of(run).early
+    metadata, early = metadata_of(run), task_of(run).early
     return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
-from msgspec import Struct
 from torch import Tensor, nn
 
-from onestride.checkpoint import load_tensors, save_tensors
-from onestride.files import CheckpointError, alone, as_record, decode_json
+from onestride.checkpoint import typed
+from onestride.files import CheckpointError, alone, decode
 from onestride.memory import keep_freed_memory
 from onestride.muon import Muon, cpu_multiplies_bfloat16
 from onestride.progress import track
+from onestride.tensors import load_tensors, save_tensors
 
 STATE = "training_state.safetensors"
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
@@ -71,16 +71,6 @@ class Method(Protocol):
     """What can be trained: an ``nn.Module`` whose step returns a dict with "loss", a scalar."""
 
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
-
-
-class StateHeader(Struct, forbid_unknown_fields=True):
-    """The header of a training state: safetensors keeps text alone."""
-
-    fingerprint: str
-    step: int
-    seconds: float
-    history: str  # JSON, [[step, loss], ...]
-    running: float
 
 
 class Asked:
@@ -298,12 +288,22 @@ def _save(
     save_tensors(path, tensors, header)
 
 
+@dataclass(frozen=True)
+class _Said:
+    """The header of a state."""
+
+    fingerprint: str
+    step: int
+    seconds: float
+    history: str  # JSON
+    running: float = 0.0
+
+
 def _restore(
     path: Path, method: nn.Module, ema: nn.Module, optimizers: list[Any], fingerprint: str
 ) -> tuple[int, float, list[list[float]], float]:
-    advice = f"delete {path.name} to start this training over with the same command"
-    tensors, header = load_tensors(path, advice)
-    said = as_record(header, StateHeader, f"{path} (header)", text=True)
+    tensors, header = load_tensors(path, advice="delete that file to start over")
+    said = typed(header, _Said, f"{path}, header", strict=False)
     if said.fingerprint != fingerprint:
         raise CheckpointError(
             f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
@@ -312,7 +312,7 @@ def _restore(
     parts: dict[str, dict[str, Tensor]] = {"method": {}, "ema": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = value
+        parts[part][rest] = value
     method.load_state_dict(parts["method"])
     ema.load_state_dict(parts["ema"])
     state: dict[int, dict[str, Tensor]] = {}
@@ -324,8 +324,8 @@ def _restore(
         mine = {i: state[first + i] for i in range(_count(optimizer)) if first + i in state}
         optimizer.load_state_dict({"state": mine, "param_groups": optimizer.state_dict()["param_groups"]})
         first += _count(optimizer)
-    history = decode_json(said.history, list[tuple[int, float]], f"{path} (history)")
-    return said.step, said.seconds, [[step, loss] for step, loss in history], said.running
+    history: list[list[float]] = decode(said.history, list[list[int | float]], f"{path}, header, history")
+    return said.step, said.seconds, history, said.running
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

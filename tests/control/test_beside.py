@@ -315,14 +315,14 @@ def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
     task = TASKS[name]()
     rng = torch.Generator().manual_seed(0)
     first = task.first_observation(arm_scenes[0] if name == "kinova" else 0)
-    start = task.encode(torch.from_numpy(first).float()[None])
+    given = task.encode(torch.from_numpy(first).float()[None])
     plans = torch.randn(1, task.horizon, task.transition_dim, generator=rng)
-    plans[:, 0, : task.state_dim] = start.start
+    plans[:, 0, : task.state_dim] = given.values
     assert task.commands is not None
     assert task.rest is not None
     rows = task.commands(plans[0].numpy(), first)
     assert rows.shape == (task.horizon, task.action_dim)
-    np.testing.assert_allclose(rows[0], task.command(plans, start.frame)[0], atol=1e-6)
+    np.testing.assert_allclose(rows[0], task.command(plans, given.frame)[0], atol=1e-6)
     assert task.limits.violation(task.rest(first), first) is None
 
 

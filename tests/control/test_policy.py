@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from onestride.control.decision import NoPlanError
-from onestride.control.policy import Policy, conditioned_prior
+from onestride.control.policy import Policy
+from onestride.plans.given import make_prior
 from onestride.tasks.interface import ObservationError
 
 
@@ -29,7 +30,7 @@ def test_the_same_seed_gives_the_same_action_and_noise_is_fresh_each_time(policy
 
 
 def test_every_candidate_starts_where_the_robot_is(policy, observation):
-    start = policy.task.encode(torch.from_numpy(observation).float()[None]).start
+    start = policy.task.encode(torch.from_numpy(observation).float()[None]).values
     decision = policy.decide(observation)
     starts = decision.plans[:, 0, : policy.task.state_dim]
     np.testing.assert_allclose(starts, start.expand(policy.candidates, -1), atol=1e-5, rtol=1e-5)
@@ -66,7 +67,8 @@ def test_a_prior_holds_scaled_noise_and_the_start(policy):
     task = policy.task
     noise = torch.ones(2, task.horizon, task.transition_dim)
     start = torch.randn(1, task.state_dim)
-    prior = conditioned_prior(noise, torch.tensor([0.3, 0.7]), start, policy.normalizer, policy.fixed)
+    values = policy.normalizer.entries(start, policy.known)
+    prior = make_prior(noise, torch.tensor([0.3, 0.7]), values, policy.known)
     torch.testing.assert_close(prior[1][~policy.fixed], torch.full((int((~policy.fixed).sum()),), 0.7))
     torch.testing.assert_close(prior[0, 0, : task.state_dim], policy.normalizer.start(start)[0])
 

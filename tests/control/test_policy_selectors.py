@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import CONFIG
+from onestride.checkpoint import CONFIG, seal_with
 from onestride.control.decision import NoPlanError
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator, unselected
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
-from rewritten import rewrite
 
 TASK = TASKS["halfcheetah-v5"]()
 SIZES = {
@@ -280,10 +281,11 @@ def test_a_selector_of_another_task_is_refused(make, tmp_path):
     save_selector(tmp_path / "s", learned("iql"), other.name)
     with pytest.raises(CheckpointError, match="trained for task 'halfcheetah-v4', not for 'halfcheetah-v5'"):
         Policy.from_pretrained(tmp_path / "p", selector=tmp_path / "s")
-    rewrite(tmp_path / "p" / SELECTOR / CONFIG, task="hopper-v5")
-    with pytest.raises(CheckpointError, match=f"{SELECTOR}/{CONFIG} .*altered"):  # it is not the one that was bundled
+    config = json.loads((tmp_path / "p" / SELECTOR / CONFIG).read_text())
+    seal(tmp_path / "p" / SELECTOR / CONFIG, config | {"task": "hopper-v5"})
+    with pytest.raises(CheckpointError, match=f"{SELECTOR}/{CONFIG} was altered"):  # not the one that was bundled
         Policy.from_pretrained(tmp_path / "p")
-    rewrite(tmp_path / "p" / CONFIG)
+    seal_with(tmp_path / "p", [SELECTOR])
     with pytest.raises(CheckpointError, match="trained for task 'hopper-v5'"):
         Policy.from_pretrained(tmp_path / "p")
 
@@ -291,11 +293,10 @@ def test_a_selector_of_another_task_is_refused(make, tmp_path):
 def test_a_guide_that_is_gone_is_missed(make, tmp_path):
     make("teacher", selector="iql", guidance=0.5).save(tmp_path / "p", {})
     for inside in (GUIDE, SELECTOR):
-        kept = tmp_path / "p" / inside / CONFIG
-        kept.rename(tmp_path / CONFIG)
+        (tmp_path / "p" / inside / CONFIG).rename(tmp_path / CONFIG)
         with pytest.raises(CheckpointError, match=f"{inside}/{CONFIG} cannot be read"):
             Policy.from_pretrained(tmp_path / "p")
-        (tmp_path / CONFIG).rename(kept)
+        (tmp_path / CONFIG).rename(tmp_path / "p" / inside / CONFIG)
     assert Policy.from_pretrained(tmp_path / "p").selector is not None
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from onestride.control.clock import RealClock
-from onestride.control.decision import Decision, NoPlanError
-from onestride.control.loop import Beside
+from onestride.control.decision import Beside, Decision, NoPlanError
 from onestride.control.worker import Worker
 
 CLOCK = RealClock()

@@ -145,7 +145,7 @@ def test_an_npz_without_its_arrays(flat, tmp_path):
 
 def test_pickled_objects_are_not_loaded(flat, tmp_path):
     np.savez(tmp_path / "mine.npz", **flat | {"rewards": np.array([{}] * 10)})
-    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read .*Object arrays cannot be loaded.*np\.savez")
+    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read .*'rewards' holds Python objects.*np\.savez")
 
 
 def test_an_npz_that_is_none(flat, tmp_path):
@@ -164,7 +164,7 @@ def test_an_npz_altered_inside(flat, tmp_path):
     at = bytes_.index(flat["observations"].tobytes()) + 20
     bytes_[at] ^= 255
     (tmp_path / "mine.npz").write_bytes(bytes_)
-    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read \(Bad CRC-32")
+    refused(tmp_path / "mine.npz", r"mine\.npz cannot be read \(.*Bad CRC-32")
 
 
 def test_the_arrays_own_errors_name_the_file(flat, tmp_path):

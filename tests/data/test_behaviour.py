@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import collections
-import io
 import json
-import os
-import pickle
-import sys
-import types
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -17,23 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from behaviour_files import A, O, generators, torch_actor
 from onestride.data.behaviour import BehaviourPolicy, read_behaviour
 from onestride.files import CheckpointError
 
-O, A = 5, 3  # noqa: E741
 SETTINGS = {"activation": "tanh", "squash": False, "clip_obs": 1.5, "extra_action_noise_std": 0.0, "env_id": "Point-v0"}
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-def torch_actor(activation=nn.Tanh, widths=(16, 8)):
-    torch.manual_seed(0)
-    pairs = zip((O, *widths), widths, strict=False)
-    layers = [layer for before, after in pairs for layer in (nn.Linear(before, after), activation())]
-    return nn.Sequential(*layers), nn.Linear(widths[-1], A), nn.Linear(widths[-1], A)
 
 
 def npz_arrays(actor):
@@ -53,10 +39,6 @@ def write_npz(path, arrays, **changes):
 @pytest.fixture
 def npz(tmp_path):
     return write_npz(tmp_path / "point-medium.npz", npz_arrays(torch_actor()))
-
-
-def generators(count, first=0):
-    return [np.random.default_rng(first + i) for i in range(count)]
 
 
 # ---- acting ----
@@ -198,217 +180,10 @@ def test_other_files_are_refused(npz, tmp_path):
         read_behaviour(tmp_path / "nothing.npz")
 
 
-# ---- Stable-Baselines3 ----
-
-
-def sac_state(activation=nn.ReLU):
-    body, mean, log_std = torch_actor(activation)
-    parts = {"actor.latent_pi": body, "actor.mu": mean, "actor.log_std": log_std, "critic.qf0.0": nn.Linear(O + A, 4)}
-    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-
-
-def ppo_state(activation=nn.Tanh):
-    body, mean, _ = torch_actor(activation)
-    parts = {"mlp_extractor.policy_net": body, "action_net": mean, "mlp_extractor.value_net.0": nn.Linear(O, 4)}
-    state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-    return {"log_std": torch.tensor([-1.0, -2.0, -0.5]), **state}
-
-
-def write_zip(path, state, **changes):
-    data = {
-        "policy_class": {
-            ":type:": "<class 'abc.ABCMeta'>",
-            ":serialized:": "AAAA",
-            "__module__": "stable_baselines3.x",
-        },
-        "policy_kwargs": {},
-        "use_sde": False,
-        "_last_original_obs": None,
-        "action_space": {":serialized:": "AAAA", "low": "[-1. -1.\n -1.]", "high": "[1. 1. 1.]"},
-        **changes,
-    }
-    weights = io.BytesIO()
-    torch.save(collections.OrderedDict(state), weights)
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("data", json.dumps(data))
-        file.writestr("policy.pth", weights.getvalue())
-    return path
-
-
-def activation_of(module):
-    return {":serialized:": "AAAA", "activation_fn": f"<class 'torch.nn.modules.activation.{module.__name__}'>"}
-
-
-@pytest.mark.parametrize(("module", "kwargs"), [(nn.ReLU, {}), (nn.Tanh, activation_of(nn.Tanh))])
-def test_sac_and_tqc(tmp_path, rng, module, kwargs):
-    state = sac_state(module)
-    state["actor.log_std.bias"] = torch.tensor([5.0, -1.0, -30.0])  # beyond the range on both sides
-    policy = read_behaviour(write_zip(tmp_path / "Point-v3.zip", state, policy_kwargs=kwargs))
-    observations = rng.standard_normal((7, O))
-    body, mean, log_std = torch_actor(module)
-    with torch.no_grad():
-        log_std.bias.copy_(state["actor.log_std.bias"])
-        latent = body(torch.from_numpy(observations).float())
-        noise = torch.from_numpy(np.stack([g.standard_normal((2, A))[0] for g in generators(7)])).float()
-        sampled = (mean(latent) + log_std(latent).clamp(-20, 2).exp() * noise).tanh()
-        torch.testing.assert_close(torch.from_numpy(policy.act(observations)), mean(latent).tanh())
-        torch.testing.assert_close(torch.from_numpy(policy.act(observations, generators(7))), sampled)
-    assert (policy.name, policy.env_id) == ("Point-v3", None)
-
-
-@pytest.mark.parametrize(("module", "kwargs"), [(nn.Tanh, {}), (nn.ELU, activation_of(nn.ELU))])
-@pytest.mark.parametrize("shared", [False, True])
-def test_ppo_and_a2c(tmp_path, rng, module, kwargs, shared):
-    state = ppo_state(module)
-    if shared:  # before version 1.8 the first layers could serve policy and value both
-        for part in ("weight", "bias"):
-            state[f"mlp_extractor.shared_net.0.{part}"] = state.pop(f"mlp_extractor.policy_net.0.{part}")
-            state[f"mlp_extractor.policy_net.0.{part}"] = state.pop(f"mlp_extractor.policy_net.2.{part}")
-    policy = read_behaviour(write_zip(tmp_path / "p.zip", state, policy_kwargs=kwargs))
-    observations = 3 * rng.standard_normal((7, O))
-    body, mean, _ = torch_actor(module)
-    with torch.no_grad():
-        raw = mean(body(torch.from_numpy(observations).float()))
-        noise = torch.from_numpy(np.stack([g.standard_normal((2, A))[0] for g in generators(7)])).float()
-        torch.testing.assert_close(torch.from_numpy(policy.act(observations)), raw.clamp(-1, 1))
-        sampled = (raw + state["log_std"].exp() * noise).clamp(-1, 1)
-        torch.testing.assert_close(torch.from_numpy(policy.act(observations, generators(7))), sampled)
-
-
-def without(state, *names):
-    return {name: value for name, value in state.items() if name not in names}
-
-
-@pytest.mark.parametrize(
-    ("state", "changes", "message"),
-    [
-        (sac_state(), {"use_sde": True}, "gSDE"),
-        (ppo_state(), {"_last_original_obs": {":serialized:": "AAAA"}}, "give its vecnormalize.pkl"),
-        (ppo_state() | {"features_extractor.cnn.0.weight": torch.zeros(8, 4, 3, 3)}, {}, r"features_extractor\.cnn"),
-        (sac_state() | {"actor.features_extractor.cnn.0.bias": torch.zeros(8)}, {}, r"features_extractor\.cnn"),
-        (without(ppo_state(), "log_std"), {}, "actions are discrete"),
-        (without(sac_state(), "actor.mu.weight"), {}, r"missing \['actor\.mu\.weight'\]"),
-        (without(sac_state(), "actor.latent_pi.2.bias"), {}, r"'actor\.latent_pi\.2\.bias' is missing"),
-        (sac_state() | {"actor.latent_pi.0.running_mean": torch.zeros(O)}, {}, "no actor of SAC, TQC, PPO or A2C"),
-        ({"actor.mu.0.weight": torch.zeros(A, O)}, {}, r"no actor of SAC.*unknown \['actor\.mu\.0\.weight'\]"),
-        (ppo_state() | {"lstm_actor.weight_ih_l0": torch.zeros(8, O)}, {}, "unknown .*lstm_actor"),
-        (ppo_state() | {"log_std": torch.full((A,), torch.nan)}, {}, "log_std, bias holds a number that is not finite"),
-        (ppo_state() | {"log_std": torch.zeros(16, A)}, {}, r"log_std: expected .* \(16, 3\)"),
-        (sac_state(), {"policy_kwargs": activation_of(nn.GLU)}, "activation 'glu' is not known"),
-        (sac_state(), {"policy_kwargs": {"features_extractor_class": "<class 'mine.Net'>"}}, r"code of its own .*mine"),
-        (sac_state(), {"policy_class": {"__module__": "mine.policies"}}, r"code of its own .*mine"),
-        (sac_state(), {"policy_kwargs": "tanh"}, "'policy_kwargs' of the settings to be an object, got 'tanh'"),
-        (sac_state(), {"action_space": {"low": "[-2. -1. -1.]"}}, "low is .*'-2.'"),
-        (sac_state(), {"action_space": {"low": "[-1. -1. -1.]", "high": "[1. 0.4 1.]"}}, "high is .*0.4"),
-        ({"state": [1, 2]}, {}, "state dict of tensors"),
-    ],
-)
-def test_agents_that_would_be_read_wrongly_are_refused(tmp_path, state, changes, message):
-    with pytest.raises(CheckpointError, match=message):
-        read_behaviour(write_zip(tmp_path / "p.zip", state, **changes))
-
-
 def test_a_zip_of_something_else_is_refused(npz):
     path = npz.rename(npz.with_suffix(".zip"))
     with pytest.raises(CheckpointError, match=r"expected 'data' and 'policy\.pth' .* found \['b0\.npy'"):
         read_behaviour(path)
-
-
-class Evil:
-    """What a pickle may hold: a call, made by whoever loads it."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_an_evil_policy_is_refused_and_not_run(tmp_path):
-    with pytest.raises(CheckpointError, match=r"policy\.pth holds more than tensors"):
-        read_behaviour(write_zip(tmp_path / "p.zip", {"log_std": Evil(tmp_path / "made")}))
-    assert not (tmp_path / "made").exists()
-
-
-# ---- vecnormalize.pkl ----
-
-VEC_NORMALIZE = "stable_baselines3.common.vec_env.vec_normalize"
-
-
-@pytest.fixture
-def library(monkeypatch):
-    """The two classes under the library's names, to pickle; gone again when the file is read."""
-    parts = VEC_NORMALIZE.split(".")
-    with monkeypatch.context() as patch:
-        for end in range(len(parts)):
-            name = ".".join(parts[: end + 1])
-            patch.setitem(sys.modules, name, types.ModuleType(name))
-        for name in ("VecNormalize", "RunningMeanStd"):
-            setattr(sys.modules[VEC_NORMALIZE], name, type(name, (), {"__module__": VEC_NORMALIZE}))
-        yield patch
-
-
-def pickled(library, protocol=4, dtype="<f8", **changes):
-    module = sys.modules[VEC_NORMALIZE]
-    made, statistics = module.VecNormalize(), module.RunningMeanStd()
-    vars(statistics).update(mean=(np.arange(O) - 2).astype(dtype), var=(np.arange(O) + 0.5).astype(dtype), count=10.0)
-    vars(made).update(
-        obs_rms=statistics, epsilon=1e-2, clip_obs=1.5, norm_obs=True, returns=np.zeros(1), rng=np.random.default_rng(0)
-    )
-    vars(made).update(spaces=collections.OrderedDict(a=np.float64(1)), **changes)
-    raw = pickle.dumps(made, protocol)
-    library.undo()
-    return raw
-
-
-@pytest.mark.parametrize(("protocol", "dtype"), [(3, "<f8"), (4, "<f8"), (5, "<f8"), (4, ">f8"), (5, "<f4")])
-def test_observations_are_normalised_as_the_pickle_says(tmp_path, rng, library, protocol, dtype):
-    (tmp_path / "vecnormalize.pkl").write_bytes(pickled(library, protocol, dtype))
-    path = write_zip(tmp_path / "p.zip", ppo_state(), _last_original_obs={":serialized:": "AAAA"})
-    policy = read_behaviour(path, tmp_path / "vecnormalize.pkl")
-    assert "stable_baselines3" not in sys.modules
-    observations = 3 * rng.standard_normal((7, O))
-    x = ((observations - np.arange(O) + 2) / np.sqrt(np.arange(O) + 0.51)).clip(-1.5, 1.5)
-    body, mean, _ = torch_actor()
-    with torch.no_grad():
-        expected = mean(body(torch.from_numpy(x).float())).clamp(-1, 1)
-    torch.testing.assert_close(torch.from_numpy(policy.act(observations)), expected)
-
-
-def test_a_normaliser_of_rewards_alone_changes_nothing(tmp_path, library):
-    (tmp_path / "v.pkl").write_bytes(pickled(library, norm_obs=False))
-    path = write_zip(tmp_path / "p.zip", ppo_state())
-    assert read_behaviour(path, tmp_path / "v.pkl").identity == read_behaviour(path).identity
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"obs_rms": {"a": 1}}, "expected a VecNormalize of vectors"),
-        ({"epsilon": "small"}, "a number for 'epsilon', got 'small'"),
-        ({"dtype": "<i8"}, r"an array \(5,\) of i8"),
-    ],
-)
-def test_other_statistics_are_refused(tmp_path, library, changes, message):
-    (tmp_path / "v.pkl").write_bytes(pickled(library, **changes))
-    with pytest.raises(CheckpointError, match=message):
-        read_behaviour(write_zip(tmp_path / "p.zip", ppo_state()), tmp_path / "v.pkl")
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_an_evil_normaliser_is_refused_and_not_run(tmp_path, library, inside):
-    evil = Evil(tmp_path / "made")
-    (tmp_path / "v.pkl").write_bytes(pickled(library, extra=evil) if inside else pickle.dumps(evil))
-    with pytest.raises(CheckpointError, match=r"it names \w+\.mkdir, which no normaliser needs"):
-        read_behaviour(write_zip(tmp_path / "p.zip", ppo_state()), tmp_path / "v.pkl")
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("raw", [b"", b"garbage", pickle.dumps([1, 2]), pickle.dumps(np.zeros(O)), b"\x80\x04K"])
-def test_another_pickle_is_refused(tmp_path, raw):
-    (tmp_path / "v.pkl").write_bytes(raw)
-    with pytest.raises(CheckpointError, match=r"v\.pkl is refused, expected a VecNormalize"):
-        read_behaviour(write_zip(tmp_path / "p.zip", ppo_state()), tmp_path / "v.pkl")
 
 
 def test_shapes_are_checked_when_a_policy_is_made(npz):

@@ -17,7 +17,6 @@ from onestride.data.collect import collect
 from onestride.data.minari import read_dataset, read_metadata, write_dataset
 from onestride.files import CheckpointError
 from onestride.tasks.kinova import demonstrations
-from rewritten import rewrite
 
 ACTION = Box(-1, 1, (2,), np.float32)
 METADATA = {"task": "point", "generator": "made up", "generator_version": 3, "planner": {"speed": 0.1}}
@@ -90,7 +89,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_episodes(source, tmp_path
     same(list(read_dataset(tmp_path / "data")), list(read_dataset(tmp_path / "whole")))
     whole, resumed = read_metadata(tmp_path / "whole"), read_metadata(tmp_path / "data")
     for found in (whole, resumed):
-        for other in ("dataset_id", "episodes_per_s", "steps_per_s", "dataset_size", "files", "sha256"):
+        for other in ("dataset_id", "episodes_per_s", "steps_per_s", "dataset_size"):
             found.pop(other, None)
     assert resumed == whole
     assert left_in(tmp_path) == ["data", "whole"]
@@ -243,9 +242,6 @@ def test_a_damaged_episode_is_named(point, make_episode, tmp_path):
     write_dataset(tmp_path / "data", (make_episode(point, 3, seed) for seed in range(4)), 4, {}, ACTION)
     with h5py.File(tmp_path / "data" / "data" / "main_data.hdf5", "a") as f:
         f["episode_2"]["observations"][1, 3] = np.nan
-    with pytest.raises(CheckpointError, match=r"main_data\.hdf5 is not what was written.*collect or import it again"):
-        list(read_dataset(tmp_path / "data"))
-    rewrite(tmp_path / "data" / "data" / "metadata.json")
     with pytest.raises(ValueError, match=r"episode 2: episode\.observations is not finite at index \(1, 3\)"):
         list(read_dataset(tmp_path / "data"))
 
@@ -259,7 +255,7 @@ def test_the_settings_beside_the_chunks_are_json(source, tmp_path):
     source.dies_at = 0
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "data")
-    assert json.loads((tmp_path / ".data.parts" / "settings.json").read_text())["settings"]["seed"] == SEED
+    assert json.loads((tmp_path / ".data.parts" / "settings.json").read_text())["seed"] == SEED
 
 
 # ---- counted in steps ----

@@ -131,7 +131,7 @@ def test_not_hdf5(tmp_path):
 def test_cut_short(write):
     path = write(V2)
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ValueError, match=r"some-medium-v2\.hdf5 cannot be read .*download it again"):
+    with pytest.raises(ValueError, match=r"some-medium-v2\.hdf5 cannot be read.*download it again"):
         read_d4rl(path)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from onestride.diffusion.edm import EDMConfig, EDMPlanner, NoiseLevels, Preconditioned, heun, noised
 from onestride.training import TrainConfig, train
+from plan_specs import spec_of
 
 O, A, C = 2, 3, 4  # noqa: E741
 D = O + A
@@ -33,7 +34,7 @@ def mask(horizon):
 
 def make(horizon=4, context_dim=C, **settings):
     torch.manual_seed(0)
-    planner = EDMPlanner(replace(SMALL, **settings), mask(horizon), context_dim, O)
+    planner = EDMPlanner(replace(SMALL, **settings), spec_of(mask(horizon), context_dim, O))
     with torch.no_grad():  # past the zeros that some layers start with
         for p in planner.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -55,7 +56,7 @@ def test_the_grid_is_that_of_the_paper():
 @pytest.mark.parametrize("sigma_data", [0.5, 1.0])
 def test_the_preconditioning_is_that_of_table_1(sigma, sigma_data):
     fixed = torch.zeros(4, D, dtype=torch.bool)
-    denoiser = Preconditioned(fixed, 0, width=8, blocks=1, sigma_data=sigma_data).double()
+    denoiser = Preconditioned(spec_of(fixed, 0), width=8, blocks=1, sigma_data=sigma_data).double()
     seen = {}
 
     def network(x, k, context):
@@ -173,7 +174,7 @@ def test_it_learns_a_conditional_gaussian(tmp_path):
     o = torch.randn(4096, 1, 1, generator=g)
     plans = torch.cat((o, 0.6 * o + 0.4 * torch.randn(4096, 1, 1, generator=g)), -1)
     torch.manual_seed(0)
-    planner = EDMPlanner(EDMConfig(width=32, blocks=1), fixed, 1, 1)
+    planner = EDMPlanner(EDMConfig(width=32, blocks=1), spec_of(fixed, 1, 1))
     config = TrainConfig(400, 256, 3e-3, ema_decay=0.98, warmup=20, precision="32-true", accelerator="cpu")
     data = {"plans": plans, "context": torch.ones(4096, 1)}
     ema, _ = train(planner, data, config, tmp_path, title="edm", identity={})
@@ -198,7 +199,7 @@ def test_config_and_weights_survive_json_and_a_new_object():
     planner = make()
     config = EDMConfig(**json.loads(json.dumps(asdict(planner.config))))
     assert config == planner.config
-    again = EDMPlanner(config, mask(4), C, O)
+    again = EDMPlanner(config, spec_of(mask(4), C, O))
     again.load_state_dict(planner.state_dict())
     prior, context = normal(3, 4, D), normal(3, C, seed=1)
     assert torch.equal(planner.sample(prior, context), again.sample(prior, context))

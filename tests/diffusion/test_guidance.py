@@ -12,6 +12,7 @@ from torch import nn
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnConfig, ReturnModel
+from plan_specs import spec_of
 
 H, D, C = 2, 2, 3
 FIXED = torch.zeros(H, D, dtype=torch.bool)
@@ -78,8 +79,8 @@ class Quadratic(Exact):
 
 def exact(value, weight, n_steps):
     """The planner and the return model of the Gaussian problem, both as good as networks can be."""
-    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=n_steps), FIXED, 0, 1)
-    returns = ReturnModel(ReturnConfig(width=8, blocks=1, n_steps=n_steps), FIXED, 0)
+    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=n_steps), spec_of(FIXED, 0, 1))
+    returns = ReturnModel(ReturnConfig(width=8, blocks=1, n_steps=n_steps), spec_of(FIXED, 0))
     planner.network, returns.network = Exact(planner.schedule), value(planner.schedule)
     return GuidedPlanner(planner, returns, weight)
 
@@ -124,8 +125,8 @@ def test_more_steps_come_nearer(value, weight, solver):
 def make():
     def made(weight, **settings):
         torch.manual_seed(0)
-        planner = DiffusionPlanner(TeacherConfig(width=16, blocks=1, n_steps=6, **settings), FIXED, C, 1)
-        returns = ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=6), FIXED, C)
+        planner = DiffusionPlanner(TeacherConfig(width=16, blocks=1, n_steps=6, **settings), spec_of(FIXED, C, 1))
+        returns = ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=6), spec_of(FIXED, C))
         with torch.no_grad():
             for p in [*planner.parameters(), *returns.parameters()]:
                 p.add_(0.1 * torch.randn_like(p))
@@ -175,7 +176,7 @@ def test_the_planners_solver_and_prediction_are_kept(make):
 
 
 def test_other_noise_levels_are_refused():
-    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=6), FIXED, C, 1)
-    returns = ReturnModel(ReturnConfig(width=8, blocks=1, n_steps=7), FIXED, C)
+    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=6), spec_of(FIXED, C, 1))
+    returns = ReturnModel(ReturnConfig(width=8, blocks=1, n_steps=7), spec_of(FIXED, C))
     with pytest.raises(ValueError, match=r"knows 7 noise levels, the planner has 6; train it with --returns.n-steps 6"):
         GuidedPlanner(planner, returns, 1.0)

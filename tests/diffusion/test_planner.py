@@ -9,6 +9,7 @@ from torch import nn
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.samplers import SOLVERS, eps_from_x0
 from onestride.diffusion.schedule import Schedule
+from plan_specs import spec_of
 
 H, O, A, C, N = 8, 3, 2, 4, 20  # noqa: E741
 D = O + A
@@ -34,7 +35,7 @@ def make(fixed):
     def planner(**settings):
         torch.manual_seed(0)
         small = {"width": 32, "blocks": 2, "unet_width": 8, "unet_multipliers": (1, 2), "n_steps": N}
-        return DiffusionPlanner(TeacherConfig(**small | settings), fixed, C, O)
+        return DiffusionPlanner(TeacherConfig(**small | settings), spec_of(fixed, C, O))
 
     return planner
 

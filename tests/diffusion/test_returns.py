@@ -7,6 +7,7 @@ import torch
 
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
+from plan_specs import spec_of
 
 H, D, C = 4, 3, 2
 SMALL = {"width": 32, "blocks": 1, "n_steps": 10, "unet_width": 8, "unet_multipliers": (1, 2)}
@@ -36,7 +37,7 @@ def network(request):
 def make(fixed):
     def model(context_dim=0, **settings):
         torch.manual_seed(0)
-        made = ReturnModel(ReturnConfig(**SMALL | settings), fixed, context_dim)
+        made = ReturnModel(ReturnConfig(**SMALL | settings), spec_of(fixed, context_dim))
         with torch.no_grad():
             for p in made.parameters():
                 p.add_(0.05 * normal(*p.shape, seed=1))
@@ -167,7 +168,9 @@ def test_the_score_is_the_value_of_the_normalised_plan_at_no_noise(make, network
 def test_the_noise_levels_are_the_teachers(make):
     from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 
-    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=10), torch.zeros(H, D, dtype=torch.bool), 0, 2)
+    planner = DiffusionPlanner(
+        TeacherConfig(width=8, blocks=1, n_steps=10), spec_of(torch.zeros(H, D, dtype=torch.bool), 0, 2)
+    )
     assert make(n_steps=10).schedule == planner.schedule
     assert ReturnConfig().n_steps == 20
 

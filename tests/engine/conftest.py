@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Policy, conditioned_prior, make_generator
+from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
+from onestride.plans.given import make_prior
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.tasks import TASKS
 from onestride.tasks.kinova.task import first_observation
@@ -89,19 +90,15 @@ def plain(policy, observations, noise, dtype=torch.float64):
         selector = copy.deepcopy(selector).to(dtype)
     rows = torch.as_tensor(np.asarray(observations)).to(dtype)
     b, n = noise.shape[:2]
-    start = policy.task.encode(rows)
-    prior = conditioned_prior(
-        noise.to(dtype).flatten(0, 1),
-        policy.temperature.to(dtype).repeat(b),
-        start.start.repeat_interleave(n, 0),
-        scales,
-        policy.fixed,
-    )
-    context = scales.context(start.context).repeat_interleave(n, 0)
+    given = policy.task.encode(rows)
+    values = scales.entries(given.values, policy.known).repeat_interleave(n, 0)
+    temperature = policy.temperature.to(dtype).repeat(b)
+    prior = make_prior(noise.to(dtype).flatten(0, 1), temperature, values, policy.known)
+    context = scales.context(given.context).repeat_interleave(n, 0)
     plans = scales.unnormalize(generator.sample(prior, context)).view(b, n, *noise.shape[2:])
-    scores = selector(plans, rows, start.frame) - (0 if policy.handicap is None else policy.handicap.to(dtype))
+    scores = selector(plans, rows, given.frame) - (0 if policy.handicap is None else policy.handicap.to(dtype))
     winners = scores.argmax(1)
-    return policy.task.command(plans[torch.arange(b), winners], start.frame), scores, winners, plans
+    return policy.task.command(plans[torch.arange(b), winners], given.frame), scores, winners, plans
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.engine import native
+from onestride.engine import building
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.reduce import reduce
@@ -16,7 +16,7 @@ from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import make_selector_model, wrap
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 SIZES = {"latent_dim": 32, "hidden": 48, "gain_hidden": 16}
 

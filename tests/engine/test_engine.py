@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +12,11 @@ import pytest
 import torch
 
 from onestride.control.decision import Decision, NoPlanError
+from onestride.engine import runners
 from onestride.engine.backends import BACKENDS
 from onestride.engine.engine import Engine
 from onestride.engine.native import library
-from onestride.engine.reduce import reduce
-from onestride.engine.runners import Cores, OnnxRunner, fastest, thread_counts
-from onestride.engine.torch_runner import TorchRunner
+from onestride.engine.runners import OnnxRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
 from onestride.tasks.interface import ObservationError
 
@@ -95,86 +95,58 @@ def test_buffers_are_made_once(make, observations):
     assert one.scores is two.scores
 
 
-two_cores = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores to choose from"
-)
-
-
-@two_cores
-def test_a_decision_of_two_threads_has_a_core_for_each(make, observations, monkeypatch):
-    monkeypatch.setattr(Cores, "_taken", 0)
-    before = os.sched_getaffinity(0)
-    runner = OnnxRunner.__new__(OnnxRunner)
-    seen = []
-    runner._cores, runner._arrays, runner._binding = Cores(2), {}, None
-    runner.session = SimpleNamespace(run_with_iobinding=lambda _: seen.append(os.sched_getaffinity(0)))
-    runner.give({})
-    assert seen == [{min(before)}]
-    assert os.sched_getaffinity(0) == before
-    assert runner._cores.helpers == str(sorted(before)[1] + 1)
-
-    def breaks(_):
-        raise RuntimeError("the runtime broke")
-
-    runner.session = SimpleNamespace(run_with_iobinding=breaks)
-    with pytest.raises(RuntimeError, match="broke"):
-        runner.give({})
-    assert os.sched_getaffinity(0) == before
-    one, two = (Engine.from_policy(make(), "onnx", threads=n, draws=2, seed=1) for n in (1, 2))
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell where threads may run")
+@pytest.mark.parametrize("backend", ["native", "onnx"])
+def test_a_decision_of_two_threads_is_bound_to_no_core(make, observations, backend):
+    """On a core that other work wants, a thread that may not leave it waits for the scheduler."""
+    here = Path("/proc/self/task")
+    before = {thread.name for thread in here.iterdir()}
+    two, one = (Engine.from_policy(make(), backend, threads=n, draws=2, seed=1) for n in (2, 1))
     np.testing.assert_allclose(two.decide(observations[0]).scores, one.decide(observations[0]).scores, atol=1e-5)
+    started = {thread.name for thread in here.iterdir()} - before
+    assert started
+    for thread in (0, *map(int, started)):
+        assert os.sched_getaffinity(thread) == os.sched_getaffinity(0)
 
 
-@two_cores
-def test_runners_take_turns_with_the_cores(monkeypatch):
-    monkeypatch.setattr(Cores, "_taken", 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8})
-    placed = [(c.own, c.helpers) for c in (Cores(2), Cores(2), Cores(1), Cores(3))]
-    assert placed == [({2}, "4"), ({5}, "8"), (None, ""), ({8}, "3;4")]
+class Fake:
+    """A runner whose decisions take so many milliseconds each, on a clock that only it and pauses move."""
+
+    checks = True
+
+    def __init__(self, name, durations, clock):
+        self.name, self.durations, self.clock = name, iter(durations), clock
+
+    def run(self, observation, draw):
+        self.clock.now += 1e-3 * next(self.durations)
 
 
-@two_cores
-def test_a_core_that_is_gone_does_not_stop_a_decision(monkeypatch):
-    def gone(*_):
-        raise OSError(22, "Invalid argument")
-
-    cores = Cores(2)
-    monkeypatch.setattr(os, "sched_setaffinity", gone)
-    for _ in range(2):
-        with cores:
-            pass
-    assert cores.own is None
+@pytest.fixture
+def clock(monkeypatch):
+    made = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(runners, "time", SimpleNamespace(sleep=lambda s: None, perf_counter=lambda: made.now))
+    return made
 
 
-@two_cores
-def test_a_thread_that_may_not_be_moved_there_is_left_where_it_is(monkeypatch):
-    monkeypatch.setattr(Cores, "_taken", 0)
-    before = os.sched_getaffinity(0)
-    cores = Cores(2)
-    other = {max(before)}
-    os.sched_setaffinity(0, other)
-    try:
-        with cores:
-            assert os.sched_getaffinity(0) == other
-        assert os.sched_getaffinity(0) == other
-    finally:
-        os.sched_setaffinity(0, before)
-    assert Cores(1).helpers == Cores(10_000).helpers == ""
+COUNT = 3 + runners.ROWS * runners.IN_A_ROW
 
 
-def test_the_fastest_is_the_fastest(make):
-    class Slow(TorchRunner):
-        def run(self, observation, draw):
-            for _ in range(20):
-                answer = super().run(observation, draw)
-            return answer
+@pytest.mark.parametrize("first", range(COUNT - 5))
+def test_the_fastest_survives_one_slow_moment(point, clock, first):
+    """Five decisions in a row of the better one are a hundred times as slow, wherever they fall."""
+    hit = [200.0 if first <= i < first + 5 else 1.0 for i in range(COUNT)]
+    quick, slow = Fake("quick", hit, clock), Fake("slow", [2.0] * COUNT, clock)
+    assert fastest([slow, quick], point) == (
+        quick,
+        "quick: 1.00 ms at the start, the slowest of 4 decisions (others: slow 2.00)",
+    )
 
-    policy = make()
-    quick, slow = TorchRunner(reduce(policy, draws=1)), Slow(reduce(policy, draws=1))
-    slow.name = "slow"
-    runner, said = fastest([slow, quick], policy.task, rounds=5)
-    assert runner is quick
-    assert said.startswith("torch: p90 ")
-    assert "others: slow" in said
+
+def test_the_fastest_is_not_one_that_is_slow_again_and_again(point, clock):
+    often = Fake("often", [9.0 if i % 3 == 0 else 1.0 for i in range(COUNT)], clock)
+    steady = Fake("steady", [2.0] * COUNT, clock)
+    assert fastest([often, steady], point)[0] is steady
+    assert fastest([steady], point) == (steady, "steady")
 
 
 def test_choices_that_are_none(make, policy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -66,15 +67,20 @@ def wanted(exported):
 
 def test_the_example_in_c_decides_as_the_engine_does(exported, tmp_path):
     command = ["cc", "-std=gnu11", "-O1", "-march=native", "-Wall", "-Werror", "-pthread"]
-    sources = [str(exported / "example.c"), str(exported / "decide.c")]
-    subprocess.run([*command, *sources, "-o", str(tmp_path / "example"), "-lm"], check=True)
-    said = subprocess.run([tmp_path / "example"], cwd=exported, capture_output=True, text=True, check=True).stdout
-    found = [[float(word) for word in line.split("(")[0].split()] for line in said.splitlines()]
-    np.testing.assert_allclose(found, wanted(exported), atol=1e-5)
+    folder = shutil.copytree(exported, tmp_path / "e")
+    sources = [str(folder / "example.c"), str(folder / "decide.c")]
+    subprocess.run([*command, *sources, "-o", str(folder / "example"), "-lm"], check=True)
+    shutil.copy(folder / "example", tmp_path / "example")
+    for program, current in ((folder / "example", tmp_path), (tmp_path / "example", exported)):  # beside it, or here
+        said = subprocess.run([program], cwd=current, capture_output=True, text=True, check=True).stdout
+        found = [[float(word) for word in line.split("(")[0].split()] for line in said.splitlines()]
+        np.testing.assert_allclose(found, wanted(exported), atol=1e-5)
+    assert subprocess.run([tmp_path / "example"], cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
 def test_the_example_in_python_needs_neither_this_library_nor_a_runtime(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "e")
+    (folder / f"decide-{platform.node()}.so").write_bytes(b"what somebody left there")
     code = (
         "import sys, json, runpy; sys.modules.update(dict.fromkeys(['torch', 'onestride', 'onnxruntime']))\n"
         f"decide = runpy.run_path({str(folder / 'example.py')!r})['decide']\n"
@@ -84,13 +90,13 @@ def test_the_example_in_python_needs_neither_this_library_nor_a_runtime(exported
     np.testing.assert_allclose(json.loads(out), wanted(exported), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [PROGRAM, CONTRACT])
+@pytest.mark.parametrize("name", [PROGRAM, CONTRACT, "decide.c", "example.c"])
 def test_an_altered_file_is_refused(exported, tmp_path, name):
     folder = shutil.copytree(exported, tmp_path / "e")
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name} is not the file that was exported"):
+    with pytest.raises(CheckpointError, match=rf"{name} was altered .* not what was exported; export it again"):
         Engine.from_folder(folder)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.engine import native
+from onestride.engine import building, native
 from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
 from onestride.engine.program import (
     EIGHT_BITS,
@@ -25,7 +25,7 @@ from onestride.engine.program import (
 from onestride.engine.reduce import reduce
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 has_8_bits = pytest.mark.skipif("not library().onestride_levels()", reason="needs 8 bits")
 

@@ -3,30 +3,168 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onestride.engine import native, program
+from onestride.engine import building, native, program
 from onestride.engine.backends import preferred
+from onestride.engine.building import build
 from onestride.engine.engine import Engine
-from onestride.engine.native import NativeError, build, library
+from onestride.engine.native import NativeError, library
+from onestride.files import temporary_folder
 from onestride.tasks.interface import ObservationError
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 
 
-def test_it_is_built_once(tmp_path, monkeypatch):
+@pytest.fixture
+def quick(monkeypatch):
+    """Builds that take a second, not ten."""
+    monkeypatch.setenv("CFLAGS", "-O0")
+
+
+@pytest.fixture
+def builds(monkeypatch, quick):
+    """How often the compiler was asked to build."""
+    count, run = [], building._run
+
+    def counted(command, temporary=None):
+        count.extend([command] * (temporary is not None))
+        return run(command, temporary)
+
+    monkeypatch.setattr(building, "_run", counted)
+    return count
+
+
+def test_it_is_built_once(tmp_path, builds):
     first = build(tmp_path)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("built again"))
     assert build(tmp_path) == first
+    assert len(builds) == 1
     assert [p.name for p in tmp_path.iterdir()] == [first.name]
     ctypes.CDLL(str(first)).onestride_lanes()
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b"", lambda b: b[:5000], lambda b: b[:-1], lambda b: b[:99] + b"x" + b[100:]]
+)
+def test_a_library_that_was_spoilt_is_built_again(tmp_path, builds, spoil):
+    first = build(tmp_path)
+    whole = first.read_bytes()
+    first.unlink()  # not in its place: this process may have loaded it
+    first.write_bytes(spoil(whole))
+    assert library.__wrapped__(tmp_path).onestride_lanes() >= 4
+    assert len(builds) == 2
+
+
+def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, builds, monkeypatch):
+    load, failures = ctypes.CDLL, ["failed to map segment", "failed to map segment"]
+
+    def fails(path):
+        if failures:
+            raise OSError(failures.pop())
+        return load(path)
+
+    monkeypatch.setattr(ctypes, "CDLL", fails)
+    with pytest.raises(NativeError, match=r"cannot be loaded \(failed to map segment\).*XDG_CACHE_HOME"):
+        library.__wrapped__(tmp_path)
+    failures.append("invalid ELF header")
+    assert library.__wrapped__(tmp_path).onestride_lanes() >= 4
+    assert len(builds) == 3
+
+
+@pytest.mark.parametrize("compiler", ["gcc -g0", "env gcc", "\"gcc\" '-m64'"])
+def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
+    monkeypatch.setenv("CC", compiler)
+    assert build(tmp_path).exists()
+    monkeypatch.setenv("CC", "gcc '")
+    with pytest.raises(NativeError, match=r'\$CC is "gcc \'", which a shell cannot split'):
+        build(tmp_path)
+
+
+def test_folders_that_compilers_search_are_not_searched(tmp_path, monkeypatch, quick):
+    (tmp_path / "math.h").write_text("#error not this one")
+    for name in ("CPATH", "C_INCLUDE_PATH"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert build(tmp_path).exists()
+
+
+def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
+    version = ["gcc 12"]
+
+    def compiler(command, temporary=None):
+        if temporary is not None:
+            Path(command[command.index("-o") + 1]).write_bytes(b"the same")
+        return subprocess.CompletedProcess(command, 0, version[0], "")
+
+    monkeypatch.setattr(building, "_run", compiler)
+    names = {build(tmp_path).name}
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert {build(tmp_path).name} == names
+    for name, value in (("CFLAGS", "-g0"), ("CC", "gcc -g0")):
+        monkeypatch.setenv(name, value)
+        names.add(build(tmp_path).name)
+    for part in ("_c_library", "_cpu"):
+        monkeypatch.setattr(building, part, lambda: "another")
+        names.add(build(tmp_path).name)
+    version[0] = "gcc 13"
+    names.add(build(tmp_path).name)
+    assert len(names) == 6
+
+
+def test_what_a_killed_build_left_is_cleared(tmp_path, quick):
+    left = temporary_folder(tmp_path / "decide-0123")
+    (left / "decide.so").write_bytes(b"half")
+    for path in (left / "decide.so", left):
+        os.utime(path, (0, 0))
+    build(tmp_path)
+    assert not left.exists()
+
+
+def test_without_a_home_it_says_what_to_set_and_auto_runs_something_else(make, tmp_path, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    pwd = pytest.importorskip("pwd")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(native, "library", library.__wrapped__)
+    monkeypatch.setattr("onestride.engine.backends.library", library.__wrapped__)
+    monkeypatch.delenv("HOME", raising=False)
+    for cache in (None, "", "relative"):
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        if cache is not None:
+            monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        with pytest.raises(NativeError, match=r"no home folder; name a folder .* in \$XDG_CACHE_HOME"):
+            Engine.from_policy(make(), "native", draws=1)
+    assert preferred(make()) == "onnx"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert building.cache_folder() == tmp_path / "onestride"
+
+
+def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NativeError, match=r"cannot be written \(No space left on device\)"):
+        build(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_with_narrower_vectors_than_the_processors_is_said(tmp_path, monkeypatch, quick, capsys):
+    library.__wrapped__(tmp_path)
+    assert "vectors" not in capsys.readouterr().err
+    monkeypatch.setattr(native, "widest", lambda: 64)
+    library.__wrapped__(tmp_path)
+    assert "this processor has them of 64: decisions take longer" in capsys.readouterr().err
 
 
 def test_where_it_cannot_be_written_it_says_where_else(tmp_path):
@@ -43,9 +181,10 @@ def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_pa
         Engine.from_policy(make(), "native", draws=1)
     assert "native" not in Engine.from_policy(make(), "auto", threads=1, draws=1).chosen
     assert preferred(make()) == "onnx"
-    monkeypatch.setenv("CC", "false")  # there, and fails
-    with pytest.raises(NativeError, match=r"could not build decide.c; run the engine by ONNX Runtime"):
-        Engine.from_policy(make(), "native", draws=1)
+    for broken in ("false", "true", "echo"):  # there, and fails, or makes nothing
+        monkeypatch.setenv("CC", broken)
+        with pytest.raises(NativeError, match=rf"{broken} could not build decide.c; .*or run the engine by ONNX"):
+            Engine.from_policy(make(), "native", draws=1)
 
 
 def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, monkeypatch):
@@ -56,7 +195,7 @@ def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, mon
     row[3] = np.nan
     with pytest.raises(ObservationError):
         engine.decide(row)
-    command = ["cc", "-std=gnu11", "-Ofast", "-march=native", "-c", str(native.DECIDE), "-o", str(tmp_path / "x.o")]
+    command = ["cc", "-std=gnu11", "-Ofast", "-march=native", "-c", str(building.DECIDE), "-o", str(tmp_path / "x.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode
     assert "build without -ffast-math" in done.stderr
@@ -64,7 +203,7 @@ def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, mon
 
 def test_constants_are_those_of_the_c_file():
     """What program.py writes is what decide.c reads."""
-    text = native.DECIDE.with_name("program.h").read_text()
+    text = building.DECIDE.with_name("program.h").read_text()
     assert "enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };" in text
     flags = ("SILU", "KNOWN", "EIGHT_BITS", "ADD", "SCREENED", "BOUND", "REST")
     assert f"enum {{ {', '.join(f'{name} = {getattr(program, name)}' for name in flags)} }};" in text

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.engine import native
+from onestride.engine import building, native
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
 from onestride.selectors.sampling import Sampling
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in native.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 has_8_bits = pytest.mark.skipif("not library().onestride_levels()", reason="needs 8 bits")
 SIZES = {"latent_dim": 64, "hidden": 64, "gain_hidden": 32}  # at which 8 bits are off

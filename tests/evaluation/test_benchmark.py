@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation.benchmark import benchmark, summary
 from onestride.evaluation.lineup import Entry, policy_of
+from onestride.evaluation.result import SPENT
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
-from rewritten import rewrite
+from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of
 
 
@@ -142,6 +143,14 @@ def test_the_result_says_everything(evaluated):
     for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
         assert report[key]
     assert report["config"]["data"]["behaviours"]
+    (pairs,) = report["config"]["pairs"].values()
+    assert pairs["settings"]["temperatures"] == [0.3, 0.5, 0.7]
+    assert pairs["identity"]
+    assert report["config"]["task"]["early"] == {"steps": 50, "times": 8}
+    notes = "\n".join(report["notes"])
+    assert "8 times over from what begins in an episode's first 50 steps" in notes
+    assert "discounted by 0.997 per step: a horizon of about 333 steps" in notes
+    assert "comes round after 256 decisions" in notes
     assert {"returns", "iql", "teacher", "dnk-0", "kdm-0", "ct-0", "cd-0"} <= report["config"].keys()
     assert all("history" not in entry.get("training", {}) for entry in report["config"].values())
     records = records_of(folder)
@@ -210,10 +219,14 @@ def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monk
 
 
 def test_a_finished_evaluation_again_rolls_nothing(again, monkeypatch):
-    before = {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name != "comparison.json"}
+    def records():
+        timed = ("comparison.json", SPENT)
+        return {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name not in timed}
+
+    before = records()
     monkeypatch.setattr(batches, "roll", None)
     benchmark(again, CONFIG, "onestride evaluate")
-    assert {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name != "comparison.json"} == before
+    assert records() == before
 
 
 def test_nothing_to_evaluate(run, tmp_path):
@@ -261,7 +274,8 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
 def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_scaled_otherwise(again):
     quiet = again / "quiet"
     shutil.copytree(again / "teacher", quiet)
-    rewrite(quiet / "config.json", temperatures=[0.1], shares=[1.0])
+    config = json.loads((quiet / "config.json").read_text())
+    seal(quiet / "config.json", config | {"temperatures": [0.1], "shares": [1.0]})
     entries = [
         Entry(f"{folder.name}{end}", 0, folder, selector)
         for folder in (again / "teacher", quiet)
@@ -271,3 +285,15 @@ def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_sca
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
     assert rows["quiet"]["action_spread"]["mean"] < rows["teacher"]["action_spread"]["mean"]
     assert rows["quiet"]["teacher_distance"]["mean"] == 0.0
+
+
+def test_metrics_of_candidates_stand_in_the_order_of_the_seeds():
+    """Records come as batches end; a seed's place is not where its line happened to be."""
+    records = [
+        {"row": "dnk", "seed": s, "return_normalised": 0.1 * s, "return_raw": s, "fell": False} for s in (2, 0, 1)
+    ]
+    clouds = [{"row": "dnk", "seed": s, "action_spread": float(s)} for s in (1, 2, 0)]
+    made = summary(records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1}, "dnk")
+    assert made["action_spread"]["per_seed"] == [0.0, 1.0, 2.0]
+    assert made["return_normalised"]["per_seed"] == pytest.approx([0.0, 0.1, 0.2])
+    assert (made["decision_ms_mean"]["std"], made["decision_ms_mean"]["n"]) == (pytest.approx(1.0), 2)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation import benchmark_figures as figures
 from onestride.evaluation.lineup import parts
 from onestride.files import CheckpointError
+from onestride.tensors import save_tensors
 
 
 def row(ms, value, std=0.01):

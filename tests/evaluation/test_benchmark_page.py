@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation import benchmark_film, benchmark_page
 from onestride.evaluation.benchmark import summary
 from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
-from onestride.evaluation.records import write_records
 from onestride.files import write_json
-from onestride.manifest import write_manifest
+from onestride.tensors import save_tensors
 
 
 @pytest.fixture
@@ -27,15 +25,16 @@ def folder(tmp_path):
     times = {"teacher": [0.12, 0.1], "dnk": [0.004, 0.005], "dnk-classifier": [0.005]}
     clouds = [{"row": "dnk", "seed": seed, "action_spread": 0.2, "teacher_distance": 0.1} for seed in (0, 1)]
     comparison = {
-        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate", "config": {"evaluate": {}},
+        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate",
+        "config": {"evaluate": {"episodes": 3}},
         "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
         "rows": {row: summary(records, clouds, times, dict.fromkeys(rows, 1), row) for row in rows},
         "notes": ["mind <this>"],
     }  # fmt: skip
     folder = tmp_path / "evaluation"
     write_json(folder / "comparison.json", comparison)
-    write_manifest(folder / "latency.json", {"decision_s": times})
-    write_records(folder / "episodes.jsonl", records)
+    write_json(folder / "latency.json", times)
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     cloud = torch.randn(2, 16, 4, 23, generator=torch.Generator().manual_seed(0))
     save_tensors(folder / "candidates.safetensors", {"plans.teacher": cloud, "plans.dnk": 0.9 * cloud})
     return folder

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import batches
 from onestride.evaluation import benchmark as module
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.ledger import claim
 from onestride.evaluation.lineup import Entry
-from onestride.evaluation.records import add_records
+from onestride.evaluation.rollouts import add_records
 from onestride.files import CheckpointError
-from rewritten import rewrite
+from onestride.seals import seal
+from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of, words
 
 
@@ -106,7 +106,8 @@ def test_a_planner_trained_later_joins_the_evaluation(run, evaluated, tmp_path, 
 def test_a_planner_trained_anew_is_evaluated_anew(again, evaluated, monkeypatch, capsys):
     """And what was measured of the former one is put away, not lost."""
     config = json.loads((again / "kdm-0" / "config.json").read_text())
-    rewrite(again / "kdm-0" / "config.json", training=config["training"] | {"id": "another"})
+    config["training"]["id"] = "another"
+    seal(again / "kdm-0" / "config.json", config)
     rolled = counting(monkeypatch)
     folder = benchmark(again, CONFIG, "onestride evaluate")
     assert len(rolled) == 3
@@ -120,7 +121,8 @@ def test_a_planner_trained_anew_is_evaluated_anew(again, evaluated, monkeypatch,
 
 def test_another_critic_changes_what_it_ranks(again, monkeypatch):
     config = json.loads((again / "iql" / "config.json").read_text())
-    rewrite(again / "iql" / "config.json", training=config["training"] | {"id": "another"})
+    config["training"]["id"] = "another"
+    seal(again / "iql" / "config.json", config)
     rolled = counting(monkeypatch)
     benchmark(again, CONFIG, "onestride evaluate")
     assert len(rolled) == sum(not r.endswith(("classifier", "unselected")) and r != "teacher" for r in ROWS)
@@ -128,7 +130,8 @@ def test_another_critic_changes_what_it_ranks(again, monkeypatch):
 
 def test_rows_that_are_no_longer_asked_for_do_not_count_as_done(again, monkeypatch):
     """A critic that judges one row only leaves no -first row to play; the former one's records stay."""
-    rewrite(again / "iql" / "config.json", judged_rows=1)
+    config = json.loads((again / "iql" / "config.json").read_text())
+    seal(again / "iql" / "config.json", config | {"judged_rows": 1})
     seen = []
     monkeypatch.setattr(module, "track", lambda title, total, done=0: Bar(seen, title, total, done))
     benchmark(again, CONFIG, "onestride evaluate")

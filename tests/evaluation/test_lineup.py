@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from onestride.evaluation.lineup import Entry, lineup, policy_of
+from onestride.seals import seal
 from onestride.tasks import TASKS
-from rewritten import rewrite
 from tiny_run import CONFIG, ROWS
 
 
@@ -64,7 +65,8 @@ def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
 
 def test_a_critic_that_ranks_as_in_training_has_no_row_for_that(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    rewrite(tmp_path / "run" / "iql" / "config.json", sampling=None)
+    config = tmp_path / "run" / "iql" / "config.json"
+    seal(config, json.loads(config.read_text()) | {"sampling": None})
     assert not [e.row for e in lineup(tmp_path / "run", CONFIG) if e.row.endswith("-mixture")]
 
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation import cameras, report
 from onestride.evaluation import film as film_module
 from onestride.evaluation import page as page_module
@@ -24,10 +23,10 @@ from onestride.evaluation.figures import (
     read_latency,
 )
 from onestride.evaluation.film import GIF_BYTES, Motion, film
-from onestride.evaluation.records import write_records
 from onestride.files import CheckpointError, write_json
 from onestride.tasks.kinova.arm import READY
 from onestride.tasks.kinova.scene import Scene
+from onestride.tensors import save_tensors
 
 START, GOAL = np.array([0.4, -0.2, 0.15]), np.array([0.45, 0.2, 0.25])
 OBSTACLES = np.zeros((4, 8))
@@ -151,14 +150,13 @@ def test_principal_components_of_known_data():
 def test_latency_of_every_row(tmp_path):
     path = tmp_path / "episodes.jsonl"
     episodes = [{"row": "dnk", "decision_ms": [8.0, 9.0]}, {"row": "teacher", "decision_ms": [120.0]}]
-    episodes = [{"seed": 0, "scene": n, **episode} for n, episode in enumerate(episodes)]
-    write_records(path, [*episodes, {"row": "dnk", "seed": 0, "scene": 2, "decision_ms": [10.0]}])
+    path.write_text("\n".join(map(json.dumps, [*episodes, {"row": "dnk", "decision_ms": [10.0]}])))
     latency = read_latency(path)
     assert {row: times.tolist() for row, times in latency.items()} == {"teacher": [120.0], "dnk": [8.0, 9.0, 10.0]}
     panels = latency_figure(latency).axes
     assert [panel.get_ylabel() for panel in panels] == ["Teacher", "DNK"]
     assert all(50.0 in [line.get_xdata()[0] for line in panel.lines] for panel in panels)
-    write_records(path, [{"row": "dnk", "seed": 0}])
+    path.write_text('{"row": "dnk"}')
     with pytest.raises(CheckpointError, match=r"line 1.*decision_ms"):
         read_latency(path)
 
@@ -227,7 +225,7 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
     write_candidates(tmp_path / "candidates.safetensors")
     write_motion(tmp_path / "motion.safetensors", motion)
     episodes = [{"row": "teacher", "decision_ms": [120.0, 130.0]}, {"row": "dnk", "decision_ms": [8.0]}]
-    write_records(tmp_path / "episodes.jsonl", [{"seed": 0, **episode} for episode in episodes])
+    (tmp_path / "episodes.jsonl").write_text("\n".join(map(json.dumps, episodes)))
     small = film_module.film
     monkeypatch.setattr(cameras, "_backends", list)
     monkeypatch.setattr(page_module, "film", lambda motion, mp4, gif: small(motion, mp4, gif, size=(96, 80)))
@@ -247,11 +245,11 @@ def test_page_is_self_contained(comparison, motion, tmp_path, monkeypatch):
 
 def test_page_says_what_is_missing(comparison, tmp_path):
     write_json(tmp_path / "comparison.json", comparison)
-    (tmp_path / "episodes.jsonl").write_text("{\n")
+    (tmp_path / "episodes.jsonl").write_text("{")
     page = page_module.write(tmp_path).read_text()
     assert page.count("Not shown") == 5
     assert "the evaluation left no motion.safetensors" in page
-    assert "because episodes.jsonl, line 1, is not JSON" in page
+    assert "because episodes.jsonl, line 1 is not JSON" in page
     assert str(tmp_path) not in page
 
 

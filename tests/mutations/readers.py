@@ -16,27 +16,27 @@ import torch
 from gymnasium.spaces import Box
 from pyarrow import parquet
 
-from onestride.checkpoint import save_tensors
 from onestride.control.policy import Policy, make_generator
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
-from onestride.data.minari import METADATA, read_dataset, write_dataset
+from onestride.data.minari import SEAL, write_dataset
 from onestride.data.normalize import Normalizer
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
-from onestride.evaluation.benchmark import read_times
 from onestride.evaluation.benchmark_film import Motion, load_motion, save_motion
 from onestride.evaluation.figures import Candidates, read_latency
-from onestride.evaluation.ledger import ReturnsSettings
-from onestride.evaluation.records import read_records, write_records
-from onestride.evaluation.result import Experiment, read_result
-from onestride.files import read_json, write_json
-from onestride.manifest import read_manifest, without_digests, write_manifest
+from onestride.evaluation.ledger import Claimed
+from onestride.evaluation.result import Experiment, read_experiment
+from onestride.evaluation.rollouts import add_records, read_records
+from onestride.files import write_json
+from onestride.run_folder import episodes_of
+from onestride.seals import check_seal, seal, sha256
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.students.pairs import MANIFEST, SCHEMA, load_pairs
 from onestride.tasks import TASKS
+from onestride.tensors import save_tensors, save_unsealed
 from tiny_run import write_behaviour
 from toy_training import CONFIG, Toy, run
 
@@ -84,7 +84,7 @@ def _make_policy(root):
 def _read_policy(root):
     policy = Policy.from_pretrained(root / "dnk-0")
     decision = policy.decide(np.linspace(-0.1, 0.1, TASK.observation_dim))
-    return decision.action, decision.scores, without_digests(policy.config)
+    return decision.action, decision.scores, policy.config
 
 
 def _make_selector(root):
@@ -113,16 +113,16 @@ def _read_state(root):
 
 
 def _make_pairs(root):
-    names = [f"pairs-{i:05d}-of-00002.safetensors" for i in range(2)]
-    g = torch.Generator().manual_seed(0)
-    for name in names:
+    shards, g = {}, torch.Generator().manual_seed(0)
+    for i in range(2):
+        name = f"pairs-{i:05d}-of-00002.safetensors"
         plan = torch.randn(3, 4, 5, generator=g)
         flat = {key: torch.rand(3, generator=g) for key in ("quality", "temperature")}
-        save_tensors(root / name, {"prior": plan, "target": 2 * plan, "context": plan[:, 0, :2], **flat})
+        save_unsealed(root / name, {"prior": plan, "target": 2 * plan, "context": plan[:, 0, :2], **flat})
+        shards[name] = {"sha256": sha256(root / name), "rows": 3}
     settings = {"count": 6, "temperatures": [0.3, 1.0], "solver": "ddim"}
-    write_manifest(
-        root / MANIFEST, {"schema": SCHEMA, "settings": settings, "identity": {"data": "x"}, "count": 2}, names
-    )
+    said = {"schema": SCHEMA, "settings": settings, "identity": {"data": "x"}, "shards": shards, "count": 2}
+    seal(root / MANIFEST, said)
 
 
 # ---- data ----
@@ -163,7 +163,7 @@ def _make_parts(root):
 def _read_parts(root):
     """The collection goes on; what it makes is put away, for the next."""
     _collect(root)
-    found = _numbers(read_dataset(root / "data", written_here=True))
+    found = _numbers(episodes_of(root))
     shutil.rmtree(root / "data")
     return found
 
@@ -174,7 +174,7 @@ def _make_data(root):
 
 def _make_foreign_minari(root):
     _make_data(root)
-    write_json(root / "data" / METADATA, without_digests(read_json(root / "data" / METADATA)))
+    (root / "data" / SEAL).unlink()
 
 
 def _flat():
@@ -243,11 +243,11 @@ def _make_evaluation(root):
     trials = [
         {"row": row, "seed": 0, "scene": n, "decision_ms": [1.5, 2.0 + n]} for row in ("teacher", "dnk") for n in (0, 1)
     ]
-    write_records(root / "episodes.jsonl", trials)
-    write_manifest(root / "latency.json", {"decision_s": {"dnk": [0.001, 0.002]}})
+    add_records(root / "episodes.jsonl", trials)
+    seal(root / "latency.json", {"dnk": [0.001, 0.002]})
     entry = {"checkpoint": "abc", "ranked_by": None, "candidates": 4, "steps": None}
     settings = {"episodes": 2, "width": 2, "states": 3, "precision": "32-true", "task": TASK.name}
-    write_manifest(root / "evaluation.json", {**settings, "entries": {"dnk/0": entry}})
+    seal(root / "evaluation.json", {**settings, "entries": {"dnk/0": entry}})
     shapes = {"obstacles": (1, 4, 8), "start": (1, 3), "goal": (1, 3)}
     for row in ("teacher", "dnk"):
         shapes |= {f"paths.{row}": (1, 2, 3, 3), f"scores.{row}": (1, 2)}
@@ -259,17 +259,17 @@ def _make_evaluation(root):
     )
     rows = {"dnk": {"success": {"mean": 1.0, "std": 0.0, "n": 2, "per_seed": [1.0]}}}
     made = Experiment("kinova", "onestride evaluate").record(config={}, seeds={"training": [0]}, rows=rows, notes=["a"])
-    write_manifest(root / "comparison.json", made, ["episodes.jsonl", "latency.json", "candidates.safetensors"])
+    seal(root / "comparison.json", made, ["episodes.jsonl", "latency.json", "candidates.safetensors"])
 
 
 def _read_evaluation(root):
     candidates, motion = Candidates.load(root / "candidates.safetensors"), load_motion(root / "motion.safetensors")
     return (
-        without_digests(read_result(root / "comparison.json", beside=True)),
+        read_experiment(root / "comparison.json", beside=True),
         read_records(root / "episodes.jsonl"),
         read_latency(root / "episodes.jsonl"),
-        read_times(root / "latency.json"),
-        without_digests(read_manifest(root / "evaluation.json", ReturnsSettings, "evaluate again")),
+        check_seal(root / "latency.json"),
+        check_seal(root / "evaluation.json", Claimed),
         (candidates.scenes, candidates.paths, candidates.scores, candidates.start),
         (motion.actions, motion.fell, motion.seed, motion.environment),
     )
@@ -294,7 +294,7 @@ READERS = (
     Reader("training state", _make_state, _read_state),
     Reader("pairs", _make_pairs, load_pairs),
     Reader("collect's parts", _make_parts, _read_parts),
-    Reader("run data", _make_data, lambda root: _numbers(read_dataset(root / "data", written_here=True))),
+    Reader("run data", _make_data, lambda root: _numbers(episodes_of(root))),
     Reader("evaluation", _make_evaluation, _read_evaluation),
     Reader("exported native", lambda root: _export(root, "native"), _decide),
     Reader("exported onnx", lambda root: _export(root, "onnx"), _decide),

@@ -31,11 +31,7 @@ SAMPLE = 8  # of each reader
 ALL = int(os.environ.get("CASES", "3000"))  # of all together
 
 
-#: Readers of others' data that do not yet refuse all of it by name.
-PENDING = ("actor npz", "D4RL", "arrays npz", "LeRobot")
-EVERY = [
-    pytest.param(r, id=r.name, marks=pytest.mark.xfail(strict=False) if r.name in PENDING else ()) for r in READERS
-]
+EVERY = [pytest.param(reader, id=reader.name) for reader in READERS]
 
 
 class Worker:

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onestride.checkpoint import CONFIG, MODEL
+from onestride.checkpoint import CONFIG, MODEL, SCHEMA
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnSelector
 from onestride.files import CheckpointError
+from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS
-from rewritten import rewrite
 
 TASK = TASKS["halfcheetah-v5"]()
 SETTINGS = {
@@ -52,7 +52,8 @@ def folder(selector, tmp_path):
 
 
 def change(folder, **entries):
-    rewrite(folder / CONFIG, **entries)
+    config = json.loads((folder / CONFIG).read_text())
+    seal(folder / CONFIG, config | entries)
 
 
 @torch.no_grad()
@@ -73,9 +74,13 @@ def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
         critic.sampling = sampling
         save_selector(tmp_path, critic, TASK.name, {"id": "abc"})
         assert load_selector(tmp_path, TASK).sampling == sampling
-    for wrong in ({"temperatures": [0.3]}, {"temperatures": [0.3], "shares": [0.5], "margin": 0.0, "cool": 0.5}, 7):
+    for wrong, message in (
+        ({"temperatures": [0.3]}, r"missing required field .* at `\$\.sampling`"),
+        ({"temperatures": [0.3], "shares": [0.5], "margin": 0.0, "cool": 0.5}, "of a sampling that cannot be"),
+        (7, r"Expected .*, got `int` - at `\$\.sampling`"),
+    ):
         change(tmp_path, sampling=wrong)
-        with pytest.raises(CheckpointError, match="sampling"):
+        with pytest.raises(CheckpointError, match=message):
             load_selector(tmp_path, TASK)
 
 
@@ -135,7 +140,10 @@ def test_a_critic_clamps_to_its_tasks_limits():
     assert torch.equal(made.high, torch.ones(6))
 
 
-def test_a_planner_is_no_selector(policy, tmp_path):
-    policy.save(tmp_path / "teacher", {})
+def test_a_planner_is_no_selector(tmp_path):
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    planner = {"schema": SCHEMA, "kind": "teacher", "task": "hopper-v5", "training": {}, "files": {}}
+    seal(folder / CONFIG, planner)
     with pytest.raises(CheckpointError, match="is no selector but a teacher"):
-        load_selector(tmp_path / "teacher", TASKS["hopper-v5"]())
+        load_selector(folder, TASKS["hopper-v5"]())

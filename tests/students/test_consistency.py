@@ -20,6 +20,7 @@ from onestride.students.consistency import (
     pseudo_huber,
 )
 from onestride.training import STATE, TrainConfig, train
+from plan_specs import spec_of
 
 O, A, C = 2, 3, 4  # noqa: E741
 D = O + A
@@ -52,12 +53,12 @@ def moved(module):
 
 def make_teacher(horizon=4, **settings):
     torch.manual_seed(0)
-    return moved(EDMPlanner(EDMConfig(**{"width": 16, "blocks": 1} | settings), mask(horizon), C, O))
+    return moved(EDMPlanner(EDMConfig(**{"width": 16, "blocks": 1} | settings), spec_of(mask(horizon), C, O)))
 
 
 def make(method="ct", horizon=4, **settings):
     torch.manual_seed(0)
-    student = ConsistencyStudent(replace(SMALL, method=method, **settings), mask(horizon), C, O)
+    student = ConsistencyStudent(replace(SMALL, method=method, **settings), spec_of(mask(horizon), C, O))
     if method == "cd":
         student.distil(make_teacher(horizon))
         return student
@@ -76,7 +77,7 @@ def make_batch(rows=32, horizon=4):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_at_the_lowest_level_the_output_is_the_input(method, levels, dtype):
     torch.manual_seed(0)
-    student = ConsistencyStudent(replace(SMALL, method=method, **levels), mask(4), C, O)
+    student = ConsistencyStudent(replace(SMALL, method=method, **levels), spec_of(mask(4), C, O))
     student = moved(student).to(dtype)
     x, context = 3 * normal(8, 4, D, dtype=dtype), normal(8, C, dtype=dtype)
     sigma = student.config.sigma_min
@@ -251,9 +252,9 @@ def test_the_loss_of_cd_is_that_of_the_paper():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_action_level_policy_without_context(method):
-    student = ConsistencyStudent(replace(SMALL, method=method), mask(1), 0, O)
+    student = ConsistencyStudent(replace(SMALL, method=method), spec_of(mask(1), 0, O))
     if method == "cd":
-        student.distil(EDMPlanner(EDMConfig(width=16, blocks=1), mask(1), 0, O))
+        student.distil(EDMPlanner(EDMConfig(width=16, blocks=1), spec_of(mask(1), 0, O)))
     plans = normal(8, 1, D)
     student.training_step({"plans": plans, "context": torch.zeros(8, 0)}, seeded())["loss"].backward()
     assert torch.equal(student.sample(plans, None), student.sample(plans, torch.zeros(1, 0)))
@@ -263,7 +264,7 @@ def test_an_action_level_policy_without_context(method):
 
 
 def test_the_student_starts_from_its_teacher_and_owns_no_part_of_it():
-    teacher, student = make_teacher(), ConsistencyStudent(replace(SMALL, method="cd"), mask(4), C, O)
+    teacher, student = make_teacher(), ConsistencyStudent(replace(SMALL, method="cd"), spec_of(mask(4), C, O))
     names = set(student.state_dict())
     student.distil(teacher)
     assert set(student.state_dict()) == names
@@ -285,7 +286,7 @@ def test_ct_has_no_second_network():
 
 
 def test_a_teacher_that_does_not_fit_is_refused():
-    student = ConsistencyStudent(replace(SMALL, method="cd"), mask(4), C, O)
+    student = ConsistencyStudent(replace(SMALL, method="cd"), spec_of(mask(4), C, O))
     with pytest.raises(ValueError, match="call distil"):
         student.training_step(make_batch(), seeded())
     for change in ({"width": 32}, {"blocks": 2}, {"sigma_data": 0.5}):
@@ -373,7 +374,7 @@ def test_the_toys_denoiser_is_exact():
     plans, x = toy_plans(200_000)[:, 0, 2], torch.tensor([-0.7, 0.1, 2.0])
     weight = torch.softmax(-((x[:, None] - plans) ** 2) / (2 * 0.8**2), 1)
     rows = torch.stack((torch.zeros(3), torch.zeros(3), x), -1)[:, None]
-    exact = ToyTeacher(EDMConfig(width=8, blocks=1), TOY_FIXED, 1, 1).denoise(rows, 0.8, None)[:, 0, 2]
+    exact = ToyTeacher(EDMConfig(width=8, blocks=1), spec_of(TOY_FIXED, 1, 1)).denoise(rows, 0.8, None)[:, 0, 2]
     torch.testing.assert_close(exact, weight @ plans, rtol=0, atol=0.01)
 
 
@@ -397,7 +398,7 @@ def statistics(plans):
 def test_ct_learns_spread_and_modes_without_a_teacher(tmp_path):
     torch.manual_seed(0)
     config = ConsistencyConfig(method="ct", width=64, blocks=2, curriculum_steps=1000)
-    _, plans = train_toy(ConsistencyStudent(config, TOY_FIXED, 1, 1), 1000, tmp_path)
+    _, plans = train_toy(ConsistencyStudent(config, spec_of(TOY_FIXED, 1, 1)), 1000, tmp_path)
     slope, spread, near, right = statistics(plans)
     assert slope == pytest.approx(0.6, abs=0.06)
     assert spread == pytest.approx(0.4, abs=0.06)
@@ -407,8 +408,8 @@ def test_ct_learns_spread_and_modes_without_a_teacher(tmp_path):
 
 def test_cd_learns_its_teachers_map_noise_by_noise(tmp_path):
     torch.manual_seed(0)
-    student = ConsistencyStudent(ConsistencyConfig(method="cd", width=64, blocks=2), TOY_FIXED, 1, 1)
-    teacher = ToyTeacher(EDMConfig(width=64, blocks=2), TOY_FIXED, 1, 1)
+    student = ConsistencyStudent(ConsistencyConfig(method="cd", width=64, blocks=2), spec_of(TOY_FIXED, 1, 1))
+    teacher = ToyTeacher(EDMConfig(width=64, blocks=2), spec_of(TOY_FIXED, 1, 1))
     student.distil(teacher)
     prior, plans = train_toy(student, 800, tmp_path)
     expected = teacher.sample(prior, None)
@@ -428,7 +429,7 @@ def test_config_and_weights_survive_json_and_a_new_object(method):
     student = make(method, first_action_weight=3.0)
     config = ConsistencyConfig(**json.loads(json.dumps(asdict(student.config))))
     assert config == student.config
-    again = ConsistencyStudent(config, mask(4), C, O)  # no teacher is needed to use it
+    again = ConsistencyStudent(config, spec_of(mask(4), C, O))  # no teacher is needed to use it
     again.load_state_dict(student.state_dict())
     prior, context = normal(3, 4, D), normal(3, C, seed=1)
     assert torch.equal(student.sample(prior, context), again.sample(prior, context))

@@ -21,6 +21,7 @@ from onestride.students.koopman import (
     StaticFactorizedLayer,
     StaticLayer,
 )
+from plan_specs import spec_of
 
 H, O, A, C, L = 4, 3, 2, 5, 6  # noqa: E741
 D = O + A
@@ -56,7 +57,7 @@ def fixed():
 def make(fixed):
     def student(operator="dnk", **settings):
         torch.manual_seed(0)
-        return KoopmanStudent(replace(SMALL, operator=operator, **settings), fixed, C, O)
+        return KoopmanStudent(replace(SMALL, operator=operator, **settings), spec_of(fixed, C, O))
 
     return student
 
@@ -106,7 +107,9 @@ def test_fdk_finds_the_slopes_of_the_teacher(rotated):
     # Identity in place of encoder and decoder, so that the operator alone can learn. The spectral loss, which pulls
     # gains above 1 down on purpose, is left out: here they are the truth.
     torch.manual_seed(0)
-    student = KoopmanStudent(replace(SMALL, gain_hidden=32, spectral=0.0), torch.zeros(1, 6, dtype=torch.bool), 0, 4)
+    student = KoopmanStudent(
+        replace(SMALL, gain_hidden=32, spectral=0.0), spec_of(torch.zeros(1, 6, dtype=torch.bool), 0, 4)
+    )
     student.encoder = Identity()
     student.decoder = nn.Unflatten(1, (1, 6))
     optimizer = torch.optim.Adam(student.operator.parameters(), 3e-2)

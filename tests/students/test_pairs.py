@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -14,6 +15,8 @@ from onestride.control.policy import Policy
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.files import CheckpointError
+from onestride.plans.given import mask_of
+from onestride.seals import seal, sealed
 from onestride.students.pairs import (
     BLOCK,
     COLUMNS,
@@ -24,7 +27,6 @@ from onestride.students.pairs import (
     open_shard,
     sample_weights,
 )
-from rewritten import rewrite
 
 COUNT = 4 * BLOCK + 300  # five blocks, the last one not full
 IDENTITY = {"teacher": "abc", "data": {"seed": 0, "episodes": 3}}
@@ -53,7 +55,7 @@ def normalizer():
 @pytest.fixture
 def teacher(point, normalizer):
     """The small task's teacher, with the exact denoiser of a Gaussian for a network."""
-    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=20), point.fixed, 2, 2)
+    planner = DiffusionPlanner(TeacherConfig(width=8, blocks=1, n_steps=20), point.plans)
     planner.network = Exact(planner.schedule)
     return Policy(point, planner, normalizer)
 
@@ -101,7 +103,7 @@ def dies_after(calls, monkeypatch):
 def test_products_are_those_of_the_teachers_precision(point, normalizer, observations, tmp_path):
     def pairs(precision):
         torch.manual_seed(0)
-        planner = DiffusionPlanner(TeacherConfig(width=32, blocks=1, n_steps=4), point.fixed, 2, 2)
+        planner = DiffusionPlanner(TeacherConfig(width=32, blocks=1, n_steps=4), point.plans)
         for parameter in planner.parameters():
             nn.init.normal_(parameter, std=0.2)
         teacher, config = Policy(point, planner, normalizer, precision=precision), PairsConfig(count=200, shards=1)
@@ -148,17 +150,17 @@ def test_killed_between_a_shard_and_its_line_in_the_manifest(make, tmp_path, mon
     from onestride.students import pairs as module
 
     make(tmp_path / "whole")
-    write, count = module.write_manifest, 0
+    write, count = module.seal, 0
 
-    def dies(*arguments):
+    def dies(path, value):
         nonlocal count
         count += 1
         if count == 2:
             raise KeyboardInterrupt
-        write(*arguments)
+        write(path, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "write_manifest", dies)
+        patched.setattr(module, "seal", dies)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path / "killed")
     assert len(list((tmp_path / "killed").glob("*.safetensors"))) == 2
@@ -183,7 +185,7 @@ def test_more_pairs_begin_with_the_fewer(make, tmp_path):
 
 
 def test_no_noise_is_used_twice(make, tmp_path, point):
-    noise = columns(make(tmp_path))["prior"][:, ~point.fixed]
+    noise = columns(make(tmp_path))["prior"][:, ~mask_of(point.plans)]
     assert len(noise.unique(dim=0)) == COUNT
 
 
@@ -254,11 +256,12 @@ def test_a_damaged_shard_is_refused_by_name_and_can_be_made_anew(make, tmp_path,
 
 
 def test_rows_do_not_depend_on_the_order_in_which_shards_were_made(make, tmp_path):
-    """The order of rows decides a student's batches; shards may be made in another."""
+    """The order of rows decides a student's batches, not the order in which they were finished."""
     make(tmp_path)
     before = load_pairs(tmp_path)
-    (tmp_path / "pairs-00000-of-00003.safetensors").unlink()
-    rewrite(tmp_path / MANIFEST)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    del manifest["shards"]["pairs-00000-of-00003.safetensors"]
+    seal(tmp_path / MANIFEST, manifest)
     make(tmp_path)
     after = load_pairs(tmp_path)
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -271,6 +274,23 @@ def test_a_manifest_cut_short_is_refused(make, tmp_path):
     for use in (load_pairs, make):
         with pytest.raises(CheckpointError, match="cut short"):
             use(tmp_path)
+
+
+def test_a_manifest_that_was_altered_or_is_of_an_earlier_version_is_refused(make, tmp_path):
+    make(tmp_path)
+    path, text = tmp_path / MANIFEST, (tmp_path / MANIFEST).read_text()
+    manifest = json.loads(text)
+    for altered, message in (
+        (text.replace('"rows": 1024', '"rows": 1025'), "altered: it is not what its digest says"),
+        (json.dumps(manifest | {"schema": 1}), "has schema 1, this version reads 2: delete the folder and run"),
+        (sealed(manifest | {"count": [3]}), r"Expected `int`, got `.*` - at `\$\.count`"),
+    ):
+        assert altered != text
+        path.write_text(altered)
+        for use in (load_pairs, make):
+            with pytest.raises(CheckpointError, match=message) as caught:
+                use(tmp_path)
+            assert str(path) in str(caught.value)
 
 
 def test_a_teacher_that_makes_no_numbers_is_refused(make, teacher, tmp_path):
@@ -288,7 +308,7 @@ def test_fixed_entries_of_prior_and_target_are_the_start(make, tmp_path, point, 
     starts = normalizer.start(observations[:, :2])
     for name in ("prior", "target"):
         here = found[name][:, 0, :2]
-        assert torch.equal(found[name][:, point.fixed], here)
+        assert torch.equal(found[name][:, mask_of(point.plans)], here)
         match = (here[:, None] == starts).all(-1)  # (M, 50): bit for bit one of the starts
         assert (match.sum(1) == 1).all()
     assert torch.equal(found["prior"][:, 0, :2], found["target"][:, 0, :2])
@@ -319,7 +339,7 @@ def test_temperatures_come_in_the_papers_proportions_and_scale_the_noise(make, t
     for value, share in ((0.3, 0.25), (0.5, 0.5), (0.7, 0.25)):
         rows = temperature == torch.tensor(value)
         assert abs(rows.float().mean().item() - share) < 5 * (share * (1 - share) / COUNT) ** 0.5
-        noise = found["prior"][rows][:, ~point.fixed].flatten()
+        noise = found["prior"][rows][:, ~mask_of(point.plans)].flatten()
         assert abs(noise.mean().item()) < 5 * value / len(noise) ** 0.5
         assert noise.std().item() == pytest.approx(value, rel=5 / (2 * len(noise)) ** 0.5)
     assert set(temperature.tolist()) == set(torch.tensor([0.3, 0.5, 0.7]).tolist())
@@ -337,7 +357,7 @@ def test_the_target_is_a_function_of_the_stored_noise_with_ddim_and_not_with_ddp
     r2, spread = {}, {}
     for solver in ("ddim", "ddpm"):
         found = columns(make(tmp_path / solver, solver=solver))
-        prior, target = (found[name][:, ~point.fixed].double().numpy() for name in ("prior", "target"))
+        prior, target = (found[name][:, ~mask_of(point.plans)].double().numpy() for name in ("prior", "target"))
         r2[solver] = r_squared(prior, target)
         spread[solver] = [target[found["temperature"].numpy() == np.float32(t)].std() for t in (0.3, 0.5, 0.7)]
     assert r2["ddim"].min() > 0.99
@@ -377,11 +397,11 @@ def test_jitter_moves_the_starts_by_so_many_deviations_and_nothing_else(make, tm
     temperature = plain["temperature"]
     assert torch.equal(moved["temperature"], temperature)
     assert torch.equal(moved["context"], plain["context"])
-    shift = (moved["prior"] - plain["prior"])[:, point.fixed]  # (M, 2), normalised
+    shift = (moved["prior"] - plain["prior"])[:, mask_of(point.plans)]  # (M, 2), normalised
     assert (shift != 0).all()
     assert shift.mean().abs() < 5 * 0.5 / COUNT**0.5
     assert shift.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.05)  # E[u^2] = 1/3 of a uniform share
-    assert torch.equal(moved["target"][:, point.fixed], moved["prior"][:, point.fixed])
+    assert torch.equal(moved["target"][:, mask_of(point.plans)], moved["prior"][:, mask_of(point.plans)])
 
 
 def test_jittered_pairs_are_the_same_however_they_are_made(make, tmp_path, monkeypatch):

@@ -31,9 +31,9 @@ def test_a_plan_made_of_a_window_decodes_to_the_window():
     frame = TASK.encode(raw[:, 0]).frame
     torch.testing.assert_close(TASK.paths(plans, frame), raw[..., :3], atol=1e-5, rtol=0)
     torch.testing.assert_close(TASK.command(plans, frame), targets[:, 0], atol=1e-6, rtol=0)
-    start = TASK.encode(raw[:, 0])
-    torch.testing.assert_close(plans[:, 0, : TASK.state_dim], start.start)
-    torch.testing.assert_close(context, start.context)
+    given = TASK.encode(raw[:, 0])
+    torch.testing.assert_close(plans[:, 0, : TASK.state_dim], given.values)
+    torch.testing.assert_close(context, given.context)
     assert plans.shape[1:] == (TASK.horizon, TASK.transition_dim)
     assert context.shape[1] == TASK.context_dim
 
@@ -44,10 +44,10 @@ def test_axes_are_right_handed_and_look_at_the_goal():
     eye = torch.eye(3).expand(len(raw), 3, 3)
     torch.testing.assert_close(frame.axes @ frame.axes.transpose(1, 2), eye, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.det(frame.axes), torch.ones(len(raw)))
-    start = kinova.encode(raw).start
+    values = kinova.encode(raw).values
     far = (raw[:, 6:9] - raw[:, :3]).norm(dim=-1) > kinova.NEAREST
     torch.testing.assert_close(
-        start[far, :3], torch.tensor([-1.0, 0.0, 0.0]).expand(int(far.sum()), 3), atol=1e-4, rtol=0
+        values[far, :3], torch.tensor([-1.0, 0.0, 0.0]).expand(int(far.sum()), 3), atol=1e-4, rtol=0
     )
 
 
@@ -56,10 +56,10 @@ def test_at_the_goal_and_straight_above_it_everything_is_finite(offset):
     scene = evaluation_scenes(1, 0)[0]
     observation = torch.from_numpy(kinova.first_observation(scene)).float()[None]
     observation[:, 6:9] = observation[:, :3] + torch.tensor(offset)
-    start = TASK.encode(observation)
-    assert start.start.isfinite().all()
-    assert start.context.isfinite().all()
-    torch.testing.assert_close(torch.linalg.det(start.frame.axes), torch.ones(1))
+    given = TASK.encode(observation)
+    assert given.values.isfinite().all()
+    assert given.context.isfinite().all()
+    torch.testing.assert_close(torch.linalg.det(given.frame.axes), torch.ones(1))
 
 
 def test_turning_the_whole_problem_about_the_base_turns_nothing_the_plan_sees():
@@ -74,7 +74,7 @@ def test_turning_the_whole_problem_about_the_base_turns_nothing_the_plan_sees():
     rows[..., 1:4] = rows[..., 1:4] @ turn.T
     rows[..., 7] += angle
     before, after = kinova.encode(raw), kinova.encode(turned)
-    torch.testing.assert_close(after.start, before.start, atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.values, before.values, atol=1e-4, rtol=0)
     points = len(kinova.BASIS_POINTS)
     torch.testing.assert_close(after.context[:, -points:], before.context[:, -points:], atol=1e-4, rtol=0)
 

@@ -10,9 +10,10 @@ from onestride.control.clock import ChargedClock
 from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
 from onestride.tasks import TASKS
+from onestride.tasks.gym import GymRobot
 from onestride.tasks.interface import ObservationError
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.locomotion import BODIES, EPISODE_STEPS, GymRobot
+from onestride.tasks.locomotion import BODIES, EPISODE_STEPS
 
 NAMES = [f"{body}-{version}" for body in BODIES for version in ("v5", "v4")]
 DT = 0.008  # [s], Hopper's
@@ -66,10 +67,10 @@ def test_a_row_is_observation_then_action(task):
     assert context.shape == (5, 0) == (5, task.context_dim)
     assert torch.equal(plans[..., : task.state_dim], o)
     assert torch.equal(plans[..., task.state_dim :], a)
-    start = task.encode(o[:, 0])
-    assert torch.equal(start.start, plans[:, 0][:, task.fixed[0]])
-    assert start.context.shape == (5, 0)
-    assert int(task.fixed.sum()) == task.state_dim
+    given = task.encode(o[:, 0])
+    assert torch.equal(given.values, plans.flatten(1)[:, task.plans.known_entries])
+    assert given.context.shape == (5, 0)
+    assert task.plans.starts_with_observation
 
 
 def test_a_command_is_the_first_action_within_the_limits(task):

@@ -12,6 +12,7 @@ import tyro
 from onestride import presets
 from onestride.commands.base import Common, InRun, say, typed
 from onestride.presets import EvaluateConfig, ReturnsConfig
+from onestride.tasks.bodies import BODIES
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Quickstart(Common):
         preset = presets.load(self.preset)
         console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
-        experiment.make(self.run, preset, self.behaviours, self.device)
+        task = experiment.task_named(self.task or preset.task)
+        experiment.make(self.run, preset, task, self.behaviours, self.device)
         say(experiment.evaluate(self.run, preset.evaluate, typed(), self.device, self.pictures))
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
@@ -98,7 +100,7 @@ class Reproduce(InRun):
         from onestride.progress import console
 
         began = time.monotonic()
-        bodies = sorted({name.removesuffix("-small") for name in presets.PRESETS if name.endswith("-small")})
+        bodies = sorted(BODIES)
         if (body := self.task.split("-")[0]) not in bodies:
             raise presets.unknown("dataset", self.task, [f"{each}-medium-expert" for each in bodies])
         preset = presets.load(f"{body}-{self.budget}")
@@ -117,7 +119,8 @@ class Reproduce(InRun):
                     "--data with a file recorded in the v5 environment"
                 )
         if self.what == "table1":
-            experiment.make(run, preset, self.behaviours, self.device)
+            task = experiment.task_named(preset.task)
+            experiment.make(run, preset, task, self.behaviours, self.device)
             outcome = experiment.evaluate(run, preset.evaluate, typed(), self.device, self.pictures)
         else:
             outcome = experiment.ablations(run, preset, typed(), self.device)

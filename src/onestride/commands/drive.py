@@ -14,6 +14,7 @@ import tyro
 from onestride import presets
 from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
+from onestride.control.signals import Signals
 from onestride.control.stall import Stall
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
@@ -134,16 +135,21 @@ class Run(Common):
         out = self.out or folder.parent / "realtime" / name
         endurance_report.targets(out)
         scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
-        record = endurance.Record(config)
+        record, closing = endurance.Record(config), Signals()
         try:
-            endurance.endure(loaded, scenes, config, record)
+            endurance.endure(loaded, scenes, config, record, closing)
         finally:  # what ended it early, Ctrl-C or the robot's driver, takes nothing of what was measured
-            if record.ticks:
-                metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
-                print(json.dumps(metrics, indent=2))  # first: a disk may be full
-                endurance_report.write(out, record, loaded, config, folder.name, typed())
-                console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
-                print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
+            closing.watch()
+            closing.wait()  # an impatient second signal neither
+            try:
+                if record.ticks:
+                    metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
+                    print(json.dumps(metrics, indent=2))  # first: a disk may be full
+                    endurance_report.write(out, record, loaded, config, folder.name, typed())
+                    console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
+                    print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
+            finally:
+                closing.leave()
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,19 @@ class Collect(Common):
 
     sized: ClassVar[bool] = False
 
-    task: str = "kinova"
+    task: str | None = "kinova"
     amount: int = 0
     """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
     behaviours: tuple[Path, ...] = ()
-    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read)."""
+    """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
+    VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not."""
     seed: int = 0
 
     def __call__(self) -> None:
         from onestride import pipeline
         from onestride.experiment import task_named
 
-        task = task_named(self.task)
+        task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
         if task.benchmark is None and self.behaviours:
@@ -63,14 +64,14 @@ class Import(Common):
     resumes: ClassVar[bool] = False
 
     path: tyro.conf.Positional[Path] = Path()
-    task: str = "kinova"
-    """What they are of, such as halfcheetah-v4 for D4RL's own files."""
+    task: str | None = "kinova"
+    """What they are of, such as halfcheetah-v4 for D4RL's own files, or gym:Reacher-v5."""
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
         from onestride.importing import bring
 
-        made = bring(self.run, task_named(self.task), self.path)
+        made = bring(self.run, task_named(self.task or ""), self.path)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"

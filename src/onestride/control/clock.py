@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 SPIN = 0.001  # the last stretch before a deadline is waited for awake: sleeping overshoots by this much [s]
 
 
 class Clock(Protocol):
-    """Seconds that never go back."""
+    """Seconds that never go back. is_wall_time: they pass by themselves, whoever waits."""
+
+    is_wall_time: ClassVar[bool]
 
     def now(self) -> float: ...
 
@@ -22,6 +24,8 @@ class Clock(Protocol):
 
 class RealClock:
     """Wall time. What a computation cost has passed by itself."""
+
+    is_wall_time: ClassVar[bool] = True
 
     def now(self) -> float:
         return time.perf_counter()
@@ -43,6 +47,8 @@ class ChargedClock:
 
     Fifty trials finish quickly, and a slow planner still pays for its slowness as on the robot.
     """
+
+    is_wall_time: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.time = 0.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from onestride.tasks.interface import ObservationError
 
 
 class Decider(Protocol):
@@ -51,3 +53,34 @@ def none_finite(candidates: int) -> NoPlanError:
     return NoPlanError(
         f"none of {candidates} candidates is finite; is the checkpoint trained, and is the observation one of its task?"
     )
+
+
+# ---------------------------------------------------------------- while the loop goes on
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decision, or why there is none, about the observation (observation_dim,) of time ``observed``.
+
+    took: its wall time [s]. number: how many answers this one makes; a gap says that one was replaced unseen.
+    """
+
+    observed: float
+    observation: np.ndarray
+    decision: Decision | None
+    no_plan: NoPlanError | ObservationError | None
+    took: float
+    number: int
+
+
+@runtime_checkable
+class Beside(Protocol):
+    """Decides while the loop goes on."""
+
+    def ask(self, observation: np.ndarray, observed: float) -> None:
+        """Decide about this one next; one that still waits is replaced."""
+        ...
+
+    def answer(self, until: float) -> Answer | None:
+        """The newest answer nobody took yet; waits for it up to clock time ``until``, then None."""
+        ...

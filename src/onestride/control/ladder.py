@@ -78,6 +78,7 @@ class Ladder:
         self._rows: np.ndarray | None = None
         self._sent_at: float | None = None
         self._moves: deque[tuple[float, float]] = deque(maxlen=MOVES)  # when something was sent, time moved until then
+        self._command: np.ndarray | None = None  # what was sent last
         self._drive: np.ndarray | None = None  # what was sent last, less what would have kept the robot at rest
         self._held: np.ndarray | None = None
 
@@ -94,6 +95,7 @@ class Ladder:
         """``command`` (A,) of a plan was sent; ``rest`` (A,) would have kept the robot where it was."""
         self._moves.append((now, self._moved(now)))
         self._sent_at, self._held, self._followed = now, None, self.observed
+        self._command = command
         self._drive = None if rest is None else command - rest
 
     def late(self, now: float, rest: np.ndarray | None, sound: Sound) -> tuple[Rung, np.ndarray | None]:
@@ -109,8 +111,13 @@ class Ladder:
         return "hold", self._hold(now, rest)
 
     def row(self, now: float, sound: Sound) -> np.ndarray | None:
-        """The last plan's command for the time from now on, or None."""
-        if self._make is None or not self.fresh(self.observed, now):
+        """The last plan's command for the time from now on while the plan is fresh, or None."""
+        return self.row_at(now, sound) if self.fresh(self.observed, now) else None
+
+    def row_at(self, now: float, sound: Sound) -> np.ndarray | None:
+        """The last plan's command for the time from then on, however old the plan is; None: it has none, or none that
+        is sound."""
+        if self._make is None:
             return None
         if self._rows is None:
             self._rows = self._make()
@@ -122,6 +129,15 @@ class Ladder:
         if self.positions and share > 1e-9 and number + 1 < len(self._rows):
             command = (1 - share) * command + share * self._rows[number + 1]
         return command if sound(command) else None
+
+    def moved_to(self, position: np.ndarray, observed: float, now: float) -> np.ndarray:
+        """Where a robot seen at ``position`` (A,) at time ``observed`` is by now: on its straight way to what it was
+        sent last, where it is after one row."""
+        if self._sent_at is None or self._command is None:
+            return position
+        began = max(observed, self._sent_at)
+        share = (now - began) / max(self._sent_at + self.row_dt - began, 1e-9)
+        return position + min(max(share, 0.0), 1.0) * (self._command - position)
 
     def rows_since(self, observed: float, now: float) -> float:
         """How much of a plan made of that time's observation the robot has had the time to follow, in rows."""

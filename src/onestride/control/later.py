@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decider, NoPlanError
-from onestride.control.loop import Answer
+from onestride.control.decision import Answer, Decider, NoPlanError
 from onestride.tasks.interface import ObservationError
 
 

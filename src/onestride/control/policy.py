@@ -5,13 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, check_shapes, load_weights, load_whole, save_checkpoint
+from onestride.checkpoint import (
+    CONFIG,
+    Config,
+    has_inside,
+    load_config,
+    load_model,
+    save_checkpoint,
+    settings_of,
+    typed,
+)
 from onestride.control.decision import Decision, none_finite
 from onestride.data.normalize import Normalizer
 from onestride.device import usable
@@ -19,14 +29,16 @@ from onestride.diffusion.edm import EDMConfig, EDMPlanner
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
-from onestride.files import CheckpointError, as_record
+from onestride.files import CheckpointError
 from onestride.folders import replace_folder
+from onestride.plans.given import Given, make_prior, mask_of
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
 from onestride.students.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.students.koopman import KoopmanConfig, KoopmanStudent
 from onestride.tasks import TASKS
-from onestride.tasks.task import Selector, Start, Task
+from onestride.tasks.interface import observation_vector
+from onestride.tasks.task import Selector, Task
 
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
@@ -40,13 +52,16 @@ GENERATORS: dict[str, tuple[type, type]] = {
 }
 
 
-def conditioned_prior(
-    noise: Tensor, temperature: Tensor, start: Tensor, normalizer: Normalizer, fixed: Tensor
-) -> Tensor:
-    """Noise (B, H, D) times temperature (B,), with the observation (B or 1, O) in its fixed entries; normalised."""
-    prior = noise * temperature[:, None, None]
-    known = nn.functional.pad(normalizer.start(start), (0, noise.shape[-1] - start.shape[-1]))
-    return torch.where(fixed, known[:, None], prior)
+class PolicyConfig(Config):
+    """What a planner's config holds."""
+
+    generator: dict[str, Any]
+    candidates: Annotated[int, Meta(ge=1, le=65_536)]
+    temperatures: list[float]
+    shares: list[float]
+    horizon: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]
+    guidance: NotRequired[float]  # where the teacher is guided
+    ranked_by: NotRequired[str]  # the training of the selector beside it
 
 
 class Policy:
@@ -79,7 +94,8 @@ class Policy:
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score
-        self.fixed = task.fixed.to(self.device)
+        self.fixed = mask_of(task.plans).to(self.device)
+        self.known = torch.from_numpy(task.plans.known_entries).to(self.device)
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
         self.sampling = sampling or Sampling()
@@ -109,16 +125,15 @@ class Policy:
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
         """
         began = time.perf_counter()
-        observation = np.asarray(observation)
-        self.task.check(observation)
-        row = torch.from_numpy(observation).to(self.device, torch.float32)[None]
-        start, prior = self._encode(row)
+        observation = self._vector(observation)
+        row = torch.from_numpy(observation.astype(np.float32)[None]).to(self.device)
+        given, prior = self._encode(row)
         encoded = self._now()
-        plans = self._generate(prior, start)
+        plans = self._generate(prior, given)
         generated = self._now()
-        scores, best = self._select(plans, row, start.frame)
+        scores, best = self._select(plans, row, given.frame)
         plan = plans[0, best[0]]
-        action = self.task.command(plan[None], start.frame)[0].double().cpu().numpy()
+        action = self.task.command(plan[None], given.frame)[0].double().cpu().numpy()
         if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
             raise none_finite(self.candidates)
         done = self._now()
@@ -136,36 +151,45 @@ class Policy:
 
         Raises:
             NoPlanError: not one candidate of some observation is finite.
+            ObservationError: one cannot be acted on, as in ``decide``.
             ValueError: they have another shape, or there are none.
         """
-        if np.ndim(observations) != 2 or not len(observations):
+        if (isinstance(observations, np.ndarray) and observations.ndim != 2) or not len(observations):
             shape = np.shape(observations)
             raise ValueError(
                 f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
             )
-        rows = torch.from_numpy(np.asarray(observations)).to(self.device, torch.float32)
-        start, prior = self._encode(rows)
-        plans = self._generate(prior, start)
-        scores, best = self._select(plans, rows, start.frame)
+        vectors = np.stack([self._vector(observation) for observation in observations])
+        rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
+        given, prior = self._encode(rows)
+        plans = self._generate(prior, given)
+        scores, best = self._select(plans, rows, given.frame)
         each = torch.arange(len(rows), device=self.device)
-        actions = self.task.command(plans[each, best], start.frame)
+        actions = self.task.command(plans[each, best], given.frame)
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
         return actions.double().cpu().numpy()
 
-    def _encode(self, rows: Tensor) -> tuple[Start, Tensor]:
+    def _vector(self, observation: np.ndarray) -> np.ndarray:
+        """The vector that is decided on (observation_dim,), checked."""
+        task = self.task
+        vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
+        task.check(vector)
+        return vector
+
+    def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
-        start = self.task.encode(rows)
+        given = self.task.encode(rows)
         shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)
         noise = torch.randn(shape, generator=self.rng, device=self.device)
-        known = start.start if len(rows) == 1 else start.start.repeat_interleave(self.candidates, 0)
-        temperature = self.temperature.repeat(len(rows))
-        prior = conditioned_prior(noise, temperature, known, self.normalizer, self.fixed)
-        return start, prior.unflatten(0, (len(rows), self.candidates))
+        values = self.normalizer.entries(given.values, self.known)
+        values = values if len(rows) == 1 else values.repeat_interleave(self.candidates, 0)
+        prior = make_prior(noise, self.temperature.repeat(len(rows)), values, self.known)
+        return given, prior.unflatten(0, (len(rows), self.candidates))
 
-    def _generate(self, prior: Tensor, start: Start) -> Tensor:
+    def _generate(self, prior: Tensor, given: Given) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = self.normalizer.context(start.context)
+        context = self.normalizer.context(given.context)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
@@ -258,36 +282,40 @@ class Policy:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
         """
         folder = Path(path)
-        config = load_whole(folder)
+        config = load_config(folder)
         if "selector" in config:
             raise CheckpointError(
                 f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
                 "or a student's folder"
             )
+        typed(config, PolicyConfig, folder / CONFIG)
         if config["task"] not in TASKS:
-            raise CheckpointError(f"{folder} is of task '{config['task']}', this version has {', '.join(TASKS)}")
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
         if task is not None and config["task"] != task:
             raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
         if config["kind"] not in GENERATORS:
             raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
         record = TASKS[config["task"]]()
-        record = replace(record, horizon=config["horizon"])
-        settings = as_record(config["generator"], GENERATORS[config["kind"]][0], f"{folder / CONFIG} (generator)")
-        sampled = {key: config[key] for key in ("temperatures", "shares")}
-        sampling = as_record(sampled, Sampling, f"{folder / CONFIG} (temperatures, shares)")
+        record = replace(record, horizon=config.get("horizon", record.horizon))
+        try:
+            sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
+        except ValueError as error:
+            raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
 
-        def make() -> tuple[Any, Normalizer]:
-            normalizer = Normalizer.empty(record.transition_dim, record.context_dim)
-            return make_generator(record, config["kind"], settings), normalizer
+        def build() -> nn.ModuleDict:
+            made = make_generator(record, config["kind"], config["generator"], folder / CONFIG)
+            return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
 
-        check_shapes(folder, lambda: _whole(*make()))
-        generator, normalizer = make()
-        load_weights(folder, _whole(generator, normalizer))
+        whole = load_model(folder, config, build)
+        generator: Any = whole["generator"]
+        normalizer: Any = whole["normalizer"]
+        own = has_inside(folder, config, SELECTOR)
+        has_inside(folder, config, GUIDE)
         if config.get("guidance"):
             guide = load_selector(folder / GUIDE, record)
             assert isinstance(guide, ReturnSelector)
             generator = GuidedPlanner(generator, guide.model, config["guidance"])
-        if selector is None and f"{SELECTOR}/{CONFIG}" in config["files"]:
+        if selector is None and own:
             selector = folder / SELECTOR
         if isinstance(selector, str | Path):
             selector = load_selector(Path(selector), TASKS[config["task"]]())
@@ -305,11 +333,14 @@ class Policy:
         )
 
 
-def make_generator(task: Task, kind: str, settings: Any) -> Any:
-    """An untrained generator from its kind and its config, or the config's fields as JSON gives them."""
+def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
+    """An untrained generator from its kind and its config's fields as JSON gives them.
+
+    Raises:
+        CheckpointError: one is unknown or of another type; ``where`` says of what.
+    """
     config_class, generator_class = GENERATORS[kind]
-    config = as_record(settings, config_class, f"the {kind}'s config") if isinstance(settings, dict) else settings
-    return generator_class(config, task.fixed, task.context_dim, task.state_dim)
+    return generator_class(settings_of(config_class, settings, where), task.plans)
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
@@ -323,5 +354,5 @@ def _ready(selector: Selector, device: torch.device) -> Selector:
     return selector.to(device).eval().requires_grad_(False) if isinstance(selector, nn.Module) else selector
 
 
-def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.Module:
+def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
     return nn.ModuleDict({"generator": generator, "normalizer": normalizer})

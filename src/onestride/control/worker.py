@@ -12,8 +12,7 @@ import time
 import numpy as np
 
 from onestride.control.clock import Clock
-from onestride.control.decision import Decider, NoPlanError, decided
-from onestride.control.loop import Answer
+from onestride.control.decision import Answer, Decider, NoPlanError, decided
 from onestride.control.realtime import step_back
 from onestride.tasks.interface import ObservationError
 

@@ -7,41 +7,36 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from msgspec import Struct
 
-from onestride.checkpoint import load_tensors, save_tensors
+from onestride.checkpoint import typed
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.files import CheckpointError, alone, as_record, decode_json
-from onestride.manifest import Manifest, read_manifest, write_manifest
+from onestride.files import CheckpointError, alone, decode
 from onestride.progress import track
+from onestride.seals import check_seal, seal
+from onestride.tensors import load_tensors, save_tensors
 
 #: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 Unit = Literal["episodes", "steps"]
-SETTINGS = "settings.json"  # of the chunks
 
 
-class PartsSettings(Manifest, forbid_unknown_fields=True):
-    """With what the chunks were begun."""
-
-    settings: dict[str, Any]
-
-
-class PartHeader(Struct, forbid_unknown_fields=True):
-    """The header of a chunk's file."""
+@dataclass(frozen=True)
+class Said:
+    """The header of a chunk."""
 
     chunk: int
     episodes: int
     steps: int
     seconds: float
-    counts: str  # JSON, {what happened: how often}
+    counts: str  # JSON
 
 
 def collect(
@@ -75,12 +70,10 @@ def _collect(
             )
         shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
-    advice = f"delete {parts} to collect anew with the same command"
-    if (parts / SETTINGS).exists():
-        begun = read_manifest(parts / SETTINGS, PartsSettings, advice)["settings"]
-        if begun != json.loads(json.dumps(settings)):
-            raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
-    write_manifest(parts / SETTINGS, {"settings": settings})
+    begun = parts / "settings.json"
+    if begun.exists() and check_seal(begun, advice=f"delete {parts}") != json.loads(json.dumps(settings)):
+        raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
+    seal(begun, settings)
     counts: Counter[str] = Counter()
     made = {"episodes": 0, "steps": 0}
     chunk = 0
@@ -92,11 +85,13 @@ def _collect(
                 started = time.monotonic()
                 episodes, happened = source(seed, chunk)
                 _save_part(path, chunk, episodes, happened, time.monotonic() - started)
-            header = _read_part(parts, chunk)[1]
-            made["episodes"] += header.episodes
-            made["steps"] += header.steps
-            seconds += header.seconds
-            counts += Counter(decode_json(header.counts, dict[str, int], f"{path} (counts)"))
+            said = typed(load_tensors(path, advice=f"delete {path}")[1], Said, f"{path}, header", strict=False)
+            if said.chunk != chunk:
+                raise CheckpointError(f"{path} holds chunk {said.chunk}, expected {chunk}; delete {path}")
+            made["episodes"] += said.episodes
+            made["steps"] += said.steps
+            seconds += said.seconds
+            counts += Counter(decode(said.counts, dict[str, int], f"{path}, header, counts"))
             chunk += 1
             if chunk >= 20 and not any(made.values()):
                 raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
@@ -129,26 +124,12 @@ def _save_part(path: Path, chunk: int, episodes: list[Episode], counts: Counter[
     save_tensors(path, tensors, header)
 
 
-def _read_part(parts: Path, chunk: int) -> tuple[dict[str, torch.Tensor], PartHeader]:
-    """One chunk's tensors and header.
-
-    Raises:
-        CheckpointError: it was altered, or is another chunk's.
-    """
-    path = parts / f"{chunk:05d}.safetensors"
-    advice = "delete it, and the same command makes it again"
-    tensors, found = load_tensors(path, advice)
-    header = as_record(found, PartHeader, f"{path} (header)", text=True)
-    if header.chunk != chunk:
-        raise CheckpointError(f"{path} holds chunk {header.chunk}, expected {chunk}: it was altered; {advice}")
-    return tensors, header
-
-
 def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
     """The first ``episodes`` of all chunks, in order."""
     left = episodes
     for chunk in range(chunks):
-        tensors, _ = _read_part(parts, chunk)
+        path = parts / f"{chunk:05d}.safetensors"
+        tensors, _ = load_tensors(path, advice=f"delete {path}")
         at = 0
         for number, (steps, (terminated, truncated)) in enumerate(
             zip(tensors["length"].tolist(), tensors["ends"].tolist(), strict=True)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from onestride.data.arrays import episodes_from_arrays
 from onestride.data.episode import Episode
+from onestride.data.hdf5 import open_hdf5, read_array
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -31,34 +32,23 @@ def read_d4rl(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not HDF5, another layout, or arrays that ``episodes_from_arrays`` refuses.
+        ValueError: not HDF5, another layout, open elsewhere for writing, arrays that are not whole in the file, or
+            that ``episodes_from_arrays`` refuses.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"{path} is not a file; a D4RL dataset is one .hdf5 file")
-    if not h5py.is_hdf5(path):
-        with path.open("rb") as f:
-            start = f.read(16)
-        raise ValueError(f"{path} is not an HDF5 file (it begins with {start!r}); was it downloaded whole?")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = _read(path, file)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error}); it was altered or cut short: download it again") from error
+    with open_hdf5(path) as file:
+        arrays = _read(path, file)
     return episodes_from_arrays(**arrays, max_steps=max_steps, low=low, high=high, source=str(path))
 
 
 def _read(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
-    missing = [key for key in NEEDED if key not in file]
+    keys = {str(key) for key in file}  # bytes where a name is no text
+    missing = [key for key in NEEDED if key not in keys]
     if missing:
-        minari = "; for a Minari dataset give the folder that holds data/" if "episode_0" in file else ""
+        minari = "; for a Minari dataset give the folder that holds data/" if "episode_0" in keys else ""
         raise ValueError(
-            f"{path} has no {', '.join(missing)}; it has {', '.join(sorted(file)[:12]) or 'nothing'}. "
+            f"{path} has no {', '.join(missing)}; it has {', '.join(sorted(keys)[:12]) or 'nothing'}. "
             f"A D4RL file has {', '.join(NEEDED)}{minari}"
         )
-    arrays = {}
-    for key in (*NEEDED, *(key for key in OPTIONAL if key in file)):
-        found = file[key]
-        if not isinstance(found, h5py.Dataset):
-            raise ValueError(f"{path}: {key} is not an array but a group; this reader takes one array per key")
-        arrays[key] = found[()]
-    return arrays
+    return {key: read_array(path, file, key) for key in (*NEEDED, *OPTIONAL) if key in keys}

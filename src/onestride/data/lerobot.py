@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from onestride.data.arrays import episodes_from_arrays
+from onestride.data.claims import check_claim
 from onestride.data.episode import Episode
-from onestride.files import read_json
+from onestride.files import read_json, size_of_file
 
 VERSION = "v3."
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 EPISODE, FRAME = "episode_index", "frame_index"
 PICTURES = ("image", "video")
+LARGEST_NUMBER = 8  # [bytes]
 
 
 def read_lerobot(
@@ -116,20 +118,39 @@ def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.n
     tables = []
     for path in paths:
         try:
+            size = size_of_file(path)
             with parquet.ParquetFile(path) as file:
                 names = file.schema_arrow.names
                 missing = [name for name in columns if name not in names]
                 if missing:
                     raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+                _check_claims(path, file.metadata, columns, size)
                 table = file.read(columns=columns)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); it was altered or cut short") from error
+            said = " ".join(str(error).split())[:300]  # Arrow's reasons have several lines
+            raise ValueError(f"{path} cannot be read ({said}); it was altered or cut short") from error
         tables.append({name: _matrix(f"{path}, column {name}", table.column(name)) for name in columns})
     for name in columns:
         widths = {table[name].shape[1]: path for table, path in zip(tables, paths, strict=True)}
         if len(widths) > 1:
             raise ValueError(f"column {name} is {' but '.join(f'{w} wide in {path}' for w, path in widths.items())}")
     return {name: np.concatenate([table[name] for table in tables]) for name in columns}
+
+
+def _check_claims(path: Path, metadata: Any, columns: list[str], size: int) -> None:
+    """Refuse columns that claim more than a file of ``size`` bytes holds; repeated numbers take next to nothing."""
+    stored = claimed = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for index in range(group.num_columns):
+            column = group.column(index)
+            if any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in columns):
+                stored += max(column.total_compressed_size, 0)
+                numbers = max(column.num_values, group.num_rows, 0)
+                claimed += max(column.total_uncompressed_size, numbers * LARGEST_NUMBER)
+    if stored > size:
+        raise ValueError(f"{path} claims {stored} stored bytes in a file of {size} bytes; it was altered or cut short")
+    check_claim(f"{path}", claimed, size)
 
 
 def _matrix(where: str, column: Any) -> np.ndarray:

@@ -12,36 +12,28 @@ import warnings
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import h5py
 import numpy as np
 from gymnasium.spaces import Box
-from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onestride.data.episode import Episode
-from onestride.files import CheckpointError, as_record, read_json, room_for, size_of_file
-from onestride.manifest import FileEntry, check_digest, check_file, write_manifest
+from onestride.files import CheckpointError, read_json, room_for, size_of_file
 from onestride.progress import track
+from onestride.seals import seal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of optional parts nobody asked for
-    from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
-WRITE_AT_ONCE = 256  # episodes
+SHOWN = 256  # episodes between two updates of the progress
+BLOCK = 2**22  # [bytes] by which the file in memory grows
 METADATA = Path("data") / "metadata.json"
-NUMBERS = "main_data.hdf5"
-ADVICE = "collect or import it again"
+MAIN = Path("data") / "main_data.hdf5"
+SEAL = "seal.json"  # beside Minari's own files: what they were when they were written
 SPARE = 1.2  # of a dataset's size: what must be free
 ARRAYS = ("observations", "actions", "rewards")
-
-
-class Metadata(Struct, kw_only=True):
-    """What is needed of a dataset's metadata, whoever wrote it; what was written here is a manifest too."""
-
-    total_episodes: Annotated[int, Meta(ge=0)]
-    files: dict[str, FileEntry] | UnsetType = UNSET
-    sha256: str | UnsetType = UNSET
 
 
 def write_dataset(
@@ -49,11 +41,19 @@ def write_dataset(
 ) -> None:
     """Write a dataset that is whole or not there: it is made beside ``folder``, then renamed.
 
-    size: of it on disk, about [bytes]; HDF5 does not survive a disk that is full.
+    The HDF5 file is made in memory: HDF5 itself ends the process where a disk is full.
+
+    Args:
+        folder: where it will be.
+        episodes: what to write; it takes about twice their memory, once more.
+        total: how many they are, for the progress.
+        metadata: written beside them.
+        action: the space of actions.
+        size: of the numbers in them, about [bytes]: whether there is room is asked before the work.
 
     Raises:
         FileExistsError: a dataset is there already; it is not touched.
-        OSError: there is no room for it.
+        OSError: there is no room for it, or its place cannot be written; nothing is left there.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --run, or delete it first")
@@ -61,41 +61,70 @@ def write_dataset(
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     room_for(folder.parent, int(SPARE * size))
-    (unfinished / "data").mkdir(parents=True)
+    image, counts, space = _image(episodes, total)
+    room_for(folder.parent, len(image))
     try:
-        _write(unfinished, folder.name, episodes, total, metadata, action)
-    except BaseException as error:
+        (unfinished / "data").mkdir(parents=True)
+        storage = MinariStorage.new(unfinished / "data", space, action)
+        with (unfinished / MAIN).open("wb") as file:
+            file.write(image)
+            file.flush()
+            os.fsync(file.fileno())
+        storage.update_metadata(
+            {
+                **counts,
+                "dataset_size": storage.get_size(),
+                "dataset_id": folder.name,
+                "minari_version": version("minari"),
+                **metadata,
+            }
+        )
+        written = sorted(p.relative_to(unfinished).as_posix() for p in (unfinished / "data").iterdir())
+        seal(unfinished / SEAL, {}, written)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {folder}: {error.strerror}; nothing was written. Free some space, or name another place, "
+            "then run the same command again",
+        ) from error
+    finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if isinstance(error, RuntimeError):  # how h5py reports it
-            raise OSError(f"could not write {folder}: {error}; nothing was written. Is the disk full?") from error
-        raise
-    os.replace(unfinished, folder)
 
 
-def _write(
-    unfinished: Path, name: str, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box
-) -> None:
-    storage: Any = None
-    buffers: list[EpisodeBuffer] = []
+def _image(episodes: Iterable[Episode], total: int) -> tuple[bytes, dict[str, int], Box]:
+    """The bytes of the HDF5 file as Minari lays it out, its numbers of episodes and steps, the observations' space."""
+    space = None
     steps = done = 0
-    with track("writing the dataset", total) as bar:
+    with (
+        track("writing the dataset", total) as bar,
+        h5py.File("image", "w", driver="core", backing_store=False, block_size=BLOCK, track_order=True) as file,
+    ):
         for number, episode in enumerate(episodes):
-            if storage is None:
-                space = Box(-np.inf, np.inf, episode.observations.shape[1:], np.float32)
-                storage = MinariStorage.new(unfinished / "data", space, action)
-            buffers.append(_buffer(number, episode))
+            space = space or Box(-np.inf, np.inf, episode.observations.shape[1:], np.float32)
+            _add(file, number, episode)
             steps += len(episode)
-            if len(buffers) == WRITE_AT_ONCE:
-                storage.update_episodes(buffers)
-                done += len(buffers)
-                buffers = []
+            done = number + 1
+            if done % SHOWN == 0:
                 bar.update(done)
-        if storage is None:
+        if space is None:
             raise ValueError("there is no episode to write: not one was made, or none has two steps")
-        storage.update_episodes(buffers)
         bar.update(total)
-    storage.update_metadata({"dataset_id": name, "minari_version": version("minari"), **metadata})
-    write_manifest(unfinished / METADATA, read_json(unfinished / METADATA), [NUMBERS])  # Minari reads past the digests
+        file.flush()
+        return file.id.get_file_image(), {"total_episodes": done, "total_steps": steps}, space
+
+
+def _add(file: h5py.File, number: int, episode: Episode) -> None:
+    """One episode, resizable as Minari has it, so that others may append to it."""
+    group = file.create_group(f"episode_{number}")
+    group.attrs["id"] = number
+    group.attrs["total_steps"] = len(episode)
+    ends = np.zeros((2, len(episode)), dtype=bool)
+    ends[:, -1] = episode.terminated, episode.truncated
+    arrays = {name: getattr(episode, name).astype(np.float32) for name in ARRAYS}
+    for name, array in {**arrays, "terminations": ends[0], "truncations": ends[1]}.items():
+        group.create_dataset(name, data=array, chunks=True, maxshape=(None, *array.shape[1:]))
+    group.create_group("infos")
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -106,39 +135,19 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             f"{folder} holds no Minari dataset (no data/metadata.json); make one with `onestride collect`"
         )
     found = read_json(path)
-    said = as_record(found, Metadata, path)
-    if said.files is not UNSET or said.sha256 is not UNSET:  # otherwise another's, who says nothing
-        check_digest(found, path, ADVICE)
+    if not isinstance(found, dict) or not isinstance(found.get("total_episodes"), int):
+        raise ValueError(f"{path} does not say how many episodes there are; it was altered or is of something else")
     return found
 
 
-def check_dataset(folder: Path) -> None:
-    """Hold a dataset that was written here against its digests, its numbers too.
-
-    Raises:
-        CheckpointError: it is not what was written, or has no digests.
-    """
-    found = read_metadata(folder)
-    entry = as_record(found, Metadata, folder / METADATA).files
-    if not isinstance(entry, dict) or NUMBERS not in entry:
-        raise CheckpointError(f"{folder / METADATA} has no digest of {NUMBERS}, as of an old version; {ADVICE}")
-    check_file(folder / "data" / NUMBERS, entry[NUMBERS], ADVICE)
-
-
-def read_dataset(folder: Path, *, written_here: bool = False) -> Iterator[Episode]:
+def read_dataset(folder: Path) -> Iterator[Episode]:
     """Every episode, in order.
-
-    written_here: it must have a digest, as what a run learns from has.
 
     Raises:
         FileNotFoundError: no dataset there.
         ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number.
     """
-    metadata = read_metadata(folder)
-    total = metadata["total_episodes"]
-    size_of_file(folder / "data" / NUMBERS)  # a pipe would be waited for
-    if written_here or "sha256" in metadata:
-        check_dataset(folder)
+    total = read_metadata(folder)["total_episodes"]
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(_rows(folder, total)):
             _check_arrays(f"{folder}, episode {number}", row)
@@ -160,12 +169,17 @@ def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
     """Every episode as Minari gives it."""
     number = -1
     try:
+        size_of_file(folder / MAIN)  # a pipe would be waited for
         storage = MinariStorage.read(folder.resolve() / "data")
         for number, row in enumerate(storage.get_episodes(range(total))):  # noqa: B007
             yield row
-    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:  # Minari asserts what it reads
+    except CheckpointError:
+        raise
+    # Minari asserts what it reads, and h5py says with any of the others what it cannot make sense of.
+    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{folder}, episode {number + 1} of {total}: it cannot be read ({error}); the dataset was altered, or is "
+            f"{folder}, episode {number + 1} of {total}: it cannot be read ({said}); the dataset was altered, or is "
             "not here whole"
         ) from error
 
@@ -183,18 +197,3 @@ def _check_arrays(where: str, row: dict[str, Any]) -> None:
             kind = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
             expected = "(steps, columns)" if dims == 2 else "(steps,)"
             raise ValueError(f"{where}: {name} are {kind}, expected an array of numbers {expected}")
-
-
-def _buffer(number: int, episode: Episode) -> EpisodeBuffer:
-    steps = len(episode)
-    ends = np.zeros((2, steps), dtype=bool)
-    ends[:, -1] = episode.terminated, episode.truncated
-    return EpisodeBuffer(
-        id=number,
-        observations=episode.observations.astype(np.float32),  # type: ignore[arg-type]
-        actions=episode.actions.astype(np.float32),  # type: ignore[arg-type]
-        rewards=episode.rewards.astype(np.float32),  # type: ignore[arg-type]
-        terminations=ends[0],  # type: ignore[arg-type]
-        truncations=ends[1],  # type: ignore[arg-type]
-        infos={},
-    )

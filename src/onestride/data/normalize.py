@@ -52,6 +52,11 @@ class Normalizer(nn.Module):
         o = s.shape[-1]
         return (s - self.mean[:o]) / self.std[:o]
 
+    def entries(self, values: Tensor, which: Tensor) -> Tensor:
+        """Entries of flattened plans, task units -> normalised: values (..., K) of the entries (K,)."""
+        column = which % len(self.mean)
+        return (values - self.mean[column]) / self.std[column]
+
     def unnormalize(self, x: Tensor) -> Tensor:
         """Normalised -> task units, (..., D)."""
         return x * self.std + self.mean

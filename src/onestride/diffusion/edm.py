@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.sizes import Depth, Steps, Width
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 #: The network's index k = 16 c_noise = 4 log sigma runs from -25 to 18, slowly enough that neighbouring levels of a
 #: consistency student's finest grid (0.4 to 2 per cent apart) look alike, and the slowest feature of 20 steps spans it.
@@ -55,9 +56,9 @@ class NoiseLevels:
 class EDMConfig(NoiseLevels):
     """The network's shape, what it is trained on and how it samples; EDM's values, the teacher's network."""
 
-    width: Width = 640
-    blocks: Depth = 6
-    steps: Steps = 18  # of Heun's method, two network calls each but for the last
+    width: int = 640
+    blocks: int = 6
+    steps: int = 18  # of Heun's method, two network calls each but for the last
     p_mean: float = -1.2  # log sigma ~ N(p_mean, p_std^2) in training
     p_std: float = 1.2
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
@@ -83,14 +84,12 @@ class Preconditioned(nn.Module):
 
     fixed: Tensor
 
-    def __init__(
-        self, fixed: Tensor, context_dim: int, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0
-    ) -> None:
+    def __init__(self, spec: PlanSpec, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0) -> None:
         super().__init__()
         self.sigma_data, self.boundary = sigma_data, boundary
-        horizon, transition_dim = fixed.shape
-        self.network = ResidualMLP(horizon, transition_dim, context_dim, n_steps=_K_STEPS, width=width, blocks=blocks)
-        self.register_buffer("fixed", fixed, persistent=False)
+        shape = (spec.horizon, spec.row_dim, spec.context_dim)
+        self.network = ResidualMLP(*shape, n_steps=_K_STEPS, width=width, blocks=blocks)
+        self.register_buffer("fixed", mask_of(spec), persistent=False)
 
     def forward(self, x: Tensor, sigma: Tensor | float, context: Tensor | None) -> Tensor:
         """x (B, H, D) with noise of level sigma, one number or (B, 1, 1), in its free entries -> plans (B, H, D)."""
@@ -114,14 +113,13 @@ class EDMPlanner(nn.Module):
     loss_weight: Tensor
     tempered = False  # it starts from its highest noise level as it is
 
-    def __init__(self, config: EDMConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: EDMConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
-        self.denoiser = Preconditioned(
-            fixed, context_dim, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data
-        )
+        self.denoiser = Preconditioned(spec, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data)
+        fixed = mask_of(spec)
         weight = torch.ones(fixed.shape)
-        weight[0, state_dim:] = config.first_action_weight
+        weight[0, spec.state_dim :] = config.first_action_weight
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.sizes import Depth, Multipliers, Steps, Width
 from onestride.networks.unet1d import TemporalUNet
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
     network: Literal["mlp", "unet"] = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
-    width: Width = 640
-    blocks: Depth = 6
-    unet_width: Width = 32
-    unet_multipliers: Multipliers = (1, 2, 4, 8)
-    n_steps: Steps = 30  # reverse steps (DNK, section V-C)
+    width: int = 640
+    blocks: int = 6
+    unet_width: int = 32
+    unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    n_steps: int = 30  # reverse steps (DNK, section V-C)
     prediction: Literal["x0", "eps"] = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
-    sample_steps: Steps | None = None  # network calls of a decision; None: all n_steps
+    sample_steps: int | None = None  # network calls of a decision; None: all n_steps
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
 
     def __post_init__(self) -> None:
@@ -43,25 +44,19 @@ class DiffusionPlanner(nn.Module):
     fixed: Tensor
     loss_weight: Tensor
 
-    def __init__(self, config: TeacherConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: TeacherConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
         self.schedule = Schedule.cosine(config.n_steps)
-        horizon, transition_dim = fixed.shape
+        shape = (spec.horizon, spec.row_dim, spec.context_dim)
         if config.network == "mlp":
             self.network: nn.Module = ResidualMLP(
-                horizon, transition_dim, context_dim, n_steps=config.n_steps, width=config.width, blocks=config.blocks
+                *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks
             )
         else:
-            self.network = TemporalUNet(
-                horizon,
-                transition_dim,
-                context_dim,
-                width=config.unet_width,
-                multipliers=config.unet_multipliers,
-            )
-        weight = torch.ones(horizon, transition_dim)
-        weight[0, state_dim:] = config.first_action_weight
+            self.network = TemporalUNet(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
+        fixed, weight = mask_of(spec), torch.ones(shape[:2])
+        weight[0, spec.state_dim :] = config.first_action_weight
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
 

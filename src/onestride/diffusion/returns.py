@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.schedule import Schedule
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.sizes import Depth, Multipliers, Steps, Width
 from onestride.networks.unet1d import TemporalValue
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class ReturnConfig:
     """Discount and penalty are CleanDiffuser's (which replaces the last reward; here it is added, as in Diffuser)."""
 
     network: Literal["mlp", "unet"] = "mlp"
-    width: Width = 256
-    blocks: Depth = 3
-    unet_width: Width = 32
-    unet_multipliers: Multipliers = (1, 2, 4, 8)
-    n_steps: Steps = 20  # the teacher's noise levels
+    width: int = 256
+    blocks: int = 3
+    unet_width: int = 32
+    unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    n_steps: int = 20  # the teacher's noise levels
     discount: float = 0.997
     terminal_penalty: float = 0.0  # -100 in the source
 
@@ -43,21 +44,18 @@ class ReturnModel(nn.Module):
 
     fixed: Tensor
 
-    def __init__(self, config: ReturnConfig, fixed: Tensor, context_dim: int) -> None:
+    def __init__(self, config: ReturnConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
         self.schedule = Schedule.cosine(config.n_steps)
-        horizon, transition_dim = fixed.shape
+        shape = (spec.horizon, spec.row_dim, spec.context_dim)
         if config.network == "mlp":
             self.network: nn.Module = ResidualMLP(
-                horizon, transition_dim, context_dim,
-                n_steps=config.n_steps, width=config.width, blocks=config.blocks, scalar=True,
-            )  # fmt: skip
-        else:
-            self.network = TemporalValue(
-                horizon, transition_dim, context_dim, width=config.unet_width, multipliers=config.unet_multipliers
+                *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks, scalar=True
             )
-        self.register_buffer("fixed", fixed, persistent=False)
+        else:
+            self.network = TemporalValue(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
+        self.register_buffer("fixed", mask_of(spec), persistent=False)
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None) -> Tensor:
         return self.network(x, k, context)

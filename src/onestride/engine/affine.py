@@ -65,9 +65,19 @@ def apart(layer: Affine, at: int) -> tuple[Affine, Affine]:
     return Affine(layer.weight[:, :at], layer.bias), Affine(layer.weight[:, at:], torch.zeros_like(layer.bias))
 
 
+def by_entries(layer: Affine, known: Tensor, free: Tensor) -> tuple[Affine, Affine]:
+    """A map as the sum of a map of its known inputs (K,), which keeps the bias, and one of the free ones."""
+    return Affine(layer.weight[:, known], layer.bias), Affine(layer.weight[:, free], torch.zeros_like(layer.bias))
+
+
 def outputs(layer: Affine, first: int, last: int | None = None) -> Affine:
     """Only the outputs first ... last - 1."""
     return Affine(layer.weight[first:last], layer.bias[first:last])
+
+
+def outputs_of(layer: Affine, which: Tensor) -> Affine:
+    """Only these outputs (R,)."""
+    return Affine(layer.weight[which], layer.bias[which])
 
 
 def of_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:

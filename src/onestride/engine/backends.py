@@ -49,15 +49,15 @@ def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: 
             if not auto:
                 raise
     if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
-        with TemporaryDirectory() as folder:
-            graph = Path(folder) / GRAPH
-            try:
+        try:
+            with TemporaryDirectory() as folder:
+                graph = Path(folder) / GRAPH
                 write_graph(reduced, graph, int8=backend == "onnx-int8")
                 name = "onnx" if auto else backend
                 yield from [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
-            except ImportError:
-                if not auto:
-                    raise
+        except (ImportError, OSError):  # it is not installed, or nothing can be written anywhere
+            if not auto:
+                raise
     if backend in ("torch", "auto"):
         yield TorchRunner(reduced, device)
     if backend == "compile" and device.type != "cuda":

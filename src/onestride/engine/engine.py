@@ -22,7 +22,7 @@ from onestride.control.decision import Decision, none_finite
 from onestride.engine.folder import agrees, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.tasks import INTERFACES
-from onestride.tasks.interface import NUMBERS, Interface, ObservationError
+from onestride.tasks.interface import Interface, ObservationError, observation_vector
 
 if TYPE_CHECKING:
     from onestride.control.policy import Policy
@@ -37,6 +37,7 @@ class Engine:
     def __init__(self, runner: Runner, task: Interface, draws: int, chosen: str) -> None:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)
+        self._what = f" of {task.name}: {task.layout}"
         nothing = np.zeros((0, task.transition_dim), np.float32)
         self._nothing = nothing, nothing[:, None]  # a plan and plans where none is decoded
         self._deciding = threading.Lock()
@@ -65,9 +66,8 @@ class Engine:
 
     def _decide(self, observation: np.ndarray) -> Decision:
         began = time.perf_counter()
-        observation = np.asarray(observation)
-        known = observation.shape == self._observation.shape and observation.dtype.kind in NUMBERS
-        if not (self.runner.checks and known):
+        observation = observation_vector(observation, self.task.observation_dim, self._what)
+        if not self.runner.checks:
             self.task.check(observation)
         self._observation[:] = observation
         draw = self._next

@@ -31,10 +31,13 @@ def _numbers(values: np.ndarray) -> str:
 PYTHON = Template('''\
 """Decide with model.onnx: needs numpy and onnxruntime alone. Task $task, one decision every $ms ms."""
 
+import os
 import time
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
 import onnxruntime
 
 FIRST = [$first]  # where an episode begins
@@ -71,12 +74,14 @@ CPP = Template("""\
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 
-int main() {
+int main(int, char** words) {
   Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "onestride");
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(1);
-  Ort::Session session(env, ORT_TSTR("model.onnx"), options);
+  const auto here = std::filesystem::path(words[0]).parent_path();  // whatever the current folder is
+  Ort::Session session(env, (here / "model.onnx").c_str(), options);
 
   std::array<float, $o> observation{$first};  // where an episode begins: put the robot's here
   std::array<float, $a> action{};
@@ -127,11 +132,12 @@ import numpy as np
 
 FIRST = [$first]  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
-here = Path(__file__).parent
-with tempfile.TemporaryDirectory() as folder:  # built here and now: one that lies somewhere may be anybody's
-    options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
-    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", f"{folder}/decide.so", "-lm"], check=True)
-    library = ctypes.CDLL(f"{folder}/decide.so")
+here = Path(__file__).resolve().parent
+options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
+with tempfile.TemporaryDirectory() as private:  # of this user alone: no library that lies anywhere is trusted
+    built = Path(private) / "decide.so"
+    subprocess.run(["cc", *options, str(here / "decide.c"), "-o", str(built), "-lm"], check=True)
+    library = ctypes.CDLL(str(built))
 library.onestride_create.restype = ctypes.c_void_p
 program = (here / "program.bin").read_bytes()
 engine = ctypes.c_void_p(library.onestride_create(program, ctypes.c_long(len(program)), 1, None))
@@ -168,11 +174,21 @@ NATIVE_C = Template("""\
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "decide.h"
 
-int main(void) {
-  FILE *file = fopen("program.bin", "rb");
+/* program.bin, which lies beside this program, whatever the current folder is, or else there. */
+static FILE *opened(const char *own) {
+  char path[4096];
+  const char *slash = strrchr(own, '/');
+  const int length = snprintf(path, sizeof path, "%.*sprogram.bin", slash ? (int)(slash + 1 - own) : 0, own);
+  FILE *file = length < (int)sizeof path ? fopen(path, "rb") : NULL;
+  return file ? file : fopen("program.bin", "rb");
+}
+
+int main(int count, char **words) {
+  FILE *file = opened(count > 0 ? words[0] : "");
   if (!file) return perror("program.bin"), 1;
   fseek(file, 0, SEEK_END);
   const long bytes = ftell(file);

@@ -21,16 +21,18 @@ import numpy as np
 
 from onestride.checkpoint import MODEL
 from onestride.control.policy import Policy
+from onestride.engine.building import SOURCES
 from onestride.engine.examples import examples
-from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format, checksum
+from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.native import SOURCES, NativeRunner, Precision
+from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
 from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
 from onestride.progress import track
+from onestride.seals import sha256
 from onestride.selectors.iql import CriticSelector
 
 TIE = 1e-4  # scores nearer than this share of their spread are the same in float32
@@ -91,7 +93,7 @@ def export(
         write_json(folder / CONTRACT, contract(policy, runner, agreement, form, precision, draws, seed, checkpoint))
         for name, text in examples(form, policy, draws, plan).items():
             (folder / name).write_text(text)
-        sums = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+        sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
         (folder / CHECKSUMS).write_text("".join(sums))
         folder.chmod(0o755)
         os.rename(folder, out)
@@ -186,13 +188,12 @@ def contract(
         "checkpoint": {
             "id": own.get("id") if isinstance(own, dict) else None,
             "kind": policy.config.get("kind"),
-            "sha256": checksum(checkpoint / MODEL) if checkpoint is not None else None,
+            "sha256": sha256(checkpoint / MODEL) if checkpoint is not None else None,
         },
         "compared_with_the_policy": {
             name: value if np.isfinite(value) else None for name, value in vars(agreement).items()
         },
         "versions": versions(),
-        "checksums": "SHA256SUMS guards against accidents, not against people: nobody signs it",
     }
 
 

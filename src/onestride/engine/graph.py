@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from onestride.engine.ranking import Batched, CriticScorer, Separate
 from onestride.engine.reduce import Reduced
-from onestride.engine.runners import INPUTS, OUTPUTS, extra
+from onestride.engine.runners import INPUTS, OUTPUTS, extra, onnx_runtime
 
 OPSET = 18
 LARGE = ("trunk.", "scorer.second.")  # layers of a reduced decision that 8 bits are for
@@ -88,10 +88,8 @@ def write_module(
 def _in_8_bits(model: Any, path: Path) -> Any:
     import onnx
 
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise extra("onnxruntime") from error
+    quantization = onnx_runtime("quantization")
+    weight_type = quantization.QuantType.QInt8
     large = [
         n.name
         for n in model.graph.node
@@ -111,8 +109,8 @@ def _in_8_bits(model: Any, path: Path) -> Any:
             seen.add(weight)
     with quiet():
         # The quantiser takes a Gemm for a MatMul and an Add, and calls the product so.
-        quantize_dynamic(
-            model, path, nodes_to_quantize=[f"{name}_MatMul" for name in large], weight_type=QuantType.QInt8,
+        quantization.quantize_dynamic(
+            model, path, nodes_to_quantize=[f"{name}_MatMul" for name in large], weight_type=weight_type,
             per_channel=True,
         )  # fmt: skip
     return onnx.load(path)

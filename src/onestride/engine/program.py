@@ -129,6 +129,11 @@ def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds:
     task, p = reduced.task, Program()
     if task.native is None:
         raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
+    if not task.plans.starts_with_observation:
+        raise ReduceError(
+            f"the native engine knows plans of which row 0's observation is given, and of task '{task.name}' more or "
+            "less is; run it by ONNX Runtime (--engine onnx)"
+        )
     large = {"float32": 0, "screened": SCREENED, "int8": EIGHT_BITS}[precision]
     hidden = reduced.bank.shape[-1]
     features = At(FEATURES)

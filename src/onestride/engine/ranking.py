@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -14,6 +15,7 @@ from onestride.engine.affine import (
     affine,
     after,
     apart,
+    by_entries,
     dense,
     exact,
     in_units,
@@ -21,10 +23,12 @@ from onestride.engine.affine import (
     of_units,
     outputs,
 )
-from onestride.engine.trunk import ResidualTrunk, film_at
+from onestride.engine.trunk import ReduceError, ResidualTrunk, film_at
 from onestride.networks.mlp import ResidualMLP
+from onestride.plans.given import Given, order_of
+from onestride.plans.spec import PlanSpec
 from onestride.selectors.iql import CriticSelector
-from onestride.tasks.task import Selector, Start, Task
+from onestride.tasks.task import Selector, Task
 
 
 class Ranking(NamedTuple):
@@ -72,8 +76,8 @@ class CriticScorer(nn.Module):
             row = torch.cat((torch.full((task.state_dim,), state), (limit.cpu() - mean) / std))
             self.register_buffer(name, row.repeat(rows)[task.state_dim :])
 
-    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
-        del row, start
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        del row, given
         seen = self.decode(features)
         x = torch.minimum(torch.maximum(seen, self.low), self.high)
         h = self.action(x[:, : self.action_dim]) + known  # of the first rows, whose state is the observed one
@@ -128,8 +132,18 @@ def _critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) -> R
 
 
 def judged_entries(selector: CriticSelector, task: Task) -> int:
-    """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows."""
+    """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows.
+
+    Raises:
+        ReduceError: other entries among them are known than row 0's observation.
+    """
     rows = min(getattr(selector, "rows", 1), task.horizon)
+    judged = PlanSpec(horizon=rows, state_dim=task.state_dim, action_dim=task.action_dim).mask
+    if not np.array_equal(task.plans.mask[:rows], judged):
+        raise ReduceError(
+            f"the critic judges {rows} rows of a plan of task '{task.name}' in which more is known than where it "
+            "starts; run the policy itself, or rank by another selector"
+        )
     return rows * task.transition_dim - task.state_dim
 
 
@@ -140,8 +154,8 @@ class ReturnScorer(nn.Module):
         super().__init__()
         self.first, self.trunk, self.output = first, trunk, dense(output)
 
-    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
-        del row, start
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        del row, given
         return features, self.output(self.trunk(self.first(features) + known))[:, 0]
 
 
@@ -150,15 +164,15 @@ def _returns(selector: ReturnSelector, last: Affine, task: Task, plan: bool) -> 
     assert isinstance(network, ResidualMLP)
     film = film_at(network, network.features[:1])
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
-    o = task.state_dim
-    known, free = apart(affine(network.input), o)
-    seen = in_units(last, -mean[o:] / std[o:], 1 / std[o:])  # plans as the return model's normaliser gives them
+    given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
+    known, free = by_entries(affine(network.input), given, others)
+    seen = in_units(last, -mean[others] / std[others], 1 / std[others])
     whole = after(free, seen)
     smaller = whole.weight.numel() < free.weight.numel() + seen.weight.numel()
     first = dense(whole) if smaller else nn.Sequential(dense(seen), dense(free))
     output = of_scaled(affine(network.output), film[-2], film[-1])
     finish = last if plan else outputs(last, 0, task.action_dim)
-    known = of_units(known, mean[:o], std[:o])
+    known = of_units(known, mean[given], std[given])
     return Ranking(ReturnScorer(first, ResidualTrunk(network, film), output), known, finish)
 
 
@@ -168,9 +182,13 @@ class PlanScorer(nn.Module):
     def __init__(self, selector: Selector, last: Affine, task: Task) -> None:
         super().__init__()
         self.selector, self.last, self.dim = selector, dense(last), task.transition_dim
+        self.order = order_of(task.plans)
 
-    def forward(self, features: Tensor, known: Tensor, row: Tensor, start: Start) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, known: Tensor, row: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         del known
         free = self.last(features)
-        plans = torch.cat((start.start.expand(len(free), -1), free), -1).view(1, len(free), -1, self.dim)
-        return free, self.selector(plans, row, start.frame)[0] + 0 * free.sum(-1)
+        plans = torch.cat((given.values.expand(len(free), -1), free), -1)
+        if self.order is not None:
+            plans = plans[:, self.order]
+        plans = plans.view(1, len(free), -1, self.dim)
+        return free, self.selector(plans, row, given.frame)[0] + 0 * free.sum(-1)

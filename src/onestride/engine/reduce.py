@@ -28,16 +28,18 @@ from onestride.engine.affine import (
     Affine,
     apart,
     beside,
+    by_entries,
     dense,
     exact,
     in_units,
     of_offset,
     of_units,
-    outputs,
+    outputs_of,
     stacked,
 )
 from onestride.engine.ranking import Ranking, judged_entries, ranking_of
 from onestride.engine.trunk import ReduceError, parts_of
+from onestride.plans.given import order_of
 from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
 
@@ -76,6 +78,7 @@ class Reduced(nn.Module):
     ) -> None:
         super().__init__()
         self.task = task
+        self.order = order_of(task.plans)
         self.known = dense(of_offset(known, offset))
         self.trunk, self.scorer = trunk, ranking.scorer
         self.finish = nn.Identity() if ranking.finish is None else dense(ranking.finish)
@@ -96,23 +99,26 @@ class Reduced(nn.Module):
 
     def forward(self, observation: Tensor, draw: Tensor) -> Choice:
         row = observation[None]
-        start = self.task.encode(row)
-        known = self.known(torch.cat((start.start, start.context), -1) - self.offset)
+        given = self.task.encode(row)
+        known = self.known(torch.cat((given.values, given.context), -1) - self.offset)
         hidden = self.bank.shape[-1]
         features = self.trunk(self.bank.index_select(0, draw)[0] + known[:, :hidden])
         if self.noise is not None:
             features = torch.cat((features, self.noise.index_select(0, draw)[0]), -1)
-        rows, scores = self.scorer(features, known[:, hidden:], row, start)
+        rows, scores = self.scorer(features, known[:, hidden:], row, given)
         if self.handicap is not None:
             scores = scores - self.handicap
         # A candidate that is not a number never wins; x - x is 0 for finite x alone.
         scores = torch.where(scores - scores == 0, scores, -torch.inf)
         winner = scores.argmax(0, keepdim=True)
-        free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - O) of the whole plan
-        plan = torch.cat((start.start, free), -1)
-        dim = self.task.transition_dim
-        action = self.task.command(plan[:, None, :dim], start.frame)[0]
-        whole = plan.view(-1, dim) if plan.shape[1] == self.task.horizon * dim else None
+        free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - K) of the whole plan
+        dim, missing = self.task.transition_dim, self.task.horizon * self.task.transition_dim - free.shape[1]
+        complete = missing == given.values.shape[1]
+        plan = torch.cat((given.values if complete else given.values[:, : self.task.state_dim], free), -1)
+        if complete and self.order is not None:
+            plan = plan[:, self.order]
+        action = self.task.command(plan[:, None, :dim], given.frame)[0]
+        whole = plan.view(-1, dim) if complete else None
         return Choice(action, scores.index_select(0, winner)[0], winner[0], scores, whole)
 
 
@@ -135,28 +141,33 @@ def reduce(
     if draws < 1:
         raise ReduceError(f"a decision needs noise: draws is {draws}, expected at least 1")
     task, normalizer = policy.task, exact(policy.normalizer)
-    o, size = task.state_dim, task.horizon * task.transition_dim
+    size = task.horizon * task.transition_dim
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
     parts = parts_of(policy.generator)
+    given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
 
     plan_part, context_part = apart(parts.first, size)
-    start_part, noise_part = apart(plan_part, o)
-    offset = torch.cat((mean[:o], normalizer.context_mean))
-    known = of_units(beside(start_part, context_part), offset, torch.cat((std[:o], normalizer.context_std)))
+    given_part, noise_part = by_entries(plan_part, given, others)
+    offset = torch.cat((mean[given], normalizer.context_mean))
+    known = of_units(beside(given_part, context_part), offset, torch.cat((std[given], normalizer.context_std)))
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
-    free = scaled.flatten(2)[..., o:]
+    free = scaled.flatten(2)[..., others]
     bank = free @ noise_part.weight.T
-    wanted = size - o
+    decoded = others
     if isinstance(policy.selector, CriticSelector) and not plan:
-        wanted = judged_entries(policy.selector, task)
-    last = in_units(outputs(parts.last, o, o + wanted), mean[o : o + wanted], std[o : o + wanted])
+        decoded = others[: judged_entries(policy.selector, task)]
+    elif not (plan or task.plans.starts_with_observation):
+        plan = True  # the first action is no run of the free entries
+    last = in_units(outputs_of(parts.last, decoded), mean[decoded], std[decoded])
     noise = None
     if parts.skip:
-        last = beside(last, Affine(parts.skip * std[o : o + wanted].double().diag(), torch.zeros(wanted).double()))
-        noise = free[..., :wanted]
+        skipped = Affine(parts.skip * std[decoded].double().diag(), torch.zeros(len(decoded)).double())
+        last = beside(last, skipped)
+        noise = free[..., : len(decoded)]
     ranking = ranking_of(policy.selector, last, task, plan)
     if ranking.known is not None:
-        nothing = Affine(torch.zeros(len(ranking.known.bias), task.context_dim).double(), torch.zeros(()).double())
+        wants, unseen = ranking.known.weight.shape[1], len(given) + task.context_dim
+        nothing = Affine(torch.zeros(len(ranking.known.bias), unseen - wants).double(), torch.zeros(()).double())
         known = stacked(known, beside(ranking.known, nothing))
     handicap = None if policy.handicap is None else policy.handicap.cpu()
     reduced = Reduced(task, known, offset, bank, noise, handicap, parts.trunk, ranking)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from onestride.cores import usable_cores
+from onestride.engine.forks import never_freed_in_children
 from onestride.tasks.interface import Interface
 
 CPU = "CPUExecutionProvider"
@@ -17,6 +20,8 @@ INPUTS = ("observation", "draw")
 OUTPUTS = ("action", "score", "winner", "scores", "plan")
 #: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
 PAUSE = 0.003
+#: Of decisions that choose the fastest runner: how many in a row, and how many such rows.
+IN_A_ROW, ROWS = 4, 5
 MOST_THREADS = 64  # of a decision: each takes a block of candidates
 
 
@@ -74,16 +79,29 @@ def extra(what: str) -> ImportError:
     return ImportError(f"{what} is not installed: pip install onestride[export]")
 
 
+def onnx_runtime(part: str = "") -> Any:
+    """Return ONNX Runtime, or a part of it such as ``quantization``: every import of it in onestride is this one.
+
+    Its Linux builds send telemetry since 1.29. It is off here unless $ORT_DISABLE_TELEMETRY says otherwise, which is
+    read when the library is loaded: an engine on a robot opens no connection by itself.
+
+    Raises:
+        ImportError: the export extra is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        return importlib.import_module(f"onnxruntime.{part}" if part else "onnxruntime")
+    except ImportError as error:
+        raise extra("onnxruntime") from error
+
+
 class OnnxRunner:
     """A graph in ONNX Runtime, with inputs and outputs bound to arrays that stay."""
 
     checks = False
 
     def __init__(self, graph: bytes, threads: int, name: str = "onnx", provider: str = CPU) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise extra("onnxruntime") from error
+        onnxruntime = onnx_runtime()
         there = onnxruntime.get_available_providers()
         if provider not in there:
             raise ValueError(
@@ -96,11 +114,9 @@ class OnnxRunner:
         options.log_severity_level = 3
         # Threads wait awake within a decision only.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._cores = Cores(threads)
-        if self._cores.helpers:
-            options.add_session_config_entry("session.intra_op_thread_affinities", self._cores.helpers)
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
         self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        never_freed_in_children(self.session)
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         self.inputs, self.outputs = (
             [Shape(v.name, types[v.type], tuple(v.shape)) for v in values]
@@ -117,54 +133,12 @@ class OnnxRunner:
         for name, value in values.items():
             if name in self._arrays:  # the graph may not depend on it
                 self._arrays[name][...] = value
-        with self._cores:
-            self.session.run_with_iobinding(self._binding)
+        self.session.run_with_iobinding(self._binding)
         return self._arrays
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         found = self.give({"observation": observation, "draw": draw})
         return Answer(found["action"], float(found["score"]), int(found["winner"]), found["scores"], found.get("plan"))
-
-
-class Cores:
-    """A core for each thread of a decision, while it lasts: a context for the thread that decides.
-
-    Without it a system may wake a helper on the very core where the decider waits awake for it, and neither gets on
-    until the scheduler's next tick, milliseconds later. Where a system cannot place threads, or has fewer cores,
-    nothing is placed. Several runners take turns with the cores: those that decide side by side should not meet.
-    Decisions of one runner do not run side by side, so one memory is enough.
-    """
-
-    _taken: ClassVar[int] = 0  # by all runners of this process
-
-    def __init__(self, threads: int) -> None:
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        placed = 1 < threads <= len(cores)
-        if placed:
-            first = Cores._taken % len(cores)
-            Cores._taken += threads
-            cores = cores[first:] + cores[:first]
-        self.own = {cores[0]} if placed else None
-        self.helping = cores[1:threads] if placed else []
-        #: As ONNX Runtime wants it: one entry per helper, cores count from 1.
-        self.helpers = ";".join(str(core + 1) for core in self.helping)
-        self._before: set[int] | None = None
-
-    def __enter__(self) -> None:
-        if self.own is not None:
-            before = os.sched_getaffinity(0)  # of this thread alone
-            if self.own <= before:
-                try:
-                    os.sched_setaffinity(0, self.own)
-                except OSError:  # the core is gone: decide all the same
-                    self.own = None
-                else:
-                    self._before = before
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            os.sched_setaffinity(0, self._before)
-            self._before = None
 
 
 def thread_counts(threads: int | None) -> list[int]:
@@ -173,29 +147,31 @@ def thread_counts(threads: int | None) -> list[int]:
         if not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
             raise ValueError(f"threads is {threads}, expected a whole number from 1 to {MOST_THREADS}")
         return [threads]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
 
 
-def fastest(runners: Sequence[Runner], task: Interface, rounds: int = 20) -> tuple[Runner, str]:
-    """The runner that is soonest done nine times of ten, and what to say about it.
+def fastest(runners: Sequence[Runner], task: Interface) -> tuple[Runner, str]:
+    """Return the runner whose slow decisions are the soonest done, and what to say about it.
 
-    Measured in turns, each after a pause, as a control loop has them: what counts there is not the median of decisions
-    that follow one another.
+    Measured in turns, each after a pause, as a control loop has them. What counts is the slowest decision of a few in a
+    row, and of that the median over such rows: a tail, since medians of all would hide it, which one slow moment of the
+    machine does not change, whomever it meets.
     """
     if len(runners) == 1:
         return runners[0], runners[0].name
     example = np.zeros(task.observation_dim) if task.example is None else task.example
     observation = example.astype(np.float32)
     times: list[list[float]] = [[] for _ in runners]
-    for i in range(rounds + 3):  # the first three warm up
+    for i in range(ROWS * IN_A_ROW + 3):  # the first three warm up
         for runner, taken in zip(runners, times, strict=True):
             time.sleep(PAUSE)
             began = time.perf_counter()
             runner.run(observation, 0)
             if i >= 3:
                 taken.append(time.perf_counter() - began)
-    tails = [1e3 * float(np.quantile(taken, 0.9)) for taken in times]
+    tails = [1e3 * float(np.median(np.reshape(taken, (ROWS, IN_A_ROW)).max(1))) for taken in times]
     best = int(np.argmin(tails))
     others = ", ".join(f"{r.name} {t:.2f}" for r, t in zip(runners, tails, strict=True) if r is not runners[best])
-    return runners[best], f"{runners[best].name}: p90 {tails[best]:.2f} ms at the start (others: {others})"
+    measured = f"{tails[best]:.2f} ms at the start, the slowest of {IN_A_ROW} decisions"
+    return runners[best], f"{runners[best].name}: {measured} (others: {others})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ class TorchRunner:
         self.name = "compile" if compiled else "torch"
         self.module = reduced.to(device)
         self._call: Callable[..., Any] = self.module
+        self._process = os.getpid() if compiled else None
         self._observation = torch.zeros(reduced.task.observation_dim, device=device)
         self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
         if compiled:  # now, not in the first decision
@@ -31,6 +33,11 @@ class TorchRunner:
 
     @torch.inference_mode()
     def run(self, observation: np.ndarray, draw: int) -> Answer:
+        if self._process is not None and self._process != os.getpid():
+            raise RuntimeError(
+                "compiled code waits for threads that a forked process does not have; make the engine there, or start "
+                'the process by multiprocessing.get_context("spawn")'
+            )
         self._observation.copy_(torch.from_numpy(observation))
         choice = self._call(self._observation, self._draws[draw])
         plan = None if choice.plan is None else choice.plan.cpu().numpy()

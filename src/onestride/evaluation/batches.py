@@ -18,6 +18,7 @@ from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.engine.engine import Engine
 from onestride.evaluation.lineup import Entry, policy_of
+from onestride.run_folder import task_of
 from onestride.tasks.lockstep import Lockstep
 
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams
@@ -120,6 +121,7 @@ def _begin(stage: Stage) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     torch.set_num_threads(1)
     Thread(target=_end_with_the_parent, daemon=True).start()
+    task_of(stage.run)  # an environment of one's own is registered with its task
     _here = stage, Lockstep(stage.environment, stage.width)
 
 

@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_config, load_tensors, save_tensors
 from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
-from onestride.evaluation.lineup import Entry, all_candidates_of, lineup, parts, policy_of
+from onestride.evaluation.lineup import DRAWS, Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
-from onestride.evaluation.records import add_records, read_records
-from onestride.evaluation.result import Experiment, read_result
-from onestride.evaluation.rollouts import EPISODES
+from onestride.evaluation.provenance import provenance, training_notes
+from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import EPISODES, add_records, read_records
 from onestride.files import alone
-from onestride.manifest import Manifest, read_manifest, write_manifest
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
-from onestride.run_folder import CRITIC, RETURNS, TEACHER, data_report, task_of, without_history
+from onestride.run_folder import CRITIC, RETURNS, TEACHER, task_of
+from onestride.seals import read_result, seal
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 from onestride.training import fast_precision
 
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
@@ -58,7 +58,7 @@ def benchmark(
     """
     folder, task = run / name, task_of(run)
     precision = fast_precision() if config.precision == "auto" else config.precision
-    experiment = Experiment(task.name, command)
+    experiment = Experiment(task.name, command, spent=folder)
     entries = entries or lineup(run, config)
     settings = {
         "episodes": config.episodes,
@@ -69,34 +69,26 @@ def benchmark(
     }
     with alone(folder):
         claim(folder, run, settings, entries)
-        records = _roll_all(run, entries, task, config, folder, device, precision)
+        experiment.resume(begun=(folder / EPISODES).exists())
+        records = _roll_all(run, entries, task, config, folder, device, precision, experiment)
         clouds = _clouds(run, entries, task, config, folder, device)
         times = _latency(run, entries, config, folder, device)
     calls = {row: all_candidates_of(e, device).nfe for row, e in {e.row: e for e in entries}.items()}
     rows = {row: summary(records, clouds, times, calls, row) for row in dict.fromkeys(e.row for e in entries)}
-    path = folder / "comparison.json"
-    earlier = read_result(path)["wall_s"] if path.exists() else 0.0
     folders = {str(e.folder.relative_to(run)) for e in entries}
     report = experiment.record(
         config={
             "evaluate": asdict(config),
-            "data": data_report(run),
-            **{name: without_history(load_config(run / name)) for name in sorted(folders | {RETURNS, CRITIC})},
+            "engine": {"draws": DRAWS},
+            **provenance(run, task, folders | {RETURNS, CRITIC}),
         },
         seeds={"episodes": FIRST_SEED, "training": sorted({e.seed for e in entries})},
-        earlier_s=earlier,
         rows=rows,
-        notes=_notes(task, config, precision),
+        notes=[*_notes(task, config, precision), *training_notes(run, task)],
     )
-    lines = (EPISODES, CANDIDATES, TIMES, STATES, SHOWN)
-    write_manifest(path, report, [name for name in lines if (folder / name).exists()])
+    beside = (EPISODES, CANDIDATES, TIMES, STATES, SHOWN)
+    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
     return folder
-
-
-class Times(Manifest, forbid_unknown_fields=True, kw_only=True):
-    """Wall time of single decisions [s] by row."""
-
-    decision_s: dict[str, list[float]]
 
 
 # ---------------------------------------------------------------- episodes
@@ -104,7 +96,7 @@ class Times(Manifest, forbid_unknown_fields=True, kw_only=True):
 
 def _roll_all(
     run: Path, entries: Sequence[Entry], task: Task, config: ReturnsConfig, folder: Path, device: str,
-    precision: Precision,
+    precision: Precision, experiment: Experiment,
 ) -> list[dict[str, Any]]:  # fmt: skip
     assert task.benchmark is not None
     records = read_records(folder / EPISODES)
@@ -130,6 +122,7 @@ def _roll_all(
                 states[key] = _visited(episodes, config.states)
                 save_tensors(folder / STATES, states)
             add_records(folder / EPISODES, made)
+            experiment.keep()
             records += made
             left -= len(made)
             score = np.mean([r["return_normalised"] for r in made])
@@ -235,7 +228,7 @@ def _latency(
     """
     path = folder / TIMES
     if path.exists():
-        return read_times(path)
+        return read_result(path, dict[str, list[float]])
     first = {e.row: e for e in reversed(entries) if e.selector != "none"}
     policies = {row: policy_of(run, entry, device) for row, entry in sorted(first.items())}
     observations = load_tensors(folder / STATES)[0][f"{entries[0].row}-{entries[0].seed}"].double().numpy()
@@ -249,17 +242,8 @@ def _latency(
                 policy.decide(observations[i % len(observations)])
                 times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
             bar.update(i + 1)
-    write_manifest(path, {"decision_s": times})
+    seal(path, times)
     return times
-
-
-def read_times(path: Path) -> dict[str, list[float]]:
-    """Wall time of single decisions [s] by row, from ``latency.json``.
-
-    Raises:
-        CheckpointError: it is not what was written.
-    """
-    return read_manifest(path, Times, "delete it, and evaluate again")["decision_s"]
 
 
 # ---------------------------------------------------------------- the table's rows
@@ -286,7 +270,7 @@ def summary(
     made["episodes"] = single(len(mine))
     made["nfe"] = single(calls[row])
     base = parts(row)[0]
-    cloud = [c for c in clouds if c["row"] == base]
+    cloud = sorted((c for c in clouds if c["row"] == base), key=lambda c: c["seed"])  # the file has them as they came
     for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
         if cloud and name in cloud[0]:
             made[name] = over_seeds([c[name] for c in cloud])
@@ -296,7 +280,7 @@ def summary(
         made["unselected_return"] = over_seeds(per_seed["per_seed"])
     if row in times:
         made |= {name: single(value) for name, value in latency(times[row]).items()}
-        made["decision_ms_mean"]["std"] = 1e3 * float(np.std(times[row]))
+        made["decision_ms_mean"] |= {"std": 1e3 * float(np.std(times[row])), "n": len(times[row])}
         made["control_hz"] = single(1e3 / made["decision_ms_mean"]["mean"])
     return made
 
@@ -307,8 +291,8 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         f"Environment {task.benchmark.environment}, which waits for the planner; {config.episodes} episodes of at most "
         "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
         "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
-        "return_normalised: mean and standard deviation over seeds of each seed's mean; students' seeds are training "
-        "seeds, the teacher has one training and its seeds are those of its noise and starts.",
+        "return_normalised: mean and population standard deviation over seeds of each seed's mean; students' seeds are "
+        "training seeds, the teacher has one training and its seeds are those of its noise and starts.",
         "Rows ending in -unselected draw one candidate and take it: what the generator is worth by itself.",
         "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the teacher "
         "visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of first "
@@ -317,4 +301,8 @@ def _notes(task: Task, config: ReturnsConfig, precision: str) -> list[str]:
         f"Episodes: generators of many calls in {precision}, one-step generators, selectors and engines in 32-true "
         "(-int8: large products in 8 bits). Latencies: single decisions, everything in 32-true, all rows in turns on "
         "the same observations, warm-up thrown away.",
+        f"Engines (rows -engine, -int8) take their noise from a seeded bank that comes round after {DRAWS} decisions; "
+        "everybody else draws noise anew for every decision.",
+        "Rows ct and cd ranked by Q: an argmax over candidates of one action rewards the critic's errors; their rows "
+        "-unselected are without it.",
     ]

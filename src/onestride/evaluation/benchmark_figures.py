@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation import figures
 from onestride.evaluation.figures import STYLE, principal_components
 from onestride.evaluation.lineup import RANKING, SELECTORS, parts
 from onestride.files import CheckpointError
+from onestride.tensors import load_tensors
 
 LABELS = {**figures.LABELS, "mlp": "MLP", "cd": "CD", "ct": "CT"}
 COLOURS = {**figures.COLOURS, "mlp": "#7F6000", "cd": "#E69F00", "ct": "#56B4E9"}

@@ -15,16 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from msgspec import Struct, structs
 from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.checkpoint import load_tensors, save_tensors
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
@@ -34,11 +32,12 @@ from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
-from onestride.files import CheckpointError, decode_json, write_atomically
+from onestride.files import CheckpointError, decode, write_atomically
 from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
 from onestride.tasks.lockstep import make_environment
+from onestride.tensors import load_tensors, save_tensors
 
 FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos
 SIDE_BY_SIDE = ("teacher", "dnk")
@@ -120,19 +119,19 @@ def act(policy: Policy | Engine, environment: str, seed: int) -> tuple[np.ndarra
     return np.stack(actions), terminated
 
 
-class About(Struct, forbid_unknown_fields=True):
-    """What a motion's header says."""
+def save_motion(motion: Motion, path: Path) -> None:
+    about = {"environment": motion.environment, "seed": motion.seed, "control_dt": motion.control_dt}
+    header = {"about": json.dumps(about | {"fell": motion.fell})}
+    save_tensors(path, {f"actions.{row}": torch.from_numpy(a) for row, a in motion.actions.items()}, header)
+
+
+class About(TypedDict):
+    """What the header says of a ``Motion``."""
 
     environment: str
     seed: int
     control_dt: float
     fell: dict[str, bool]
-
-
-def save_motion(motion: Motion, path: Path) -> None:
-    about = {"environment": motion.environment, "seed": motion.seed, "control_dt": motion.control_dt}
-    header = {"about": json.dumps(about | {"fell": motion.fell})}
-    save_tensors(path, {f"actions.{row}": torch.from_numpy(a) for row, a in motion.actions.items()}, header)
 
 
 def load_motion(path: Path) -> Motion:
@@ -145,8 +144,8 @@ def load_motion(path: Path) -> Motion:
     actions = {n.removeprefix("actions."): v.numpy() for n, v in tensors.items() if n.startswith("actions.")}
     if "about" not in header or not actions:
         raise CheckpointError(f"{path} holds no motion, but {sorted(tensors)}: delete it and evaluate again")
-    about = decode_json(header["about"], About, f"{path} (about)")
-    return Motion(actions=actions, **structs.asdict(about))
+    about = decode(header["about"], About, f"{path}, header, about")
+    return Motion(actions=actions, **about)
 
 
 # --- rendering ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from onestride.evaluation import benchmark_figures, figures, shell
-from onestride.evaluation.benchmark import read_times
+from onestride.evaluation import benchmark_figures, captions, figures, shell
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
 from onestride.evaluation.benchmark_report import (
@@ -28,12 +28,12 @@ from onestride.evaluation.benchmark_report import (
     with_speed_up,
 )
 from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
-from onestride.evaluation.records import read_records
 from onestride.evaluation.report import Column, means
-from onestride.evaluation.result import read_result
-from onestride.evaluation.rollouts import EPISODES
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
 from onestride.presets import ReturnsConfig
+from onestride.seals import read_result
 from onestride.tasks import TASKS
 
 FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}
@@ -87,7 +87,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
     source = folder / "comparison.json"
     if not source.is_file():
         raise FileNotFoundError(f"{folder} holds no comparison.json: evaluate first, or name an evaluated folder")
-    comparison = read_result(source, beside=True)
+    comparison = read_experiment(source, beside=True)
     absent: dict[str, str] = {}  # name of a file -> why it is not shown
     if pictures:
         absent = _draw(folder, comparison) | _shoot(folder, run, comparison, device)
@@ -102,6 +102,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
         body=BODY.substitute(
             replay=_film(folder, "replay", _replay_caption(comparison), absent),
             table=shell.table(table_cells(comparison, paper=True)),
+            caption=escape(captions.returns(comparison)),
             details=shell.table(detail_cells(comparison)),
             generation=shell.table(generation_cells(comparison)),
             films="\n".join(_film(folder, row, label(row), absent) for row in FILMED if row in comparison["rows"]),
@@ -125,7 +126,8 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
     rows = comparison["rows"]
 
     def latency() -> Figure:
-        times = {row: 1e3 * np.array(s) for row, s in read_times(folder / TIMES).items() if row in FILMED}
+        measured = read_result(folder / TIMES, dict[str, list[float]])
+        times = {row: 1e3 * np.array(s) for row, s in measured.items() if row in FILMED}
         return figures.latency_figure({row: times[row] for row in ordered(times)}, 1e3 * _control_dt(comparison))
 
     makers = {
@@ -247,9 +249,9 @@ BODY = Template("""<h2>At the speed of thought</h2>
 $replay
 <h2>Table I</h2>
 $table
-<p><small>Mean ± standard deviation over seeds. sigma_ep is the standard deviation over a seed's episodes, averaged over
-seeds; worst seed is the smallest of the seeds' means. Names without brackets are ranked as in the paper: the teacher by
-the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the row's.
+<p><small>$caption Worst seed is the smallest of the seeds' means. Names without brackets are ranked as in the
+paper: the teacher by the return classifier, students by the IQL critic. Speed-up is the teacher's mean latency over the
+row's.
 $paper</small></p>
 <h2>What else each row is</h2>
 $details

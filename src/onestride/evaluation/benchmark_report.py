@@ -7,6 +7,7 @@ are of another dataset and another machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from onestride.evaluation.benchmark_figures import label, ordered
 from onestride.evaluation.lineup import RANKING, SELECTORS, parts
-from onestride.evaluation.report import Column, Row, markdown, means, speed_up
+from onestride.evaluation.report import UNDEFINED, Column, Row, markdown, means, speed_up
 
 PAPER = "paper, D4RL's own data, RTX 5090"
 
@@ -56,10 +57,21 @@ PAPER_ROWS: dict[str, dict[str, Row]] = {
     for body, rows in TABLE_I.items()
 }
 
+
+@dataclass(frozen=True)
+class Counted(Column):
+    """A share with the number that it is a share of."""
+
+    def cell(self, row: Row) -> str:
+        """Return '3 % of 30'."""
+        share, of = super().cell(row), row.get(self.metric, {}).get("n")
+        return share if share == UNDEFINED or of is None else f"{share} of {of}"
+
+
 RETURN = Column("return_normalised", "return", digits=4)
 SIGMA = Column("sigma_ep", "sigma_ep", digits=4, yes_or_no=True)  # itself a spread
 WORST = Column("worst_seed_return", "worst seed", digits=4)
-FELL = Column("fell", "fell", digits=0, percent=True, yes_or_no=True)
+FELL = Counted("fell", "fell", digits=0, percent=True, yes_or_no=True)
 UNSELECTED = Column("unselected_return", "unselected return", digits=4)
 SPREAD = Column("action_spread", "candidates' spread", digits=3)
 LATENCY = Column("decision_ms_mean", "latency [ms]")
@@ -98,6 +110,44 @@ def with_speed_up(rows: dict[str, Row]) -> dict[str, Row]:
     return {name: {**row, SPEED_UP.metric: {"mean": speed_up(row, teacher)}} for name, row in rows.items()}
 
 
+#: Planners of single actions: an argmax over their candidates finds where the critic is wrong.
+ACTION_LEVEL = ("ct", "cd")
+OF_TEACHER = "of its teacher's by the same selector (episodes)"
+
+
+def best_unselected(rows: Mapping[str, Row]) -> list[str]:
+    """The action-level planners' rows in which nobody selects, where these earn more than the ranked ones."""
+
+    def earned(row: str) -> float:
+        return rows.get(row, {}).get(RETURN.metric, {}).get("mean", float("-inf"))
+
+    pairs = ((f"{row}-unselected", row) for row in ACTION_LEVEL if row in rows)
+    return ordered(alone for alone, ranked in pairs if earned(alone) > earned(ranked))
+
+
+def of_teacher(rows: Mapping[str, Row], row: str) -> str:
+    """Return the row's return as a multiple of the teacher's by the same selector, with the episodes of both."""
+    same = {"classifier": "teacher", "engine": "teacher-iql", "int8": "teacher-iql"}
+    selector = parts(row)[1]
+    mine, theirs = rows.get(row, {}), rows.get(same.get(selector, f"teacher-{selector}"), {})
+    if RETURN.metric not in mine or RETURN.metric not in theirs or mine is theirs:
+        return UNDEFINED
+    ratio = mine[RETURN.metric]["mean"] / theirs[RETURN.metric]["mean"]
+    episodes = (f"{each['episodes']['mean']:.0f}" for each in (mine, theirs))
+    return f"{ratio:.3f} ({' / '.join(episodes)})"
+
+
+def ratio_table(comparisons: Mapping[str, dict[str, Any]]) -> str:
+    """DNK against its teacher by who selects, a line per body, as Markdown: like with like."""
+    rows = {
+        "dnk": "both by IQL",
+        "dnk-engine": "by IQL, DNK in the engine",
+        "dnk-classifier": "both by the return model",
+    }
+    lines = [[name, *(of_teacher(c["rows"], row) for row in rows)] for name, c in comparisons.items()]
+    return markdown([["", *rows.values()], *lines])
+
+
 def selected(rows: dict[str, Row]) -> dict[str, Row]:
     """The rows in which somebody selects, in order."""
     return {row: rows[row] for row in ordered(rows) if parts(row)[1] != "unselected"}
@@ -105,12 +155,14 @@ def selected(rows: dict[str, Row]) -> dict[str, Row]:
 
 def table_cells(comparison: dict[str, Any], paper: bool) -> list[list[str]]:
     """Ours, and the paper's in columns of their own on the right, which say whose they are."""
-    columns = TABLE_I_COLUMNS
-    ours, theirs = (selected(with_speed_up(rows)) for rows in (comparison["rows"], paper_rows(comparison)))
-    lines = [[label(name), *(c.cell(ours.get(name, {})) for c in columns)] for name in ordered({*ours, *theirs})]
-    heading = ["", *(c.heading for c in columns)]
+    columns, rows = TABLE_I_COLUMNS, comparison["rows"]
+    ours, theirs = (selected(with_speed_up(made)) for made in (rows, paper_rows(comparison)))
+    ours |= {name: rows[name] for name in best_unselected(rows)}
+    names = ordered({*ours, *theirs})
+    lines = [[label(name), *(c.cell(ours.get(name, {})) for c in columns), of_teacher(rows, name)] for name in names]
+    heading = ["", *(c.heading for c in columns), OF_TEACHER]
     if paper and theirs:
-        for name, line in zip(ordered({*ours, *theirs}), lines, strict=True):
+        for name, line in zip(names, lines, strict=True):
             line += [c.cell(theirs.get(name, {})) for c in columns]
         heading += [f"{PAPER if i == 0 else 'paper'}: {c.heading}" for i, c in enumerate(columns)]
     return [heading, *lines]

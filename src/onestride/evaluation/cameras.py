@@ -17,7 +17,6 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-import mujoco
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,6 +28,7 @@ from safetensors.numpy import save as to_bytes
 from onestride.tasks.kinova.arm import CAMERA, LINKS, TOOL, build_model
 from onestride.tasks.kinova.scene import ABSENT, SPHERE, Scene
 from onestride.tasks.kinova.simulation import render_frames
+from onestride.tasks.physics import mujoco
 
 CHUNK = 30  # frames per renderer
 

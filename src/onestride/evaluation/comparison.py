@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onestride.checkpoint import load_config
 from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
-from onestride.evaluation.result import Experiment, read_result
+from onestride.evaluation.provenance import provenance, training_notes
+from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
 from onestride.files import CheckpointError, alone
-from onestride.manifest import write_manifest
 from onestride.presets import EvaluateConfig
-from onestride.run_folder import data_report, rows_of, task_of, without_history
+from onestride.run_folder import rows_of, task_of
+from onestride.seals import seal
 from onestride.tasks.kinova import demonstrations
 
 
@@ -28,7 +28,7 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     """
     folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
     task, names = task_of(run), rows_of(run)
-    experiment = Experiment(task.name, command)
+    experiment = Experiment(task.name, command, spent=folder)
     if "teacher" not in names or len(names) < 2:
         raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")
     contenders = [
@@ -39,28 +39,21 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     scenes = task.scenes(config.trials, config.scene_seed)
     both_open = demonstrations.open_on_both_sides(scenes)
     with alone(folder):
+        experiment.resume(begun=(folder / EPISODES).exists())
         records = evaluate(
             contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",
-            filmed=both_open[0] if both_open else 0,
+            filmed=both_open[0] if both_open else 0, experiment=experiment,
         )  # fmt: skip
         clouds = candidate_clouds(contenders, scenes, both_open, folder)
     rows = {name: _summary(records, clouds, name) for name in dict.fromkeys(c.row for c in contenders)}
-    path = folder / "comparison.json"
-    # Trials already on record were paid for by an earlier command.
-    earlier = read_result(path)["wall_s"] if path.exists() else 0.0
     report = experiment.record(
-        config={
-            "evaluate": asdict(config),
-            "data": data_report(run),
-            **{name: without_history(load_config(run / name)) for name in names},
-        },
+        config={"evaluate": asdict(config), **provenance(run, task, names)},
         seeds={"scenes": config.scene_seed, "training": sorted({c.seed for c in contenders})},
-        earlier_s=earlier,
         rows=rows,
-        notes=_notes(config, len(both_open)),
+        notes=[*_notes(config, len(both_open)), *training_notes(run, task)],
     )
-    lines = (EPISODES, "candidates.safetensors", "motion.safetensors")
-    write_manifest(path, report, [name for name in lines if (folder / name).exists()])
+    beside = (EPISODES, "candidates.safetensors", "motion.safetensors")
+    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
     return folder
 
 
@@ -100,6 +93,6 @@ def _notes(config: EvaluateConfig, both_open: int) -> list[str]:
         "candidates and rows, at every scene's start: no selector has a say in it.",
         "candidates_free is the share of all candidates, not only the chosen one, whose path keeps the tool (3 cm) off "
         "every obstacle: the rest is what the selector has to throw away.",
-        "Standard deviations are over trials; per_seed holds each training seed's mean.",
+        "Standard deviations are over all trials of all training seeds; per_seed holds each training seed's mean.",
         "completion_time_s is over successful trials.",
     ]

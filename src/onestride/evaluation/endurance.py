@@ -21,12 +21,14 @@ import numpy as np
 
 from onestride.checkpoint import load_config
 from onestride.control.clock import RealClock
+from onestride.control.episode import commands_of
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
-from onestride.control.loop import commands_of, run_episode
+from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
+from onestride.control.signals import Signals
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
 from onestride.engine.backends import Backend
@@ -149,28 +151,37 @@ class Record:
         self.outcomes[log.outcome] += 1
 
 
-def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig, record: Record | None = None) -> Record:
+def endure(
+    loaded: Loaded,
+    scenes: Sequence[Any],
+    config: EnduranceConfig,
+    record: Record | None = None,
+    closing: Signals | None = None,
+) -> Record:
     """Drive scene after scene for ``config.duration`` of control, on wall time.
 
-    record: a new one, filled as the run goes on; whoever gave it has it after an exception too.
+    record: a new one, filled as the run goes on; whoever gave it has it after an exception too. closing: holds back the
+    signals that come after the one that ended the run, until whoever gave it has written the record and leaves it.
 
     Raises:
         ValueError: the task has no simulated robot, or in none of the scenes it can begin.
     """
     task, clock = loaded.task, RealClock()
-    record = record or Record(config)
+    record, closing = record or Record(config), closing or Signals()
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
     stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
     with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
-        commands_of(task, worker.warm_up(first, WARM_UP))  # what the ladder computes is warm too
+        answer = worker.warm_up(first, WARM_UP)
+        if answer.decision is not None:  # what the ladder computes is warm too
+            commands_of(task, answer.decision.plan, answer.observation)
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()
             try:
                 with _Watch(record, bar, config.duration), stalled or nullcontext():
-                    _drive(worker, clock, task, scenes, config, record)
+                    _drive(worker, clock, task, scenes, config, record, closing)
             except BaseException as error:
                 record.ended_by = type(error).__name__
                 raise
@@ -181,20 +192,29 @@ def endure(loaded: Loaded, scenes: Sequence[Any], config: EnduranceConfig, recor
 
 
 def _drive(
-    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record
-) -> None:
+    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record,
+    closing: Signals,
+) -> None:  # fmt: skip
     number, empty = config.first_scene, 0
+    closing.watch()  # between scenes; an episode has handlers of its own
     while (left := config.ticks - record.ticks) > 0:
         robot = task.environment(scenes[number % len(scenes)], clock)
         if config.realtime:
             gc.collect()  # while nothing moves: it is off when something does
         timeout = min(config.timeout, (left - 0.01) / config.rate)  # ends at the next tick's due time
         log = EpisodeLog.lasting(timeout, 1 / config.rate)
+        closing.leave()
         try:
             run_episode(
                 robot, clock, worker, task,
                 timeout=timeout, period=1 / config.rate, patience=config.patience, log=log,
             )  # fmt: skip
+        except BaseException:
+            closing.watch()
+            closing.wait()
+            raise
+        else:
+            closing.watch()
         finally:
             record.add(log)
         del robot  # before the next is made: two at once would be the run's largest memory

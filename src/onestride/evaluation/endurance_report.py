@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.checkpoint import save_tensors
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
-from onestride.evaluation.result import result
-from onestride.files import together, writable
-from onestride.manifest import write_manifest
+from onestride.evaluation.result import result, utc
+from onestride.files import together, writable, write_json
 from onestride.tasks.task import Task
+from onestride.tensors import save_tensors
 
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
 
@@ -108,7 +107,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
         command,
         config={"run": asdict(config), "granted": record.granted, row: loaded.about},
         seeds={"scenes": 0},
-        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - (time.perf_counter() - record.began))),
+        started=utc(time.time() - (time.perf_counter() - record.began)),
         wall_s=record.wall_s,
         rows={row: summary(record, config)},
         notes=_notes(record, loaded.task, config),
@@ -118,7 +117,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     with together((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
         save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
-        write_manifest(results, report, [ticks.name])
+        write_json(results, report)
     return report
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -20,12 +20,11 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
-from msgspec import Struct
 
-from onestride.checkpoint import load_tensors
-from onestride.evaluation.records import read_records
-from onestride.files import CheckpointError, as_record, decode_json, write_atomically
+from onestride.files import LARGEST, CheckpointError, decode, read_bytes, write_atomically
+from onestride.seals import unsealed
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
+from onestride.tensors import load_tensors
 
 #: The rows of a comparison, in the order of every table and picture, and what they are called there.
 LABELS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F"}
@@ -94,7 +93,7 @@ class Candidates:
         if missing or not rows:
             raise CheckpointError(f"{path} lacks {missing or 'paths.<row>'}, it holds {sorted(arrays)}: evaluate again")
         scenes = (
-            decode_json(header["scenes"], list[int], f"{path} (scenes)")
+            decode(header["scenes"], list[int], f"{path}, header, scenes")
             if "scenes" in header
             else list(range(len(arrays["start"])))
         )
@@ -232,8 +231,8 @@ def pca_figure(candidates: Candidates, most: int = 3) -> Figure:
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
-class Trial(Struct):
-    """What is drawn of a trial's record."""
+class Decided(TypedDict):
+    """What is read of an episode's record."""
 
     row: str
     decision_ms: list[float]
@@ -248,9 +247,10 @@ def read_latency(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: evaluate again")
     times: dict[str, list[float]] = {}
-    for number, record in enumerate(read_records(path), 1):
-        trial = as_record(record, Trial, f"{path}, line {number},")
-        times.setdefault(trial.row, []).extend(trial.decision_ms)
+    for number, line in enumerate(read_bytes(path, 16 * LARGEST).splitlines(), 1):
+        where = f"{path}, line {number}"
+        episode = unsealed(line, where, Decided, required=False, advice="evaluate again")
+        times.setdefault(episode["row"], []).extend(episode["decision_ms"])
     if not any(times.values()):
         raise CheckpointError(f"{path} holds no decision: evaluate again")
     return {row: np.array(times[row]) for row in ordered(times) if times[row]}

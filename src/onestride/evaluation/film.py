@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from onestride.checkpoint import load_tensors
 from onestride.evaluation.cameras import shoot
 from onestride.evaluation.figures import ARRIVED, COLOURS, SHORT, label, ordered
 from onestride.files import CheckpointError, write_atomically
 from onestride.progress import track
 from onestride.tasks.kinova.interface import GOAL_RADIUS
 from onestride.tasks.kinova.scene import Scene
+from onestride.tensors import load_tensors
 
 FPS = 15  # of the film
 LONGEST, PAUSE = 11.0, 1.0  # of the motion as played, and of the last picture [s]

@@ -5,32 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from onestride.checkpoint import load_config, load_tensors, save_tensors
+from onestride.checkpoint import load_config, typed
 from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_folder
-from onestride.evaluation.records import read_records, write_records
-from onestride.evaluation.rollouts import AGAIN, EPISODES, SETTINGS
-from onestride.files import CheckpointError
-from onestride.manifest import Manifest, read_manifest, without_digests, write_manifest
+from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
+from onestride.files import CheckpointError, write_atomically
 from onestride.progress import console
 from onestride.run_folder import TEACHER
+from onestride.seals import check_seal, seal, sealed
 from onestride.selectors.store import judging_of
+from onestride.tensors import load_tensors, save_tensors
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
 STATES, MOTION = "states.safetensors", "motion.safetensors"
 #: Made of all planners together, and anew when one of them is another.
 TOGETHER = (SHOWN, TIMES, MOTION)
 
+AGAIN = "move the folder away, and evaluate again"
 
-class ReturnsSettings(Manifest, forbid_unknown_fields=True, kw_only=True):
-    """Under which settings an evaluation's episodes were made, and of which checkpoints."""
+
+class Claimed(TypedDict):
+    """What an evaluation's settings say beside what its records have in common for ever."""
 
     episodes: int
     width: int
-    states: int = 0
-    precision: str = ""
-    task: str = ""
     entries: dict[str, dict[str, Any]]
 
 
@@ -44,7 +43,8 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     """
     path = folder / SETTINGS
     wanted = json.loads(json.dumps(settings | {"entries": {_key(e): _identity(run, e) for e in entries}}))
-    found = without_digests(read_manifest(path, ReturnsSettings, AGAIN)) if path.exists() else wanted
+    found = check_seal(path, advice=AGAIN) if path.exists() else wanted
+    typed(found, Claimed, path)
     if _lasting(found) != _lasting(wanted):
         raise CheckpointError(
             f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
@@ -67,7 +67,7 @@ def claim(folder: Path, run: Path, settings: dict[str, Any], entries: Sequence[E
     if known | now != known:
         for name in TOGETHER:
             (folder / name).unlink(missing_ok=True)
-    write_manifest(path, wanted | {"entries": known | now})
+    seal(path, wanted | {"entries": known | now})
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +103,13 @@ def _put_away(folder: Path, stale: Sequence[Entry]) -> None:
         records = read_records(folder / name)
         kept = [r for r in records if gone is not None and (r["row"], r["seed"]) not in gone]
         if len(kept) < len(records):
-            write_records(away / name, [r for r in records if r not in kept])
-            write_records(folder / name, kept)
+            _write_records(away / name, [r for r in records if r not in kept])
+            _write_records(folder / name, kept)
     if (folder / STATES).exists():
         states = {f"{row}-{seed}" for row, seed in rows}
         tensors, _ = load_tensors(folder / STATES)
         save_tensors(folder / STATES, {k: v for k, v in tensors.items() if k not in states})
+
+
+def _write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    write_atomically(path, lambda p: p.write_text("".join(sealed(r) + "\n" for r in records)))

@@ -22,7 +22,7 @@ from onestride.evaluation.report import (
     speed_up,
     table_cells,
 )
-from onestride.evaluation.result import read_result
+from onestride.evaluation.result import read_experiment
 from onestride.files import CheckpointError, write_atomically
 
 
@@ -41,7 +41,7 @@ def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path
         raise FileNotFoundError(
             f"{folder} holds no comparison.json: evaluate first, or name the folder that was evaluated"
         )
-    comparison = read_result(source, beside=True)
+    comparison = read_experiment(source, beside=True)
     captions: dict[str, str] = {}
     absent: dict[str, str] = {}
     for step, needed, names in STEPS if pictures else ():
@@ -190,9 +190,10 @@ BODY = Template("""<h2>Both arms, one clock</h2>
 $film
 <h2>Numbers</h2>
 $table
-<p><small>Mean ± standard deviation over trials; success is the share of trials. Completion is the share of the way to
-the goal that was covered. Inference is the wall time of one whole decision; speed-up is the teacher's mean over the
-method's. The last columns are the paper's, from its own robot and computer: compare ratios, not times.</small></p>
+<p><small>Mean ± population standard deviation over all trials; success is the share of trials. Completion is the share
+of the way to the goal that was covered. Inference is the wall time of one whole decision; speed-up is the teacher's
+mean over the method's. The last columns are the paper's, from its own robot and computer: compare ratios, not
+times.</small></p>
 <h2>What the generators make</h2>
 $generation
 <h2>Pictures</h2>

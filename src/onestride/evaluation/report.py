@@ -67,14 +67,17 @@ class Column:
     yes_or_no: bool = False  # of each trial: a standard deviation would say nothing that the mean does not
 
     def cell(self, row: Row) -> str:
-        """'mean ± std', the standard deviation over trials."""
+        """Return 'mean ± std'; of one value there is no spread: 'mean ± –'."""
         found = row.get(self.metric, {})
         mean, std = found.get("mean"), found.get("std")
         if mean is None:
             return UNDEFINED
-        numbers = [mean] if std is None or self.yes_or_no else [mean, std]
         scale, unit = (100, " %") if self.percent else (1, "")
-        return " ± ".join(f"{scale * number:.{self.digits}f}" for number in numbers) + unit
+        numbers = [mean] if std is None or self.yes_or_no else [mean, std]
+        shown = [f"{scale * number:.{self.digits}f}" for number in numbers]
+        if len(shown) > 1 and found.get("n") == 1:
+            shown[1] = UNDEFINED
+        return " ± ".join(shown) + unit
 
 
 COMPLETION = Column("completion", "completion", digits=1, percent=True)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
-from msgspec import UNSET, Struct, UnsetType
 
-from onestride.files import as_record, read_json, vacant, versions
-from onestride.manifest import FileEntry, check_digest, check_file, write_manifest
+from onestride.checkpoint import typed
+from onestride.cores import usable_cores
+from onestride.files import read_json, vacant, versions, write_json
+from onestride.seals import check_files, read_result
 
-AGAIN = "delete it, and evaluate again"
+#: Beside the records of work that several commands share: when the first of them began, and what all took.
+SPENT = "spent.json"
+#: Vector instructions that decide how fast a processor is here, as Linux names them.
+VECTORS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp")
 
 
-class Result(Struct, forbid_unknown_fields=True, kw_only=True):
-    """The record of an experiment, as ``result`` makes it; an evaluation's has digests of what lies beside it."""
+class Result(TypedDict):
+    """What is read of an experiment's record, whatever its schema; it may hold more."""
 
     schema: int
     experiment: str
@@ -28,43 +32,68 @@ class Result(Struct, forbid_unknown_fields=True, kw_only=True):
     seeds: dict[str, Any]
     versions: dict[str, str]
     machine: dict[str, Any]
-    started: str
-    wall_s: float
     rows: dict[str, dict[str, Any]]
     notes: list[str]
-    files: dict[str, FileEntry] | UnsetType = UNSET
-    sha256: str | UnsetType = UNSET
+    files: NotRequired[dict[str, str]]
 
 
-def read_result(path: Path, *, beside: bool = False) -> dict[str, Any]:
-    """Return the record of an experiment, after holding it against its digest, where it has one (the first have none).
-
-    beside: what it was made of and lies beside it, too.
+def read_experiment(path: Path, *, beside: bool = False) -> dict[str, Any]:
+    """Return the record of an experiment; beside: what it was made of and lies beside it is held against it too.
 
     Raises:
-        CheckpointError: it, or what lies beside it, is not what was written; the message names the file.
+        CheckpointError: it, or what lies beside it, is not what was written, or it is no such record.
     """
-    found = read_json(path)
-    said = as_record(found, Result, path)
-    if said.files is not UNSET or said.sha256 is not UNSET:
-        check_digest(found, path, AGAIN)
-    for name, entry in said.files.items() if beside and said.files is not UNSET else ():
-        check_file(path.parent / name, entry, AGAIN)
+    found: dict[str, Any] = read_result(path)
+    typed(found, Result, path)
+    if beside:
+        check_files(path, found.get("files", {}), advice="evaluate again")
     return found
 
 
 class Experiment:
-    """One under way, from now on: what it is called, who asked for it, when it began and where its record goes.
+    """One experiment under way: what it is called, who asked for it, when it began and where its record goes.
+
+    Args:
+        out: where the record goes, if it is to be written here.
+        spent: the folder of work that goes on where another command left off: what all commands took is kept there.
 
     Raises:
         FileExistsError: ``out`` is there already; OSError: it cannot be written. Both before any work.
     """
 
-    def __init__(self, name: str, command: str, out: Path | None = None) -> None:
+    def __init__(self, name: str, command: str, out: Path | None = None, spent: Path | None = None) -> None:
         if out is not None:
             vacant(out)
         self.name, self.command, self.out = name, command, out
-        self._started, self._began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+        self._spent = None if spent is None else spent / SPENT
+        self._started, self._began = utc(time.time()), time.monotonic()
+        self._earlier_s: float | None = 0.0
+
+    def resume(self, begun: bool) -> None:
+        """Take over what earlier commands spent; asked while the folder is held, before any work.
+
+        Args:
+            begun: whether the folder holds records of earlier commands. Where it does and nothing says how long they
+                took, the whole is unknown, and the record has None for it.
+        """
+        assert self._spent is not None
+        comparison = self._spent.with_name("comparison.json")  # folders begun before there was such a file
+        known = next((path for path in (self._spent, comparison) if path.exists()), None)
+        if known is not None:
+            earlier = read_json(known)
+            self._started, self._earlier_s = earlier["started"], earlier["wall_s"]
+        elif begun:
+            self._earlier_s = None
+
+    def keep(self) -> None:
+        """Write down what was spent up to now, so that a kill loses only what came after."""
+        assert self._spent is not None
+        write_json(self._spent, {"started": self._started, "wall_s": self.wall_s})
+
+    @property
+    def wall_s(self) -> float | None:
+        """What all commands took up to now [s]; None: nobody knows what earlier ones did."""
+        return None if self._earlier_s is None else self._earlier_s + time.monotonic() - self._began
 
     def record(
         self,
@@ -73,24 +102,25 @@ class Experiment:
         seeds: dict[str, Any],
         rows: dict[str, Any],
         notes: list[str],
-        earlier_s: float = 0.0,
         ceilings: dict[str, float] | None = None,
         show: Callable[[dict[str, Any]], object] | None = None,
     ) -> dict[str, Any]:
         """It is done: its record, written where one was asked for.
 
-        earlier_s: that earlier commands spent on it. ceilings: of the machine, measured meanwhile. show: gets the
-        record before it is written, since a disk may be full.
+        ceilings: of the machine, measured meanwhile. show: gets the record before it is written, since a disk may be
+        full.
         """
         made = result(
             self.name, self.command, config=config, seeds=seeds, started=self._started,
-            wall_s=earlier_s + time.monotonic() - self._began, rows=rows, notes=notes,
+            wall_s=self.wall_s, rows=rows, notes=notes,
         )  # fmt: skip
+        if self._spent is not None:
+            self.keep()
         made["machine"] |= ceilings or {}
         if show is not None:
             show(made)
         if self.out is not None:
-            write_manifest(self.out, made)
+            write_json(self.out, made)
         return made
 
 
@@ -101,7 +131,7 @@ def result(
     config: dict[str, Any],
     seeds: dict[str, Any],
     started: str,
-    wall_s: float,
+    wall_s: float | None,
     rows: dict[str, Any],
     notes: list[str],
 ) -> dict[str, Any]:
@@ -113,6 +143,7 @@ def result(
         "config": config,
         "seeds": seeds,
         "versions": versions(),
+        "commit": commit(),
         "machine": machine(),
         "started": started,
         "wall_s": wall_s,
@@ -121,17 +152,52 @@ def result(
     }
 
 
+def utc(moment: float) -> str:
+    """Return a moment [s since the epoch] as a date and time with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Return the commit that the sources in ``folder`` are of, with ``-dirty`` where tracked files differ from it.
+
+    None where they are not under version control: an installed package.
+    """
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        for arguments in (["ls-files", "--error-unmatch", "."], describe):  # a package may lie inside another project
+            said = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20)
+            if said.returncode:
+                return None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip()
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
     return {
-        "cpu": name,
-        "cores": os.cpu_count(),
+        "cpu": platform.processor() or platform.machine(),
+        **(processor(cpuinfo.read_text()) if cpuinfo.exists() else {}),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "system": platform.system(),
+    }
+
+
+def processor(cpuinfo: str) -> dict[str, Any]:
+    """Return what Linux says of the first processor: its name, its generation, which vector instructions it has.
+
+    Virtual machines often call it by its family alone ("AMD EPYC"): maker, family, model and stepping tell which.
+    """
+    lines = (line.split(":", 1) for line in cpuinfo.split("\n\n")[0].splitlines() if ":" in line)
+    said = {name.strip(): value.strip() for name, value in lines}
+    names = {"vendor_id": "", "cpu family": "family ", "model": "model ", "stepping": "stepping "}  # of x86
+    names |= {"CPU implementer": "implementer ", "CPU part": "part ", "CPU variant": "variant "}  # of ARM
+    flags = said.get("flags", said.get("Features", "")).split()
+    return {
+        **({"cpu": said["model name"]} if "model name" in said else {}),
+        "generation": " ".join(f"{word}{said[name]}" for name, word in names.items() if name in said),
+        "vectors": [vector for vector in VECTORS if vector in flags],
     }

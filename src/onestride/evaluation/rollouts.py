@@ -7,39 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from onestride.checkpoint import load_tensors, save_tensors
+from onestride.checkpoint import typed
 from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
-from onestride.evaluation.records import add_records, read_records
-from onestride.files import CheckpointError
-from onestride.manifest import Manifest, read_manifest, write_manifest
+from onestride.evaluation.result import Experiment
+from onestride.files import LARGEST, CheckpointError, read_bytes
 from onestride.progress import track
+from onestride.seals import check_seal, seal, sealed, unsealed
 from onestride.tasks.task import Task
+from onestride.tensors import load_tensors, save_tensors
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
-AGAIN = "move its folder away, or delete it, and evaluate again"
+LARGEST_RECORDS = 16 * LARGEST  # [bytes]: every decision's time is in them
+KEYS = ("row", "seed", "episode", "scene")  # what tells a record of a file from the others
 WARM_UP = 50  # decisions thrown away before the first that counts
-
-
-class TrialSettings(Manifest, forbid_unknown_fields=True, kw_only=True):
-    """Of which scenes and settings an evaluation's trials are, and of which trainings."""
-
-    scenes: str
-    timeout: float
-    clock: str
-    contenders: list[tuple[str, int, str | None]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,12 @@ class Contender:
     policy: Policy
 
 
+class Claimed(TypedDict):
+    """What an evaluation's settings say of its contenders: row, seed, training."""
+
+    contenders: list[tuple[str, int, str | None]]
+
+
 def evaluate(
     contenders: Sequence[Contender],
     scenes: Sequence[Any],
@@ -59,11 +60,12 @@ def evaluate(
     timeout: float,
     real_clock: bool,
     filmed: int,
+    experiment: Experiment | None = None,
 ) -> list[dict[str, Any]]:
     """Every contender on every scene; returns the records, which also stand in ``folder/episodes.jsonl``.
 
-    timeout [s] per trial. filmed: the scene whose motion is kept for the film. A contender that the folder does not
-    know yet joins those it does.
+    timeout [s] per trial. filmed: the scene whose motion is kept for the film. experiment: keeps what is spent, trial
+    by trial. A contender that the folder does not know yet joins those it does.
 
     Raises:
         CheckpointError: the folder holds trials of other scenes or settings, or of one of them trained anew since.
@@ -89,6 +91,8 @@ def evaluate(
                     save_tensors(folder / "motion.safetensors", motion)
                 record = {"row": c.row, "seed": c.seed, "scene": number, **record}
                 add_records(folder / EPISODES, [record])
+                if experiment is not None:
+                    experiment.keep()
                 records.append(record)
                 finished += 1
                 bar.update(finished, f"{c.row}: {record['outcome']}")
@@ -106,7 +110,8 @@ def _claim(
     now = {(c.row, c.seed): c.policy.config.get("training", {}).get("id") for c in contenders}
     before: dict[tuple[str, int], Any] = {}
     if path.exists() and records:
-        found = read_manifest(path, TrialSettings, AGAIN)
+        found = check_seal(path, advice="move the folder away, and evaluate again")
+        typed(found, Claimed, path)
         if {name: found.get(name) for name in settings} != settings:
             raise CheckpointError(
                 f"{folder} holds trials of other scenes or under other settings; choose another --run, or move it away"
@@ -118,7 +123,7 @@ def _claim(
             f"{folder} holds trials of {', '.join(anew)} as it was before it was trained anew; move it away, or choose "
             "another --run"
         )
-    write_manifest(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
+    seal(path, settings | {"contenders": [[*who, made_by] for who, made_by in (before | now).items()]})
 
 
 def run_trial(
@@ -219,6 +224,60 @@ def _motion(row: str, scene: Any, robot: Any) -> dict[str, Any]:
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return every whole line; a last line cut by a kill does not count, and that trial is run again.
+
+    Raises:
+        CheckpointError: a line is no record or no longer what its digest says; it is named by its number.
+    """
+    if not path.exists():
+        return []
+    *whole, left = read_bytes(path, LARGEST_RECORDS).split(b"\n")
+    if left and not cut(left):
+        whole.append(left)  # what no kill leaves: it is refused below
+    records: list[dict[str, Any]] = []
+    lines: dict[tuple[Any, ...], int] = {}
+    for number, line in enumerate(whole, 1):
+        advice = "move the evaluation away, and evaluate again"
+        record = unsealed(line, f"{path}, line {number}", required=False, advice=advice)
+        key = tuple(record.get(name) for name in KEYS)
+        if "row" in record and lines.setdefault(key, number) != number:
+            raise CheckpointError(f"{path}, line {number}, says again what line {lines[key]} does; {advice}")
+        records.append(record)
+    return records
+
+
+def cut(line: bytes) -> bool:
+    """Whether this may be the beginning of a record that a kill cut short."""
+    try:
+        json.loads(line)
+    except UnicodeDecodeError as error:
+        return error.end == len(line)
+    except json.JSONDecodeError as error:
+        word = re.fullmatch(r"[-+.eE\d]*|[truefalsn]*", error.doc[error.pos :])  # a number or a word, half of it
+        return word is not None or error.msg.startswith(("Unterminated", "Invalid \\"))
+    return True
+
+
+def add_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append lines; what a kill left of a last one goes first.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with path.open("ab+") as f:
+            if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
+                f.truncate(path.read_bytes().rfind(b"\n") + 1)
+            f.write("".join(sealed(r) + "\n" for r in records).encode())
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {path}: {error.strerror}; what was there is kept. Free some space, then run the same "
+            "command again",
+        ) from error
 
 
 def _digest(scenes: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from onestride.evaluation.report import UNDEFINED
 
-FACTS = ("started", "wall_s", "seeds", "machine", "versions", "config")
+FACTS = ("started", "wall_s", "commit", "seeds", "machine", "versions", "config")
 
 
 def document(comparison: dict[str, Any], *, title: str, lead: str, headline: str, body: str) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.data.normalize import Normalizer
-from onestride.networks.sizes import Depth, Width
 from onestride.selectors.sampling import Sampling
 
 
@@ -25,8 +24,8 @@ from onestride.selectors.sampling import Sampling
 class IQLConfig:
     """The source's values, with layer normalisation in the networks: Q grows less wildly where there is no data."""
 
-    hidden: Width = 256
-    critics: Depth = 2
+    hidden: int = 256
+    critics: int = 2
     expectile: float = 0.7
     discount: float = 0.99
     polyak: float = 0.005
@@ -123,12 +122,14 @@ class CriticSelector(nn.Module):
     high: Tensor
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
-        """Actions are clamped as they will be when they are sent; the first state is the observed one."""
+        """Actions are clamped as they will be when they are sent; the first state is the observed one, where
+        observations are states."""
         del frame
         b, n = plans.shape[:2]
-        dim = observation.shape[-1]
+        dim = plans.shape[-1] - len(self.low)
         pair = plans[:, :, : self.rows].clone()
-        pair[:, :, 0, :dim] = observation[:, None]
+        if observation.shape[-1] == dim:
+            pair[:, :, 0, :dim] = observation[:, None]
         pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
         return self.iql.q(self.normalizer.plans(pair).flatten(0, 2)).amin(0).view(b, n, -1).mean(2)
 

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
+from msgspec import Meta
 from torch import nn
 
-from onestride.checkpoint import CONFIG, check_shapes, load_config, load_weights, load_whole, save_checkpoint
+from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_checkpoint, settings_of, typed
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
-from onestride.files import CheckpointError, as_record
+from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
 
 Learned = CriticSelector | ReturnSelector
+
+
+class Ranked(TypedDict):
+    """How a critic's candidates are drawn: the entries of a ``Sampling``."""
+
+    temperatures: list[float]
+    shares: list[float]
+    margin: float
+    cool: float
+
+
+class SelectorConfig(Config):
+    """What a selector's config holds."""
+
+    selector: dict[str, Any]
+    judged_rows: NotRequired[Annotated[int, Meta(ge=1)]]
+    sampling: NotRequired[Ranked | None]
 
 
 def save_selector(folder: Path, selector: Learned, task: str, training: dict[str, Any] | None = None) -> None:
@@ -28,7 +46,7 @@ def save_selector(folder: Path, selector: Learned, task: str, training: dict[str
         "kind": "iql" if isinstance(selector, CriticSelector) else "returns",
         "task": task,
         "selector": asdict(model.config),
-        "training": training or selector.training_record or {},
+        "training": training or selector.training_record,
     }
     if isinstance(selector, CriticSelector):
         config |= judging(selector.rows, selector.sampling)
@@ -50,16 +68,14 @@ def load_selector(folder: Path, task: Task) -> Learned:
         )
     if config.get("task") != task.name:
         raise CheckpointError(f"{folder} was trained for task '{config.get('task')}', not for '{task.name}'")
-    load_whole(folder)
+    typed(config, SelectorConfig, folder / CONFIG)
 
-    def make() -> tuple[IQL | ReturnModel, Normalizer]:
+    def build() -> nn.ModuleDict:
         model = make_selector_model(config["kind"], config["selector"], task, folder)
-        return model, Normalizer.empty(task.transition_dim, task.context_dim)
+        return _whole(model, Normalizer.empty(task.transition_dim, task.context_dim))
 
-    check_shapes(folder, lambda: _whole(*make()))
-    model, normalizer = make()
-    load_weights(folder, _whole(model, normalizer))
-    selector = wrap(model, normalizer, task)
+    whole = load_model(folder, config, build)
+    selector = wrap(whole["selector"], whole["normalizer"], task)  # type: ignore[arg-type]
     selector.training_record = config["training"]
     if isinstance(selector, CriticSelector):
         selector.rows = config.get("judged_rows", 1)
@@ -70,7 +86,10 @@ def load_selector(folder: Path, task: Task) -> Learned:
 def _sampling(said: dict[str, Any] | None, folder: Path) -> Sampling | None:
     if said is None:
         return None
-    return as_record(said, Sampling, f"{folder / CONFIG} (sampling)")
+    try:
+        return Sampling(tuple(said["temperatures"]), tuple(said["shares"]), said["margin"], said["cool"])
+    except ValueError as error:
+        raise CheckpointError(f"{folder} ranks candidates of a sampling that cannot be: {error}") from error
 
 
 def judging(rows: int, sampling: Sampling | None) -> dict[str, Any]:
@@ -88,11 +107,11 @@ def make_selector_model(
     kind: str, settings: dict[str, Any], task: Task, folder: Path | None = None
 ) -> IQL | ReturnModel:
     """An untrained model from its kind and its config's fields as JSON gives them."""
-    where = f"{folder / CONFIG} (selector)" if folder else f"the config of '{kind}'"
+    where = "settings" if folder is None else folder / CONFIG
     if kind == "iql":
-        return IQL(as_record(settings, IQLConfig, where), task.state_dim, task.action_dim)
+        return IQL(settings_of(IQLConfig, settings, where), task.state_dim, task.action_dim)
     if kind == "returns":
-        return ReturnModel(as_record(settings, ReturnConfig, where), task.fixed, task.context_dim)
+        return ReturnModel(settings_of(ReturnConfig, settings, where), task.plans)
     raise CheckpointError(f"{folder} is a selector of kind '{kind}', this version has iql, returns")
 
 
@@ -108,5 +127,5 @@ def wrap(model: nn.Module, normalizer: Normalizer, task: Task) -> Learned:
     raise TypeError(f"{type(model).__name__} scores nothing; expected an IQL or a ReturnModel")
 
 
-def _whole(model: nn.Module, normalizer: Normalizer) -> nn.Module:
+def _whole(model: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
     return nn.ModuleDict({"selector": model, "normalizer": normalizer})

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from onestride.diffusion.edm import EDMPlanner, NoiseLevels, Preconditioned, heun_step, noised
-from onestride.networks.sizes import Depth, Steps, Width
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 ConsistencyMethod = Literal["ct", "cd"]
 METHODS: tuple[ConsistencyMethod, ...] = get_args(ConsistencyMethod)
@@ -33,15 +34,15 @@ class ConsistencyConfig(NoiseLevels):
     """Levels and losses are those of the papers above; the network is the teacher's, which cd starts from."""
 
     method: ConsistencyMethod = "ct"
-    width: Width = 640
-    blocks: Depth = 6
+    width: int = 640
+    blocks: int = 6
     curriculum_steps: int = 10_000  # ct: how many training steps there will be (``TrainConfig.steps``)
-    s0: Steps = 10  # ct: intervals between levels at the first step
-    s1: Steps = 1280  # ct: and at the end
+    s0: int = 10  # ct: intervals between levels at the first step
+    s1: int = 1280  # ct: and at the end
     p_mean: float = -1.1  # ct: log sigma ~ N(p_mean, p_std^2), within sigma_min ... sigma_max
     p_std: float = 2.0
     huber: float = 0.00054  # ct: the loss is quadratic below this error per entry, and the error's norm above
-    levels: Steps = 18  # cd: of the teacher's grid
+    levels: int = 18  # cd: of the teacher's grid
     target_decay: float = 0.95  # cd: of the average of the weights that the student is compared with
     first_action_weight: float = 1.0  # of the executed action in the loss; the papers weigh all entries alike
 
@@ -78,19 +79,19 @@ class ConsistencyStudent(nn.Module):
     nfe = 1
     tempered = False  # it starts from its highest noise level as it is
 
-    def __init__(self, config: ConsistencyConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: ConsistencyConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
         self.f = Preconditioned(
-            fixed, context_dim, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data,
-            boundary=config.sigma_min,
-        )  # fmt: skip
+            spec, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data, boundary=config.sigma_min
+        )
         self.target = copy.deepcopy(self.f).requires_grad_(False) if config.method == "cd" else None
         self._teacher = _Held(None)
+        fixed = mask_of(spec)
         weight = torch.ones(fixed.shape)
-        weight[0, state_dim:] = config.first_action_weight
+        weight[0, spec.state_dim :] = config.first_action_weight
         weight = weight * ~fixed
-        free = fixed.numel() - state_dim  # all but row 0's state
+        free = len(spec.free_entries)  # without looking at the mask: sizes are asked before there are numbers
         self.c = config.huber * math.sqrt(free)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * (free / weight.sum()), persistent=False)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.networks.sizes import Width
+from onestride.plans.given import mask_of
+from onestride.plans.spec import PlanSpec
 
 Operator = Literal["dnk", "kdm", "kdm-f", "mlp"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
@@ -30,9 +31,9 @@ class KoopmanConfig:
     """Loss weights are the paper's (section V-A); the networks' shapes, which it does not give, are ours."""
 
     operator: Operator = "dnk"
-    latent_dim: Width = 512  # L
-    hidden: Width = 512
-    gain_hidden: Width = 256
+    latent_dim: int = 512  # L
+    hidden: int = 512
+    gain_hidden: int = 256
     shared_encoder: bool = True  # one encoder for prior and target (DNK); KDM's code has two
     weighted: bool = True  # pairs weigh by their quality's rank
     latent_noise: float = 0.0  # KDM's code adds N(0, 0.4^2) to both latents
@@ -196,12 +197,12 @@ class KoopmanStudent(nn.Module):
     action_weight: Tensor
     nfe = 1
 
-    def __init__(self, config: KoopmanConfig, fixed: Tensor, context_dim: int, state_dim: int) -> None:
+    def __init__(self, config: KoopmanConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
-        horizon, transition_dim = fixed.shape
-        self.state_dim = state_dim
-        size, hidden, latent = fixed.numel(), config.hidden, config.latent_dim
+        self.state_dim = spec.state_dim
+        shape, hidden, latent = (spec.horizon, spec.row_dim), config.hidden, config.latent_dim
+        size, context_dim = spec.horizon * spec.row_dim, spec.context_dim
         self.encoder = Encoder(size, context_dim, hidden, latent)
         self.target_encoder = None if config.shared_encoder else Encoder(size, context_dim, hidden, latent)
         self.operator: FDKLayer | StaticLayer | StaticFactorizedLayer | PlainLayer
@@ -215,11 +216,11 @@ class KoopmanStudent(nn.Module):
             self.operator = PlainLayer(latent)
         self.decoder = nn.Sequential(
             nn.Linear(latent, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden),
-            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, (horizon, transition_dim)),
+            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, shape),
         )  # fmt: skip
-        weight = torch.full((horizon, transition_dim - state_dim), config.later_action_weight)
+        weight = torch.full((spec.horizon, spec.action_dim), config.later_action_weight)
         weight[0] = config.first_action_weight
-        self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("fixed", mask_of(spec), persistent=False)
         self.register_buffer("action_weight", weight, persistent=False)
 
     def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:

@@ -9,36 +9,43 @@ deterministic; with "ddpm" it is not, and a student can only learn the mean of i
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
-from onestride.checkpoint import load_tensors, save_tensors
-from onestride.control.policy import Policy, conditioned_prior
+from onestride.control.policy import Policy
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, alone, read_json
-from onestride.manifest import FileEntry, Manifest, check_file, check_manifest, write_manifest
 from onestride.memory import keep_freed_memory
+from onestride.plans.given import make_prior
 from onestride.progress import console, track
+from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.selectors.sampling import SHARES, TEMPERATURES
+from onestride.tensors import opened, save_unsealed
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"
-MAKE_AGAIN = "run `onestride pairs` again to make it anew"
 SCHEMA = 2
 COLUMNS = ("prior", "target", "context", "quality", "temperature")
 
 
-class PairsManifest(Manifest, forbid_unknown_fields=True, kw_only=True):
-    """What the pairs were made of, and the shards that are finished of ``count``."""
+class Shard(TypedDict):
+    """A finished shard, as the manifest lists it."""
+
+    sha256: str
+    rows: int
+
+
+class Manifest(TypedDict):
+    """What the pairs are, and which shards are finished."""
 
     schema: int
     settings: dict[str, Any]
     identity: dict[str, Any]
+    shards: dict[str, Shard]
     count: int
 
 
@@ -93,21 +100,21 @@ def _make_pairs(
     shards = min(config.shards, blocks)
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
     settings = {k: v for k, v in asdict(config).items() if k != "shards"}
-    wanted = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "count": shards}
-    made: dict[str, FileEntry] = {}
+    manifest: dict[str, Any] = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "shards": {}}
     if (folder / MANIFEST).exists():
-        found = read_pairs_manifest(folder)
-        if (found.settings, found.identity) != (wanted["settings"], json.loads(json.dumps(identity))):
+        found = load_manifest(folder)
+        if any(found[k] != manifest[k] for k in ("settings", "identity")):
             raise CheckpointError(
                 f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
                 "or delete the folder to make them anew"
             )
-        if found.files and found.count != shards:
+        if found["shards"] and found["count"] != shards:
             raise CheckpointError(
-                f"{folder} was begun with {found.count} shards, now {shards} are asked for; use --pairs.shards "
-                f"{found.count}, or delete the folder"
+                f"{folder} was begun with {found['count']} shards, now {shards} are asked for; use --pairs.shards "
+                f"{found['count']}, or delete the folder"
             )
-        made = found.files
+        manifest = found
+    manifest["count"] = shards
     keep_freed_memory()
     more = torch.Generator(teacher.device)
     with track("pairs", config.count) as bar:
@@ -115,17 +122,17 @@ def _make_pairs(
         for shard in range(shards):
             first, last = shard * blocks // shards, (shard + 1) * blocks // shards
             name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
-            if name not in made or not _intact(folder / name, made[name]):
+            if name not in manifest["shards"] or not _intact(folder, name, manifest["shards"][name]["sha256"]):
                 parts = []
                 for block in range(first, last):
                     parts.append(make_block(teacher, observations, config, block, more))
                     bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
                 columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
-                save_tensors(folder / name, columns)
-                made = {k: entry for k, entry in made.items() if k != name}
-                write_manifest(folder / MANIFEST, wanted, [name], made)
-                made = read_pairs_manifest(folder).files
-            done = min(last * BLOCK, config.count)
+                save_unsealed(folder / name, columns)
+                rows = len(columns["prior"])
+                manifest["shards"][name] = {"sha256": sha256(folder / name), "rows": rows}
+                seal(folder / MANIFEST, manifest)
+            done += manifest["shards"][name]["rows"]
             bar.update(done)
 
 
@@ -145,19 +152,20 @@ def make_block(
     temperature = torch.tensor(config.temperatures)[which]
     noise = torch.randn(size, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
     observation = observations[pick].to(device)
-    start = teacher.task.encode(observation)
-    states = start.start
+    given = teacher.task.encode(observation)
+    values = given.values
     if config.jitter:
-        shift = torch.randn(states.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
-        states = states + config.jitter * shift * teacher.normalizer.std[: states.shape[-1]]
-    prior = conditioned_prior(noise.to(device), temperature.to(device), states, teacher.normalizer, teacher.fixed)
-    context = teacher.normalizer.context(start.context)
+        shift = torch.randn(values.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
+        values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
+    values = teacher.normalizer.entries(values, teacher.known)
+    prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
+    context = teacher.normalizer.context(given.context)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
     with teacher.products():
         target = teacher.generator.sample(prior, context, solver=config.solver, generator=more).float()
     plans = teacher.normalizer.unnormalize(target)
-    quality = teacher.score(plans[:, None], observation, start.frame)[:, 0]
+    quality = teacher.score(plans[:, None], observation, given.frame)[:, 0]
     rows = min(size, config.count - block * size)
     values = (prior, target, context, quality, temperature)
     columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}
@@ -165,6 +173,19 @@ def make_block(
         if not torch.isfinite(value).all():
             raise ArithmeticError(f"the teacher made a non-finite {key} in block {block}; train it longer or anew")
     return columns
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a folder of pairs says of itself, held against its digest.
+
+    Raises:
+        CheckpointError: it was altered, or is of another version.
+    """
+    path, again = folder / MANIFEST, "delete the folder and run `onestride pairs` again"
+    schema = read_json(path, dict[str, Any]).get("schema")
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has schema {schema!r}, this version reads {SCHEMA}: {again}")
+    return check_seal(path, Manifest, advice=again)
 
 
 def load_pairs(folder: Path) -> dict[str, Tensor]:
@@ -175,14 +196,15 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     """
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder} holds no pairs (no {MANIFEST}); make them with `onestride pairs`")
-    manifest = read_pairs_manifest(folder)
-    if len(manifest.files) != manifest.count:
+    manifest = load_manifest(folder)
+    if len(manifest["shards"]) != manifest["count"]:
         raise CheckpointError(
-            f"{folder} has {len(manifest.files)} of {manifest.count} shards; run `onestride pairs` again to finish them"
+            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
+            "finish them"
         )
     parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
-    for name, entry in sorted(manifest.files.items()):  # the order in which they were made does not matter
-        check_file(folder / name, entry, MAKE_AGAIN)
+    for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
+        verify(folder, name, entry["sha256"])
         for key, value in open_shard(folder / name).items():
             parts[key].append(value)
     pairs = {key: torch.cat(values) for key, values in parts.items()}
@@ -194,29 +216,10 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
     }
 
 
-def read_pairs_manifest(folder: Path) -> PairsManifest:
-    """What the folder holds, so far.
-
-    Raises:
-        CheckpointError: its manifest was altered or cut short, or is of another version.
-    """
-    path, advice = folder / MANIFEST, "delete the folder and run `onestride pairs` again"
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is not of schema {SCHEMA}, which this version reads; {advice}")
-    return check_manifest(found, path, PairsManifest, advice, check=False)
-
-
 def open_shard(path: Path) -> dict[str, Tensor]:
-    """One shard's columns.
-
-    Raises:
-        CheckpointError: it is not what was written, or lacks a column.
-    """
-    tensors, _ = load_tensors(path, MAKE_AGAIN)
-    if tensors.keys() != set(COLUMNS):
-        raise CheckpointError(f"{path} holds {', '.join(sorted(tensors))}, expected {', '.join(COLUMNS)}; {MAKE_AGAIN}")
-    return tensors
+    """One shard's columns, read through a memory map."""
+    with opened(path, "delete the folder and run `onestride pairs` again") as f:
+        return {key: f.get_tensor(key) for key in COLUMNS}
 
 
 def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
@@ -228,14 +231,22 @@ def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
     return (1 + beta * rank / max(len(quality) - 1, 1)).float()
 
 
-def _intact(path: Path, entry: FileEntry) -> bool:
+def _intact(folder: Path, name: str, wanted: str) -> bool:
     """Whether a finished shard is still what it was; says so when it is not, since it is made anew."""
     try:
-        check_file(path, entry, MAKE_AGAIN)
+        verify(folder, name, wanted)
     except CheckpointError as error:
         console.print(f"making a shard anew: {error}", highlight=False)
         return False
     return True
+
+
+def verify(folder: Path, name: str, wanted: str) -> None:
+    """Raise ``CheckpointError`` unless a shard's SHA-256 is the recorded one."""
+    again = "run `onestride pairs` again to make it anew"
+    if not (folder / name).is_file():
+        raise CheckpointError(f"shard {folder / name} is missing; {again}")
+    check_file(folder, name, wanted, MANIFEST, again)
 
 
 def _seed(seed: int, block: int) -> int:

@@ -1,4 +1,7 @@
-"""Tasks by name. A task's room is entered when it is asked for: it may need libraries others do not."""
+"""Tasks by name: built in, ``gym:ENVIRONMENT``, from an installed package, FILE.py:NAME or MODULE:NAME.
+
+A task's room is entered when it is asked for: it may need libraries others do not.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from onestride.registry import Registry
 from onestride.tasks.interface import Interface
 
 if TYPE_CHECKING:
@@ -40,9 +44,31 @@ def _body_interface(body: str, version: Any) -> Interface:
 _BODIES = {
     f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
 }
-TASKS: dict[str, Callable[[], Task]] = {"kinova": kinova} | {
-    name: partial(_locomotion, *which) for name, which in _BODIES.items()
-}
+
+
+def _gym(name: str) -> Callable[[], Task] | None:
+    """A Gymnasium environment; its id may come from data, and a module that it names is not imported."""
+    kind, _, environment = name.partition(":")
+    if kind != "gym" or not environment or ":" in environment:
+        return None
+
+    def make() -> Task:
+        from onestride.tasks.gym import gym_task
+
+        return gym_task(environment)
+
+    return make
+
+
+#: Tasks of your own: FILE.py:NAME or MODULE:NAME, several with commas between.
+VARIABLE = "ONESTRIDE_TASKS"
+TASKS: Registry[Task] = Registry(
+    "task",
+    "onestride.tasks",
+    VARIABLE,
+    {"kinova": kinova} | {name: partial(_locomotion, *which) for name, which in _BODIES.items()},
+    _gym,
+)
 #: The same without their planners' side, and without torch.
 INTERFACES: dict[str, Callable[[], Interface]] = {"kinova": _kinova_interface} | {
     name: partial(_body_interface, *which) for name, which in _BODIES.items()

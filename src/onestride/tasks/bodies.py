@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from onestride.control.limits import Limits
-from onestride.tasks.interface import Interface, check_numbers
+from onestride.tasks.interface import Interface, plain_interface
 
 Version = Literal["v4", "v5"]
 
@@ -38,17 +37,12 @@ BODIES = {
 
 def interface(body: str, version: Version) -> Interface:
     """Of the task ``<body>-<version>``."""
-    b, name = BODIES[body], f"{body}-{version}"
-    return Interface(
-        name=name,
+    b = BODIES[body]
+    return plain_interface(
+        name=f"{body}-{version}",
         observation_dim=b.observation_dim,
-        state_dim=b.observation_dim,
-        action_dim=b.action_dim,
         horizon=b.horizon,
         control_dt=b.control_dt,
-        check=lambda observation: check_numbers(observation, b.observation_dim, f" of {name}"),
-        arrived=lambda _observation: False,
-        limits=Limits(-np.ones(b.action_dim), np.ones(b.action_dim)),
-        commands=lambda plan, _observation: plan[:, b.observation_dim :].clip(-1.0, 1.0),
-        rest=lambda _observation: np.zeros(b.action_dim),
+        low=-np.ones(b.action_dim),
+        high=np.ones(b.action_dim),
     )

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from onestride.data.episode import Episode
+from onestride.tasks.physics import mujoco
 
 #: (observations (B, O) of the environments still running, which ones (B,)) -> actions (B, A).
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]

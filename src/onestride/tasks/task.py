@@ -7,25 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from onestride.control.clock import Clock
+from onestride.plans.given import Given
+from onestride.plans.spec import Block, PlanSpec
 from onestride.tasks.interface import Interface
-
-
-@dataclass(frozen=True)
-class Start:
-    """A decision's beginning, in task units: what the observation says about the plan to be made.
-
-    start (B, O) fills the fixed entries of row 0; context (B, C) conditions the generator; frame is whatever
-    the task needs to turn plans back into commands (it stays opaque to everyone else).
-    """
-
-    start: Tensor
-    context: Tensor
-    frame: Any
-
 
 #: plans (B, N, H, D) in task units, observation (B, observation_dim), frame -> scores (B, N), higher is better.
 Selector = Callable[[Tensor, Tensor, Any], Tensor]
@@ -66,7 +53,7 @@ class Task(Interface):
     """The interface to the robot, and what planners learn from and are judged by; functions are batched torch unless
     said otherwise.
 
-    encode(observation (B, observation_dim)) -> Start.
+    encode(observation (B, observation_dim)) -> Given.
     plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
     command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
     score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the task's own selector, higher is
@@ -75,6 +62,7 @@ class Task(Interface):
     scenes(count, seed) -> problems to evaluate on, never trained on.
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
+    known: which entries of a plan the observation gives (``PlanSpec``); None: the observation columns of row 0.
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
         start from rest, all of them pass through a transient that is a small part of the data.
@@ -83,7 +71,7 @@ class Task(Interface):
     """
 
     context_dim: int  # C
-    encode: Callable[[Tensor], Start]
+    encode: Callable[[Tensor], Given]
     plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     command: Callable[[Tensor, Any], Tensor]
     score: Selector | None
@@ -92,14 +80,19 @@ class Task(Interface):
     environment: Callable[[Any, Clock], Any]
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
+    known: tuple[Block, ...] | None = None
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)
     benchmark: Benchmark | None = None
     native: Native | None = None
 
     @property
-    def fixed(self) -> Tensor:
-        """Mask (H, D), true where the observation fixes the plan: the observation columns of row 0."""
-        mask = torch.zeros(self.horizon, self.transition_dim, dtype=torch.bool)
-        mask[0, : self.state_dim] = True
-        return mask
+    def plans(self) -> PlanSpec:
+        """The shape of its plans, and which of their entries are known."""
+        return PlanSpec(
+            horizon=self.horizon,
+            state_dim=self.state_dim,
+            action_dim=self.action_dim,
+            context_dim=self.context_dim,
+            known=self.known,
+        )

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onestride.tasks.physics import mujoco  # first: mink imports MuJoCo too
+
+# isort: split
 import mink
-import mujoco
 import numpy as np
 import torch
 from torch import Tensor

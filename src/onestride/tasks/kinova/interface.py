@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.control.limits import Limits
-from onestride.tasks.interface import Interface, ObservationError, check_numbers
+from onestride.tasks.interface import Interface, ObservationError, observation_vector
 from onestride.tasks.kinova.scene import (
     ACCELERATION,
     CONTROL_DT,
@@ -38,7 +38,7 @@ def check(observation: np.ndarray) -> None:
         ObservationError: wrong shape, a non-finite number, an obstacle of no kind or size, a goal outside the
             workspace or inside an obstacle.
     """
-    check_numbers(
+    observation = observation_vector(
         observation, OBSERVATION_DIM, f": position 3, velocity 3, goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
     )
     goal = observation[6:9]

@@ -9,7 +9,8 @@ call first steps the physics up to ``clock.now()``.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import mujoco
+import threading
+
 import numpy as np
 import torch
 
@@ -28,6 +29,7 @@ from onestride.tasks.kinova.arm import (
 )
 from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene
+from onestride.tasks.physics import mujoco, no_renderer
 
 CHUNK = 5  # physics steps between two updates of the servo; the recording keeps one row for each
 CLEARANCE_STRIDE = 3  # every so many recorded rows the whole arm's clearance is measured (15 ms)
@@ -41,11 +43,12 @@ class SimulatedArm:
 
     ``read() -> (41,)``: position of the tool (3) [m], its velocity (3) [m/s], the goal (3) [m], the obstacles (32).
     ``write(target (3,))`` [m]: where the tool should be one ``control_dt`` [s] from now.
-    ``stop()``: freeze here; ``reset()`` starts the scene over.
+    ``stop()``: freeze here; ``reset()`` starts the scene over. One thread may read while another writes or stops.
     """
 
     def __init__(self, scene: Scene, clock: Clock, control_dt: float = 0.05) -> None:
         self.scene, self.clock, self.control_dt = scene, clock, control_dt
+        self._physics = threading.Lock()
         self.model = build_model(scene.obstacles, scene.goal)
         self.data = mujoco.MjData(self.model)
         self._site = self.model.site(TOOL).id
@@ -78,11 +81,12 @@ class SimulatedArm:
 
     def read(self) -> np.ndarray:
         """What the arm and the scene are now. (41,)"""
-        self._advance()
-        mujoco.mj_comPos(self.model, self.data)
-        jacobian = np.empty((3, 7))
-        mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
-        return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
+        with self._physics:
+            self._advance()
+            mujoco.mj_comPos(self.model, self.data)
+            jacobian = np.empty((3, 7))
+            mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
+            return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
 
     def write(self, command: np.ndarray) -> None:
         """Send the tool to ``command`` (3,) [m]. A target out of reach ends at the nearest pose found."""
@@ -91,19 +95,21 @@ class SimulatedArm:
             raise ValueError(f"command has shape {command.shape}, expected (3,): the tool's position [m]")
         if not np.isfinite(command).all():
             raise ValueError(f"command {command.tolist()} is not finite; the arm was not moved")
-        self._advance()
-        if self._stopped:
-            raise RuntimeError("the arm is stopped; call reset() before the next command")
-        target, self.ik_error = self._ik.solve(self._reference, command)
-        needed = np.abs((target - self._reference) / VELOCITY_LIMITS).max()  # [s]
-        self._from, self._to = self._reference, target
-        self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
+        with self._physics:
+            self._advance()
+            if self._stopped:
+                raise RuntimeError("the arm is stopped; call reset() before the next command")
+            target, self.ik_error = self._ik.solve(self._reference, command)
+            needed = np.abs((target - self._reference) / VELOCITY_LIMITS).max()  # [s]
+            self._from, self._to = self._reference, target
+            self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
 
     def stop(self) -> None:
         """Freeze the joint reference where it is; writing raises until ``reset``."""
-        self._advance()
-        self._from = self._to = self._reference
-        self._stopped = True
+        with self._physics:
+            self._advance()
+            self._from = self._to = self._reference
+            self._stopped = True
 
     def fault(self) -> str | None:
         """ "collision" once any part of the arm has touched an obstacle or the table."""
@@ -204,8 +210,8 @@ def render_frames(
         renderer = mujoco.Renderer(model, height, width)
     except (mujoco.FatalError, RuntimeError, ImportError, AttributeError) as error:  # by backend
         raise RuntimeError(
-            f"no renderer here ({error}); on a machine without a display set MUJOCO_GL=egl before Python starts "
-            "(package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
+            f"no renderer here ({no_renderer or error}); on a machine without a display set MUJOCO_GL=egl before "
+            "Python starts (package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
         ) from error
     frames = []
     with renderer:

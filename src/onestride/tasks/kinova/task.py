@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onestride.plans.given import Given
 from onestride.selectors.geometry import GeometryScore
 from onestride.tasks.kinova.arm import (
     BODY_RADII,
@@ -37,7 +38,7 @@ from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.interface import NEAREST, REACH_MARGIN, interface
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
-from onestride.tasks.task import Native, Start, Task
+from onestride.tasks.task import Native, Task
 
 LIMITS = BSplineConfig()  # the data's speeds and margins are the task's
 
@@ -104,7 +105,7 @@ def _turn_back(axes: Tensor, vectors: Tensor) -> Tensor:
     return torch.einsum("bij,b...i->b...j", axes, vectors)
 
 
-def encode(observation: Tensor) -> Start:
+def encode(observation: Tensor) -> Given:
     """Observation (B, 41) -> what a decision starts from."""
     position, velocity, goal, obstacles = split(observation)
     frame = make_frame(position, goal)
@@ -122,7 +123,7 @@ def encode(observation: Tensor) -> Start:
     # The last number: how much of the smallest frame is left, so that arriving is seen.
     left = (goal - position).norm(dim=-1, keepdim=True) / frame.length
     context = torch.cat((frame.length.log(), left, frame.axes[:, 0], position, goal, seen), -1)
-    return Start(start, context, frame)
+    return Given(start, context, frame)
 
 
 def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,196 @@
+"""Readings of a robot, each with its age: taken where a sensor that hangs holds nothing, refused where they are old."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections import deque
+from copy import copy
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from onestride.control.clock import Clock
+from onestride.control.robot import Robot, TimedObservation
+from onestride.tasks.interface import Interface, ObservationError, observation_vector
+
+#: So many of the last durations say how long the next is expected to take: one hiccup does not change their median.
+REMEMBERED = 5
+#: Fewer readings than this with the same numbers are no frozen sensor, however slow the loop is.
+FEWEST_REPEATED = 3
+#: A sample's time may lie so far ahead of the loop's clock [s].
+CLOCK_TOLERANCE = 0.001
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the robot gave: its observation, when that was taken [s], and its fault or None.
+
+    observation: the vector that is decided on; what was given, where that cannot be made one.
+    took: how long the robot took to give it [s].
+    """
+
+    observation: np.ndarray
+    time: float
+    fault: str | None
+    took: float
+
+
+class Expected:
+    """How long something takes, from how long it took lately [s]."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=REMEMBERED)
+
+    def add(self, seconds: float) -> None:
+        self._last.append(seconds)
+
+    @property
+    def seconds(self) -> float | None:
+        """The median; None before the first."""
+        return sorted(self._last)[len(self._last) // 2] if self._last else None
+
+
+class Reader(Protocol):
+    """Reads a robot. ``busy``: a reading was requested and has not come yet."""
+
+    busy: bool
+
+    def request(self) -> None:
+        """Begin a reading; none may be under way."""
+        ...
+
+    def poll(self, until: float) -> Reading | None:
+        """Return the reading that was requested, or None where it is not there at clock time ``until`` [s].
+
+        Raises:
+            Exception: whatever the robot raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """No more readings; one that hangs is left behind."""
+        ...
+
+
+def reader_of(robot: Robot, clock: Clock, dim: int) -> Reader:
+    """Return a reader in a thread of its own on wall time, one that reads in turn where time is simulated.
+
+    dim: of the task's observations.
+    """
+    return ThreadReader(robot, clock, dim) if getattr(clock, "is_wall_time", False) else DirectReader(robot, clock, dim)
+
+
+class DirectReader:
+    """Reads when it is polled: in simulated time nothing else could happen meanwhile, and ``until`` may pass."""
+
+    def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
+        self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
+
+    def request(self) -> None:
+        self.busy = True
+
+    def poll(self, until: float) -> Reading | None:
+        del until
+        self.busy = False
+        return _read(self.robot, self.clock, self.dim)
+
+    def close(self) -> None:
+        pass
+
+
+class ThreadReader:
+    """Reads in a daemon thread, which begins with the first request."""
+
+    def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
+        self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
+        self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._readings: queue.SimpleQueue[Reading | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="readings", daemon=True)
+
+    def request(self) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
+        self.busy = True
+        self._requests.put(True)
+
+    def poll(self, until: float) -> Reading | None:
+        try:
+            found = self._readings.get(timeout=max(until - self.clock.now(), 0.0))
+        except queue.Empty:
+            return None
+        self.busy = False
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self._requests.put(False)
+
+    def _work(self) -> None:
+        while self._requests.get():
+            try:
+                found = _read(self.robot, self.clock, self.dim)
+            except BaseException as error:  # the loop's thread must hear of it, whatever it is
+                found = error
+            self._readings.put(found)
+
+
+def _read(robot: Robot, clock: Clock, dim: int) -> Reading:
+    asked = clock.now()  # before reading: an observation is at least as old as it is taken to be
+    given = robot.read()
+    time, values = (given.time, given.values) if isinstance(given, TimedObservation) else (asked, given)
+    try:
+        observation = observation_vector(values, dim)
+    except ObservationError:  # as it is: the task's check says what is wrong with it
+        observation = values
+    if observation is values:  # a driver may fill the same array again
+        observation = copy(values)
+    return Reading(observation, time, robot.fault(), clock.now() - asked)
+
+
+class SensorWatch:
+    """Tells whether readings can be acted on: of the task's kind, recent, and not frozen.
+
+    A sensor counts as frozen when it gives the same numbers for longer than the task's ``frozen_after`` although the
+    robot is told to move. oldest: the age beyond which nothing is acted on [s].
+    """
+
+    def __init__(self, task: Interface, oldest: float) -> None:
+        self.task, self.oldest = task, oldest
+        self._numbers: np.ndarray | None = None
+        self._since, self._repeated, self._moving = -math.inf, 0, False
+
+    def sent(self, moving: bool) -> None:
+        """Note a command; ``moving``: it asks for more than to stay."""
+        self._moving = self._moving or moving
+
+    def refusal(self, reading: Reading, now: float) -> str | None:
+        """Return why ``reading`` cannot be acted on at clock time ``now`` [s], or None."""
+        try:
+            self.task.check(reading.observation)
+        except ObservationError as error:
+            return f"observation refused: {error}"
+        if not (math.isfinite(reading.time) and reading.time <= now + CLOCK_TOLERANCE):
+            return (
+                f"observation refused: its time is {reading.time:g} s, and the loop's clock says {now:g} s; the driver "
+                "has to give times of the loop's clock"
+            )
+        if now - reading.time > self.oldest:
+            return "observation refused: older than may be acted on; is the sensor or its connection slow?"
+        if self._frozen(reading):
+            return (
+                "observation refused: the same numbers again and again although the robot is told to move; is the "
+                "sensor dead?"
+            )
+        return None
+
+    def _frozen(self, reading: Reading) -> bool:
+        if self._numbers is None or not np.array_equal(reading.observation, self._numbers):
+            self._numbers, self._since, self._repeated, self._moving = reading.observation, reading.time, 0, False
+            return False
+        self._repeated += 1
+        lasted = reading.time - self._since
+        return self._moving and self._repeated >= FEWEST_REPEATED and lasted > self.task.frozen_after

@@ -1,0 +1,52 @@
+"""What an evaluation's numbers were made of: data, pairs, checkpoints, and what of the task decided what was learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from onestride.checkpoint import CONFIG, load_config
+from onestride.files import read_json
+from onestride.run_folder import RETURNS, data_report, without_history
+from onestride.students.pairs import MANIFEST
+from onestride.tasks.task import Task
+
+
+def provenance(run: Path, task: Task, folders: Iterable[str]) -> dict[str, Any]:
+    """Return the part of a record's ``config`` that says what the run's planners were made of.
+
+    Args:
+        folders: of checkpoints and selectors, below ``run``.
+    """
+    early, times = task.early
+    return {
+        "data": data_report(run),
+        "task": {"horizon": task.horizon, "control_dt_s": task.control_dt, "early": {"steps": early, "times": times}},
+        "pairs": pairs_report(run),
+        **{name: without_history(load_config(run / name)) for name in sorted(folders)},
+    }
+
+
+def pairs_report(run: Path) -> dict[str, Any]:
+    """Return the settings of all pairs below ``run``, by folder, and what they were made from."""
+    found = {}
+    for path in sorted(run.rglob(MANIFEST)):
+        manifest = read_json(path)
+        found[str(path.parent.relative_to(run))] = {key: manifest.get(key) for key in ("settings", "identity")}
+    return found
+
+
+def training_notes(run: Path, task: Task) -> list[str]:
+    """Return what of the training a reader of the numbers has to know, in sentences."""
+    early, times = task.early
+    notes = [f"Training learns {times} times over from what begins in an episode's first {early} steps."]
+    if times <= 1:
+        notes = ["Training learns from every step of an episode equally often."]
+    if (run / RETURNS / CONFIG).is_file():
+        discount = load_config(run / RETURNS)["selector"]["discount"]
+        notes.append(
+            f"The return model tells the rewards of a plan and of all that follows to the episode's end, discounted by "
+            f"{discount:g} per step: a horizon of about {1 / (1 - discount):.0f} steps."
+        )
+    return notes

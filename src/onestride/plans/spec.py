@@ -1,0 +1,93 @@
+"""What a plan is: its rows and columns, and which of its entries are known before it is made. NumPy alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Block(NamedTuple):
+    """Known entries of one row: columns first ... last - 1. Row -1 is the plan's last."""
+
+    row: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSpec:
+    """The shape of a plan (H, D), D = O + A, and what of it is known when it is asked for.
+
+    horizon: H. state_dim: O, observation columns, 0 for a chunk of actions. action_dim: A. context_dim: C.
+    known: blocks of entries that are given, such as the observation in row 0, a goal in the last row, or actions that
+        are committed already. None: the observation columns of row 0.
+    conditions: names of what may be asked for beside the context.
+
+    Raises:
+        ValueError: a size is not positive, or a block lies outside of the plan or overlaps another.
+    """
+
+    horizon: int
+    state_dim: int
+    action_dim: int
+    context_dim: int = 0
+    known: tuple[Block, ...] | None = None
+    conditions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or self.state_dim < 0 or self.action_dim < 0 or self.context_dim < 0 or not self.row_dim:
+            raise ValueError(
+                f"a plan of {self.horizon} rows, {self.state_dim} observation and {self.action_dim} action columns and "
+                f"a context of {self.context_dim} numbers cannot be; expected at least one row and one column"
+            )
+        taken: set[tuple[int, int]] = set()
+        for row, first, last in self.blocks:
+            inside = -self.horizon <= row < self.horizon and 0 <= first <= last <= self.row_dim
+            entries = {(row % self.horizon, column) for column in range(first, last)}
+            if not inside or entries & taken:
+                raise ValueError(
+                    f"known entries [{row}, {first}:{last}] lie outside of a plan of {self.horizon} rows and "
+                    f"{self.row_dim} columns, or are named twice"
+                )
+            taken |= entries
+
+    @property
+    def row_dim(self) -> int:
+        """D = O + A."""
+        return self.state_dim + self.action_dim
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The known entries; by default the observation columns of row 0."""
+        return (Block(0, 0, self.state_dim),) if self.known is None else self.known
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Whether each entry is known (H, D), bool."""
+        mask = np.zeros((self.horizon, self.row_dim), bool)
+        for row, first, last in self.blocks:
+            mask[row, first:last] = True
+        return mask
+
+    @cached_property
+    def known_entries(self) -> np.ndarray:
+        """Where known entries are in the flattened plan (K,), row by row: the order of ``Given.values``."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def free_entries(self) -> np.ndarray:
+        """Where all others are (H D - K,)."""
+        return np.flatnonzero(~self.mask)
+
+    @property
+    def known_entries_first(self) -> np.ndarray:
+        """All entries, known ones before free ones (H D,)."""
+        return np.concatenate((self.known_entries, self.free_entries))
+
+    @property
+    def starts_with_observation(self) -> bool:
+        """Whether nothing but row 0's observation is known, so that known entries come first."""
+        return self.blocks == (Block(0, 0, self.state_dim),)

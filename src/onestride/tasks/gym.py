@@ -1,0 +1,169 @@
+"""Any Gymnasium environment with flat Box spaces as a task: its name is all that has to be said (``gym:Reacher-v5``).
+
+A plan's row is [observation | action], both as the environment gives and takes them; there is no context. What plans
+earn is learnt (`onestride returns`, `onestride critic`), and planners are scored by the return of an episode.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from onestride.control.clock import Clock
+from onestride.plans.given import Given
+from onestride.tasks.interface import Interface, plain_interface
+from onestride.tasks.lockstep import make_environment
+from onestride.tasks.task import Benchmark, Native, Task
+
+PREFIX = "gym:"
+HORIZON = 16
+CONTROL_DT = 0.05  # [s], where an environment does not say
+
+
+class GymRobot:
+    """An environment behind the robot's interface: it moves with the clock, not when it is asked to.
+
+    Every control period that passes is one step with the last command: a planner that is late finds the body where
+    the stale command took it. Before the first command it stands still.
+    """
+
+    def __init__(self, environment: str, control_dt: float, seed: int, clock: Clock) -> None:
+        self.environment, self.control_dt, self.clock = make_environment(environment), control_dt, clock
+        observation, _ = self.environment.reset(seed=seed)
+        self.observation = np.asarray(observation, dtype=np.float64)
+        self.command: np.ndarray | None = None
+        self.began = 0.0
+        self.steps = 0
+        self.total = 0.0
+        self.ended: str | None = None
+
+    def read(self) -> np.ndarray:
+        """The observation now; steps the environment up to the clock."""
+        if self.command is None:
+            self.began = self.clock.now()
+        else:
+            due = self._periods()
+            while self.steps < due and self.ended is None:
+                observation, reward, terminated, truncated, _ = self.environment.step(self.command)
+                self.observation = np.asarray(observation, dtype=np.float64)
+                self.total += float(reward)
+                self.steps += 1
+                if terminated or truncated:
+                    self.ended = "fell" if terminated else "time is up"
+        return self.observation
+
+    def write(self, command: np.ndarray) -> None:
+        """Torques from now on (A,), within the environment's limits."""
+        if self.command is None:
+            self.began += self._periods() * self.control_dt  # in which it stood still
+        else:
+            self.read()  # what has passed until now was done with the last one
+        self.command = np.asarray(command, dtype=np.float32)
+
+    def _periods(self) -> int:
+        """Whole control periods since it began; a hundredth of one early is on time, as real clocks need."""
+        return math.floor((self.clock.now() - self.began) / self.control_dt + 0.01)
+
+    def stop(self) -> None:
+        self.environment.close()
+
+    def fault(self) -> str | None:
+        return self.ended
+
+
+def gym_task(
+    environment: str,
+    *,
+    name: str | None = None,
+    horizon: int = HORIZON,
+    control_dt: float | None = None,
+    reference: tuple[float, float] = (0.0, 1.0),
+    early: tuple[int, int] = (0, 1),
+) -> Task:
+    """Return the task of a Gymnasium environment with flat Box spaces.
+
+    Args:
+        environment: Gymnasium's id, its version included.
+        name: of the task; by default ``gym:`` and the id.
+        horizon: rows of a plan, H.
+        control_dt: time of one step [s]; by default the environment's own ``dt``, else 1 / ``render_fps``, else 0.05.
+        reference: returns that count as 0 and as 1; by default returns are left as they are.
+        early: (steps, times): what begins in an episode's first steps is learnt from so many times.
+
+    Raises:
+        ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits.
+    """
+    try:
+        env = make_environment(environment)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"there is no environment '{environment}' ({error}); install or import its package") from error
+    observations, actions, dt = env.observation_space, env.action_space, control_dt or _control_dt(env)
+    env.close()
+    for what, space in (("observations", observations), ("actions", actions)):
+        if not (isinstance(space, Box) and len(space.shape) == 1):
+            raise ValueError(f"{environment}: its {what} are {space}, expected a flat Box; wrap it, or write a task")
+    assert isinstance(actions, Box)
+    if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+        raise ValueError(f"{environment}: its actions have no limits ({actions}); nothing may be sent without")
+    return plain_task(
+        plain_interface(
+            name=name or f"{PREFIX}{environment}",
+            observation_dim=int(np.prod(observations.shape or (1,))),
+            horizon=horizon,
+            control_dt=dt,
+            low=actions.low.astype(np.float64),
+            high=actions.high.astype(np.float64),
+        ),
+        Benchmark(environment, *reference),
+        early,
+    )
+
+
+def plain_task(interface: Interface, benchmark: Benchmark, early: tuple[int, int] = (0, 1)) -> Task:
+    """Return the task of a body whose plans are [observation | action] as its environment gives and takes them."""
+    o = interface.observation_dim
+    low, high = torch.from_numpy(interface.limits.low).float(), torch.from_numpy(interface.limits.high).float()
+
+    def command(plans: Tensor, _frame: Any) -> Tensor:
+        return torch.minimum(torch.maximum(plans[:, 0, o:], low.to(plans)), high.to(plans))
+
+    def first_observation(seed: int) -> np.ndarray:
+        env = make_environment(benchmark.environment)
+        observation, _ = env.reset(seed=seed)
+        env.close()
+        return np.asarray(observation, dtype=np.float64)
+
+    def measure(robot: GymRobot, _seed: int) -> dict[str, Any]:
+        return {"return_raw": robot.total, "return_normalised": benchmark.normalised(robot.total)}
+
+    return Task(
+        **vars(interface),
+        context_dim=0,
+        encode=lambda observation: Given(observation, observation.new_zeros(len(observation), 0), None),
+        plan_window=lambda o, a: (torch.cat((o, a), -1), o.new_zeros(len(o), 0)),
+        command=command,
+        score=None,
+        paths=lambda plans, _frame: plans[..., :3],
+        scenes=lambda count, seed: [seed + i for i in range(count)],
+        environment=lambda seed, clock: GymRobot(benchmark.environment, interface.control_dt, seed, clock),
+        first_observation=first_observation,
+        measure=measure,
+        padding="none",
+        early=early,
+        benchmark=benchmark,
+        native=Native("plain"),
+    )
+
+
+def _control_dt(env: gymnasium.Env[Any, Any]) -> float:
+    dt = getattr(env.unwrapped, "dt", None)
+    if isinstance(dt, float) and dt > 0:
+        return dt
+    fps = env.metadata.get("render_fps")
+    return 1 / fps if isinstance(fps, int | float) and fps > 0 else CONTROL_DT

@@ -1,0 +1,107 @@
+"""Names of what is plugged in from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from onestride.registry import Registry, UnknownNameError
+from onestride.tasks import TASKS, VARIABLE
+
+OWN = """
+from onestride.tasks.gym import gym_task
+
+def pendulum():
+    return gym_task("Pendulum-v1", name="swing-up", horizon=8)
+"""
+
+
+class Named:
+    def __init__(self, name):
+        self.name = name
+
+
+def built_in():
+    return Named("one")
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setenv("TEST_NAMES", "")  # and as it was before, when the test is over
+    return Registry("thing", "onestride.nothing", "TEST_NAMES", {"one": built_in})
+
+
+def test_what_is_built_in_is_known(registry):
+    assert list(registry) == ["one"]
+    assert registry["one"]().name == "one"
+    assert registry.resolve("one") == "one"
+    with pytest.raises(UnknownNameError, match=r"there is no thing 'on'. Did you mean 'one'\? There are: one"):
+        registry.resolve("on")
+
+
+def test_a_file_is_imported_where_it_is_named(registry, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("class T:\n    name = 'mine'\n\ndef make():\n    return T()\n")
+    assert registry.resolve(f"{file}:make") == "mine"
+    assert registry["mine"]().name == "mine"
+    assert os.environ["TEST_NAMES"] == f"{file}:make"  # processes that are started know it too
+    again = Registry("thing", "onestride.nothing", "TEST_NAMES", {})
+    assert "mine" in again
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("nothing.py:make", "there is no file"),
+        ("no_such_module:make", "there is no module 'no_such_module' to import"),
+        ("json:dumpss", "json has no 'dumpss'; did you mean 'dumps'?"),
+        ("json:", "is no FILE.py:NAME or MODULE:NAME"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(registry, reference, said):
+    with pytest.raises(UnknownNameError, match=said.replace("?", r"\?")):
+        registry.resolve(reference)
+
+
+def test_a_name_that_is_taken_is_refused(registry, tmp_path):
+    (tmp_path / "mine.py").write_text("class T:\n    name = 'one'\n\ndef make():\n    return T()\n")
+    with pytest.raises(UnknownNameError, match="makes a thing named 'one', and there is another of that name"):
+        registry.add(f"{tmp_path / 'mine.py'}:make")
+
+
+def test_a_gymnasium_environment_is_a_task_by_its_name():
+    task = TASKS["gym:Reacher-v5"]()
+    assert (task.name, task.observation_dim, task.action_dim) == ("gym:Reacher-v5", 10, 2)
+    assert task.control_dt == pytest.approx(0.02)
+    assert task.plans.starts_with_observation
+    with pytest.raises(ValueError, match="expected a flat Box"):
+        TASKS["gym:CartPole-v1"]()
+    with pytest.raises(ValueError, match="there is no environment 'Nothing-v0'"):
+        TASKS["gym:Nothing-v0"]()
+
+
+def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):
+    """Neither a file nor a module that an environment's id names."""
+    (tmp_path / "trap.py").write_text("raise SystemExit(99)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in (f"{tmp_path / 'trap.py'}:make", "trap:make", "gym:trap:Env-v0"):
+        assert name not in TASKS
+
+
+def test_a_task_of_a_file_goes_through_the_program(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
+    command = [sys.executable, "-m", "onestride", "import", "nothing.npz", "--run", "run", "--task"]
+
+    def said(task, **more):
+        done = subprocess.run(
+            [*command, task], cwd=tmp_path, env=environment | more, capture_output=True, text=True, check=False
+        )
+        return done.stderr
+
+    assert "nothing.npz does not exist" in said("own.py:pendulum")  # the task is known by then
+    assert "there is no task 'swing-up'" in said("swing-up")
+    assert "nothing.npz does not exist" in said("swing-up", **{VARIABLE: str(tmp_path / "own.py:pendulum")})
