@@ -284,15 +284,16 @@ def test_no_candidates_is_refused(saved):
     assert Policy.from_pretrained(saved, candidates=3).candidates == 3
 
 
-def test_saving_over_a_checkpoint_never_leaves_the_two_files_at_odds(saved, make_arm_policy, monkeypatch):
-    """Killed between weights and config: the folder must not pass for a finished checkpoint of the old config."""
+def test_saving_over_a_checkpoint_leaves_the_old_one_until_the_new_one_is_whole(saved, make_arm_policy, monkeypatch):
     from onestride import checkpoint
 
     def dies(*_):
         raise KeyboardInterrupt
 
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
     monkeypatch.setattr(checkpoint, "seal", dies)
     other = make_arm_policy("teacher", prediction="eps")  # the same shapes, another meaning
     with pytest.raises(KeyboardInterrupt):
         other.save(saved, {"id": "other"})
-    refused(saved, "no finished checkpoint")
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]

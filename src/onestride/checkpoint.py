@@ -8,7 +8,7 @@ does not have.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from onestride.files import CheckpointError, read_json, versions
-from onestride.seals import check_file, check_seal, seal
+from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.tensors import load_unsealed, opened, save_unsealed
 
 SCHEMA = 2
@@ -53,12 +53,37 @@ class Config(TypedDict):
     files: dict[str, str]
 
 
-def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
-    """Weights first, config last: a folder with a config is complete."""
+def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], inside: Iterable[str] = ()) -> None:
+    """Weights first, config last: a folder with a config is complete.
+
+    inside: names of checkpoints that are in the folder already and belong to it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     save_unsealed(folder / MODEL, dict(model.state_dict()))
     seal(folder / CONFIG, {"schema": SCHEMA, **config, "versions": versions()}, [MODEL])
+    if inside:
+        seal_with(folder, inside)
+
+
+def seal_with(folder: Path, inside: Iterable[str], **entries: Any) -> None:
+    """Write the config anew, with these entries, and with the checkpoints ``inside`` the folder as they are now."""
+    config = load_config(folder)
+    listed = {f"{name}/{CONFIG}": sha256(folder / name / CONFIG) for name in inside}
+    seal(folder / CONFIG, config | entries | {"files": config["files"] | listed})
+
+
+def has_inside(folder: Path, config: dict[str, Any], name: str) -> bool:
+    """Return whether a checkpoint ``inside`` belongs to this one.
+
+    Raises:
+        CheckpointError: it does, and it is another one than was put there.
+    """
+    listed = config["files"].get(f"{name}/{CONFIG}")
+    if listed is None:
+        return False
+    check_file(folder, f"{name}/{CONFIG}", listed, CONFIG, AGAIN)
+    return True
 
 
 def load_config(folder: Path, kind: Any = Config) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
-from onestride.files import together, writable, write_atomically
+from onestride.evaluation.result import read_experiment
+from onestride.files import read_json, together, writable, write_atomically, write_json
 from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
-from onestride.seals import read_result
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -82,10 +82,10 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
     if isinstance(config, ReturnsConfig):
         folder = benchmark(run, config, command, device)
         written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, benchmark_report.terminal_table(read_result(folder / "comparison.json")))
+        return Outcome(folder, written, benchmark_report.terminal_table(read_experiment(folder / "comparison.json")))
     folder = compare(run, config, command, device)
     written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, report.terminal_table(read_result(folder / "comparison.json")))
+    return Outcome(folder, written, report.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
@@ -95,8 +95,8 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    figures.save(ablation_report.figure(read_result(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, ablation_report.terminal_table(read_result(folder / "comparison.json")))
+    figures.save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
+    return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 # ---------------------------------------------------------------- publishing
@@ -120,15 +120,32 @@ def published(to: Path, name: str | None) -> dict[str, Path]:
         files = {f: to / f for f in ARM}
     else:
         files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in (*RECORDS, *PICTURES)}
-    there = [target.name for target in files.values() if target.exists()]
+    begun = _begun(to, files)
+    there = [target.name for target in files.values() if target.exists() and target.name not in begun]
     if there:
         raise FileExistsError(f"{to} holds {', '.join(there)} already; name another folder, or remove them first")
     return files
 
 
 def publish(folder: Path, files: dict[str, Path]) -> None:
-    """Copy what is there: all of it, or nothing where the disk is full."""
-    with together(files.values()):
+    """Copy what is there: all of it, or nothing where the disk is full.
+
+    A note of what is being copied lies beside it meanwhile, so that the same command finishes what a kill has cut.
+    """
+    note = _note(next(iter(files.values())).parent, files)
+    with together((*files.values(), note)):
+        write_json(note, sorted(target.name for source, target in files.items() if (folder / source).exists()))
         for source, target in files.items():
             if (folder / source).exists():
                 write_atomically(target, partial(shutil.copyfile, folder / source))
+    note.unlink()
+
+
+def _note(to: Path, files: dict[str, Path]) -> Path:
+    return to / f".{files['comparison.json'].name}.publishing"
+
+
+def _begun(to: Path, files: dict[str, Path]) -> list[str]:
+    """What a killed command was publishing under these names."""
+    note = _note(to, files)
+    return read_json(note, list[str]) if note.exists() else []

@@ -163,7 +163,7 @@ def writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable.", suffix=TEMPORARY):
             pass
     except OSError as error:
         raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error

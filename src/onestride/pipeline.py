@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, load_config
+from onestride.checkpoint import CONFIG, load_config, seal_with
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.data.behaviour import read_behaviours
 from onestride.data.collect import collect
@@ -35,6 +35,7 @@ from onestride.diffusion.planner import TeacherConfig
 from onestride.diffusion.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.files import CheckpointError
+from onestride.folders import replace_folder
 from onestride.importing import box
 from onestride.progress import console
 from onestride.run_folder import (
@@ -174,10 +175,14 @@ def _equip(folder: Path, returns: Path, task: Task, guidance: float) -> None:
     """Put the return model beside a teacher's weights, which stay as they are, and say so in its config."""
     config, model = load_config(folder), load_selector(returns, task)
     wanted = config | {"guidance": guidance, "ranked_by": load_config(returns)["training"]["id"]}
-    if config != wanted:
+
+    def write(new: Path) -> None:
         for inside in (GUIDE, SELECTOR):
-            save_selector(folder / inside, model, task.name)
-        seal(folder / CONFIG, wanted)
+            save_selector(new / inside, model, task.name)
+        seal_with(new, (GUIDE, SELECTOR), guidance=guidance, ranked_by=wanted["ranked_by"])
+
+    if config != wanted:
+        replace_folder(folder, write)
 
 
 def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
@@ -311,8 +316,13 @@ def _follow(folder: Path, run: Path, task: Task) -> Path:
     """Put the run's critic beside a finished student's weights, where it is another one than the student has."""
     if task.score is None and (run / CRITIC / CONFIG).is_file():
         ours, its = load_config(run / CRITIC), load_config(folder / SELECTOR)
+
+        def write(new: Path) -> None:
+            save_selector(new / SELECTOR, load_selector(run / CRITIC, task), task.name)
+            seal_with(new, (SELECTOR,))
+
         if (ours["training"]["id"], judging_of(ours)) != (its["training"]["id"], judging_of(its)):
-            save_selector(folder / SELECTOR, load_selector(run / CRITIC, task), task.name)
+            replace_folder(folder, write)
             console.print(f"{folder} is ranked by the run's critic as it is now", highlight=False)
     return folder
 

@@ -19,6 +19,7 @@ import msgspec
 from onestride.files import CheckpointError, decode, read_bytes, size_of_file, write_atomically
 
 FILES, DIGEST = "files", "digest"
+LARGEST_FILE = 4 << 30  # [bytes], far above the largest that is written
 DIGITS = 16  # of a digest, hexadecimal
 ADVICE = "make it again"
 _END = re.compile(rb'"digest": "([0-9a-f]{16})"\s*\}\s*\Z')
@@ -112,6 +113,13 @@ def check_file(folder: Path, name: str, wanted: str, lister: str, advice: str = 
         )
 
 
+def check_size(path: Path) -> None:
+    """Raise ``CheckpointError`` unless it is a regular file of a size that is written here: none is read for ever."""
+    size = size_of_file(path)
+    if size > LARGEST_FILE:
+        raise CheckpointError(f"{path} has {size} bytes, expected at most {LARGEST_FILE}: it was altered; {ADVICE}")
+
+
 def digest(data: bytes) -> str:
     """Return the first digits of its SHA-256."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
@@ -123,7 +131,7 @@ def sha256(path: Path) -> str:
     Raises:
         CheckpointError: it is missing, of another kind, or cannot be read.
     """
-    size_of_file(path)
+    check_size(path)
     try:
         with path.open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from onestride.files import CheckpointError, size_of_file, write_atomically
-from onestride.seals import ADVICE, DIGEST, DIGITS
+from onestride.files import CheckpointError, write_atomically
+from onestride.seals import ADVICE, DIGEST, DIGITS, check_size
 
 _BLANK = "0" * DIGITS
 
@@ -70,7 +70,7 @@ def opened(path: Path, advice: str = ADVICE) -> Iterator[Any]:
     Raises:
         CheckpointError: it is missing, or not such a file.
     """
-    size_of_file(path)
+    check_size(path)
     try:
         with safe_open(path, framework="pt") as f:
             yield f

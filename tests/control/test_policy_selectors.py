@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.checkpoint import CONFIG
+from onestride.checkpoint import CONFIG, seal_with
 from onestride.control.decision import NoPlanError
 from onestride.control.policy import GUIDE, SELECTOR, Policy, make_generator, unselected
 from onestride.data.normalize import Normalizer
@@ -283,15 +283,21 @@ def test_a_selector_of_another_task_is_refused(make, tmp_path):
         Policy.from_pretrained(tmp_path / "p", selector=tmp_path / "s")
     config = json.loads((tmp_path / "p" / SELECTOR / CONFIG).read_text())
     seal(tmp_path / "p" / SELECTOR / CONFIG, config | {"task": "hopper-v5"})
+    with pytest.raises(CheckpointError, match=f"{SELECTOR}/{CONFIG} was altered"):  # not the one that was bundled
+        Policy.from_pretrained(tmp_path / "p")
+    seal_with(tmp_path / "p", [SELECTOR])
     with pytest.raises(CheckpointError, match="trained for task 'hopper-v5'"):
         Policy.from_pretrained(tmp_path / "p")
 
 
 def test_a_guide_that_is_gone_is_missed(make, tmp_path):
     make("teacher", selector="iql", guidance=0.5).save(tmp_path / "p", {})
-    (tmp_path / "p" / GUIDE / CONFIG).unlink()
-    with pytest.raises(CheckpointError, match="guide holds no finished checkpoint"):
-        Policy.from_pretrained(tmp_path / "p")
+    for inside in (GUIDE, SELECTOR):
+        (tmp_path / "p" / inside / CONFIG).rename(tmp_path / CONFIG)
+        with pytest.raises(CheckpointError, match=f"{inside}/{CONFIG} cannot be read"):
+            Policy.from_pretrained(tmp_path / "p")
+        (tmp_path / CONFIG).rename(tmp_path / "p" / inside / CONFIG)
+    assert Policy.from_pretrained(tmp_path / "p").selector is not None
 
 
 def test_no_bundle_where_none_is_learnt(policy, tmp_path):

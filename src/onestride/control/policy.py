@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,16 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_checkpoint, settings_of, typed
+from onestride.checkpoint import (
+    CONFIG,
+    Config,
+    has_inside,
+    load_config,
+    load_model,
+    save_checkpoint,
+    settings_of,
+    typed,
+)
 from onestride.control.decision import Decision, none_finite
 from onestride.data.normalize import Normalizer
 from onestride.device import usable
@@ -22,6 +30,7 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner, TeacherConfig
 from onestride.diffusion.returns import ReturnSelector
 from onestride.files import CheckpointError
+from onestride.folders import replace_folder
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import Learned, load_selector, save_selector
@@ -225,7 +234,7 @@ class Policy:
     # ------------------------------------------------------------ on disk
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
-        """Write the checkpoint: config, weights and normaliser."""
+        """Write the checkpoint: config, weights and normaliser, all of it in one step."""
         guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
         planner = guided.planner if guided else self.generator
         config = {
@@ -238,14 +247,19 @@ class Policy:
             "shares": list(self.sampling.shares),
             "training": training,
         }
-        for inside in (GUIDE, SELECTOR):  # of another policy that was here
-            shutil.rmtree(folder / inside, ignore_errors=True)
+        inside: dict[str, Learned] = {}
         if guided:
             config["guidance"] = guided.weight
-            save_selector(folder / GUIDE, ReturnSelector(guided.returns, self.normalizer), self.task.name)
+            inside[GUIDE] = ReturnSelector(guided.returns, self.normalizer)
         if isinstance(self.selector, Learned):
-            save_selector(folder / SELECTOR, self.selector, self.task.name)
-        save_checkpoint(folder, _whole(planner, self.normalizer), config)
+            inside[SELECTOR] = self.selector
+
+        def write(new: Path) -> None:
+            for name, selector in inside.items():
+                save_selector(new / name, selector, self.task.name)
+            save_checkpoint(new, _whole(planner, self.normalizer), config, inside)
+
+        replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
 
     @classmethod
     def from_pretrained(
@@ -295,11 +309,13 @@ class Policy:
         whole = load_model(folder, config, build)
         generator: Any = whole["generator"]
         normalizer: Any = whole["normalizer"]
+        own = has_inside(folder, config, SELECTOR)
+        has_inside(folder, config, GUIDE)
         if config.get("guidance"):
             guide = load_selector(folder / GUIDE, record)
             assert isinstance(guide, ReturnSelector)
             generator = GuidedPlanner(generator, guide.model, config["guidance"])
-        if selector is None and (folder / SELECTOR / CONFIG).is_file():
+        if selector is None and own:
             selector = folder / SELECTOR
         if isinstance(selector, str | Path):
             selector = load_selector(Path(selector), TASKS[config["task"]]())

@@ -32,6 +32,7 @@ Unit = Literal["episodes", "steps"]
 class Said:
     """The header of a chunk."""
 
+    chunk: int
     episodes: int
     steps: int
     seconds: float
@@ -83,8 +84,10 @@ def _collect(
             if not path.exists():
                 started = time.monotonic()
                 episodes, happened = source(seed, chunk)
-                _save_part(path, episodes, happened, time.monotonic() - started)
+                _save_part(path, chunk, episodes, happened, time.monotonic() - started)
             said = typed(load_tensors(path, advice=f"delete {path}")[1], Said, f"{path}, header", strict=False)
+            if said.chunk != chunk:
+                raise CheckpointError(f"{path} holds chunk {said.chunk}, expected {chunk}; delete {path}")
             made["episodes"] += said.episodes
             made["steps"] += said.steps
             seconds += said.seconds
@@ -102,7 +105,7 @@ def _collect(
     return report
 
 
-def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], seconds: float) -> None:
+def _save_part(path: Path, chunk: int, episodes: list[Episode], counts: Counter[str], seconds: float) -> None:
     def rows(name: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([getattr(e, name) for e in episodes]).astype(np.float32))
 
@@ -112,6 +115,7 @@ def _save_part(path: Path, episodes: list[Episode], counts: Counter[str], second
         tensors |= {name: rows(name) for name in ("observations", "actions", "rewards")}
     steps = sum(len(e) for e in episodes)
     header = {
+        "chunk": str(chunk),
         "episodes": str(len(episodes)),
         "steps": str(steps),
         "counts": json.dumps(counts),

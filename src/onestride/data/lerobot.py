@@ -180,7 +180,8 @@ def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.n
                 _check_claims(path, file.metadata, columns, size)
                 table = file.read(columns=columns)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); it was altered or cut short") from error
+            said = " ".join(str(error).split())[:300]  # Arrow's reasons have several lines
+            raise ValueError(f"{path} cannot be read ({said}); it was altered or cut short") from error
         tables.append({name: _matrix(f"{path}, column {name}", table.column(name)) for name in columns})
     for name in columns:
         widths = {table[name].shape[1]: path for table, path in zip(tables, paths, strict=True)}

@@ -20,7 +20,7 @@ from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
 from onestride.data.hdf5 import open_hdf5
-from onestride.files import read_json, room_for
+from onestride.files import CheckpointError, read_json, room_for
 from onestride.progress import track
 from onestride.seals import seal
 
@@ -192,9 +192,13 @@ def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
         storage = MinariStorage.read(folder.resolve() / "data")
         for number, row in enumerate(storage.get_episodes(range(total))):  # noqa: B007
             yield row
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except CheckpointError:
+        raise
+    # Minari asserts what it reads, and h5py says with any of the others what it cannot make sense of.
+    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{folder}, episode {number + 1} of {total}: it cannot be read ({error}); the dataset was altered, or is "
+            f"{folder}, episode {number + 1} of {total}: it cannot be read ({said}); the dataset was altered, or is "
             "not here whole"
         ) from error
 

@@ -86,7 +86,8 @@ def benchmark(
         rows=rows,
         notes=[*_notes(task, config, precision), *training_notes(run, task)],
     )
-    seal(folder / "comparison.json", report)
+    beside = (EPISODES, CANDIDATES, TIMES, STATES, SHOWN)
+    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
     return folder
 
 

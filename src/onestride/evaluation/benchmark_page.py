@@ -29,6 +29,7 @@ from onestride.evaluation.benchmark_report import (
 )
 from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
 from onestride.evaluation.report import Column, means
+from onestride.evaluation.result import read_experiment
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
 from onestride.presets import ReturnsConfig
@@ -86,7 +87,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
     source = folder / "comparison.json"
     if not source.is_file():
         raise FileNotFoundError(f"{folder} holds no comparison.json: evaluate first, or name an evaluated folder")
-    comparison = read_result(source)
+    comparison = read_experiment(source, beside=True)
     absent: dict[str, str] = {}  # name of a file -> why it is not shown
     if pictures:
         absent = _draw(folder, comparison) | _shoot(folder, run, comparison, device)

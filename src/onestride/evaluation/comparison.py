@@ -52,7 +52,8 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
         rows=rows,
         notes=[*_notes(config, len(both_open)), *training_notes(run, task)],
     )
-    seal(folder / "comparison.json", report)
+    beside = (EPISODES, "candidates.safetensors", "motion.safetensors")
+    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
     return folder
 
 

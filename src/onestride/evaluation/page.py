@@ -22,8 +22,8 @@ from onestride.evaluation.report import (
     speed_up,
     table_cells,
 )
+from onestride.evaluation.result import read_experiment
 from onestride.files import CheckpointError, write_atomically
-from onestride.seals import read_result
 
 
 def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:
@@ -41,7 +41,7 @@ def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path
         raise FileNotFoundError(
             f"{folder} holds no comparison.json: evaluate first, or name the folder that was evaluated"
         )
-    comparison = read_result(source)
+    comparison = read_experiment(source, beside=True)
     captions: dict[str, str] = {}
     absent: dict[str, str] = {}
     for step, needed, names in STEPS if pictures else ():

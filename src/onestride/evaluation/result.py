@@ -7,17 +7,47 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
+from onestride.checkpoint import typed
 from onestride.cores import usable_cores
 from onestride.files import read_json, vacant, versions, write_json
+from onestride.seals import check_files, read_result
 
 #: Beside the records of work that several commands share: when the first of them began, and what all took.
 SPENT = "spent.json"
 #: Vector instructions that decide how fast a processor is here, as Linux names them.
 VECTORS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp")
+
+
+class Result(TypedDict):
+    """What is read of an experiment's record, whatever its schema; it may hold more."""
+
+    schema: int
+    experiment: str
+    command: str
+    config: dict[str, Any]
+    seeds: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    rows: dict[str, dict[str, Any]]
+    notes: list[str]
+    files: NotRequired[dict[str, str]]
+
+
+def read_experiment(path: Path, *, beside: bool = False) -> dict[str, Any]:
+    """Return the record of an experiment; beside: what it was made of and lies beside it is held against it too.
+
+    Raises:
+        CheckpointError: it, or what lies beside it, is not what was written, or it is no such record.
+    """
+    found: dict[str, Any] = read_result(path)
+    typed(found, Result, path)
+    if beside:
+        check_files(path, found.get("files", {}), advice="evaluate again")
+    return found
 
 
 class Experiment:

@@ -33,6 +33,7 @@ from onestride.tensors import load_tensors, save_tensors
 
 EPISODES, SETTINGS = "episodes.jsonl", "evaluation.json"
 LARGEST_RECORDS = 16 * LARGEST  # [bytes]: every decision's time is in them
+KEYS = ("row", "seed", "episode", "scene")  # what tells a record of a file from the others
 WARM_UP = 50  # decisions thrown away before the first that counts
 
 
@@ -236,10 +237,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     *whole, left = read_bytes(path, LARGEST_RECORDS).split(b"\n")
     if left and not cut(left):
         whole.append(left)  # what no kill leaves: it is refused below
-    return [
-        unsealed(line, f"{path}, line {number}", required=False, advice="move the evaluation away, and evaluate again")
-        for number, line in enumerate(whole, 1)
-    ]
+    records: list[dict[str, Any]] = []
+    lines: dict[tuple[Any, ...], int] = {}
+    for number, line in enumerate(whole, 1):
+        advice = "move the evaluation away, and evaluate again"
+        record = unsealed(line, f"{path}, line {number}", required=False, advice=advice)
+        key = tuple(record.get(name) for name in KEYS)
+        if "row" in record and lines.setdefault(key, number) != number:
+            raise CheckpointError(f"{path}, line {number}, says again what line {lines[key]} does; {advice}")
+        records.append(record)
+    return records
 
 
 def cut(line: bytes) -> bool:

@@ -24,8 +24,8 @@ from onestride.evaluation import (
 )
 from onestride.evaluation.captions import under
 from onestride.evaluation.numbers import with_numbers
+from onestride.evaluation.result import read_experiment
 from onestride.files import write_atomically
-from onestride.seals import read_result
 
 RESULTS = Path("results")
 RESULT = Path("results/kinova/comparison.json")
@@ -44,7 +44,7 @@ DOCUMENT = Path("README.md")
 
 def tables(root: Path) -> dict[str, str]:
     """Every table by its name, made from the JSON below ``root``."""
-    comparison, on_wall_time = read_result(root / RESULT), read_result(root / ON_WALL_TIME)
+    comparison, on_wall_time = read_experiment(root / RESULT), read_experiment(root / ON_WALL_TIME)
     made = {
         "kinova": under(report.table(comparison, paper=True), captions.trials(comparison), captions.PAPER),
         "kinova-candidates": under(report.generation_table(comparison), captions.clouds(comparison)),
@@ -54,7 +54,7 @@ def tables(root: Path) -> dict[str, str]:
     for path in sorted((root / LOCOMOTION).glob("*.json")):
         if path.stem.count("."):
             continue  # what lies beside a result
-        measured = read_result(path)
+        measured = read_experiment(path)
         if path.stem.endswith("-ablations"):
             made[path.stem] = under(ablation_report.variant_table(measured), captions.generators(measured))
             made[f"{path.stem}-numbers"] = under(ablation_report.number_table(measured), captions.numbers(measured))
@@ -67,25 +67,25 @@ def tables(root: Path) -> dict[str, str]:
         )
     made["of-the-teacher"] = under(benchmark_report.ratio_table(bodies), captions.like_with_like(bodies))
     for path in sorted((root / MODES).glob("*.json")):
-        measured = read_result(path)
+        measured = read_experiment(path)
         made[f"modes-{path.stem}"] = under(modes.table(measured), captions.modes(measured))
     for path in sorted((root / SAMPLING).glob("*.json")):
-        measured = read_result(path)
+        measured = read_experiment(path)
         made[f"sampling-{path.stem}"] = under(samplings.table(measured), captions.samplings(measured))
     for path in sorted((root / BENCH).glob("*.json")):
-        measured = read_result(path)
+        measured = read_experiment(path)
         shown = report.markdown(bench_tables.cells(measured, CANDIDATES))
         made[f"bench-{path.stem}"] = under(shown, captions.bench(measured))
         if len(measured["config"]["candidates"]) > 1:
             made[f"bench-{path.stem}-candidates"] = report.markdown(bench_tables.by_candidates(measured))
-    screened = {path.stem: read_result(path) for path in sorted((root / SCREENING).glob("*.json"))}
+    screened = {path.stem: read_experiment(path) for path in sorted((root / SCREENING).glob("*.json"))}
     made["screening"] = screenings.table(screened)
-    started = {path.stem: read_result(path) for path in sorted((root / STARTUP).glob("*.json"))}
+    started = {path.stem: read_experiment(path) for path in sorted((root / STARTUP).glob("*.json"))}
     made["startup"] = startups.table(started)
     for path in sorted((root / LATENCY).glob("*.json")):
-        measured = read_result(path)
+        measured = read_experiment(path)
         made[f"latency-{path.stem}"] = under(latencies.table(measured), captions.latencies(measured))
-    runs = {path.stem: read_result(path) for path in sorted((root / REALTIME).glob("*.json"))}
+    runs = {path.stem: read_experiment(path) for path in sorted((root / REALTIME).glob("*.json"))}
     return made | {"realtime": report.markdown(endurance_report.cells(runs))}
 
 

@@ -14,6 +14,7 @@ from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_c
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.files import CheckpointError
+from onestride.folders import replace_folder
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
@@ -39,7 +40,7 @@ class SelectorConfig(Config):
 
 
 def save_selector(folder: Path, selector: Learned, task: str, training: dict[str, Any] | None = None) -> None:
-    """Write config, weights and normaliser."""
+    """Write config, weights and normaliser, all of it in one step."""
     model = selector.iql if isinstance(selector, CriticSelector) else selector.model
     config = {
         "kind": "iql" if isinstance(selector, CriticSelector) else "returns",
@@ -50,7 +51,7 @@ def save_selector(folder: Path, selector: Learned, task: str, training: dict[str
     if isinstance(selector, CriticSelector):
         config |= judging(selector.rows, selector.sampling)
     selector.training_record = config["training"]
-    save_checkpoint(folder, _whole(model, selector.normalizer), config)
+    replace_folder(folder, lambda new: save_checkpoint(new, _whole(model, selector.normalizer), config))
 
 
 def load_selector(folder: Path, task: Task) -> Learned:

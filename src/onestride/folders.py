@@ -1,0 +1,104 @@
+"""Folders of several files that change in one step: the old ones or the new ones are there, never some of each."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from onestride.files import TEMPORARY, clear_abandoned, temporary_folder
+
+EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object], without: Iterable[str] = ()) -> None:
+    """Call ``write`` on a copy of ``folder`` beside it (an empty one where there is none), then put it in its place.
+
+    A process killed at any moment, or a full disk, leaves the folder as it was or as it is to be. Files are shared with
+    the copy until they are written anew, so ``write`` must replace them in one step, as ``write_atomically`` does.
+
+    Args:
+        folder: What is to change.
+        write: Makes the change in the folder that it is given.
+        without: Names that the copy leaves out.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was there is unchanged.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_abandoned(folder.parent, folder.name)
+    _put_back(folder)
+    new = temporary_folder(folder)
+    try:
+        if folder.exists():
+            shutil.copytree(
+                folder, new, copy_function=_share, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*without)
+            )
+        write(new)
+        new.chmod(0o755)
+        _sync(new)
+        if folder.exists():
+            _exchange(new, folder)
+        else:
+            os.rename(new, folder)
+        _sync_one(folder.parent)
+    except OSError as error:
+        said = (error.strerror or str(error)).replace(str(new), str(folder))
+        if not said.startswith("could not"):
+            said = f"could not write {folder}: {said}; what was there is unchanged. Free some space, then run the same "
+            said += "command again"
+        raise OSError(error.errno, said) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _put_back(folder: Path) -> None:
+    """Undo what a kill between the two steps of ``_exchange`` left."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.*{TEMPORARY}.old"):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, folder)
+
+
+def _share(source: str, target: str) -> None:
+    """Link a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        shutil.copy2(source, target)
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Let two folders change their names in one step; in two where the system has no such step."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        if rename(HERE, os.fsencode(new), HERE, os.fsencode(folder), EXCHANGE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(ctypes.get_errno(), f"could not replace {folder}: {os.strerror(ctypes.get_errno())}")
+    old = new.with_name(f"{new.name}.old")
+    os.rename(folder, old)
+    os.rename(new, folder)
+    os.rename(old, new)  # to be removed
+
+
+def _sync(folder: Path) -> None:
+    """Have everything below on disk: a name must not be there before what it names."""
+    for parent, _, files in os.walk(folder):
+        for name in (parent, *(os.path.join(parent, f) for f in files)):
+            _sync_one(Path(name))
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
