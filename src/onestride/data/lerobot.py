@@ -111,6 +111,9 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"{folder} is of LeRobotDataset version {version}, this reader takes {VERSION}x; "
             "convert it with the script that LeRobot has for this"
         )
+    wrong = [name for name, feature in info["features"].items() if not isinstance(feature, dict)]
+    if wrong:
+        raise ValueError(f"{path}: $.features.{wrong[0]} is no description of a column; it was altered")
     return info
 
 
