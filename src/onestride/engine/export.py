@@ -193,6 +193,7 @@ def contract(
         "compared_with_the_policy": {
             name: value if np.isfinite(value) else None for name, value in vars(agreement).items()
         },
+        "checksums": "SHA256SUMS guards against accidents, not against people: nobody signs it",
         "versions": versions(),
     }
 

@@ -16,7 +16,8 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
-from onestride.files import together, writable, write_json
+from onestride.files import together, writable
+from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
 
@@ -117,7 +118,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     with together((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
         save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
-        write_json(results, report)
+        seal(results, report)
     return report
 
 

@@ -14,7 +14,7 @@ import torch
 from onestride.checkpoint import typed
 from onestride.cores import usable_cores
 from onestride.files import read_json, vacant, versions, write_json
-from onestride.seals import check_files, read_result
+from onestride.seals import check_files, read_result, seal
 
 #: Beside the records of work that several commands share: when the first of them began, and what all took.
 SPENT = "spent.json"
@@ -120,7 +120,7 @@ class Experiment:
         if show is not None:
             show(made)
         if self.out is not None:
-            write_json(self.out, made)
+            seal(self.out, made)
         return made
 
 
