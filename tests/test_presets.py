@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onestride import presets
-from onestride.presets import ReturnsConfig
+from onestride.settings import ReturnsConfig
 from onestride.tasks import TASKS
 
 

@@ -16,8 +16,8 @@ from onestride.checkpoint import load_config
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.lineup import Entry
 from onestride.pipeline import distill_stage, pairs_stage
-from onestride.presets import ReturnsConfig
 from onestride.run_folder import PAIRS, TEACHER, identity_of
+from onestride.settings import ReturnsConfig
 from onestride.students.koopman import KoopmanConfig
 from onestride.students.pairs import PairsConfig
 from onestride.training import TrainConfig

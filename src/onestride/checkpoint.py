@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import nn
 from torch.nn.modules import module as torch_module
 
@@ -51,6 +52,18 @@ class Config(TypedDict):
     task: str
     training: Training | None
     files: dict[str, str]
+
+
+class PolicyConfig(Config):
+    """What a planner's config holds."""
+
+    generator: dict[str, Any]
+    candidates: Annotated[int, Meta(ge=1, le=65_536)]
+    temperatures: list[float]
+    shares: list[float]
+    horizon: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]
+    guidance: NotRequired[float]  # where the teacher is guided
+    ranked_by: NotRequired[str]  # the training of the selector beside it
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], inside: Iterable[str] = ()) -> None:

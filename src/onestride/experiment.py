@@ -18,7 +18,8 @@ from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
-from onestride.presets import EvaluateConfig, Preset, ReturnsConfig
+from onestride.presets import Preset
+from onestride.settings import EvaluateConfig, ReturnsConfig
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

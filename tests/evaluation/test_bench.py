@@ -15,7 +15,7 @@ from onestride.engine.backends import preferred
 from onestride.evaluation import bench as benching
 from onestride.evaluation.bench_contenders import trained, untrained, with_parts, work, work_of
 from onestride.evaluation.bench_tables import by_candidates, cells, lines
-from onestride.presets import BenchConfig
+from onestride.settings import BenchConfig
 from onestride.students.pairs import PairsConfig
 
 pytest.importorskip("onnxruntime")

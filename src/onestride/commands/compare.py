@@ -11,7 +11,7 @@ import tyro
 
 from onestride import presets
 from onestride.commands.base import Common, InRun, say, typed
-from onestride.presets import EvaluateConfig, ReturnsConfig
+from onestride.settings import EvaluateConfig, ReturnsConfig
 from onestride.tasks.bodies import BODIES
 
 

@@ -19,7 +19,7 @@ from onestride.control.stall import Stall
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
-from onestride.presets import BenchConfig
+from onestride.settings import BenchConfig
 
 #: A scene's number is below this: those before it are made too.
 SCENES = 10_000

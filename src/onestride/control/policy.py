@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from onestride.checkpoint import (
     CONFIG,
-    Config,
+    PolicyConfig,
     has_inside,
     load_config,
     load_model,
@@ -50,18 +49,6 @@ GENERATORS: dict[str, tuple[type, type]] = {
     "consistency": (ConsistencyConfig, ConsistencyStudent),
     "edm": (EDMConfig, EDMPlanner),
 }
-
-
-class PolicyConfig(Config):
-    """What a planner's config holds."""
-
-    generator: dict[str, Any]
-    candidates: Annotated[int, Meta(ge=1, le=65_536)]
-    temperatures: list[float]
-    shares: list[float]
-    horizon: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]
-    guidance: NotRequired[float]  # where the teacher is guided
-    ranked_by: NotRequired[str]  # the training of the selector beside it
 
 
 class Policy:

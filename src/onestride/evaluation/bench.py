@@ -37,8 +37,9 @@ from onestride.evaluation.bench_contenders import SEEN, Contender, contenders_of
 from onestride.evaluation.ceilings import PAUSE, copying, copying_on, products, products_on
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import Experiment
-from onestride.presets import BenchConfig, Preset
+from onestride.presets import Preset
 from onestride.progress import track
+from onestride.settings import BenchConfig
 from onestride.students.pairs import PairsConfig, make_block
 
 WARM_UP = 5

@@ -30,9 +30,10 @@ from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
-from onestride.presets import BenchConfig, Preset
+from onestride.presets import Preset
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
+from onestride.settings import BenchConfig
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

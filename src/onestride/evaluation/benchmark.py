@@ -27,10 +27,10 @@ from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
 from onestride.files import alone
-from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import CRITIC, RETURNS, TEACHER, task_of
 from onestride.seals import read_result, seal
+from onestride.settings import ReturnsConfig
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training import fast_precision

@@ -33,9 +33,9 @@ from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
 from onestride.files import CheckpointError, decode, write_atomically
-from onestride.presets import ReturnsConfig
 from onestride.progress import track
 from onestride.run_folder import task_of
+from onestride.settings import ReturnsConfig
 from onestride.tasks.lockstep import make_environment
 from onestride.tensors import load_tensors, save_tensors
 

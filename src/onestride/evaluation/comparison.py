@@ -15,9 +15,9 @@ from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
 from onestride.files import CheckpointError, alone
-from onestride.presets import EvaluateConfig
 from onestride.run_folder import rows_of, task_of
 from onestride.seals import seal
+from onestride.settings import EvaluateConfig
 from onestride.tasks.kinova import demonstrations
 
 
