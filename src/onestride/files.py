@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -259,14 +258,10 @@ def _why(data: bytes, error: Exception) -> str:
 
 def versions() -> dict[str, str]:
     """What a result depends on: interpreter and libraries."""
-    names = ("onestride", "torch", "numpy", "mujoco", "mink", "minari", "gymnasium")
-    found = {name: metadata.version(name) for name in names if _installed(name)}
+    from importlib import metadata  # takes its time, and who decides needs none
+
+    found = {}
+    for name in ("onestride", "torch", "numpy", "mujoco", "mink", "minari", "gymnasium"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return {"python": platform.python_version(), **found}
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

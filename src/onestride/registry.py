@@ -6,13 +6,11 @@ them, on the command line or in an environment variable: a name that is read fro
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,8 +71,8 @@ class Registry(MutableMapping[str, Callable[[], T]]):
 
     def unknown(self, name: str) -> UnknownNameError:
         """The error for a name that stands for nothing."""
-        near = difflib.get_close_matches(name, list(self), 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        near = _nearest(name, self)
+        hint = f" Did you mean '{near}'?" if near else ""
         return UnknownNameError(
             f"there is no {self.what} '{name}'.{hint} There are: {', '.join(self)}. Name one of your own by "
             f"FILE.py:NAME or MODULE:NAME, here or in ${self.variable}, or install its package (entry points "
@@ -123,6 +121,8 @@ class Registry(MutableMapping[str, Callable[[], T]]):
 
     def _from_packages(self) -> dict[str, Any]:
         if self._installed is None:
+            from importlib.metadata import entry_points  # takes its time, and most names are built in
+
             self._installed = {point.name: point for point in entry_points(group=self.group)}
         return self._installed
 
@@ -193,5 +193,11 @@ def _absolute(reference: str) -> str:
 
 
 def _like(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = _nearest(name, known)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # only where something is wrong
+
+    return next(iter(get_close_matches(name, list(known), 1)), None)

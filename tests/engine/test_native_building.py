@@ -98,12 +98,16 @@ def test_folders_that_compilers_search_are_not_searched(tmp_path, monkeypatch, q
 
 
 def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
-    version = ["gcc 12"]
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("gcc", "cc"):
+        (programs / name).write_text("one version")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
 
     def compiler(command, temporary=None):
-        if temporary is not None:
-            Path(command[command.index("-o") + 1]).write_bytes(b"the same")
-        return subprocess.CompletedProcess(command, 0, version[0], "")
+        Path(command[command.index("-o") + 1]).write_bytes(b"the same")
+        return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(building, "_run", compiler)
     names = {build(tmp_path).name}
@@ -115,7 +119,7 @@ def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
     for part in ("_c_library", "_cpu"):
         monkeypatch.setattr(building, part, lambda: "another")
         names.add(build(tmp_path).name)
-    version[0] = "gcc 13"
+    (programs / "gcc").write_text("another version")
     names.add(build(tmp_path).name)
     assert len(names) == 6
 

@@ -12,12 +12,15 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onestride.files import clear_abandoned, temporary_folder
+
+if TYPE_CHECKING:
+    import subprocess
 
 SOURCES = tuple(sorted((Path(__file__).parent / "c").iterdir()))  # decide.c and what it includes
 DECIDE = Path(__file__).parent / "c" / "decide.c"
@@ -56,9 +59,8 @@ def build(folder: Path | None = None) -> Path:
     options = ["-std=gnu11", "-O3", own, "-falign-loops=64", "-fPIC", "-shared", "-pthread"]
     options += [*flags, "-fno-fast-math"]  # a number that is none has to be seen
     sources = [path.read_text() for path in SOURCES]
-    version = _run([*compiler, "--version"])
     machine = (sys.platform, platform.machine(), _c_library(), _cpu())
-    made_of = (*sources, program, compiler, version.stdout, *options, *machine)
+    made_of = (*sources, compiler, _programs(compiler), *options, *machine)
     name = f"decide-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
     for found in folder.glob(f"{name}-*.so"):
         if _named(found, name) == found.name:
@@ -130,6 +132,8 @@ def _words(variable: str) -> list[str]:
 
 def _run(command: list[str], temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A compiler's run in its own words, not the user's language, with its temporary files in ``temporary``."""
+    import subprocess  # a library that is built already needs none
+
     environment = {name: value for name, value in os.environ.items() if name not in LEAKS} | {"LC_ALL": "C"}
     if temporary is not None:
         environment["TMPDIR"] = str(temporary)
@@ -140,6 +144,16 @@ def _run(command: list[str], temporary: Path | None = None) -> subprocess.Comple
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f"{command[0]} does not run ({error}); name another C compiler in $CC, {INSTEAD}") from error
+
+
+def _programs(words: list[str]) -> list[tuple[str, int, int]]:
+    """Which programs the words of a command name, the compiler behind a wrapper too: path, size and time of change.
+
+    Another version is another file; to ask for its version would start it at every start of an engine.
+    """
+    found = (shutil.which(word) for word in words)
+    files = [Path(os.path.realpath(path)) for path in found if path is not None]
+    return [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
 
 
 def _named(path: Path, name: str) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import hypot
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from onestride.control.limits import Limits
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 #: Kinds of arrays that an observation may be.
 NUMBERS = "fiu"
