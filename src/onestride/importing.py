@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
@@ -50,6 +51,7 @@ def bring(run: Path, task: Task, path: Path, mend: bool = False) -> Imported:
     recorded, said = recorded_in(path), list[str]()
     _check_recorded(recorded, task, path)
     episodes = _ends(list(_of_task(read_episodes(path, said, mend), task, path)), task, said)
+    _check_lengths(episodes, task, path)
     notes = (*said, *_enough(episodes, task, path))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
     made = Imported(len(episodes), steps, terminated, notes)
@@ -105,6 +107,19 @@ def _check_recorded(recorded: Recorded, task: Task, path: Path) -> None:
     if differs := unlike(recorded, environment):
         raise ValueError(
             f"{path} was recorded in another {environment} than task '{task.name}' is of: {'; '.join(differs)}"
+        )
+
+
+def _check_lengths(episodes: Sequence[Episode], task: Task, path: Path) -> None:
+    """An environment that cuts its episodes off has none that is longer: others have run into each other."""
+    if task.benchmark is None:
+        return
+    limit = gymnasium.spec(task.benchmark.environment).max_episode_steps
+    longest = max(map(len, episodes), default=0)
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"{path} has an episode of {longest} steps, and {task.benchmark.environment} ends one after {limit}: where "
+            "it ends is not marked (timeouts), so that episodes run into each other; mark it"
         )
 
 

@@ -52,7 +52,7 @@ from onestride.run_folder import (
     task_of,
     windows_of,
 )
-from onestride.seals import seal
+from onestride.seals import check_files, seal
 from onestride.selectors.iql import CriticSelector, IQLConfig, reward_scale
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import (
@@ -303,11 +303,13 @@ def _finished(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> 
     """
     if not (folder / CONFIG).is_file():
         return False
-    if load_config(folder)["training"].get("id") != _digest([training.identity(), identity]):
+    config = load_config(folder)
+    if config["training"].get("id") != _digest([training.identity(), identity]):
         raise CheckpointError(
             f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
             "choose another --run, or delete that folder"
         )
+    check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
     console.print(f"{folder} is trained already", highlight=False)
     return True
 

@@ -239,7 +239,7 @@ class AsynchronousTick:
         rung, command = e.ladder.late(began, rest, gate)
         if rung == "stop":
             log.late[rung] += 1
-            why = log.last_reason or gate.refusal
+            why = gate.refusal or log.last_reason
             return f"stopped: no decision for {e.ladder.patience.stop:g} s{f' ({why})' if why else ''}"
         if gate.refusal is not None:
             return None

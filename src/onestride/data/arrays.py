@@ -86,6 +86,8 @@ def episodes_from_arrays(
     steps = with_true_ends(steps, source, said, mend)
     if cut is None and not steps.timeouts.any():
         steps = replace(steps, timeouts=_every(max_steps, steps.terminals))
+        if cuts := int(steps.timeouts.sum()):
+            said.append(f"no cut-off steps are marked: episodes are cut after {max_steps} steps, {cuts} of them")
     return _cut(steps, said)
 
 
