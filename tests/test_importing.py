@@ -216,3 +216,13 @@ def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "teacher_stage", reached)
     with pytest.raises(ReachedError):
         experiment.make(tmp_path / "run", presets.load("tiny"), TASKS["kinova"](), (), "cpu")
+
+
+def test_episodes_longer_than_their_environment_has_are_refused(tmp_path):
+    """Without a mark of their ends: Reacher's are of 50 steps."""
+    rng, n = np.random.default_rng(0), 120
+    arrays = {"observations": rng.normal(2.0, 3.0, (n, 10)), "actions": rng.uniform(-1, 1, (n, 2))}
+    np.savez(tmp_path / "run_on.npz", **arrays, rewards=rng.normal(size=n), terminals=np.zeros(n))
+    refused(
+        tmp_path / "run", TASKS["gym:Reacher-v5"](), tmp_path / "run_on.npz", "Reacher-v5 ends one after 50: where it"
+    )

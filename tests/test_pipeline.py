@@ -54,6 +54,18 @@ def test_every_stage_again_changes_nothing(run, capsys):
     assert words(capsys.readouterr().err).count("trained already") == 7
 
 
+def test_a_finished_training_that_was_damaged_is_said_with_what_to_do(run, tmp_path):
+    """Left alone as trained already, it could never be mended."""
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "returns" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    preset = presets.load(PRESET).selectors
+    with pytest.raises(CheckpointError, match=r"was altered or cut short.*delete .*returns and run the same command"):
+        pipeline.returns_stage(tmp_path / "run", preset.returns, preset.returns_training)
+
+
 def test_checkpoints_name_their_training(run):
     ids = {load_config(run / n)["training"]["id"] for n in ("returns", "iql", "teacher", "dnk-0", "kdm-0", "ct-0")}
     assert len(ids) == 6
