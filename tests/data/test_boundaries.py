@@ -165,3 +165,10 @@ def test_normalised_observations_are_said(flat, read):
     many["observations"] = (many["observations"] - many["observations"].mean(0)) / many["observations"].std(0)
     (note,) = read(many)[1]
     assert note.startswith("observations look normalised")
+
+
+def test_copies_of_the_last_row_with_its_mark_are_left_out(flat, read):
+    padded = {name: np.concatenate((array, np.repeat(array[-1:], 20, 0))) for name, array in flat.items()}
+    episodes, notes = read(padded)
+    assert lengths(episodes) == [LENGTH] * COUNT
+    assert notes == ["the last 20 rows are copies of the one before them, its mark included (padding): left out"]

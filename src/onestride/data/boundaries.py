@@ -94,7 +94,7 @@ def with_true_ends(steps: Steps, source: str, notes: list[str], mend: bool = Fal
     Raises:
         ValueError: nothing is left, ``next_observations`` are not what follows, or there is something to mend.
     """
-    steps = _filled(steps, source, notes)
+    steps = _without_copies(_filled(steps, source, notes), notes)
     if steps.next_observations is not None:
         steps = _without_autoreset(steps, source, notes, mend)
         steps = _cut_at_resets(steps, source, notes, mend)
@@ -115,6 +115,22 @@ def _filled(steps: Steps, source: str, notes: list[str]) -> Steps:
         return steps
     notes.append(f"{empty} rows at the end are 0 throughout (allocated and never filled): left out")
     return steps.rows(slice(last))
+
+
+def _without_copies(steps: Steps, notes: list[str]) -> Steps:
+    """Leave out copies of the last row, its end's mark included: arrays that were padded by it."""
+    last, copies = len(steps.rewards) - 1, 0
+    while copies < last and steps.ends[last - copies] and _same_rows(steps, last - copies, last - copies - 1):
+        copies += 1
+    if copies < FEWEST_UNFILLED:
+        return steps
+    notes.append(f"the last {copies} rows are copies of the one before them, its mark included (padding): left out")
+    return steps.rows(slice(len(steps.rewards) - copies))
+
+
+def _same_rows(steps: Steps, one: int, other: int) -> bool:
+    arrays = (steps.observations, steps.actions, steps.rewards, steps.ends)
+    return all(np.array_equal(array[one], array[other]) for array in arrays)
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
