@@ -112,10 +112,7 @@ class Registry(MutableMapping[str, Callable[[], T]]):
         if name in self._from_packages():
             self._known[name] = self._from_packages()[name].load()
             return self._known[name]
-        made = self._made(name)
-        if made is not None:
-            self._known[name] = made
-        return made
+        return self._made(name)
 
     # ------------------------------------------------------------ where names come from
 

@@ -13,6 +13,7 @@ from onestride.control.stall import Stall
 from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
+from onestride.seals import read_result
 from onestride.tasks import TASKS
 from onestride.tensors import load_tensors
 
@@ -83,7 +84,7 @@ def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"
     report = write(out, record, loaded, settings, "dnk-0", "onestride run")
-    assert json.loads(out.read_text()) == json.loads(json.dumps(report))
+    assert read_result(out) == json.loads(json.dumps(report))
     assert report["schema"] == 1
     assert report["experiment"] == "realtime-point"
     assert report["config"]["run"]["stall"] == {"kind": "busy", "every": 0.1, "length": 0.002}

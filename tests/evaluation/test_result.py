@@ -12,6 +12,7 @@ from onestride.commands.base import typed
 from onestride.cores import usable_cores
 from onestride.evaluation import result
 from onestride.evaluation.result import SPENT, Experiment, commit, processor
+from onestride.seals import read_result
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -23,7 +24,7 @@ def record(experiment: Experiment) -> dict:
 def test_a_record_says_who_when_and_on_what(tmp_path):
     out = tmp_path / "new" / "here.json"
     made = record(Experiment("startup", "benchmarks/startup.py", out))
-    assert json.loads(out.read_text()) == made
+    assert read_result(out) == made
     assert (made["schema"], made["experiment"], made["command"]) == (1, "startup", "benchmarks/startup.py")
     assert made["rows"] == {"row": {}}
     assert made["notes"] == ["a note"]
