@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(programs))
 
     def compiler(command, temporary=None):
-        Path(command[command.index("-o") + 1]).write_bytes(b"the same")
+        if "-o" in command:  # else it is the process that loads what was made
+            Path(command[command.index("-o") + 1]).write_bytes(b"the same")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(building, "_run", compiler)
@@ -216,3 +218,28 @@ def test_constants_are_those_of_the_c_file():
     names = re.findall(r"\w+", re.sub(r"/\*.*?\*/|int32_t|char magic\[8\]", "", head, flags=re.DOTALL))
     assert names == ["version", *native.FIELDS]
     assert program.OPERATION.size == 48
+
+
+ALTERED_BY_FLAGS = """
+import sys
+import numpy as np
+from onestride.engine.native import NativeError, library
+before = np.float32(1e-39) * np.float32(0.5)
+try:
+    library()
+except NativeError as error:
+    print(error)
+    sys.exit(3)
+sys.exit(int(before != np.float32(1e-39) * np.float32(0.5)))
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="flags of gcc")
+@pytest.mark.parametrize(("flags", "code"), [("-Ofast", 0), ("-ffast-math", 0), ("-fsanitize=address", 3)])
+def test_flags_neither_change_the_processs_arithmetic_nor_end_it(tmp_path, flags, code):
+    """A library linked with -Ofast flushes small numbers to 0 everywhere; one with a sanitizer ends the process."""
+    environment = os.environ | {"CC": "gcc", "CFLAGS": flags, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", ALTERED_BY_FLAGS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert code == 0 or "cannot be loaded" in done.stdout

@@ -32,6 +32,10 @@ LEAKS = (
     "CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "GCC_COMPARE_DEBUG",
     "DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "CCC_OVERRIDE_OPTIONS", "SOURCE_DATE_EPOCH",
 )  # fmt: skip
+#: Flags by which a library that is loaded changes the arithmetic of the whole process: small numbers become 0.
+UNSAFE = ("-Ofast", "-ffast-math", "-funsafe-math-optimizations")
+#: A process of its own loads a new library first: one that brings a sanitizer, say, ends whoever loads it.
+LOADS = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 LONGEST = 300.0  # of a build [s], which takes some seconds
 INSTEAD = "or run the engine by ONNX Runtime (--engine onnx)"
 
@@ -57,7 +61,8 @@ def build(folder: Path | None = None) -> Path:
     own = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     # Aligned loops: where they fall else is chance, and a decision some per cent faster or slower by it.
     options = ["-std=gnu11", "-O3", own, "-falign-loops=64", "-fPIC", "-shared", "-pthread"]
-    options += [*flags, "-fno-fast-math"]  # a number that is none has to be seen
+    options += [flag for flag in flags if flag not in UNSAFE]
+    options += ["-fno-fast-math"]  # a number that is none has to be seen
     sources = [path.read_text() for path in SOURCES]
     machine = (sys.platform, platform.machine(), _c_library(), _cpu())
     made_of = (*sources, compiler, _programs(compiler), *options, *machine)
@@ -79,6 +84,12 @@ def build(folder: Path | None = None) -> Path:
                 raise NativeError(
                     f"{shlex.join(compiler)} could not build {DECIDE.name}; check $CC and $CFLAGS, {INSTEAD}. It said: "
                     f"{done.stderr.strip()[-2000:] or 'nothing'}"
+                )
+            tried = _run([sys.executable, "-I", "-S", "-c", LOADS, str(made)])
+            if tried.returncode:
+                said = (tried.stderr.strip().splitlines() or [f"exit {tried.returncode}"])[-1][-300:]
+                raise NativeError(
+                    f"the engine was built, and cannot be loaded ({said}); check $CC and $CFLAGS, {INSTEAD}"
                 )
             with made.open("rb") as file:
                 os.fsync(file.fileno())
