@@ -17,14 +17,14 @@ import tyro
 from torch import Tensor
 
 from onestride.commands.base import mendable, typed
-from onestride.control.policy import Policy, unselected
 from onestride.data.behaviour import BehaviourPolicy, read_behaviours
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
 from onestride.evaluation.result import Experiment
+from onestride.policy.policy import Policy, unselected
 from onestride.progress import track
-from onestride.run_folder import CRITIC, rows_of, task_of
+from onestride.runs.run import CRITIC, rows_of, task_of
 
 STARTS = FIRST_SEED + 50_000  # none of an evaluation's
 

@@ -19,15 +19,15 @@ import torch
 import tyro
 
 from onestride.commands.base import mendable, typed
-from onestride.control.policy import Policy
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.samplings import POOR, summary, table
+from onestride.policy.policy import Policy
 from onestride.progress import track
-from onestride.run_folder import CRITIC, rows_of, task_of
+from onestride.runs.run import CRITIC, rows_of, task_of
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector

@@ -14,13 +14,13 @@ import numpy as np
 import tyro
 
 from onestride.commands.base import mendable, typed
-from onestride.control.policy import Policy
 from onestride.data.minari import read_dataset
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.screenings import compare
+from onestride.policy.policy import Policy
 
 DRAWS = 256
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 import tyro
 
-import onestride.training
-from onestride import presets
+import onestride.training.loop
 from onestride.commands.base import mendable, typed
-from onestride.control.policy import make_generator
 from onestride.evaluation.metrics import summarize
 from onestride.evaluation.result import Experiment
+from onestride.policy.policy import make_generator
 from onestride.progress import track
+from onestride.runs import presets
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
-from onestride.training import train
+from onestride.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def trained_per_second(preset_name: str, kind: str, keep: bool, steps: int = 60,
     if kind == "student":
         data = {"prior": plans, "target": plans.flip(0), "context": context, "weight": torch.ones(rows)}
     if not keep:
-        onestride.training.keep_freed_memory = lambda: False
+        onestride.training.loop.keep_freed_memory = lambda: False
     config = replace(preset.teacher_training, steps=steps, checkpoint_every=1e9)
     generator = make_generator(task, kind, asdict(preset.teacher if kind == "teacher" else preset.student))
     _, happened = train(generator, data, config, Path("unused"), title=f"timing the {kind}", identity={})

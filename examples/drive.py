@@ -11,9 +11,9 @@ decision is late, the arm gets the rest of the last plan, then slows down and ho
 import sys
 
 from onestride import Policy
-from onestride.control.clock import RealClock
 from onestride.control.loop import run_episode
 from onestride.control.worker import Worker
+from onestride.robot.clock import RealClock
 from onestride.tasks.kinova.simulation import SimulatedArm
 
 if len(sys.argv) != 2:

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from onestride import presets
-from onestride.control.limits import Limits
-from onestride.control.policy import Policy, make_generator
 from onestride.data.episode import Episode
-from onestride.data.normalize import Normalizer
-from onestride.data.windows import make_windows
 from onestride.evaluation import benchmark
+from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
+from onestride.policy.policy import Policy, make_generator
+from onestride.robot.limits import Limits
+from onestride.runs import presets
 from onestride.tasks import TASKS, behaviour
 from onestride.tasks.kinova.task import first_observation
 from onestride.tasks.task import Task
+from onestride.training.windows import make_windows
 from tiny_run import CHUNK, CONFIG, PRESET, stage, write_behaviour
 
 

@@ -8,11 +8,11 @@ from itertools import chain, repeat
 
 import numpy as np
 
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Beside, Decision
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.loop import run_episode
+from onestride.robot.clock import ChargedClock
+from onestride.robot.decision import Beside, Decision
 from onestride.tasks import TASKS
 
 DT = 0.01

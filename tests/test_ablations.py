@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from onestride import ablations, experiment, presets
+from onestride import ablations, experiment
 from onestride.checkpoint import load_config
 from onestride.files import CheckpointError
+from onestride.runs import presets
 from tiny_run import CONFIG, PRESET
 
 

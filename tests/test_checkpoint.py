@@ -14,8 +14,8 @@ import torch
 
 import onestride
 from onestride.checkpoint import CONFIG, MODEL, load_config, load_model
-from onestride.control.policy import Policy
 from onestride.files import CheckpointError
+from onestride.policy.policy import Policy
 from onestride.seals import seal
 from onestride.selectors.sampling import Sampling
 from onestride.tensors import load_unsealed, save_unsealed

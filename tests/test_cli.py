@@ -12,7 +12,6 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from onestride import presets
 from onestride.cli import main
 from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
@@ -20,6 +19,7 @@ from onestride.commands.stages import Teacher
 from onestride.control.ladder import Patience
 from onestride.evaluation import endurance, endurance_report
 from onestride.files import alone
+from onestride.runs import presets
 
 
 def run(capsys, *arguments: str) -> str:

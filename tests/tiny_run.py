@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride import presets
 from onestride.cli import main
+from onestride.runs import presets
 
 PRESET = "hopper-tiny"
 CONFIG = replace(presets.load(PRESET).evaluate, precision="32-true")

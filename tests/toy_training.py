@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from onestride.training import TrainConfig, train
+from onestride.training.loop import TrainConfig, train
 
 ROWS, BATCH = 96, 16
 CONFIG = TrainConfig(

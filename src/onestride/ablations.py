@@ -15,12 +15,12 @@ from pathlib import Path
 from onestride.checkpoint import load_config
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.lineup import Entry
-from onestride.pipeline import distill_stage, pairs_stage
-from onestride.run_folder import PAIRS, TEACHER, identity_of
-from onestride.settings import ReturnsConfig
-from onestride.students.koopman import KoopmanConfig
-from onestride.students.pairs import PairsConfig
-from onestride.training import TrainConfig
+from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.pairs import PairsConfig
+from onestride.runs.pipeline import distill_stage, pairs_stage
+from onestride.runs.run import PAIRS, TEACHER, identity_of
+from onestride.runs.settings import ReturnsConfig
+from onestride.training.loop import TrainConfig
 
 FOLDER = Path("ablations")
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -13,12 +13,12 @@ from typing import Annotated, Union
 
 import tyro
 
-from onestride import presets
 from onestride.commands.base import Common, InRun, mendable
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher
-from onestride.presets import Preset
+from onestride.runs import presets
+from onestride.runs.presets import Preset
 
 Command = InRun | Export | Bench
 
@@ -118,7 +118,7 @@ def _carry_out(command: Command, said: str | None) -> None:
 
         usable(device)
     if isinstance(command, Common) and command.sized:
-        from onestride.run_folder import fits
+        from onestride.runs.run import fits
 
         fits(command.run, command.preset, presets.load(command.preset).task)
     if isinstance(command, Common) and command.task and ":" in command.task:

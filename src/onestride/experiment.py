@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.table import Table
 
-from onestride import pipeline, presets
 from onestride.ablations import AblationConfig, ablate
 from onestride.data.minari import read_metadata
 from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
@@ -18,8 +17,9 @@ from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
-from onestride.presets import Preset
-from onestride.settings import EvaluateConfig, ReturnsConfig
+from onestride.runs import pipeline, presets
+from onestride.runs.presets import Preset
+from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

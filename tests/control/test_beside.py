@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from late_robot import DT, PATIENCE, ROW, TIMEOUT, Clock, Recorder, Stamped, ages, drive, once
-from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.log import REASONS, EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Decision, NoPlanError
 from onestride.tasks import TASKS
-from onestride.tasks.interface import ObservationError
 
 
 def test_quick_decisions_are_each_sent_in_their_tick():

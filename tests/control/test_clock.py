@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from onestride.control.clock import ChargedClock, RealClock
+from onestride.robot.clock import ChargedClock, RealClock
 
 
 def test_charged_time_passes_only_by_waiting_and_by_charging():

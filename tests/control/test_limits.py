@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onestride.control.limits import Limits
+from onestride.robot.limits import Limits
 
 LIMITS = Limits(np.full(3, -1.0), np.full(3, 1.0), max_step=0.1)
 HERE = np.zeros(9)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onestride.control.clock import ChargedClock, RealClock
-from onestride.control.decision import Decision, NoPlanError
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.robot.clock import ChargedClock, RealClock
+from onestride.robot.decision import Decision, NoPlanError
 from onestride.tasks import TASKS
 
 TASK = TASKS["kinova"]()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from late_robot import ROW, Clock, Recorder, Stamped, once
-from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.loop import run_episode
+from onestride.robot.decision import Decision
 from onestride.tasks import TASKS
 
 

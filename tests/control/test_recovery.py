@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from onestride.control.asynchronous import CHEAP_READING
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
-from onestride.tasks import INTERFACES
+from onestride.robot.clock import ChargedClock
+from onestride.robot.decision import Decision
+from onestride.tasks import CONTROLS
 
 DT = 0.05
-TASK = replace(INTERFACES["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
 STALL_AT, TICKS = 8, 30
 RECOVERED = 3  # ticks after the one in which the stall ended
 PLAN = np.zeros((4, 23), np.float32)

@@ -10,18 +10,18 @@ from itertools import count
 import numpy as np
 import pytest
 
-from onestride.control.clock import ChargedClock, RealClock
-from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.later import Later
 from onestride.control.loop import run_episode
-from onestride.control.robot import TimedObservation
 from onestride.control.sensor import Expected, Reading, SensorWatch, ThreadReader
 from onestride.control.worker import Worker
-from onestride.tasks import INTERFACES
+from onestride.robot.clock import ChargedClock, RealClock
+from onestride.robot.decision import Decision
+from onestride.robot.robot import TimedObservation
+from onestride.tasks import CONTROLS
 
 DT = 0.02
-TASK = replace(INTERFACES["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
 LONG = 30.0  # a test that hangs has failed [s]
 
 

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from onestride.control.decision import Decision
 from onestride.control.stall import Stall, Stalled
+from onestride.robot.decision import Decision
 
 
 class Quick:
@@ -90,10 +90,10 @@ DRIVEN = """
 import json
 from dataclasses import replace
 import numpy as np, torch
-from onestride.control.clock import RealClock
+from onestride.robot.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import run_episode
-from onestride.control.decision import Decision
+from onestride.robot.decision import Decision
 from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
 from onestride.tasks import TASKS

@@ -12,13 +12,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from onestride.control.clock import ChargedClock, RealClock
-from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
 from onestride.control.signals import ENDING, STOP_AGAIN
-from onestride.tasks import INTERFACES
+from onestride.robot.clock import ChargedClock, RealClock
+from onestride.robot.decision import Decision
+from onestride.tasks import CONTROLS
 
-TASK = INTERFACES["halfcheetah-v5"]()
+TASK = CONTROLS["halfcheetah-v5"]()
 FAILS = ("nothing", "first read", "read", "fault", "decide", "write", "watcher", "no number", "exit", "no decision")
 STOPS = ("stops", "fails once", "fails always", "slow", "slow and fails")
 WAYS = tuple(product(FAILS, STOPS))

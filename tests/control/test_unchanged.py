@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decision, NoPlanError
 from onestride.control.loop import run_episode
+from onestride.robot.clock import ChargedClock
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Decision, NoPlanError
 from onestride.tasks import TASKS
-from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova.simulation import SimulatedArm
 
 TASK = TASKS["kinova"]()

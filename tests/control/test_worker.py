@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from onestride.control.clock import RealClock
-from onestride.control.decision import Beside, Decision, NoPlanError
 from onestride.control.worker import Worker
+from onestride.robot.clock import RealClock
+from onestride.robot.decision import Beside, Decision, NoPlanError
 
 CLOCK = RealClock()
 LONG = 30.0  # a test that hangs has failed [s]

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import write_dataset
-from onestride.data.windows import make_windows
+from onestride.training.windows import make_windows
 
 LENGTHS = (4, 6)
 

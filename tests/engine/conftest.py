@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Policy, make_generator
-from onestride.data.normalize import Normalizer
+from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import make_prior
+from onestride.policy.policy import Policy, make_generator
 from onestride.selectors.store import make_selector_model, wrap
 from onestride.tasks import TASKS
 from onestride.tasks.kinova.task import first_observation

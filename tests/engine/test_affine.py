@@ -20,7 +20,7 @@ from onestride.engine.affine import (
     spectral_matrix,
     stacked,
 )
-from onestride.students.koopman import StaticFactorizedLayer
+from onestride.methods.koopman import StaticFactorizedLayer
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from onestride.control.policy import make_generator
 from onestride.diffusion import schedule
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.samplers import SOLVERS
 from onestride.engine.cuda_graph import lifted, pack, rounded
 from onestride.engine.reduce import reduce
+from onestride.methods.guided import GuidedPlanner
+from onestride.methods.koopman import OPERATORS
+from onestride.policy.policy import make_generator
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import make_selector_model
-from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
 
 CHEETAH, ARM = TASKS["halfcheetah-v5"](), TASKS["kinova"]()

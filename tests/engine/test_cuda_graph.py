@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Policy
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner, tf32
 from onestride.engine.engine import Engine
 from onestride.engine.reduce import reduce
-from onestride.students.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import Policy
+from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
 
 # What an autograd thread says at its first product, where guidance takes a gradient.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.decision import Decision, NoPlanError
 from onestride.engine import runners
 from onestride.engine.backends import BACKENDS
 from onestride.engine.engine import Engine
 from onestride.engine.native import library
 from onestride.engine.runners import OnnxRunner, fastest, thread_counts
 from onestride.engine.trunk import ReduceError
-from onestride.tasks.interface import ObservationError
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Decision, NoPlanError
 
 pytest.importorskip("onnxruntime")
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from onestride.cli import main
-from onestride.control.policy import Policy
 from onestride.engine import export as exporting
 from onestride.engine.engine import Engine
 from onestride.engine.export import ExportError, export
 from onestride.engine.folder import CHECKSUMS, CONTRACT, GRAPH, load_contract
 from onestride.files import CheckpointError
+from onestride.policy.policy import Policy
 from onestride.seals import sha256
 from onestride.selectors.store import save_selector
 from onestride.tasks import TASKS

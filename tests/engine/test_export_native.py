@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from onestride.cli import main
-from onestride.control.policy import Policy
 from onestride.engine import native
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, PROGRAM
 from onestride.files import CheckpointError
+from onestride.policy.policy import Policy
 from onestride.tasks import TASKS
 
 #: Where the examples begin.

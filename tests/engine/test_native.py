@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from onestride import presets
-from onestride.control.decision import NoPlanError
 from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
@@ -28,10 +26,12 @@ from onestride.engine.reduce import reduce
 from onestride.engine.runners import RefusedError
 from onestride.engine.trunk import ReduceError
 from onestride.evaluation.bench_contenders import untrained
+from onestride.methods.koopman import OPERATORS
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import NoPlanError
+from onestride.runs import presets
 from onestride.selectors.sampling import Sampling
-from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
-from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
 pytestmark = pytest.mark.skipif(

@@ -20,7 +20,7 @@ from onestride.engine.building import build
 from onestride.engine.engine import Engine
 from onestride.engine.native import NativeError, library
 from onestride.files import temporary_folder
-from onestride.tasks.interface import ObservationError
+from onestride.robot.control_spec import ObservationError
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"

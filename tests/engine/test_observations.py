@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onestride.engine.engine import Engine
-from onestride.tasks.interface import ObservationError
+from onestride.robot.control_spec import ObservationError
 
 
 def odd(observation: np.ndarray) -> dict[str, object]:

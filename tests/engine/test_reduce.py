@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride import presets
-from onestride.control.policy import Policy, make_generator, unselected
-from onestride.data.normalize import Normalizer
 from onestride.engine.reduce import bank_noise, reduce
 from onestride.engine.trunk import ReduceError
+from onestride.methods.koopman import OPERATORS
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.runs import presets
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import make_selector_model, wrap
-from onestride.students.koopman import OPERATORS
 from onestride.tasks import TASKS
 
 CHEETAH = TASKS["halfcheetah-v5"]()

@@ -16,11 +16,11 @@ DRIVES = """
 import json, sys, time
 import numpy as np
 from onestride import Engine
-from onestride.control.clock import RealClock
+from onestride.robot.clock import RealClock
 from onestride.control.ladder import Patience
 from onestride.control.loop import run_episode
 from onestride.control.worker import Worker
-from onestride.tasks.interface import ObservationError
+from onestride.robot.control_spec import ObservationError
 
 class Robot:
     def __init__(self, first): self.at, self.told = first.copy(), []

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.policy import Policy
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.samplers import noisy_steps
 from onestride.engine.teacher import OnnxPlanner, Slope, Unrolled
 from onestride.engine.trunk import ReduceError
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import Policy
 
 SOLVERS = [
     {"solver": "ddim"},

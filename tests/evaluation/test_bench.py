@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from onestride import presets
 from onestride.cli import main
 from onestride.engine.backends import preferred
 from onestride.evaluation import bench as benching
 from onestride.evaluation.bench_contenders import trained, untrained, with_parts, work, work_of
 from onestride.evaluation.bench_tables import by_candidates, cells, lines
-from onestride.settings import BenchConfig
-from onestride.students.pairs import PairsConfig
+from onestride.runs import presets
+from onestride.runs.pairs import PairsConfig
+from onestride.runs.settings import BenchConfig
 
 pytest.importorskip("onnxruntime")
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
 from onestride.control.stall import Stall
 from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
+from onestride.robot.decision import Decision
 from onestride.seals import read_result
 from onestride.tasks import TASKS
 from onestride.tensors import load_tensors

@@ -8,9 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from onestride.control.decision import Decision
 from onestride.control.log import EpisodeLog
 from onestride.evaluation.latencies import COLUMNS, Latency, summary, table, trial
+from onestride.robot.decision import Decision
 from onestride.tasks import TASKS
 
 

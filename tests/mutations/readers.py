@@ -16,13 +16,11 @@ import torch
 from gymnasium.spaces import Box
 from pyarrow import parquet
 
-from onestride.control.policy import Policy, make_generator
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
 from onestride.data.minari import SEAL, write_dataset
-from onestride.data.normalize import Normalizer
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.evaluation.benchmark_film import Motion, load_motion, save_motion
@@ -31,10 +29,12 @@ from onestride.evaluation.ledger import Claimed
 from onestride.evaluation.result import Experiment, read_experiment
 from onestride.evaluation.rollouts import add_records, read_records
 from onestride.files import write_json
-from onestride.run_folder import episodes_of
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy, make_generator
+from onestride.runs.pairs import MANIFEST, SCHEMA, load_pairs
+from onestride.runs.run import episodes_of
 from onestride.seals import check_seal, seal, sha256
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
-from onestride.students.pairs import MANIFEST, SCHEMA, load_pairs
 from onestride.tasks import TASKS
 from onestride.tensors import save_tensors, save_unsealed
 from tiny_run import write_behaviour

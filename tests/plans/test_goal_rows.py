@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from onestride import Engine
-from onestride.control.policy import Policy, make_generator
-from onestride.data.normalize import Normalizer
-from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.engine.export import export
 from onestride.engine.reduce import reduce
 from onestride.engine.trunk import ReduceError
+from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
 from onestride.plans.spec import Block
+from onestride.policy.policy import Policy, make_generator
+from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
-from onestride.students.pairs import PairsConfig, load_pairs, make_pairs
-from onestride.tasks import INTERFACES, TASKS
+from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector
+from onestride.tasks import CONTROLS, TASKS
 
 SIZES = {
     "teacher": {"width": 16, "blocks": 1, "n_steps": 3},
@@ -43,7 +43,7 @@ def reaching(point, monkeypatch):
         first_observation=lambda scene: OBSERVATION + 0.1 * scene,
     )
     monkeypatch.setitem(TASKS, "point", lambda: made)
-    monkeypatch.setitem(INTERFACES, "point", lambda: made)
+    monkeypatch.setitem(CONTROLS, "point", lambda: made)
     return made
 
 

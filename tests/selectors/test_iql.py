@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.data.normalize import Normalizer
+from onestride.networks.normalizer import Normalizer
 from onestride.selectors.iql import IQL, CriticSelector, Ensemble, IQLConfig, reward_scale
 
 O, A, M = 3, 2, 64  # noqa: E741

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from onestride.checkpoint import CONFIG, MODEL, SCHEMA
-from onestride.data.normalize import Normalizer
-from onestride.diffusion.returns import ReturnConfig, ReturnSelector
 from onestride.files import CheckpointError
+from onestride.networks.normalizer import Normalizer
 from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector, IQLConfig
+from onestride.selectors.returns import ReturnConfig, ReturnSelector
 from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
 from onestride.tasks import TASKS

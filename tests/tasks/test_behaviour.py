@@ -8,8 +8,8 @@ import pytest
 from onestride.data.behaviour import BehaviourPolicy
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset
-from onestride.importing import box
-from onestride.pipeline import behaviour_stage
+from onestride.runs.ingest import box
+from onestride.runs.pipeline import behaviour_stage
 from onestride.tasks import TASKS
 from onestride.tasks import behaviour as module
 from onestride.tasks.behaviour import behaviour_source

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.tasks import INTERFACES, TASKS
+from onestride.tasks import CONTROLS, TASKS
 from onestride.tasks.kinova.interface import commands
 from onestride.tasks.kinova.task import make_frame, positions
 
@@ -40,8 +40,8 @@ def test_a_plans_targets_are_those_of_the_batched_frame(way):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_its_interface_and_more(name):
-    task, interface = TASKS[name](), INTERFACES[name]()
-    assert TASKS.keys() == INTERFACES.keys()
+    task, interface = TASKS[name](), CONTROLS[name]()
+    assert TASKS.keys() == CONTROLS.keys()
     assert (interface.name, interface.transition_dim) == (name, task.transition_dim)
     np.testing.assert_array_equal(interface.limits.low, task.limits.low)
     assert interface.example is None or interface.example.shape == (interface.observation_dim,)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.robot.control_spec import ObservationError
 from onestride.tasks import TASKS
-from onestride.tasks.interface import ObservationError
 from onestride.tasks.kinova import task as kinova
 from onestride.tasks.kinova.demonstrations import chunk, evaluation_scenes
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decision
 from onestride.control.loop import run_episode
+from onestride.robot.clock import ChargedClock
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Decision
 from onestride.tasks import TASKS
 from onestride.tasks.gym import GymRobot
-from onestride.tasks.interface import ObservationError
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.locomotion import BODIES, EPISODE_STEPS
 

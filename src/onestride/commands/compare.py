@@ -9,9 +9,9 @@ from typing import Literal
 
 import tyro
 
-from onestride import presets
 from onestride.commands.base import Common, InRun, say, typed
-from onestride.settings import EvaluateConfig, ReturnsConfig
+from onestride.runs import presets
+from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.tasks.bodies import BODIES
 
 
@@ -96,8 +96,8 @@ class Reproduce(InRun):
 
     def __call__(self) -> None:
         from onestride import experiment
-        from onestride.importing import bring
         from onestride.progress import console
+        from onestride.runs.ingest import bring
 
         began = time.monotonic()
         bodies = sorted(BODIES)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
-from onestride import presets
 from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.signals import Signals
@@ -19,7 +18,8 @@ from onestride.control.stall import Stall
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
-from onestride.settings import BenchConfig
+from onestride.runs import presets
+from onestride.runs.settings import BenchConfig
 
 #: A scene's number is below this: those before it are made too.
 SCENES = 10_000
@@ -182,8 +182,8 @@ class Export:
     """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
-        from onestride.control.policy import Policy
         from onestride.engine.export import export
+        from onestride.policy.policy import Policy
 
         policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
         found = export(

@@ -9,15 +9,15 @@ from typing import ClassVar
 import tyro
 
 from onestride.commands.base import Common
-from onestride.diffusion.edm import EDMConfig
-from onestride.diffusion.planner import TeacherConfig
-from onestride.diffusion.returns import ReturnConfig
+from onestride.methods.consistency import ConsistencyConfig
+from onestride.methods.diffusion_planner import TeacherConfig
+from onestride.methods.edm import EDMConfig
+from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.pairs import PairsConfig
 from onestride.selectors.iql import IQLConfig
+from onestride.selectors.returns import ReturnConfig
 from onestride.selectors.sampling import Sampling
-from onestride.students.consistency import ConsistencyConfig
-from onestride.students.koopman import KoopmanConfig
-from onestride.students.pairs import PairsConfig
-from onestride.training import TrainConfig
+from onestride.training.loop import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Collect(Common):
     seed: int = 0
 
     def __call__(self) -> None:
-        from onestride import pipeline
         from onestride.experiment import task_named
+        from onestride.runs import pipeline
 
         task = task_named(self.task or "")
         if self.amount < 1:
@@ -72,7 +72,7 @@ class Import(Common):
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
-        from onestride.importing import bring
+        from onestride.runs.ingest import bring
 
         made = bring(self.run, task_named(self.task or ""), self.path, self.mend)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
@@ -91,7 +91,7 @@ class Returns(Common):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def __call__(self) -> None:
-        from onestride.pipeline import returns_stage
+        from onestride.runs.pipeline import returns_stage
 
         print(f"return model: {returns_stage(self.run, self.returns, self.training)}")
 
@@ -128,7 +128,7 @@ class Critic(Common):
         return Sampling(self.temperatures, shares, self.margin, self.cool)
 
     def __call__(self) -> None:
-        from onestride.pipeline import critic_stage
+        from onestride.runs.pipeline import critic_stage
 
         print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows, self.sampling())}")
 
@@ -143,7 +143,7 @@ class Teacher(Common):
     """Weight of the return model's gradient at every reverse step, where the run has one."""
 
     def __call__(self) -> None:
-        from onestride.pipeline import teacher_stage
+        from onestride.runs.pipeline import teacher_stage
 
         print(f"teacher: {teacher_stage(self.run, self.teacher, self.training, self.guidance)}")
 
@@ -156,7 +156,7 @@ class Pairs(Common):
     device: str = "cpu"
 
     def __call__(self) -> None:
-        from onestride.pipeline import pairs_stage
+        from onestride.runs.pipeline import pairs_stage
 
         print(f"pairs: {pairs_stage(self.run, self.pairs, self.device)}")
 
@@ -169,7 +169,7 @@ class Distill(Common):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def __call__(self) -> None:
-        from onestride.pipeline import distill_stage
+        from onestride.runs.pipeline import distill_stage
 
         print(f"student: {distill_stage(self.run, self.student, self.training)}")
 
@@ -184,7 +184,7 @@ class Edm(Common):
     """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
 
     def __call__(self) -> None:
-        from onestride.pipeline import edm_stage
+        from onestride.runs.pipeline import edm_stage
 
         print(f"EDM teacher: {edm_stage(self.run, self.edm, self.training, self.horizon)}")
 
@@ -199,6 +199,6 @@ class Consistent(Common):
     """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
 
     def __call__(self) -> None:
-        from onestride.pipeline import consistency_stage
+        from onestride.runs.pipeline import consistency_stage
 
         print(f"student: {consistency_stage(self.run, self.student, self.training, self.horizon)}")

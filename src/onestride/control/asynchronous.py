@@ -18,9 +18,9 @@ from functools import partial
 
 import numpy as np
 
-from onestride.control.decision import Answer, Beside
 from onestride.control.episode import AGED, Episode, Gate, commands_of, why_not
 from onestride.control.sensor import Expected, Reading
+from onestride.robot.decision import Answer, Beside
 
 #: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
 MARGIN, LONGEST_MARGIN = 0.1, 0.002

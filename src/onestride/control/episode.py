@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onestride.control.clock import Clock
-from onestride.control.decision import Decision, NoPlanError
 from onestride.control.ladder import Ladder
 from onestride.control.log import EpisodeLog
-from onestride.control.robot import Robot
 from onestride.control.sensor import Expected, Reader, Reading, SensorWatch
-from onestride.tasks.interface import Interface, ObservationError
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.decision import Decision, NoPlanError
+from onestride.robot.robot import Robot
 
 #: Called with every observation and the decision it led to, after the clock has been charged.
 OnDecision = Callable[[np.ndarray, Decision], None]
@@ -28,7 +28,7 @@ class Episode:
 
     robot: Robot
     clock: Clock
-    task: Interface
+    task: ControlSpec
     dt: float
     start: float
     timeout: float
@@ -79,7 +79,7 @@ class Gate:
     refusal: why the observation cannot be acted on, or None.
     """
 
-    def __init__(self, task: Interface, observation: np.ndarray, refusal: str | None) -> None:
+    def __init__(self, task: ControlSpec, observation: np.ndarray, refusal: str | None) -> None:
         self.limits, self.observation, self.refusal = task.limits, observation, refusal
         self.reason: str | None = None
 
@@ -89,7 +89,7 @@ class Gate:
         return violation is None
 
 
-def commands_of(task: Interface, plan: np.ndarray, observation: np.ndarray) -> np.ndarray | None:
+def commands_of(task: ControlSpec, plan: np.ndarray, observation: np.ndarray) -> np.ndarray | None:
     """Every row of a plan (H, D) as a command (H, A), or None where the task's rows are none."""
     return None if task.commands is None else task.commands(plan.astype(np.float64), observation)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Answer, Decider, NoPlanError
-from onestride.tasks.interface import ObservationError
+from onestride.robot.clock import ChargedClock
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Answer, Decider, NoPlanError
 
 
 class Later:

@@ -14,23 +14,23 @@ from __future__ import annotations
 import math
 
 from onestride.control.asynchronous import AsynchronousTick
-from onestride.control.clock import Clock
-from onestride.control.decision import Beside, Decider
 from onestride.control.episode import Episode, OnDecision
 from onestride.control.ladder import Ladder, Patience
 from onestride.control.log import EpisodeLog
-from onestride.control.robot import Robot
 from onestride.control.sensor import SensorWatch, reader_of
 from onestride.control.signals import run_then_stop
 from onestride.control.synchronous import SynchronousTick
-from onestride.tasks.interface import Interface
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ControlSpec
+from onestride.robot.decision import Beside, Decider
+from onestride.robot.robot import Robot
 
 
 def run_episode(
     robot: Robot,
     clock: Clock,
     policy: Decider | Beside,
-    task: Interface,
+    task: ControlSpec,
     *,
     timeout: float,
     period: float | None = None,

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from onestride.control.clock import Clock
-from onestride.control.robot import Robot, TimedObservation
-from onestride.tasks.interface import Interface, ObservationError, observation_vector
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.robot import Robot, TimedObservation
 
 #: So many of the last durations say how long the next is expected to take: one hiccup does not change their median.
 REMEMBERED = 5
@@ -158,7 +158,7 @@ class SensorWatch:
     robot is told to move. oldest: the age beyond which nothing is acted on [s].
     """
 
-    def __init__(self, task: Interface, oldest: float) -> None:
+    def __init__(self, task: ControlSpec, oldest: float) -> None:
         self.task, self.oldest = task, oldest
         self._numbers: np.ndarray | None = None
         self._since, self._repeated, self._moving = -math.inf, 0, False

@@ -14,7 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from onestride.control.decision import Decider, Decision
+from onestride.robot.decision import Decider, Decision
 
 KINDS = {
     "busy": "the deciding thread burns a core",

@@ -6,10 +6,10 @@ import math
 import time
 from functools import partial
 
-from onestride.control.decision import Decider, Decision, NoPlanError, decided
 from onestride.control.episode import AGED, Episode, Gate, commands_of, why_not
 from onestride.control.sensor import Reading
-from onestride.tasks.interface import ObservationError
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Decider, Decision, NoPlanError, decided
 
 
 class SynchronousTick:

@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-from onestride.control.clock import Clock
-from onestride.control.decision import Answer, Decider, NoPlanError, decided
 from onestride.control.realtime import step_back
-from onestride.tasks.interface import ObservationError
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.decision import Answer, Decider, NoPlanError, decided
 
 
 class Worker:

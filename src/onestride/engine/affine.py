@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from onestride.data.normalize import varied
-from onestride.students.koopman import StaticFactorizedLayer
+from onestride.methods.koopman import StaticFactorizedLayer
+from onestride.networks.normalizer import varied
 
 M = TypeVar("M", bound=nn.Module)
 

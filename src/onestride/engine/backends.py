@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import torch
 
-from onestride.control.policy import Policy
 from onestride.engine.folder import GRAPH
 from onestride.engine.graph import write_graph
 from onestride.engine.native import NativeError, NativeRunner, Precision, library
@@ -18,6 +17,7 @@ from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import OnnxRunner, Runner, thread_counts
 from onestride.engine.torch_runner import TorchRunner
 from onestride.engine.trunk import ReduceError
+from onestride.policy.policy import Policy
 
 Backend = Literal[
     "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",

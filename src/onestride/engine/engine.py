@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.control.decision import Decision, none_finite
 from onestride.engine.folder import agrees, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
-from onestride.tasks import INTERFACES
-from onestride.tasks.interface import Interface, ObservationError, observation_vector
+from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.decision import Decision, none_finite
+from onestride.tasks import CONTROLS
 
 if TYPE_CHECKING:
-    from onestride.control.policy import Policy
     from onestride.engine.backends import Backend
+    from onestride.policy.policy import Policy
 
 
 class Engine:
@@ -34,7 +34,7 @@ class Engine:
 
     nfe = 1
 
-    def __init__(self, runner: Runner, task: Interface, draws: int, chosen: str) -> None:
+    def __init__(self, runner: Runner, task: ControlSpec, draws: int, chosen: str) -> None:
         self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._what = f" of {task.name}: {task.layout}"
@@ -149,7 +149,7 @@ class Engine:
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task = INTERFACES[contract["task"]]()
+        task = CONTROLS[contract["task"]]()
         runners = load_runners(folder, contract, provider, threads)
         agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)

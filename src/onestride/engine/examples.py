@@ -7,8 +7,8 @@ from string import Template
 
 import numpy as np
 
-from onestride.control.policy import Policy
 from onestride.engine.folder import Format
+from onestride.policy.policy import Policy
 
 
 def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from onestride.checkpoint import MODEL
-from onestride.control.policy import Policy
 from onestride.engine.building import SOURCES
 from onestride.engine.examples import examples
 from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
@@ -31,6 +30,7 @@ from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
 from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
+from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.seals import sha256
 from onestride.selectors.iql import CriticSelector

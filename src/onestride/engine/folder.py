@@ -10,9 +10,9 @@ import msgspec
 from onestride.engine.native import NativeRunner
 from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
 from onestride.files import CheckpointError, read_bytes, read_json
+from onestride.robot.control_spec import ControlSpec
 from onestride.seals import check_file
-from onestride.tasks import INTERFACES
-from onestride.tasks.interface import Interface
+from onestride.tasks import CONTROLS
 
 GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
 Format = Literal["onnx", "native"]
@@ -79,8 +79,8 @@ def load_contract(folder: Path) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{folder / CONTRACT}: {error}; {AGAIN}") from error
     contract = said
-    if contract["task"] not in INTERFACES:
-        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(INTERFACES)}")
+    if contract["task"] not in CONTROLS:
+        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(CONTROLS)}")
     return contract
 
 
@@ -105,7 +105,7 @@ def backend_of(contract: dict[str, Any]) -> str:
     return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
 
 
-def agrees(runner: Bound, contract: dict[str, Any], task: Interface, folder: Path) -> None:
+def agrees(runner: Bound, contract: dict[str, Any], task: ControlSpec, folder: Path) -> None:
     """Whether graph (or program), contract and task are of one size.
 
     Raises:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.diffusion.returns import ReturnSelector
 from onestride.engine.affine import (
     Affine,
     affine,
@@ -29,6 +28,7 @@ from onestride.networks.mlp import ResidualMLP
 from onestride.plans.given import Given, order_of
 from onestride.plans.spec import PlanSpec
 from onestride.selectors.iql import CriticSelector
+from onestride.selectors.returns import ReturnSelector
 from onestride.tasks.task import Selector, Task
 
 

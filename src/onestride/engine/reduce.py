@@ -23,7 +23,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from onestride.control.policy import Policy
 from onestride.engine.affine import (
     Affine,
     apart,
@@ -41,6 +40,7 @@ from onestride.engine.affine import (
 from onestride.engine.ranking import Ranking, judged_entries, ranking_of
 from onestride.engine.trunk import ReduceError, parts_of
 from onestride.plans.given import order_of
+from onestride.policy.policy import Policy
 from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
 

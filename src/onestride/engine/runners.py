@@ -13,7 +13,7 @@ import numpy as np
 
 from onestride.cores import usable_cores
 from onestride.engine.forks import never_freed_in_children
-from onestride.tasks.interface import Interface
+from onestride.robot.control_spec import ControlSpec
 
 CPU = "CPUExecutionProvider"
 INPUTS = ("observation", "draw")
@@ -151,7 +151,7 @@ def thread_counts(threads: int | None) -> list[int]:
     return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
 
 
-def fastest(runners: Sequence[Runner], task: Interface) -> tuple[Runner, str]:
+def fastest(runners: Sequence[Runner], task: ControlSpec) -> tuple[Runner, str]:
     """Return the runner whose slow decisions are the soonest done, and what to say about it.
 
     Measured in turns, each after a pause, as a control loop has them. What counts is the slowest decision of a few in a

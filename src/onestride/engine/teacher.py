@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.diffusion.guidance import GuidedPlanner
-from onestride.diffusion.planner import DiffusionPlanner
 from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_from_eps
 from onestride.engine.affine import affine, apart, dense
 from onestride.engine.graph import write_module
 from onestride.engine.runners import OnnxRunner
 from onestride.engine.trunk import ReduceError, film_at
+from onestride.methods.diffusion_planner import DiffusionPlanner
+from onestride.methods.guided import GuidedPlanner
 from onestride.networks.mlp import ResidualMLP
 
 

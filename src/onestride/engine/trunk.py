@@ -19,10 +19,10 @@ from onestride.engine.affine import (
     spectral_matrix,
     stacked,
 )
+from onestride.methods.consistency import ConsistencyStudent
+from onestride.methods.koopman import FDKLayer, KoopmanStudent, PlainLayer, StaticFactorizedLayer
 from onestride.networks.embeddings import sinusoidal
 from onestride.networks.mlp import ResidualMLP
-from onestride.students.consistency import ConsistencyStudent
-from onestride.students.koopman import FDKLayer, KoopmanStudent, PlainLayer, StaticFactorizedLayer
 
 
 class ReduceError(ValueError):

@@ -14,11 +14,11 @@ from threading import Thread
 
 import torch
 
-from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.engine.engine import Engine
 from onestride.evaluation.lineup import Entry, policy_of
-from onestride.run_folder import task_of
+from onestride.policy.policy import Policy, Precision
+from onestride.runs.run import task_of
 from onestride.tasks.lockstep import Lockstep
 
 FIRST_SEED = 100_000  # of evaluation episodes; data is collected from random 31-bit seeds of other streams

@@ -28,19 +28,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.control.policy import Policy
 from onestride.device import usable
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda
 from onestride.engine.engine import Engine
 from onestride.evaluation.bench_contenders import SEEN, Contender, contenders_of, seen, trained, untrained, with_parts
 from onestride.evaluation.ceilings import PAUSE, copying, copying_on, products, products_on
 from onestride.evaluation.metrics import latency, summarize
 from onestride.evaluation.result import Experiment
-from onestride.presets import Preset
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import Policy
 from onestride.progress import track
-from onestride.settings import BenchConfig
-from onestride.students.pairs import PairsConfig, make_block
+from onestride.runs.pairs import PairsConfig, make_block
+from onestride.runs.presets import Preset
+from onestride.runs.settings import BenchConfig
 
 WARM_UP = 5
 BLOCKS = 5  # of pairs that count

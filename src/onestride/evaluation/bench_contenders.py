@@ -15,12 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from onestride import presets
-from onestride.control.decision import Decider
-from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
-from onestride.data.normalize import Normalizer
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.backends import PRECISIONS, Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
@@ -30,10 +25,15 @@ from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
-from onestride.presets import Preset
+from onestride.methods.guided import GuidedPlanner
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy, make_generator
+from onestride.robot.decision import Decider
+from onestride.runs import presets
+from onestride.runs.presets import Preset
+from onestride.runs.settings import BenchConfig
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap
-from onestride.settings import BenchConfig
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.control.policy import Policy, Precision
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.ceilings import PAUSE
@@ -27,13 +26,14 @@ from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
 from onestride.files import alone
+from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
-from onestride.run_folder import CRITIC, RETURNS, TEACHER, task_of
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
+from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result, seal
-from onestride.settings import ReturnsConfig
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
-from onestride.training import fast_precision
+from onestride.training.loop import fast_precision
 
 COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
 CLOUD_METRICS = ("action_spread", "teacher_distance", "plan_spread", "plan_dimensions")

@@ -23,7 +23,6 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
@@ -33,9 +32,10 @@ from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
 from onestride.files import CheckpointError, decode, write_atomically
+from onestride.policy.policy import Policy
 from onestride.progress import track
-from onestride.run_folder import task_of
-from onestride.settings import ReturnsConfig
+from onestride.runs.run import task_of
+from onestride.runs.settings import ReturnsConfig
 from onestride.tasks.lockstep import make_environment
 from onestride.tensors import load_tensors, save_tensors
 

@@ -32,8 +32,8 @@ from onestride.evaluation.report import Column, means
 from onestride.evaluation.result import read_experiment
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
+from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result
-from onestride.settings import ReturnsConfig
 from onestride.tasks import TASKS
 
 FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onestride.control.policy import Policy
 from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
 from onestride.files import CheckpointError, alone
-from onestride.run_folder import rows_of, task_of
+from onestride.policy.policy import Policy
+from onestride.runs.run import rows_of, task_of
+from onestride.runs.settings import EvaluateConfig
 from onestride.seals import seal
-from onestride.settings import EvaluateConfig
 from onestride.tasks.kinova import demonstrations
 
 

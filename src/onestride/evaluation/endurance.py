@@ -20,12 +20,10 @@ from typing import Any
 import numpy as np
 
 from onestride.checkpoint import load_config
-from onestride.control.clock import RealClock
 from onestride.control.episode import commands_of
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
-from onestride.control.policy import Policy
 from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
 from onestride.control.signals import Signals
@@ -34,8 +32,10 @@ from onestride.control.worker import Worker
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.policy.policy import Policy
 from onestride.progress import track
-from onestride.run_folder import without_history
+from onestride.robot.clock import RealClock
+from onestride.runs.run import without_history
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

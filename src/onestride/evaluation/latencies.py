@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from onestride.control.clock import ChargedClock
-from onestride.control.decision import Decider
 from onestride.control.later import Later
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.evaluation.metrics import single, summarize
 from onestride.evaluation.report import Column, markdown
+from onestride.robot.clock import ChargedClock
+from onestride.robot.decision import Decider
 from onestride.tasks.task import Task
 
 COLUMNS = (

@@ -12,7 +12,7 @@ from onestride.evaluation.lineup import AS_IN_TRAINING, Entry, parts, selector_f
 from onestride.evaluation.rollouts import EPISODES, SETTINGS, read_records
 from onestride.files import CheckpointError, write_atomically
 from onestride.progress import console
-from onestride.run_folder import TEACHER
+from onestride.runs.run import TEACHER
 from onestride.seals import check_seal, seal, sealed
 from onestride.selectors.store import judging_of
 from onestride.tensors import load_tensors, save_tensors

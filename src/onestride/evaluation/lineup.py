@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from onestride.checkpoint import CONFIG, load_config
-from onestride.control.policy import Policy, Precision, unselected
-from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.files import CheckpointError
-from onestride.run_folder import CRITIC, RETURNS, TEACHER, rows_of, task_of
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import Policy, Precision, unselected
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, rows_of, task_of
+from onestride.runs.settings import ReturnsConfig
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import judging, judging_of, load_selector
-from onestride.settings import ReturnsConfig
 from onestride.tasks.task import Selector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.

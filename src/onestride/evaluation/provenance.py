@@ -8,8 +8,8 @@ from typing import Any
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.files import read_json
-from onestride.run_folder import RETURNS, data_report, without_history
-from onestride.students.pairs import MANIFEST
+from onestride.runs.pairs import MANIFEST
+from onestride.runs.run import RETURNS, data_report, without_history
 from onestride.tasks.task import Task
 
 

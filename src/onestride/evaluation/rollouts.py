@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from onestride.checkpoint import typed
-from onestride.control.clock import ChargedClock, Clock, RealClock
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
-from onestride.control.policy import Policy
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import blocking_obstacle, free_share, latency, sides, spread
 from onestride.evaluation.result import Experiment
 from onestride.files import LARGEST, CheckpointError, read_bytes
+from onestride.policy.policy import Policy
 from onestride.progress import track
+from onestride.robot.clock import ChargedClock, Clock, RealClock
 from onestride.seals import check_seal, seal, sealed, unsealed
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.data.normalize import Normalizer
+from onestride.networks.normalizer import Normalizer
 from onestride.selectors.sampling import Sampling
 
 

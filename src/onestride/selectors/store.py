@@ -11,11 +11,11 @@ from msgspec import Meta
 from torch import nn
 
 from onestride.checkpoint import CONFIG, Config, load_config, load_model, save_checkpoint, settings_of, typed
-from onestride.data.normalize import Normalizer
-from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
+from onestride.networks.normalizer import Normalizer
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
+from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.selectors.sampling import Sampling
 from onestride.tasks.task import Task
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from onestride.registry import Registry
-from onestride.tasks.interface import Interface
+from onestride.robot.control_spec import ControlSpec
 
 if TYPE_CHECKING:
     from onestride.tasks.task import Task
@@ -23,7 +23,7 @@ def kinova() -> Task:
     return task()
 
 
-def _kinova_interface() -> Interface:
+def _kinova_interface() -> ControlSpec:
     from onestride.tasks.kinova.interface import interface
 
     return interface()
@@ -35,7 +35,7 @@ def _locomotion(body: str, version: Any) -> Task:
     return locomotion(body, version)
 
 
-def _body_interface(body: str, version: Any) -> Interface:
+def _body_interface(body: str, version: Any) -> ControlSpec:
     from onestride.tasks.bodies import interface
 
     return interface(body, version)
@@ -70,6 +70,6 @@ TASKS: Registry[Task] = Registry(
     _gym,
 )
 #: The same without their planners' side, and without torch.
-INTERFACES: dict[str, Callable[[], Interface]] = {"kinova": _kinova_interface} | {
+CONTROLS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_interface} | {
     name: partial(_body_interface, *which) for name, which in _BODIES.items()
 }

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from onestride.tasks.interface import Interface, plain_interface
+from onestride.robot.control_spec import ControlSpec, plain_control
 
 Version = Literal["v4", "v5"]
 
@@ -36,10 +36,10 @@ BODIES = {
 }
 
 
-def interface(body: str, version: Version) -> Interface:
+def interface(body: str, version: Version) -> ControlSpec:
     """Of the task ``<body>-<version>``."""
     b = BODIES[body]
-    return plain_interface(
+    return plain_control(
         name=f"{body}-{version}",
         observation_dim=b.observation_dim,
         horizon=b.horizon,

@@ -15,9 +15,9 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from onestride.control.clock import Clock
 from onestride.plans.given import Given
-from onestride.tasks.interface import Interface, plain_interface
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ControlSpec, plain_control
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.task import Benchmark, Native, Task
 
@@ -112,7 +112,7 @@ def gym_task(
     if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
         raise ValueError(f"{environment}: its actions have no limits ({actions}); nothing may be sent without")
     return plain_task(
-        plain_interface(
+        plain_control(
             name=name or f"{PREFIX}{environment}",
             observation_dim=int(np.prod(observations.shape or (1,))),
             horizon=horizon,
@@ -126,7 +126,7 @@ def gym_task(
 
 
 def plain_task(
-    interface: Interface, benchmark: Benchmark, early: tuple[int, int] = (0, 1), terminates: bool = True
+    interface: ControlSpec, benchmark: Benchmark, early: tuple[int, int] = (0, 1), terminates: bool = True
 ) -> Task:
     """Return the task of a body whose plans are [observation | action] as its environment gives and takes them."""
     o = interface.observation_dim

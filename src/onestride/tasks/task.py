@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from onestride.control.clock import Clock
 from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
-from onestride.tasks.interface import Interface
+from onestride.robot.clock import Clock
+from onestride.robot.control_spec import ControlSpec
 
 #: plans (B, N, H, D) in task units, observation (B, observation_dim), frame -> scores (B, N), higher is better.
 Selector = Callable[[Tensor, Tensor, Any], Tensor]
@@ -49,7 +49,7 @@ class Native:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Interface):
+class Task(ControlSpec):
     """The interface to the robot, and what planners learn from and are judged by; functions are batched torch unless
     said otherwise.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onestride.control.limits import Limits
-from onestride.tasks.interface import Interface, ObservationError, observation_vector
+from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.limits import Limits
 from onestride.tasks.kinova.scene import (
     ACCELERATION,
     CONTROL_DT,
@@ -94,10 +94,10 @@ def _axes(forward: np.ndarray) -> np.ndarray:
     return np.stack((forward, left, np.cross(forward, left)))
 
 
-def interface() -> Interface:
+def interface() -> ControlSpec:
     """The arm task without its planners' side."""
     center = (WORKSPACE_LOW + WORKSPACE_HIGH) / 2
-    return Interface(
+    return ControlSpec(
         name=NAME,
         observation_dim=OBSERVATION_DIM,
         state_dim=6,

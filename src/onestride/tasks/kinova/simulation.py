@@ -14,7 +14,7 @@ import threading
 import numpy as np
 import torch
 
-from onestride.control.clock import Clock
+from onestride.robot.clock import Clock
 from onestride.tasks.kinova.arm import (
     CAMERA,
     DAMPING,

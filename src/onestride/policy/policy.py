@@ -1,0 +1,345 @@
+"""A policy: normaliser + generator + selector. ``decide(observation)`` is all that a robot needs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onestride.checkpoint import (
+    CONFIG,
+    PolicyConfig,
+    has_inside,
+    load_config,
+    load_model,
+    save_checkpoint,
+    settings_of,
+    typed,
+)
+from onestride.device import usable
+from onestride.files import CheckpointError
+from onestride.folders import replace_folder
+from onestride.methods.consistency import ConsistencyConfig, ConsistencyStudent
+from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.edm import EDMConfig, EDMPlanner
+from onestride.methods.guided import GuidedPlanner
+from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
+from onestride.networks.normalizer import Normalizer
+from onestride.plans.given import Given, make_prior, mask_of
+from onestride.robot.control_spec import observation_vector
+from onestride.robot.decision import Decision, none_finite
+from onestride.selectors.returns import ReturnSelector
+from onestride.selectors.sampling import Sampling
+from onestride.selectors.store import Learned, load_selector, save_selector
+from onestride.tasks import TASKS
+from onestride.tasks.task import Selector, Task
+
+Precision = Literal["32-true", "bf16-mixed"]
+#: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
+SELECTOR, GUIDE = "selector", "guide"
+#: What a checkpoint's "kind" may be.
+GENERATORS: dict[str, tuple[type, type]] = {
+    "teacher": (TeacherConfig, DiffusionPlanner),
+    "student": (KoopmanConfig, KoopmanStudent),
+    "consistency": (ConsistencyConfig, ConsistencyStudent),
+    "edm": (EDMConfig, EDMPlanner),
+}
+
+
+class Policy:
+    """Candidates from the generator, the best of them by the selector, its first action for the robot.
+
+    selector: default the task's own; tasks without one need a learned one, or ``unselected``.
+    precision: of the generator's products; "bf16-mixed" is several times faster where the machine has units for it.
+    candidates: how many plans are drawn per decision.
+    sampling: how their noise is scaled where the selector does not say: as in the student's training. A selector's own
+    counts for generators whose noise may be scaled.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        generator: Any,
+        normalizer: Normalizer,
+        *,
+        selector: Selector | None = None,
+        candidates: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        precision: Precision = "32-true",
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        if candidates < 1:
+            raise ValueError(f"a decision needs at least one candidate, got {candidates}")
+        self.task, self.device = task, usable(device)
+        self.generator = generator.to(self.device).eval().requires_grad_(False)
+        self.normalizer = normalizer.to(self.device)
+        self.selector = _ready(selector, self.device) if selector is not None else task.score
+        self.fixed = mask_of(task.plans).to(self.device)
+        self.known = torch.from_numpy(task.plans.known_entries).to(self.device)
+        self.candidates, self.precision = candidates, precision
+        self.config = config or {}
+        self.sampling = sampling or Sampling()
+        tempered = getattr(generator, "tempered", True)
+        drawn = (getattr(self.selector, "sampling", None) if tempered else None) or self.sampling
+        self.temperature = drawn.of(candidates).to(self.device)
+        handicap = drawn.handicap(candidates)
+        self.handicap = None if handicap is None else handicap.to(self.device)
+        self.rng = torch.Generator(self.device)
+        self.reset(seed)
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of the generator per decision."""
+        return self.generator.nfe
+
+    def reset(self, seed: int) -> None:
+        """Start the candidates' noise over: the same seed and observations give the same actions."""
+        self.rng.manual_seed(seed)
+
+    @torch.inference_mode()
+    def decide(self, observation: np.ndarray) -> Decision:
+        """The best plan's first action for one observation (observation_dim,), in the robot's units.
+
+        Raises:
+            NoPlanError: not one candidate is finite.
+            ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
+        """
+        began = time.perf_counter()
+        observation = self._vector(observation)
+        row = torch.from_numpy(observation.astype(np.float32)[None]).to(self.device)
+        given, prior = self._encode(row)
+        encoded = self._now()
+        plans = self._generate(prior, given)
+        generated = self._now()
+        scores, best = self._select(plans, row, given.frame)
+        plan = plans[0, best[0]]
+        action = self.task.command(plan[None], given.frame)[0].double().cpu().numpy()
+        if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
+            raise none_finite(self.candidates)
+        done = self._now()
+        timings = {
+            "encode": encoded - began,
+            "generate": generated - encoded,
+            "select": done - generated,
+            "total": done - began,
+        }
+        return Decision(action, plan.cpu().numpy(), plans[0].cpu().numpy(), scores[0].cpu().numpy(), timings)
+
+    @torch.inference_mode()
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Many observations at once (B, observation_dim) -> actions (B, A): what ``decide`` does, for simulations.
+
+        Raises:
+            NoPlanError: not one candidate of some observation is finite.
+            ObservationError: one cannot be acted on, as in ``decide``.
+            ValueError: they have another shape, or there are none.
+        """
+        if (isinstance(observations, np.ndarray) and observations.ndim != 2) or not len(observations):
+            shape = np.shape(observations)
+            raise ValueError(
+                f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
+            )
+        vectors = np.stack([self._vector(observation) for observation in observations])
+        rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
+        given, prior = self._encode(rows)
+        plans = self._generate(prior, given)
+        scores, best = self._select(plans, rows, given.frame)
+        each = torch.arange(len(rows), device=self.device)
+        actions = self.task.command(plans[each, best], given.frame)
+        if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
+            raise none_finite(self.candidates)
+        return actions.double().cpu().numpy()
+
+    def _vector(self, observation: np.ndarray) -> np.ndarray:
+        """The vector that is decided on (observation_dim,), checked."""
+        task = self.task
+        vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
+        task.check(vector)
+        return vector
+
+    def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:
+        """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
+        given = self.task.encode(rows)
+        shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)
+        noise = torch.randn(shape, generator=self.rng, device=self.device)
+        values = self.normalizer.entries(given.values, self.known)
+        values = values if len(rows) == 1 else values.repeat_interleave(self.candidates, 0)
+        prior = make_prior(noise, self.temperature.repeat(len(rows)), values, self.known)
+        return given, prior.unflatten(0, (len(rows), self.candidates))
+
+    def _generate(self, prior: Tensor, given: Given) -> Tensor:
+        """Priors -> plans (B, N, H, D) in task units."""
+        context = self.normalizer.context(given.context)
+        if len(context) > 1:
+            context = context.repeat_interleave(self.candidates, 0)
+        with self.products():
+            plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng).float()
+        return self.normalizer.unnormalize(plans).view_as(prior)
+
+    def products(self) -> torch.autocast:
+        """The generator's products are as ``precision`` says within this."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+
+    def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
+        """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""
+        scores = self.score(plans, rows, frame)
+        if self.handicap is not None:
+            scores = scores - self.handicap
+        scores = torch.where(plans.isfinite().flatten(2).all(2), scores, torch.nan)
+        return scores, torch.where(scores.isfinite(), scores, -torch.inf).argmax(1)
+
+    def score(self, plans: Tensor, rows: Tensor, frame: Any) -> Tensor:
+        """Plans (B, N, H, D) of observations (B, .), task units -> (B, N) by the selector.
+
+        Raises:
+            ValueError: neither the policy nor its task has one.
+        """
+        if self.selector is None:
+            raise ValueError(
+                f"task '{self.task.name}' has no selector of its own: give the policy one (selector=...), such as an "
+                "IQL critic (`onestride critic`) or a return model (`onestride returns`)"
+            )
+        return self.selector(plans, rows, frame)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
+        """Decide and throw away, so that the first decision that counts is as fast as the rest."""
+        for _ in range(calls):
+            self.decide(observation)
+
+    # ------------------------------------------------------------ on disk
+
+    def save(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write the checkpoint: config, weights and normaliser, all of it in one step."""
+        guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
+        planner = guided.planner if guided else self.generator
+        config = {
+            "kind": next(kind for kind, (_, made) in GENERATORS.items() if isinstance(planner, made)),
+            "task": self.task.name,
+            "horizon": self.task.horizon,
+            "generator": asdict(self.generator.config),
+            "candidates": self.candidates,
+            "temperatures": list(self.sampling.temperatures),
+            "shares": list(self.sampling.shares),
+            "training": training,
+        }
+        inside: dict[str, Learned] = {}
+        if guided:
+            config["guidance"] = guided.weight
+            inside[GUIDE] = ReturnSelector(guided.returns, self.normalizer)
+        if isinstance(self.selector, Learned):
+            inside[SELECTOR] = self.selector
+
+        def write(new: Path) -> None:
+            for name, selector in inside.items():
+                save_selector(new / name, selector, self.task.name)
+            save_checkpoint(new, _whole(planner, self.normalizer), config, inside)
+
+        replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+        candidates: int | None = None,
+        selector: Selector | str | Path | None = None,
+        precision: Precision = "32-true",
+    ) -> Policy:
+        """Load a trained policy from a checkpoint's folder.
+
+        task: the task it must be of, where the caller needs a certain one. selector: another one than the
+        checkpoint's own: a function, or the folder of a learned one.
+
+        Raises:
+            CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
+        """
+        folder = Path(path)
+        config = load_config(folder)
+        if "selector" in config:
+            raise CheckpointError(
+                f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
+                "or a student's folder"
+            )
+        typed(config, PolicyConfig, folder / CONFIG)
+        if config["task"] not in TASKS:
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
+        if task is not None and config["task"] != task:
+            raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
+        if config["kind"] not in GENERATORS:
+            raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
+        record = TASKS[config["task"]]()
+        record = replace(record, horizon=config.get("horizon", record.horizon))
+        try:
+            sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
+        except ValueError as error:
+            raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
+
+        def build() -> nn.ModuleDict:
+            made = make_generator(record, config["kind"], config["generator"], folder / CONFIG)
+            return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
+
+        whole = load_model(folder, config, build)
+        generator: Any = whole["generator"]
+        normalizer: Any = whole["normalizer"]
+        own = has_inside(folder, config, SELECTOR)
+        has_inside(folder, config, GUIDE)
+        if config.get("guidance"):
+            guide = load_selector(folder / GUIDE, record)
+            assert isinstance(guide, ReturnSelector)
+            generator = GuidedPlanner(generator, guide.model, config["guidance"])
+        if selector is None and own:
+            selector = folder / SELECTOR
+        if isinstance(selector, str | Path):
+            selector = load_selector(Path(selector), TASKS[config["task"]]())
+        return cls(
+            record,
+            generator,
+            normalizer,
+            selector=selector,
+            candidates=config["candidates"] if candidates is None else candidates,
+            sampling=sampling,
+            seed=seed,
+            device=device,
+            precision=precision,
+            config=config,
+        )
+
+
+def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
+    """An untrained generator from its kind and its config's fields as JSON gives them.
+
+    Raises:
+        CheckpointError: one is unknown or of another type; ``where`` says of what.
+    """
+    config_class, generator_class = GENERATORS[kind]
+    return generator_class(settings_of(config_class, settings, where), task.plans)
+
+
+def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
+    """The selector that prefers nothing: the first candidate, which is as random as any, wins."""
+    del observation, frame
+    return plans.new_zeros(plans.shape[:2])
+
+
+def _ready(selector: Selector, device: torch.device) -> Selector:
+    """A learned selector on the device, for scoring only."""
+    return selector.to(device).eval().requires_grad_(False) if isinstance(selector, nn.Module) else selector
+
+
+def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
+    return nn.ModuleDict({"generator": generator, "normalizer": normalizer})

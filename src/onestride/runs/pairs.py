@@ -1,0 +1,258 @@
+"""Teacher-target pairs: what the teacher makes of a stored noise, written in shards (DNK, section IV-A).
+
+Row i of the pairs is a function of the seed and of i alone (its observation, its temperature, its noise), and
+rows are computed in blocks of a fixed size, so the pairs do not depend on how many shards there are or on how
+often the work was interrupted. The target is a function of the stored noise because the default solver is
+deterministic; with "ddpm" it is not, and a student can only learn the mean of its targets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from onestride.policy.policy import Policy
+from onestride.diffusion.samplers import SOLVERS
+from onestride.files import CheckpointError, alone, read_json
+from onestride.memory import keep_freed_memory
+from onestride.plans.given import make_prior
+from onestride.progress import console, track
+from onestride.seals import check_file, check_seal, seal, sha256
+from onestride.selectors.sampling import SHARES, TEMPERATURES
+from onestride.tensors import opened, save_unsealed
+
+BLOCK = 1024  # rows computed together; part of what makes a row what it is
+MANIFEST = "pairs.json"
+SCHEMA = 2
+COLUMNS = ("prior", "target", "context", "quality", "temperature")
+
+
+class Shard(TypedDict):
+    """A finished shard, as the manifest lists it."""
+
+    sha256: str
+    rows: int
+
+
+class Manifest(TypedDict):
+    """What the pairs are, and which shards are finished."""
+
+    schema: int
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+    shards: dict[str, Shard]
+    count: int
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """How many pairs, from which noise. Temperatures and their probabilities are the paper's (section V-A)."""
+
+    count: int = 100_000
+    shards: int = 8
+    temperatures: tuple[float, ...] = TEMPERATURES
+    probabilities: tuple[float, ...] = SHARES
+    solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
+    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the teacher's products
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.shards < 1:
+            raise ValueError(f"pairs need count and shards of at least 1, got {self.count} and {self.shards}")
+        if len(self.temperatures) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(
+                f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
+            )
+        if self.jitter < 0:
+            raise ValueError(f"pairs.jitter is {self.jitter}, expected at least 0")
+        if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
+            raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(SOLVERS)}")
+
+
+def make_pairs(
+    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+) -> None:
+    """Write all shards that are not there yet, or no longer what their checksums say.
+
+    observations (M, observation_dim), task units: where plans start. identity: the teacher and the data, so
+    that a folder begun with others is refused.
+
+    Raises:
+        CheckpointError: the folder was begun with other settings, another teacher or other data, or another process
+            makes pairs there.
+    """
+    with alone(folder):
+        _make_pairs(teacher, observations, config, folder, identity)
+
+
+def _make_pairs(
+    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+) -> None:
+    blocks = -(-config.count // BLOCK)
+    shards = min(config.shards, blocks)
+    # Where the shards are cut does not change the pairs, so it is not part of what they are.
+    settings = {k: v for k, v in asdict(config).items() if k != "shards"}
+    manifest: dict[str, Any] = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "shards": {}}
+    if (folder / MANIFEST).exists():
+        found = load_manifest(folder)
+        if any(found[k] != manifest[k] for k in ("settings", "identity")):
+            raise CheckpointError(
+                f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
+                "or delete the folder to make them anew"
+            )
+        if found["shards"] and found["count"] != shards:
+            raise CheckpointError(
+                f"{folder} was begun with {found['count']} shards, now {shards} are asked for; use --pairs.shards "
+                f"{found['count']}, or delete the folder"
+            )
+        manifest = found
+    manifest["count"] = shards
+    keep_freed_memory()
+    more = torch.Generator(teacher.device)
+    with track("pairs", config.count) as bar:
+        done = 0
+        for shard in range(shards):
+            first, last = shard * blocks // shards, (shard + 1) * blocks // shards
+            name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
+            if name not in manifest["shards"] or not _intact(folder, name, manifest["shards"][name]["sha256"]):
+                parts = []
+                for block in range(first, last):
+                    parts.append(make_block(teacher, observations, config, block, more))
+                    bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
+                columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
+                save_unsealed(folder / name, columns)
+                rows = len(columns["prior"])
+                manifest["shards"][name] = {"sha256": sha256(folder / name), "rows": rows}
+                seal(folder / MANIFEST, manifest)
+            done += manifest["shards"][name]["rows"]
+            bar.update(done)
+
+
+@torch.inference_mode()
+def make_block(
+    teacher: Policy, observations: Tensor, config: PairsConfig, block: int, more: torch.Generator, size: int = BLOCK
+) -> dict[str, Tensor]:
+    """Rows size * block ... of the pairs, normalised, on the CPU.
+
+    more: a generator on the teacher's device, seeded here. It is one and the same for every block, since a teacher that
+    is one CUDA graph goes on drawing from the one that it was captured with.
+    """
+    device = teacher.device
+    rng = torch.Generator().manual_seed(_seed(config.seed, block))
+    pick = torch.randint(len(observations), (size,), generator=rng)
+    which = torch.multinomial(torch.tensor(config.probabilities), size, replacement=True, generator=rng)
+    temperature = torch.tensor(config.temperatures)[which]
+    noise = torch.randn(size, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
+    observation = observations[pick].to(device)
+    given = teacher.task.encode(observation)
+    values = given.values
+    if config.jitter:
+        shift = torch.randn(values.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
+        values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
+    values = teacher.normalizer.entries(values, teacher.known)
+    prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
+    context = teacher.normalizer.context(given.context)
+    # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
+    more.manual_seed(_seed(config.seed, ~block))
+    with teacher.products():
+        target = teacher.generator.sample(prior, context, solver=config.solver, generator=more).float()
+    plans = teacher.normalizer.unnormalize(target)
+    quality = teacher.score(plans[:, None], observation, given.frame)[:, 0]
+    rows = min(size, config.count - block * size)
+    values = (prior, target, context, quality, temperature)
+    columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}
+    for key, value in columns.items():
+        if not torch.isfinite(value).all():
+            raise ArithmeticError(f"the teacher made a non-finite {key} in block {block}; train it longer or anew")
+    return columns
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a folder of pairs says of itself, held against its digest.
+
+    Raises:
+        CheckpointError: it was altered, or is of another version.
+    """
+    path, again = folder / MANIFEST, "delete the folder and run `onestride pairs` again"
+    schema = read_json(path, dict[str, Any]).get("schema")
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has schema {schema!r}, this version reads {SCHEMA}: {again}")
+    return check_seal(path, Manifest, advice=again)
+
+
+def load_pairs(folder: Path) -> dict[str, Tensor]:
+    """All shards, checked against their checksums, as {"prior", "target", "context", "weight"}.
+
+    Raises:
+        CheckpointError: unfinished, a shard missing, altered or cut short.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder} holds no pairs (no {MANIFEST}); make them with `onestride pairs`")
+    manifest = load_manifest(folder)
+    if len(manifest["shards"]) != manifest["count"]:
+        raise CheckpointError(
+            f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
+            "finish them"
+        )
+    parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
+    for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
+        verify(folder, name, entry["sha256"])
+        for key, value in open_shard(folder / name).items():
+            parts[key].append(value)
+    pairs = {key: torch.cat(values) for key, values in parts.items()}
+    return {
+        "prior": pairs["prior"],
+        "target": pairs["target"],
+        "context": pairs["context"],
+        "weight": sample_weights(pairs["quality"]),
+    }
+
+
+def open_shard(path: Path) -> dict[str, Tensor]:
+    """One shard's columns, read through a memory map."""
+    with opened(path, "delete the folder and run `onestride pairs` again") as f:
+        return {key: f.get_tensor(key) for key in COLUMNS}
+
+
+def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:
+    """Quality (M,) -> weights (M,) in [1, 1 + beta]: the empirical distribution function, ties averaged."""
+    order = quality.double().sort().values
+    below = torch.searchsorted(order, quality.double(), right=False)
+    upto = torch.searchsorted(order, quality.double(), right=True)
+    rank = 0.5 * (below + upto - 1)
+    return (1 + beta * rank / max(len(quality) - 1, 1)).float()
+
+
+def _intact(folder: Path, name: str, wanted: str) -> bool:
+    """Whether a finished shard is still what it was; says so when it is not, since it is made anew."""
+    try:
+        verify(folder, name, wanted)
+    except CheckpointError as error:
+        console.print(f"making a shard anew: {error}", highlight=False)
+        return False
+    return True
+
+
+def verify(folder: Path, name: str, wanted: str) -> None:
+    """Raise ``CheckpointError`` unless a shard's SHA-256 is the recorded one."""
+    again = "run `onestride pairs` again to make it anew"
+    if not (folder / name).is_file():
+        raise CheckpointError(f"shard {folder / name} is missing; {again}")
+    check_file(folder, name, wanted, MANIFEST, again)
+
+
+def _seed(seed: int, block: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"pairs/{seed}/{block}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: tuples become lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,0 +1,167 @@
+"""A run's folder: what is where in it, of which task it is, and what its parts were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from onestride.checkpoint import CONFIG, load_config
+from onestride.policy.policy import GENERATORS
+from onestride.data.episode import Episode
+from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
+from onestride.networks.normalizer import Normalizer
+from onestride.training.windows import Windows, make_windows
+from onestride.files import CheckpointError
+from onestride.seals import check_files, check_seal
+from onestride.selectors.store import load_selector
+from onestride.tasks import TASKS
+from onestride.tasks.bodies import BODIES
+from onestride.tasks.task import Task
+
+RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
+#: What of a dataset's metadata decides what is learnt from it.
+ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "content", "total_steps")
+
+
+def task_of(run: Path) -> Task:
+    """The task of a run's data."""
+    name = str(metadata_of(run).get("task"))
+    if name not in TASKS:
+        raise CheckpointError(f"{run / 'data'} is a dataset of another task: {TASKS.unknown(name)}")
+    return TASKS[name]()
+
+
+def rows_of(run: Path) -> dict[str, tuple[str, int]]:
+    """Folders of the run that hold planners -> row of the table and training seed: ``dnk-0`` is ("dnk", 0)."""
+    found = {}
+    for path in sorted(run.glob(f"*/{CONFIG}")):
+        name = path.parent.name
+        if load_config(path.parent).get("kind") in GENERATORS and name != EDM:
+            row, _, seed = name.rpartition("-")
+            found[name] = (row, int(seed)) if seed.isdigit() else (name, 0)
+    return found
+
+
+def data_report(run: Path) -> dict[str, Any]:
+    """What the run's data is: counts, where from, seed."""
+    metadata = metadata_of(run)
+    keys = (*ORIGIN, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
+    return {k: metadata[k] for k in keys if k in metadata}
+
+
+def without_history(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's config without its loss curve, which stays with the checkpoint."""
+    return {**config, "training": {k: v for k, v in config["training"].items() if k != "history"}}
+
+
+# ---------------------------------------------------------------- what is learnt from
+
+
+class Sealed(TypedDict):
+    """What a dataset's seal says."""
+
+    files: dict[str, str]
+
+
+def metadata_of(run: Path) -> dict[str, Any]:
+    """Return the metadata of a run's data, held against its digest.
+
+    Raises:
+        FileNotFoundError: there is no data.
+        CheckpointError: it was altered, or is from before there were digests.
+    """
+    read_metadata(run / "data")  # that there is none comes first
+    _check_data(run, str(METADATA))
+    return read_metadata(run / "data")
+
+
+def episodes_of(run: Path) -> Iterator[Episode]:
+    """Return the episodes of a run's data, all files of which are held against their digests first.
+
+    Raises:
+        FileNotFoundError: there is no data.
+        CheckpointError: it was altered, or is from before there were digests.
+    """
+    read_metadata(run / "data")
+    _check_data(run)
+    return read_dataset(run / "data")
+
+
+def _check_data(run: Path, *names: str) -> None:
+    """names: of the files that are looked at; all of them by default."""
+    path = run / "data" / SEAL
+    again = f"delete {run / 'data'}, and collect or import it again"
+    if not path.is_file():
+        raise CheckpointError(f"{run / 'data'} has no digest ({SEAL}): it is of an earlier version; {again}")
+    files = check_seal(path, Sealed, advice=again)["files"]
+    check_files(path, {name: files.get(name, "nothing of it") for name in names or files}, advice=again)
+
+
+def windows_of(run: Path, task: Task) -> tuple[Windows, Normalizer]:
+    """The windows of a run's data and the normaliser fitted to them."""
+    windows = make_windows(episodes_of(run), task)
+    return windows, Normalizer.fit(windows.plans, windows.context)
+
+
+def normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
+    return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
+
+
+def preset_of(task: Task) -> str:
+    """A preset for such a task, to be named in advice."""
+    if task.benchmark is None:
+        return "demo"
+    body = task.name.split("-")[0]
+    return f"{body}-small" if body in BODIES else "gym-small"
+
+
+def fits(run: Path, preset: str, of: str) -> None:
+    """Whether a preset of task ``of`` ("": of any environment) fits the run's data, if there is any, in any version.
+
+    Raises:
+        ValueError: it is of another.
+    """
+    if not (run / "data").exists():
+        return
+    task = task_of(run)
+    if not of and task.benchmark is not None:
+        return  # of any environment
+    if task.name.split("-")[0] != of.split("-")[0]:
+        raise ValueError(
+            f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; give --preset {preset_of(task)}, or "
+            "another of its body"
+        )
+
+
+def critic_of(run: Path, task: Task) -> Any:
+    """The run's IQL critic, where the task has no selector of its own."""
+    if task.score is not None:
+        return None
+    identity_of(run / CRITIC, "critic")
+    return load_selector(run / CRITIC, task)
+
+
+# ---------------------------------------------------------------- what made it
+
+
+def identity_of(folder: Path, command: str) -> str:
+    """Which training made the checkpoint there; ``command`` is the one that does.
+
+    Raises:
+        CheckpointError: none has yet.
+    """
+    if not (folder / CONFIG).is_file():
+        preset = preset_of(task_of(folder.parent))
+        raise CheckpointError(
+            f"{folder} is not trained yet, and comes first: `onestride {command} --preset {preset} --run "
+            f"{folder.parent}`, or the preset you train with"
+        )
+    return load_config(folder)["training"]["id"]
+
+
+def data_identity(run: Path) -> dict[str, Any]:
+    metadata, early = metadata_of(run), task_of(run).early
+    return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

@@ -1,0 +1,37 @@
+"""Presets that belong together agree."""
+
+from __future__ import annotations
+
+import pytest
+
+from onestride.runs import presets
+from onestride.runs.settings import ReturnsConfig
+from onestride.tasks import TASKS
+
+
+def test_the_papers_protocol_is_in_the_full_presets():
+    for body in ("halfcheetah", "walker2d", "hopper"):
+        full = presets.load(f"{body}-full")
+        assert (full.evaluate.episodes, len(full.seeds), full.evaluate.teacher_seeds) == (500, 5, 5)
+        assert full.pairs.count == 500_000
+        assert (full.teacher.n_steps, full.selectors.returns.n_steps) == (20, 20)
+        assert full.task == f"{body}-v5"
+
+
+@pytest.mark.parametrize("name", [n for n in presets.PRESETS if presets.load(n).selectors])
+def test_a_presets_teacher_and_return_model_have_the_same_noise_levels(name):
+    preset = presets.load(name)
+    assert preset.selectors.returns.n_steps == preset.teacher.n_steps
+    if preset.consistency is not None:
+        assert preset.consistency.student.width == preset.consistency.edm.width
+    assert (preset.task in TASKS) == (not name.startswith("gym-"))
+
+
+def test_an_evaluation_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="numbers of at least 1"):
+        ReturnsConfig(episodes=0)
+
+
+def test_fewer_processes_than_none_are_refused():
+    with pytest.raises(ValueError, match=r"evaluate\.workers is -1; expected at least 0"):
+        ReturnsConfig(workers=-1)
