@@ -28,8 +28,8 @@ from onestride.evaluation.samplings import POOR, summary, table
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.runs.run import CRITIC, rows_of, task_of
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.iql import CriticSelector
-from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector
 from onestride.tasks.lockstep import Lockstep
 
@@ -78,13 +78,13 @@ def main(arguments: Arguments) -> None:
     print(table(report))
 
 
-def sampling_of(run: Path, row: Row) -> Sampling:
+def sampling_of(run: Path, row: Row) -> CandidateSampling:
     selector = load_selector(run / CRITIC, task_of(run))
     assert isinstance(selector, CriticSelector)
     if selector.sampling is None:
         raise ValueError(f"{run / CRITIC} ranks candidates as they are drawn in training; see onestride critic --help")
     lowest = min(selector.sampling.temperatures)
-    return selector.sampling if row == "own" else replace(selector.sampling, cool=lowest)
+    return selector.sampling if row == "own" else replace(selector.sampling, penalty_free_below=lowest)
 
 
 def earned(run: Path, name: str, row: Row, episodes: int) -> list[float]:

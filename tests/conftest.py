@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from kinds import METHOD_OF
 from onestride.data.episode import Episode
 from onestride.evaluation import benchmark
 from onestride.networks.normalizer import Normalizer
@@ -136,7 +137,7 @@ def make_arm_policy(arm_scenes):
 
     def make(kind="teacher", *, candidates=8, seed=0, **settings):
         torch.manual_seed(seed)
-        generator = make_generator(task, kind, sizes[kind] | settings)
+        generator = make_generator(task, METHOD_OF.get(kind, kind), sizes[kind] | settings)
         with torch.no_grad():  # past the zeros that some layers start with
             for parameter in generator.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
@@ -164,13 +165,8 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(behaviour, "CHUNK", CHUNK)
         stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
-    for name in ("returns", "critic", "teacher", "pairs"):
-        stage(folder, name)
-    for operator in presets.load(PRESET).operators:
-        stage(folder, "distill", "--student.operator", operator)
-    stage(folder, "edm")
-    for method in ("ct", "cd"):
-        stage(folder, "consistency", "--student.method", method)
+    for each in presets.load(PRESET).stages:
+        stage(folder, each.name)
     return folder
 
 

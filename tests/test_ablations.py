@@ -22,8 +22,8 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
         monkeypatch.setattr(ablations, name, kept)
     kept = ("dnk", "no-action", "no-weights")
     monkeypatch.setattr(ablations, "OTHER_STUDENTS", {k: ablations.OTHER_STUDENTS[k] for k in kept})
-    preset = replace(presets.load(PRESET), evaluate=CONFIG, seeds=(0,))
-    with pytest.raises(CheckpointError, match="dnk-1 is not trained yet, and comes first: `onestride distill"):
+    preset = replace(presets.load(PRESET), evaluate=CONFIG)
+    with pytest.raises(CheckpointError, match="dnk-1 is not trained yet, and comes first: `onestride train dnk"):
         experiment.ablations(whole, replace(preset, seeds=(0, 1)), "test", "cpu")
     assert not (whole / "ablations").exists()
     folder = experiment.ablations(whole, preset, "test", "cpu").folder

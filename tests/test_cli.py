@@ -15,7 +15,7 @@ import pytest
 from onestride.cli import main
 from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
-from onestride.commands.stages import Teacher
+from onestride.commands.stages import Pairs
 from onestride.control.ladder import Patience
 from onestride.evaluation import endurance, endurance_report
 from onestride.files import alone
@@ -36,26 +36,27 @@ def refused(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
 def test_every_preset_resolves_and_dry_run_touches_nothing(name, capsys, tmp_path):
-    out = json.loads(run(capsys, "teacher", "--preset", name, "--run", str(tmp_path / "r"), "--dry-run"))
+    out = json.loads(run(capsys, "train", "teacher", "--preset", name, "--run", str(tmp_path / "r"), "--dry-run"))
     assert out["preset"] == name
-    assert out["training"]["steps"] == presets.load(name).teacher_training.steps
+    assert out["training"]["steps"] == presets.load(name).stage("teacher").training.steps
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_can_be_given_on_top_of_a_preset(capsys):
-    out = json.loads(run(capsys, "distill", "--preset=full", "--student.operator", "kdm-f", "--dry-run"))
-    assert out["student"]["operator"] == "kdm-f"
-    assert out["training"]["steps"] == presets.full().student_training.steps
+    out = json.loads(run(capsys, "train", "kdm-f", "--preset=full", "--config.latent-dim", "64", "--dry-run"))
+    assert (out["config"]["operator"], out["config"]["latent_dim"]) == ("kdm-f", 64)
+    assert out["training"]["steps"] == presets.load("full").stage("kdm-f").training.steps
 
 
 def test_the_papers_numbers_are_in_the_paper_preset():
-    paper = presets.paper()
-    assert paper.pairs.count == 500_000
-    assert (paper.pairs.temperatures, paper.pairs.probabilities) == ((0.3, 0.5, 0.7), (0.25, 0.5, 0.25))
-    assert (paper.student_training.batch_size, paper.student_training.learning_rate) == (64, 3e-4)
-    assert paper.student_training.steps == 200 * 500_000 // 64
-    assert (paper.student.latent_dim, paper.teacher.n_steps) == (512, 30)
-    s = paper.student
+    paper = presets.load("paper")
+    pairs, dnk = paper.stage("pairs").config, paper.stage("dnk")
+    assert pairs.count == 500_000
+    assert (pairs.temperatures, pairs.probabilities) == ((0.3, 0.5, 0.7), (0.25, 0.5, 0.25))
+    assert (dnk.training.batch_size, dnk.training.learning_rate) == (64, 3e-4)
+    assert dnk.training.steps == 200 * 500_000 // 64
+    assert (dnk.config.latent_dim, paper.stage("teacher").config.n_steps) == (512, 30)
+    s = dnk.config
     weights = (s.prediction, s.reconstruction, s.latent, s.action, s.spectral, s.inverse)
     assert weights == (1.0, 0.8, 0.2, 1.0, 0.01, 1.0)
     assert (s.first_action_weight, s.later_action_weight) == (1.5, 0.6)
@@ -67,8 +68,8 @@ def test_an_unknown_preset_names_the_nearest(capsys):
 
 def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
     r = str(tmp_path / "r")
-    assert "make one with `onestride collect`" in refused(capsys, "teacher", "--run", r)
-    assert "make one with `onestride collect`" in refused(capsys, "distill", "--run", r)
+    assert "make one with `onestride collect`" in refused(capsys, "train", "teacher", "--run", r)
+    assert "make one with `onestride collect`" in refused(capsys, "train", "dnk", "--run", r)
     assert "make one with `onestride collect`" in refused(capsys, "evaluate", "--run", r)
     assert "holds no finished checkpoint" in refused(capsys, "run", "--run", r)
 
@@ -86,9 +87,9 @@ def test_an_unknown_task_names_the_nearest(capsys, tmp_path):
 
 
 def test_commands_of_a_benchmark_have_its_presets_values(capsys):
-    for command, entry, name in (("returns", "returns", "discount"), ("critic", "iql", "expectile")):
-        out = json.loads(run(capsys, command, "--preset", "walker2d-small", "--dry-run"))
-        assert name in out[entry]
+    for kind, name in (("returns", "discount"), ("iql", "expectile")):
+        out = json.loads(run(capsys, "train", kind, "--preset", "walker2d-small", "--dry-run"))
+        assert name in out["config"]
     out = json.loads(run(capsys, "collect", "--preset", "walker2d-small", "--dry-run"))
     assert (out["task"], out["amount"]) == ("walker2d-v5", presets.load("walker2d-small").amount)
     out = json.loads(run(capsys, "evaluate", "--preset", "walker2d-full", "--evaluate.episodes", "7", "--dry-run"))
@@ -106,7 +107,7 @@ def test_exporting_and_timing_resolve_without_a_run(capsys, tmp_path):
 
 
 def test_a_bad_choice_is_refused_by_name(capsys):
-    message = refused(capsys, "distill", "--student.operator", "dmk", "--dry-run")
+    message = refused(capsys, "train", "dnk", "--config.operator", "dmk", "--dry-run")
     assert "Invalid choice" in message
     assert all(name in message for name in ("dnk", "kdm", "kdm-f", "mlp"))
 
@@ -124,7 +125,7 @@ def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     assert list(comparison["rows"]) == ["teacher", "dnk", "kdm"]
     row = comparison["rows"]["dnk"]
     assert row["nfe"]["mean"] == 1
-    assert row["success"]["n"] == presets.tiny().evaluate.trials
+    assert row["success"]["n"] == presets.load("tiny").evaluate.trials
     for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
         assert comparison[key]
     assert (tiny_run / "report.html").exists()
@@ -228,7 +229,7 @@ def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_p
 
 def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
     r = ["--preset", "tiny", "--run", str(tiny_run)]
-    assert "not overwritten" in refused(capsys, "teacher", *r, "--training.steps", "31")
+    assert "not overwritten" in refused(capsys, "train", "teacher", *r, "--training.steps", "31")
     assert "other settings" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
     assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
 
@@ -262,7 +263,9 @@ def test_reproduce_takes_no_preset_and_shows_none(capsys):
         (("run", "--device", "rubbish"), "cannot use device 'rubbish' here"),
         (("collect", "--amount", "-5", "--run", "RUN"), "amount is -5, expected 1 or more"),
         (("collect", "--behaviours", "hopper.npz", "--run", "RUN"), "has a planner of its own"),
-        (("critic", "--preset", "tiny", "--run", "RUN"), "of --preset halfcheetah-"),
+        (("train", "dmk", "--run", "RUN"), "nothing called 'dmk' to train. There are: teacher, dnk"),
+        (("train",), "say what to train"),
+        (("train", "pairs", "--run", "RUN"), "pairs are made, not trained"),
         (("reproduce", "table1", "--task", "foo", "--run", "RUN"), "There are: halfcheetah-medium-expert, "),
         (("run", "--run", "RUN"), "train one first"),
     ],
@@ -359,12 +362,12 @@ def test_whose_an_error_is_shows_at_where_it_was_raised():
         assert not on_purpose(caught(pool.submit(np.load, BytesIO(b"no array")).result))
 
 
-@pytest.mark.parametrize(("command", "goes_on"), [("run", False), ("teacher", True)])
+@pytest.mark.parametrize(("command", "goes_on"), [("run", False), ("pairs", True)])
 def test_who_stops_it_hears_whether_it_goes_on(command, goes_on, capsys, monkeypatch):
     def stopped(command):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr({"run": Run, "teacher": Teacher}[command], "__call__", stopped)
+    monkeypatch.setattr({"run": Run, "pairs": Pairs}[command], "__call__", stopped)
     with pytest.raises(SystemExit) as stop:
         main([command])
     assert stop.value.code == 130

@@ -24,7 +24,7 @@ POLICY = """
 import numpy as np
 from onestride.policy.policy import Policy, make_generator
 from onestride.networks.normalizer import Normalizer
-from onestride.selectors.store import make_selector_model, wrap
+from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 task = TASKS["halfcheetah-v5"]()
 d = task.transition_dim
@@ -34,7 +34,7 @@ def policy(seed):
     normalizer = Normalizer(torch.zeros(d), torch.ones(d), torch.zeros(0), torch.ones(0))
     critic = wrap(make_selector_model("iql", {"hidden": 8}, task), normalizer, task)
     torch.manual_seed(0)
-    generator = make_generator(task, "student", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
+    generator = make_generator(task, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
     return Policy(task, generator, normalizer, selector=critic, candidates=4)
 
 def scores(made):
@@ -62,6 +62,7 @@ print(at_every_operation(prepare, work, check), sorted(seen))
 #: Results are published: the same command finishes it.
 PUBLISH = """
 from onestride.experiment import publish, published
+from kinds import wrap
 
 def prepare():
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from onestride.runs import presets
 
 PRESET = "hopper-tiny"
 CONFIG = replace(presets.load(PRESET).evaluate, precision="32-true")
+COMMANDS = ("collect", "import", "pairs", "evaluate", "run", "quickstart")
 CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collected
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
@@ -42,7 +43,9 @@ def write_behaviour(path, deviation, seed):
 
 
 def stage(folder, name, *arguments):
-    main([name, "--preset", PRESET, "--run", str(folder), *arguments])
+    """Carry out a command, or train what is called so."""
+    words = [name] if name in COMMANDS else ["train", name]
+    main([*words, "--preset", PRESET, "--run", str(folder), *arguments])
 
 
 def words(text):

@@ -15,11 +15,12 @@ from pathlib import Path
 from onestride.checkpoint import load_config
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.lineup import Entry
+from onestride.methods import METHODS
 from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.pairs import PairsConfig
-from onestride.runs.pipeline import distill_stage, pairs_stage
-from onestride.runs.run import PAIRS, TEACHER, identity_of
+from onestride.runs.run import PAIRS, TEACHER, checkpoint_id
 from onestride.runs.settings import ReturnsConfig
+from onestride.runs.stages import pairs_stage, train_method
 from onestride.training.loop import TrainConfig
 
 FOLDER = Path("ablations")
@@ -79,7 +80,7 @@ def fewer_steps(run: Path, config: AblationConfig) -> list[Entry]:
 def fewer_candidates(run: Path, config: AblationConfig) -> list[Entry]:
     """The table's DNK with other numbers of candidates."""
     for seed in config.seeds:  # said before the variants' training, not after
-        identity_of(run / f"dnk-{seed}", "distill")
+        checkpoint_id(run / f"dnk-{seed}")
     return [
         Entry(f"candidates-{count}", seed, run / f"dnk-{seed}", "iql", candidates=count)
         for count in CANDIDATES
@@ -96,4 +97,7 @@ def train_variant(
         pairs = str(FOLDER / f"pairs-{name}")
         pairs_stage(run, OTHER_PAIRS[name](config.pairs), device, name=pairs)
     changed = OTHER_STUDENTS.get(name, OTHER_STUDENTS["dnk"])(student)
-    return distill_stage(run, changed, replace(config.training, seed=seed), name=str(FOLDER / name), pairs=pairs)
+    return train_method(
+        run, METHODS["dnk"](), changed, replace(config.training, seed=seed), selector="iql", name=str(FOLDER / name),
+        pairs=pairs,
+    )  # fmt: skip

@@ -24,7 +24,7 @@ from onestride.files import CheckpointError, read_json, versions
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.tensors import load_unsealed, opened, save_unsealed
 
-SCHEMA = 2
+SCHEMA = 3
 CONFIG, MODEL = "config.json", "model.safetensors"
 AGAIN = "train it again"
 MOST_STEPS = 10_000  # of noise levels and network calls: settings that no tensor's shape shows
@@ -54,16 +54,27 @@ class Config(TypedDict):
     files: dict[str, str]
 
 
+class Planned(TypedDict):
+    """The shape of plans, as a ``PlanSpec`` has it."""
+
+    horizon: Annotated[int, Meta(ge=1, le=65_536)]
+    state_dim: Annotated[int, Meta(ge=0, le=65_536)]
+    action_dim: Annotated[int, Meta(ge=0, le=65_536)]
+    context_dim: Annotated[int, Meta(ge=0, le=65_536)]
+    known: list[tuple[int, int, int]] | None
+    conditions: list[str]
+
+
 class PolicyConfig(Config):
     """What a planner's config holds."""
 
     generator: dict[str, Any]
+    plan: Planned
     candidates: Annotated[int, Meta(ge=1, le=65_536)]
     temperatures: list[float]
-    shares: list[float]
-    horizon: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]
+    probabilities: list[float]
     guidance: NotRequired[float]  # where the teacher is guided
-    ranked_by: NotRequired[str]  # the training of the selector beside it
+    ranked_by: NotRequired[dict[str, Any]]  # kind, training and options of the selector beside it
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], inside: Iterable[str] = ()) -> None:
@@ -128,6 +139,17 @@ def typed(value: Any, kind: type[T] | Any, where: Path | str, *, strict: bool = 
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{where}: {error}; it was altered, or is of another version: {AGAIN}") from error
+
+
+def plain(settings: Any) -> Any:
+    """Return settings as JSON gives them back: tuples become lists."""
+    return (
+        msgspec.to_builtins(settings, str_keys=True)
+        if not isinstance(settings, dict | list | tuple)
+        else (
+            {k: plain(v) for k, v in settings.items()} if isinstance(settings, dict) else [plain(v) for v in settings]
+        )
+    )
 
 
 def settings_of(kind: type[T], settings: dict[str, Any], where: Path | str) -> T:

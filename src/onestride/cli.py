@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Union
 
 import tyro
@@ -16,9 +16,11 @@ import tyro
 from onestride.commands.base import Common, InRun, mendable
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
-from onestride.commands.stages import Collect, Consistent, Critic, Distill, Edm, Import, Pairs, Returns, Teacher
+from onestride.commands.stages import Collect, Import, Pairs, Train, train_command
+from onestride.methods import METHODS
 from onestride.runs import presets
-from onestride.runs.presets import Preset
+from onestride.runs.stage import Preset
+from onestride.selectors import SELECTORS
 
 Command = InRun | Export | Bench
 
@@ -28,9 +30,8 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
         "import": Import(preset=name, task=preset.task),
-        **_learned(preset, name),
-        "pairs": Pairs(preset=name, pairs=preset.pairs),
-        "distill": Distill(preset=name, student=preset.student, training=preset.student_training),
+        "train": Train(preset=name),
+        "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
         "export": Export(),
@@ -38,22 +39,6 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(),
     }
-
-
-def _learned(preset: Preset, name: str) -> dict[str, InRun]:
-    """The training commands, with what only some tasks have where the preset has it."""
-    teacher = Teacher(preset=name, teacher=preset.teacher, training=preset.teacher_training)
-    made: dict[str, InRun] = {}
-    if (s := preset.selectors) is not None:
-        made["returns"] = Returns(preset=name, returns=s.returns, training=s.returns_training)
-        drawn = asdict(s.sampling) if s.sampling else {}
-        made["critic"] = Critic(preset=name, iql=s.critic, training=s.critic_training, rows=s.judged_rows, **drawn)
-        teacher = replace(teacher, guidance=s.guidance)
-    made["teacher"] = teacher
-    if (c := preset.consistency) is not None:
-        made["edm"] = Edm(preset=name, edm=c.edm, training=c.edm_training, horizon=c.horizon)
-        made["consistency"] = Consistent(preset=name, student=c.student, training=c.student_training, horizon=c.horizon)
-    return made
 
 
 def _preset_asked_for(arguments: list[str]) -> str:
@@ -66,14 +51,16 @@ def _preset_asked_for(arguments: list[str]) -> str:
     return "demo"
 
 
-def _only_elsewhere(arguments: list[str], commands: dict[str, Command], name: str) -> None:
-    """Raise ``ValueError`` for a command that other presets have, and this one has not."""
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if asked is None or asked in commands:
-        return
-    having = [other for other, preset in presets.PRESETS.items() if asked in _commands(preset(), other)]
-    if having:
-        raise ValueError(f"`{asked}` is nothing that preset '{name}' needs; it is of --preset {', '.join(having)}")
+def _to_train(arguments: list[str]) -> str | None:
+    """NAME of ``train NAME``; None: another command, or none is named."""
+    if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        return arguments[1]
+    return None
+
+
+def _nothing_named(preset: Preset) -> ValueError:
+    names = ", ".join(dict.fromkeys((*(s.name for s in preset.stages if s.role != "pairs"), *METHODS, *SELECTORS)))
+    return ValueError(f"say what to train: `onestride train NAME`. There are: {names}, or FILE.py:NAME of your own")
 
 
 def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
@@ -97,9 +84,16 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
         with mendable():
             name = _preset_asked_for(arguments)
             preset = presets.load(name)
-            commands = _commands(preset, name)
-            _only_elsewhere(arguments, commands, name)
-            command = _parse(commands, arguments)
+            if (trained := _to_train(arguments)) is not None:
+                default = train_command(preset, name, trained)
+                prog, description = f"onestride train {trained}", type(default).__doc__
+                command = tyro.cli(
+                    type(default), default=default, args=arguments[2:], prog=prog, description=description
+                )
+            elif arguments == ["train"]:
+                raise _nothing_named(preset)
+            else:
+                command = _parse(_commands(preset, name), arguments)
             _carry_out(command, said)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
@@ -118,9 +112,9 @@ def _carry_out(command: Command, said: str | None) -> None:
 
         usable(device)
     if isinstance(command, Common) and command.sized:
-        from onestride.runs.run import fits
+        from onestride.runs.run import check_preset_matches_task
 
-        fits(command.run, command.preset, presets.load(command.preset).task)
+        check_preset_matches_task(command.run, command.preset, presets.load(command.preset).task)
     if isinstance(command, Common) and command.task and ":" in command.task:
         from onestride.tasks import TASKS
 

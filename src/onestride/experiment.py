@@ -17,9 +17,9 @@ from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
-from onestride.runs import pipeline, presets
-from onestride.runs.presets import Preset
+from onestride.runs import stages
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.runs.stage import Preset
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -49,28 +49,11 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
     if imported(run) and not behaviours:
         pass  # it is taken as it is
     elif task.benchmark is None:
-        pipeline.plan_stage(run, preset.amount, preset.data_seed)
+        stages.plan_stage(run, preset.amount, preset.data_seed)
     elif behaviours or not (run / "data").exists():
-        pipeline.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
-    guidance = 0.0
-    if preset.selectors is not None:
-        chosen = preset.selectors
-        pipeline.returns_stage(run, chosen.returns, chosen.returns_training)
-        pipeline.critic_stage(run, chosen.critic, chosen.critic_training, chosen.judged_rows, chosen.sampling)
-        guidance = chosen.guidance
-    pipeline.teacher_stage(run, preset.teacher, preset.teacher_training, guidance)
-    pipeline.pairs_stage(run, preset.pairs, device)
-    for operator in preset.operators:
-        for seed in preset.seeds:
-            pipeline.distill_stage(run, *presets.student_of(preset, operator, seed))
-    if preset.consistency is not None:
-        c = preset.consistency
-        if "cd" in c.methods:
-            pipeline.edm_stage(run, c.edm, c.edm_training, c.horizon)
-        for method in c.methods:
-            for seed in preset.seeds:
-                student, training = replace(c.student, method=method), replace(c.student_training, seed=seed)
-                pipeline.consistency_stage(run, student, training, c.horizon)
+        stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
+    for stage in preset.stages:
+        stages.run_stage(run, stage, device)
 
 
 def imported(run: Path) -> bool:
@@ -92,10 +75,11 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     """DNK with one piece taken away at a time, beside the run's table."""
     assert isinstance(preset.evaluate, ReturnsConfig)
-    assert preset.ablation_training is not None
+    assert preset.ablations is not None
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
-    config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
-    folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
+    pairs, seeds = preset.stage("pairs").config, preset.stage("dnk").seeds
+    config = AblationConfig(preset.ablations.training, pairs, evaluated, seeds)
+    folder = ablate(run, preset.ablations.student, config, command, device)
     figures.save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
     return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
 

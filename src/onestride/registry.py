@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ class UnknownNameError(ValueError):
 
 
 class Registry(MutableMapping[str, Callable[[], T]]):
-    """Names -> functions that make what they stand for.
+    """Names -> functions that make what they stand for. A record may stand in a package or file as it is.
 
     what: one of them, in words. group: of installed packages' entry points. variable: of the environment, references
     FILE.py:NAME or MODULE:NAME with commas between; processes that this one starts know them by it. made: makes
@@ -110,7 +111,7 @@ class Registry(MutableMapping[str, Callable[[], T]]):
         if name in self._known:
             return self._known[name]
         if name in self._from_packages():
-            self._known[name] = self._from_packages()[name].load()
+            self._known[name] = _making(self._from_packages()[name].load())
             return self._known[name]
         return self._made(name)
 
@@ -132,15 +133,29 @@ class Registry(MutableMapping[str, Callable[[], T]]):
         return [reference for reference in os.environ.get(self.variable, "").split(",") if reference]
 
     def _add(self, reference: str) -> str:
-        make = attribute(_absolute(reference), self.what)
+        make = _making(attribute(_absolute(reference), self.what))
         self._read.add(_absolute(reference))
         name = make().name
-        if name in self._known and self._known[name] is not make:
+        if name in self._known and self._known[name] != make:
             raise UnknownNameError(
                 f"{reference} makes a {self.what} named '{name}', and there is another of that name; give it its own"
             )
         self._known[name] = make
         return name
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Makes what is there already."""
+
+    record: Any
+
+    def __call__(self) -> Any:
+        return self.record
+
+
+def _making(found: Any) -> Callable[[], Any]:
+    return found if callable(found) else _Made(found)
 
 
 def attribute(reference: str, what: str) -> Any:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from kinds import METHOD_OF, wrap
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import make_prior
 from onestride.policy.policy import Policy, make_generator
-from onestride.selectors.store import make_selector_model, wrap
+from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 from onestride.tasks.kinova.task import first_observation
 
@@ -55,7 +56,7 @@ def learned(kind, task=CHEETAH):
 def cheetah_policy(kind="student", *, selector="iql", sampling=None, horizon=4, candidates=16, seed=0, **settings):
     torch.manual_seed(seed)
     task = replace(CHEETAH, horizon=horizon)
-    generator = moved(make_generator(task, kind, SIZES.get(kind, {}) | settings))
+    generator = moved(make_generator(task, METHOD_OF.get(kind, kind), SIZES.get(kind, {}) | settings))
     chosen = learned(selector, task) if isinstance(selector, str) else selector
     if sampling is not None:
         chosen.sampling = sampling
@@ -96,7 +97,9 @@ def plain(policy, observations, noise, dtype=torch.float64):
     prior = make_prior(noise.to(dtype).flatten(0, 1), temperature, values, policy.known)
     context = scales.context(given.context).repeat_interleave(n, 0)
     plans = scales.unnormalize(generator.sample(prior, context)).view(b, n, *noise.shape[2:])
-    scores = selector(plans, rows, given.frame) - (0 if policy.handicap is None else policy.handicap.to(dtype))
+    scores = selector(plans, rows, given.frame) - (
+        0 if policy.score_penalty is None else policy.score_penalty.to(dtype)
+    )
     winners = scores.argmax(1)
     return policy.task.command(plans[torch.arange(b), winners], given.frame), scores, winners, plans
 

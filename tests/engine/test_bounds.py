@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from kinds import wrap
 from onestride.engine import building
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.reduce import reduce
-from onestride.selectors.sampling import Sampling
-from onestride.selectors.store import make_selector_model, wrap
+from onestride.selectors.candidate_sampling import CandidateSampling
+from onestride.selectors.store import make_selector_model
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -60,10 +62,10 @@ def same_decisions(bounded, whole, draws, rows=None):
 def test_the_winner_is_the_same_to_the_last_bit(make, candidates, members, precision):
     if precision == "int8" and not library().onestride_levels():
         pytest.skip("needs 8 bits")
-    margin = Sampling((0.3, 1.0), (0.3, 0.7), margin=0.01)
+    margin = CandidateSampling((0.3, 1.0), (0.3, 0.7), temperature_penalty=0.01)
     for judged, threads, plan in ((1, 1, False), (4, 2, True), (3, 4, False)):
         policy = critics(make(candidates=candidates, sampling=margin, **SIZES), members, 0.05)
-        policy.selector.rows = judged
+        policy.selector.options = replace(policy.selector.options, scored_steps=judged)
         count = same_decisions(*both(reduce(policy, draws=5, plan=plan), threads, precision), 5)
         assert count.max() <= candidates
         if candidates <= 8 or members == 1:
@@ -146,7 +148,7 @@ def test_whoever_is_not_finite_never_wins_whichever_critic_says_so(make, value):
 def test_what_bounds_save_is_what_one_critic_takes(make):
     """Written out for three rows of state and action, and an action alone."""
     policy = critics(make(candidates=64, **SIZES), 2, 0)
-    policy.selector.rows = 4
+    policy.selector.options = replace(policy.selector.options, scored_steps=4)
     reduced, width, dim = reduce(policy, draws=1), 16, 23
     flop, moved = work_after_bounds(write_program(reduced))
     assert flop == 2 * (6 * width + 3 * dim * width + 4 * (width * width + width))

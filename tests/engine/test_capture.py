@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,12 +24,12 @@ from onestride.engine.reduce import reduce
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.koopman import OPERATORS
 from onestride.policy.policy import make_generator
-from onestride.selectors.sampling import Sampling
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 
 CHEETAH, ARM = TASKS["halfcheetah-v5"](), TASKS["kinova"]()
-HOT = Sampling((0.3, 1.0), (0.5, 0.5), margin=1.0)
+HOT = CandidateSampling((0.3, 1.0), (0.5, 0.5), temperature_penalty=1.0)
 UNET = {"network": "unet", "unet_width": 8, "unet_multipliers": (1, 2)}
 
 
@@ -96,7 +97,7 @@ def decides(policy, plan=False, coarse=False):
 @pytest.mark.parametrize("sampling", [None, HOT], ids=["", "hot"])
 def test_a_decision_ranked_by_the_critic(make, plan, rows, sampling):
     policy = make(sampling=sampling)
-    policy.selector.rows = rows
+    policy.selector.options = replace(policy.selector.options, scored_steps=rows)
     decides(make(selector=policy.selector), plan)
 
 
@@ -138,7 +139,7 @@ def test_a_decision_with_products_in_bfloat16(make, selector):
 @pytest.mark.parametrize("network", [{"width": 16, "blocks": 1}, UNET], ids=["mlp", "unet"])
 def test_a_teachers_whole_sampling(solver, prediction, guide, network):
     settings = network | {"n_steps": 4, "solver": solver, "prediction": prediction}
-    planner = make_generator(CHEETAH, "teacher", settings)
+    planner = make_generator(CHEETAH, "diffuser", settings)
     if guide is not None:
         planner = GuidedPlanner(planner, make_selector_model("returns", guide | {"n_steps": 4}, CHEETAH), 0.5)
     with captured(planner) as there:
@@ -146,7 +147,7 @@ def test_a_teachers_whole_sampling(solver, prediction, guide, network):
 
 
 def test_an_arm_teachers_whole_sampling():
-    with captured(make_generator(ARM, "teacher", {"width": 16, "blocks": 1, "n_steps": 4})) as there:
+    with captured(make_generator(ARM, "diffuser", {"width": 16, "blocks": 1, "n_steps": 4})) as there:
         assert there.sample(zeros(6, 32, 9), zeros(6, ARM.context_dim)).shape == (6, 32, 9)
 
 
@@ -156,13 +157,13 @@ def test_an_arm_teachers_whole_sampling():
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_a_student_trains_on_the_device(operator):
     sizes = {"latent_dim": 16, "hidden": 16, "gain_hidden": 8, "operator": operator}
-    trains(make_generator(CHEETAH, "student", sizes), "prior", "target", weight=())
+    trains(make_generator(CHEETAH, "dnk", sizes), "prior", "target", weight=())
 
 
 @pytest.mark.parametrize("network", [{"width": 16, "blocks": 1}, UNET], ids=["mlp", "unet"])
 def test_a_teacher_trains_on_the_device(network, monkeypatch):
     monkeypatch.setattr(schedule, "_table", lambda s, device, dtype: zeros(len(s.alpha), 2))  # else copied there once
-    trains(make_generator(CHEETAH, "teacher", network | {"n_steps": 4}), "plans")
+    trains(make_generator(CHEETAH, "diffuser", network | {"n_steps": 4}), "plans")
     trains(make_selector_model("returns", network | {"n_steps": 4}, CHEETAH), "plans", value=())
 
 

@@ -30,7 +30,7 @@ from onestride.methods.koopman import OPERATORS
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import NoPlanError
 from onestride.runs import presets
-from onestride.selectors.sampling import Sampling
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.tasks import TASKS
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
@@ -76,14 +76,14 @@ def test_it_is_the_reduced_module(make, kind, settings, selector, plan):
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_a_critic_may_judge_several_rows(make, rows):
     policy = make()
-    policy.selector.rows = rows
+    policy.selector.options = replace(policy.selector.options, scored_steps=rows)
     reduced = reduce(policy, draws=3)
     agree(whole(reduced, 2), reduced)
 
 
 @pytest.mark.parametrize("candidates", [1, 5, 64])
 def test_hot_candidates_need_a_margin(make, candidates):
-    policy = make(sampling=Sampling((0.3, 1.0), (0.3, 0.7), margin=0.3), candidates=candidates)
+    policy = make(sampling=CandidateSampling((0.3, 1.0), (0.3, 0.7), temperature_penalty=0.3), candidates=candidates)
     reduced = reduce(policy, draws=3)
     for threads in (1, 3):
         agree(whole(reduced, threads), reduced)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from kinds import wrap
 from onestride.engine.reduce import bank_noise, reduce
 from onestride.engine.trunk import ReduceError
 from onestride.methods.koopman import OPERATORS
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator, unselected
 from onestride.runs import presets
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.iql import CriticSelector
-from onestride.selectors.sampling import Sampling
-from onestride.selectors.store import make_selector_model, wrap
+from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 
 CHEETAH = TASKS["halfcheetah-v5"]()
@@ -95,15 +96,15 @@ def test_a_critic_may_judge_several_rows(make, reference, observations, kind, ro
     policy = make(kind)
     own = policy.selector
     policy.selector = Along(own.iql, own.normalizer, own.low, own.high)
-    policy.selector.rows = rows
+    policy.selector.options = replace(policy.selector.options, scored_steps=rows)
     exactly(policy, observations, reference)
     exactly(policy, observations, reference, plan=True)
 
 
 def test_hot_candidates_need_a_margin(make, reference, observations):
-    policy = make(sampling=Sampling((0.3, 1.0), (0.5, 0.5), margin=0.5), candidates=32)
+    policy = make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5), temperature_penalty=0.5), candidates=32)
     exactly(policy, observations, reference)
-    free = reduce(make(sampling=Sampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
+    free = reduce(make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
     bound, row = reduce(policy), torch.from_numpy(observations[0]).float()
     found = free(row, torch.tensor([0])).scores - bound(row, torch.tensor([0])).scores
     torch.testing.assert_close(found, torch.tensor([0.0, 0.25]).repeat_interleave(16), rtol=0, atol=1e-6)
@@ -188,7 +189,7 @@ def test_observations_of_the_arm(make_arm_policy, reference, arm_rows):
 def test_ten_thousand_observations_at_the_presets_sizes(reference):
     preset = presets.load("halfcheetah-small")
     torch.manual_seed(0)
-    student = make_generator(CHEETAH, "student", asdict(preset.student))
+    student = make_generator(CHEETAH, "dnk", asdict(preset.student))
     normalizer = Normalizer(normal(23), normal(23, seed=1).abs() + 0.5, torch.zeros(0), torch.ones(0))
     critic = wrap(make_selector_model("iql", {}, CHEETAH), normalizer, CHEETAH)
     policy = Policy(CHEETAH, student, normalizer, selector=critic)

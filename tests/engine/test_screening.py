@@ -13,7 +13,7 @@ from onestride.engine import building, native
 from onestride.engine.native import NativeRunner, library
 from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
-from onestride.selectors.sampling import Sampling
+from onestride.selectors.candidate_sampling import CandidateSampling
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -43,7 +43,11 @@ def same(found, wanted):
 def test_neither_winner_nor_action_change(make, selector, candidates):
     """Whoever wins is computed in float32; of others some keep the score of 8 bits, who could not have won."""
     kind = "iql" if selector == "margin" else selector
-    sampling = Sampling((0.3, 0.6, 1.0), (0.25, 0.25, 0.5), 0.02, cool=0.3) if selector == "margin" else None
+    sampling = (
+        CandidateSampling((0.3, 0.6, 1.0), (0.25, 0.25, 0.5), 0.02, penalty_free_below=0.3)
+        if selector == "margin"
+        else None
+    )
     policy = make(selector=kind, sampling=sampling, candidates=candidates, **SIZES)
     reduced, crude = reduce(policy, draws=5, plan=True), 0
     exact, one = pair(reduced)

@@ -55,10 +55,14 @@ def test_an_engine_acts_as_its_policy_with_the_same_noise(run):
 def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
     entry = Entry("dnk", 0, run / "dnk-0", "iql")
     policies = {s: policy_of(run, replace(entry, selector=s), "cpu") for s in ("iql", "mixture", "first", "none")}
-    assert {s: policies[s].selector.rows for s in ("iql", "mixture", "first")} == {"iql": 2, "mixture": 2, "first": 1}
+    assert {s: policies[s].selector.scored_steps for s in ("iql", "mixture", "first")} == {
+        "iql": 2,
+        "mixture": 2,
+        "first": 1,
+    }
     hottest = {s: float(policy.temperature.max()) for s, policy in policies.items()}
     assert hottest == pytest.approx({"iql": 1.0, "mixture": 0.7, "first": 0.7, "none": 0.5})
-    assert {s: policy.handicap is None for s, policy in policies.items()} == {
+    assert {s: policy.score_penalty is None for s, policy in policies.items()} == {
         "iql": False, "mixture": True, "first": True, "none": True
     }  # fmt: skip
 

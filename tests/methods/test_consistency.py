@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from onestride.methods.consistency import (
-    METHODS,
+    KINDS,
     ConsistencyConfig,
     ConsistencyStudent,
     curriculum,
@@ -72,7 +72,7 @@ def make_batch(rows=32, horizon=4):
 # ---- the boundary ----
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 @pytest.mark.parametrize("levels", [{}, {"sigma_min": 0.02, "sigma_data": 0.5}, {"sigma_data": 0.7}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_at_the_lowest_level_the_output_is_the_input(method, levels, dtype):
@@ -97,7 +97,7 @@ def test_the_lowest_level_of_every_grid_is_the_boundary():
 # ---- fixed entries ----
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 @pytest.mark.parametrize("horizon", [1, 4])
 def test_fixed_entries_come_back_bit_for_bit_and_are_never_noised(method, horizon):
     student, fixed, seen = make(method, horizon), mask(horizon), []
@@ -116,7 +116,7 @@ def test_fixed_entries_come_back_bit_for_bit_and_are_never_noised(method, horizo
     assert all(torch.equal(x, prior[:, fixed]) for x in seen)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_fixed_entries_weigh_nothing(method):
     student, outputs = make(method), []
 
@@ -250,7 +250,7 @@ def test_the_loss_of_cd_is_that_of_the_paper():
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_an_action_level_policy_without_context(method):
     student = ConsistencyStudent(replace(SMALL, method=method), spec_of(mask(1), 0, O))
     if method == "cd":
@@ -301,7 +301,7 @@ def test_a_teacher_that_does_not_fit_is_refused():
 # ---- the optimisation loop ----
 
 
-@pytest.mark.parametrize("method", [*METHODS, "edm"])
+@pytest.mark.parametrize("method", [*KINDS, "edm"])
 def test_killed_and_resumed_ends_with_the_same_bits(method, tmp_path, monkeypatch):
     start = make_teacher() if method == "edm" else make(method, curriculum_steps=60)
     data, config = make_batch(96), replace(TRAINING, checkpoint_every=0.0)
@@ -337,7 +337,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(method, tmp_path, monkeypatc
         assert whole.step.item() == resumed.step.item() == 60
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_it_trains_where_the_rest_is_in_bfloat16(method, tmp_path):
     config = replace(TRAINING, steps=5, precision="bf16-mixed")
     student = make(method)
@@ -424,7 +424,7 @@ def test_cd_learns_its_teachers_map_noise_by_noise(tmp_path):
 # ---- config ----
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_config_and_weights_survive_json_and_a_new_object(method):
     student = make(method, first_action_weight=3.0)
     config = ConsistencyConfig(**json.loads(json.dumps(asdict(student.config))))

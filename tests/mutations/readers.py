@@ -16,6 +16,7 @@ import torch
 from gymnasium.spaces import Box
 from pyarrow import parquet
 
+from kinds import wrap
 from onestride.data.adapters import read_episodes
 from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
@@ -34,7 +35,7 @@ from onestride.policy.policy import Policy, make_generator
 from onestride.runs.pairs import MANIFEST, SCHEMA, load_pairs
 from onestride.runs.run import episodes_of
 from onestride.seals import check_seal, seal, sha256
-from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
+from onestride.selectors.store import load_selector, make_selector_model, save_selector
 from onestride.tasks import TASKS
 from onestride.tensors import save_tensors, save_unsealed
 from tiny_run import write_behaviour
@@ -73,7 +74,7 @@ def _critic():
 def _policy(horizon=4):
     task = replace(TASK, horizon=horizon)
     torch.manual_seed(0)
-    generator = make_generator(task, "student", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
+    generator = make_generator(task, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
     return Policy(task, generator, _normalizer(), selector=_critic(), candidates=4)
 
 
@@ -93,7 +94,7 @@ def _make_selector(root):
 
 def _read_selector(root):
     selector = load_selector(root / "iql", TASK)
-    return dict(selector.state_dict()), selector.training_record, selector.rows
+    return dict(selector.state_dict()), selector.training_record, selector.scored_steps
 
 
 def _make_state(root):

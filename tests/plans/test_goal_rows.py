@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from kinds import METHOD_OF
 from onestride import Engine
 from onestride.engine.export import export
 from onestride.engine.reduce import reduce
@@ -51,7 +52,7 @@ def reaching(point, monkeypatch):
 def make(reaching):
     def made(kind, selector=None, **options):
         torch.manual_seed(0)
-        generator = make_generator(reaching, kind, SIZES[kind])
+        generator = make_generator(reaching, METHOD_OF.get(kind, kind), SIZES[kind])
         with torch.no_grad():
             for parameter in generator.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -139,7 +140,7 @@ def test_an_engine_decides_as_its_policy(make, reaching, generator, ranks, plan)
 def test_what_the_engine_cannot_fold_is_refused_with_advice(make, reaching):
     normalizer = Normalizer(torch.zeros(4), torch.ones(4), torch.zeros(0), torch.ones(0))
     critic = selector_of("critic", reaching, normalizer)
-    critic.rows = 4  # the goal's row too
+    critic.options = replace(critic.options, scored_steps=4)  # the goal's row too
     with pytest.raises(ReduceError, match="in which more is known than where it starts"):
         reduce(make("student", critic))
     with pytest.raises(ReduceError, match="has no native engine"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from kinds import METHOD_OF, wrap
 from onestride.checkpoint import CONFIG, seal_with
 from onestride.files import CheckpointError
 from onestride.methods.guided import GuidedPlanner
@@ -16,9 +17,9 @@ from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator, unselected
 from onestride.robot.decision import NoPlanError
 from onestride.seals import seal
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.iql import CriticSelector
-from onestride.selectors.sampling import Sampling
-from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
+from onestride.selectors.store import load_selector, make_selector_model, save_selector
 from onestride.tasks import TASKS
 
 TASK = TASKS["halfcheetah-v5"]()
@@ -57,7 +58,7 @@ def learned(kind):
 def make():
     def policy(kind="student", *, selector="iql", task=TASK, guidance=0.0, candidates=8, **settings):
         torch.manual_seed(0)
-        generator = moved(make_generator(task, kind, SIZES[kind]))
+        generator = moved(make_generator(task, METHOD_OF.get(kind, kind), SIZES[kind]))
         if guidance:
             generator = GuidedPlanner(generator, learned("returns").model, guidance)
         chosen = learned(selector) if isinstance(selector, str) else selector
@@ -103,7 +104,7 @@ def test_the_selectors_favourite_acts(make, observations, kind):
 def test_nobody_to_select_is_a_clear_error(make, observations):
     policy = make(selector=None)
     for use in (lambda: policy.decide(observations[0]), lambda: policy.act(observations)):
-        with pytest.raises(ValueError, match=r"'halfcheetah-v5' has no selector of its own: .*onestride critic"):
+        with pytest.raises(ValueError, match=r"'halfcheetah-v5' has no selector of its own: .*onestride train iql"):
             use()
 
 
@@ -115,9 +116,9 @@ def test_unselected_takes_the_first_candidate(make, observations):
 
 def test_a_selectors_own_sampling_counts_where_noise_may_be_scaled(make, observations, tmp_path):
     """Hot candidates win by a margin alone; a generator that starts from one noise level keeps it."""
-    own = Sampling((0.3, 1.0), (0.5, 0.5), margin=2.0)
-    policy = make("student", sampling=Sampling((0.7,), (1.0,)))
-    policy.selector.sampling = own
+    own = CandidateSampling((0.3, 1.0), (0.5, 0.5), temperature_penalty=2.0)
+    policy = make("student", sampling=CandidateSampling((0.7,), (1.0,)))
+    policy.selector.options = replace(policy.selector.options, **vars(own))
     again = Policy(
         policy.task, policy.generator, policy.normalizer, selector=policy.selector, candidates=8,
         sampling=policy.sampling, config=policy.config,
@@ -135,13 +136,13 @@ def test_a_selectors_own_sampling_counts_where_noise_may_be_scaled(make, observa
     assert bare.temperature.unique().tolist() == pytest.approx([0.7])
 
     consistent = make("consistency")
-    consistent.selector.sampling = own
+    consistent.selector.options = replace(consistent.selector.options, **vars(own))
     kept = Policy(
         consistent.task, consistent.generator, consistent.normalizer, selector=consistent.selector,
-        sampling=Sampling((1.0,), (1.0,)),
+        sampling=CandidateSampling((1.0,), (1.0,)),
     )  # fmt: skip
     assert kept.temperature.unique().tolist() == [1.0]
-    assert kept.handicap is None
+    assert kept.score_penalty is None
 
 
 def test_the_tasks_own_selector_is_the_default_and_gives_way(make_arm_policy, observation):
@@ -183,7 +184,7 @@ def test_acting_on_many_selects_for_each_its_own(make, observations):
 
 
 def test_acting_on_many_generates_what_each_alone_would_of_its_noise(make, observations):
-    policy = make(sampling=Sampling((0.3, 0.9), (0.5, 0.5)))
+    policy = make(sampling=CandidateSampling((0.3, 0.9), (0.5, 0.5)))
     seen = []
     sample = policy.generator.sample
     policy.generator.sample = lambda prior, context, **kw: seen.append(prior) or sample(prior, context, **kw)

@@ -13,11 +13,11 @@ from minari.dataset.minari_storage import MinariStorage
 
 from onestride import experiment
 from onestride.runs import presets
-from onestride.runs import pipeline
+from onestride.runs import stages
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
 from onestride.runs.ingest import Imported, bring
-from onestride.runs.run import data_identity, fits
+from onestride.runs.run import data_identity, check_preset_matches_task
 from onestride.tasks import TASKS
 
 CHEETAH, HOPPER = TASKS["halfcheetah-v5"](), TASKS["hopper-v5"]()
@@ -199,9 +199,9 @@ def test_other_spaces_are_refused_by_name(hopper, tmp_path, name, values, said):
 def test_a_preset_of_another_body_is_refused(hopper, tmp_path):
     bring(tmp_path / "run", HOPPER, hopper)
     with pytest.raises(ValueError, match=r"is of task 'hopper-v5', and preset 'demo' of 'kinova'; give --preset"):
-        fits(tmp_path / "run", "demo", "kinova")
-    fits(tmp_path / "run", "hopper-tiny", "hopper-v5")
-    fits(tmp_path / "nothing", "demo", "kinova")
+        check_preset_matches_task(tmp_path / "run", "demo", "kinova")
+    check_preset_matches_task(tmp_path / "run", "hopper-tiny", "hopper-v5")
+    check_preset_matches_task(tmp_path / "nothing", "demo", "kinova")
 
 
 def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
@@ -214,8 +214,8 @@ def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
     def reached(*_):
         raise ReachedError
 
-    monkeypatch.setattr(pipeline, "plan_stage", lambda *_: pytest.fail("it plans"))
-    monkeypatch.setattr(pipeline, "teacher_stage", reached)
+    monkeypatch.setattr(stages, "plan_stage", lambda *_: pytest.fail("it plans"))
+    monkeypatch.setattr(stages, "run_stage", reached)
     with pytest.raises(ReachedError):
         experiment.make(tmp_path / "run", presets.load("tiny"), TASKS["kinova"](), (), "cpu")
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onestride.runs import presets
-from onestride.runs import pipeline
+from onestride.runs import presets, stages
 from onestride.checkpoint import load_config
 from onestride.policy.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
@@ -34,7 +33,7 @@ def test_the_data_has_the_steps_asked_for_half_of_each_policy(run):
 def test_the_teacher_is_ranked_and_guided_by_the_return_model_students_by_the_critic(run):
     teacher = Policy.from_pretrained(run / "teacher", task="hopper-v5")
     assert isinstance(teacher.generator, GuidedPlanner)
-    assert teacher.generator.weight == presets.load(PRESET).selectors.guidance
+    assert teacher.generator.weight == presets.load(PRESET).stage("teacher").guidance
     ranks, guides, trained = (
         load_unsealed(folder / "model.safetensors")[0]
         for folder in (run / "teacher" / SELECTOR, run / "teacher" / GUIDE, run / "returns")
@@ -48,11 +47,10 @@ def test_the_teacher_is_ranked_and_guided_by_the_return_model_students_by_the_cr
 
 def test_every_stage_again_changes_nothing(run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and "evaluation" not in p.parts}
-    for name in ("returns", "critic", "teacher", "pairs", "distill", "edm", "consistency"):
-        stage(run, name)
-    stage(run, "consistency", "--student.method", "cd")
+    for each in presets.load(PRESET).stages:
+        stage(run, each.name)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and "evaluation" not in p.parts} == before
-    assert words(capsys.readouterr().err).count("trained already") == 7
+    assert words(capsys.readouterr().err).count("trained already") == 8
 
 
 def test_a_finished_training_that_was_damaged_is_said_with_what_to_do(run, tmp_path):
@@ -62,9 +60,8 @@ def test_a_finished_training_that_was_damaged_is_said_with_what_to_do(run, tmp_p
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    preset = presets.load(PRESET).selectors
     with pytest.raises(CheckpointError, match=r"was altered or cut short.*delete .*returns and run the same command"):
-        pipeline.returns_stage(tmp_path / "run", preset.returns, preset.returns_training)
+        stages.run_stage(tmp_path / "run", presets.load(PRESET).stage("returns"))
 
 
 def test_checkpoints_name_their_training(run):
@@ -73,7 +70,7 @@ def test_checkpoints_name_their_training(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("collect", "data"), ("pairs", "pairs"), ("distill", "dnk-0"), ("evaluate", "evaluation")]
+    ("name", "part"), [("collect", "data"), ("pairs", "pairs"), ("dnk", "dnk-0"), ("evaluate", "evaluation")]
 )
 def test_a_stage_that_another_process_is_at_work_on_is_refused(run, tmp_path, capsys, name, part):
     there = tmp_path / "run"
@@ -87,11 +84,11 @@ def test_a_stage_that_another_process_is_at_work_on_is_refused(run, tmp_path, ca
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("teacher", "onestride returns"), ("distill", "onestride critic"), ("consistency", "onestride critic")],
+    [("teacher", "onestride train returns"), ("dnk", "onestride train iql"), ("ct", "onestride train iql")],
 )
 def test_a_stage_before_its_time_says_what_comes_first(run, tmp_path, capsys, name, needs):
     shutil.copytree(run / "data", tmp_path / "run" / "data")
-    if name == "distill":
+    if name == "dnk":
         for part in ("pairs", "teacher"):
             shutil.copytree(run / part, tmp_path / "run" / part)
     with pytest.raises(SystemExit) as stop:
@@ -101,23 +98,21 @@ def test_a_stage_before_its_time_says_what_comes_first(run, tmp_path, capsys, na
 
 
 def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("it trains first"))
+    monkeypatch.setattr(stages, "train", lambda *_, **__: pytest.fail("it trains first"))
     there = tmp_path / "run"
     shutil.copytree(run, there)
     shutil.rmtree(there / "iql")
-    preset = presets.load(PRESET)
-    ct = replace(preset.consistency.student, method="ct")
-    for stage_of, config in ((pipeline.distill_stage, preset.student), (pipeline.consistency_stage, ct)):
-        with pytest.raises(CheckpointError, match="iql is not trained yet, and comes first: `onestride critic"):
-            stage_of(there, config, replace(preset.student_training, seed=7))
+    for name in ("dnk", "ct"):
+        with pytest.raises(CheckpointError, match="iql is not trained yet, and comes first: `onestride train iql"):
+            stages.run_stage(there, presets.load(PRESET).stage(name), seeds=(7,))
 
 
 def test_a_critics_config_is_whole_when_it_is_there(run, tmp_path, monkeypatch):
     """Killed between the two, it was taken for one that judges a single row."""
     there = tmp_path / "run"
     copy_without(run, there, "iql")
-    monkeypatch.setattr(pipeline, "seal", lambda *_: pytest.fail("it is written twice"))
-    stage(there, "critic")
+    monkeypatch.setattr(stages, "seal", lambda *_: pytest.fail("it is written twice"))
+    stage(there, "iql")
     assert load_config(there / "iql") == load_config(run / "iql") | {"training": load_config(there / "iql")["training"]}
 
 
@@ -127,24 +122,24 @@ def test_a_teacher_that_was_not_finished_is_said(run, tmp_path):
     config = load_config(there / "teacher")
     del config["ranked_by"]
     seal(there / "teacher" / "config.json", config)
-    with pytest.raises(CheckpointError, match="teacher is not finished; repeat the command that trained it"):
-        pipeline.pairs_stage(there, presets.load(PRESET).pairs)
+    with pytest.raises(CheckpointError, match="teacher has no selector, .*; repeat the command that trained it"):
+        stages.pairs_stage(there, presets.load(PRESET).stage("pairs").config)
 
 
 def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):
     there = tmp_path / "run"
     shutil.copytree(run, there)
     weights = (there / "iql" / "model.safetensors").read_bytes()
-    stage(there, "critic", "--rows", "1", "--margin", "3.5")
+    stage(there, "iql", "--options.scored-steps", "1", "--options.temperature-penalty", "3.5")
     assert (there / "iql" / "model.safetensors").read_bytes() == weights
     assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
     selector = policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector
-    assert (selector.rows, selector.sampling.margin) == (1, 3.5)
+    assert (selector.scored_steps, selector.options.sampling.temperature_penalty) == (1, 3.5)
     trained = (there / "dnk-0" / "model.safetensors").read_bytes()
-    assert Policy.from_pretrained(there / "dnk-0").selector.rows == 2
-    stage(there, "distill")
+    assert Policy.from_pretrained(there / "dnk-0").selector.scored_steps == 2
+    stage(there, "dnk")
     follows = Policy.from_pretrained(there / "dnk-0").selector
-    assert (follows.rows, follows.sampling) == (selector.rows, selector.sampling)
+    assert follows.options == selector.options
     assert (there / "dnk-0" / "model.safetensors").read_bytes() == trained
 
 

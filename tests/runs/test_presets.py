@@ -12,18 +12,17 @@ from onestride.tasks import TASKS
 def test_the_papers_protocol_is_in_the_full_presets():
     for body in ("halfcheetah", "walker2d", "hopper"):
         full = presets.load(f"{body}-full")
-        assert (full.evaluate.episodes, len(full.seeds), full.evaluate.teacher_seeds) == (500, 5, 5)
-        assert full.pairs.count == 500_000
-        assert (full.teacher.n_steps, full.selectors.returns.n_steps) == (20, 20)
+        assert (full.evaluate.episodes, len(full.stage("dnk").seeds), full.evaluate.teacher_seeds) == (500, 5, 5)
+        assert full.stage("pairs").config.count == 500_000
+        assert (full.stage("teacher").config.n_steps, full.stage("returns").config.n_steps) == (20, 20)
         assert full.task == f"{body}-v5"
 
 
-@pytest.mark.parametrize("name", [n for n in presets.PRESETS if presets.load(n).selectors])
+@pytest.mark.parametrize("name", [n for n in presets.PRESETS if presets.load(n).ranked_by])
 def test_a_presets_teacher_and_return_model_have_the_same_noise_levels(name):
     preset = presets.load(name)
-    assert preset.selectors.returns.n_steps == preset.teacher.n_steps
-    if preset.consistency is not None:
-        assert preset.consistency.student.width == preset.consistency.edm.width
+    assert preset.stage("returns").config.n_steps == preset.stage("teacher").config.n_steps
+    assert preset.stage("cd").config.width == preset.stage("edm").config.width
     assert (preset.task in TASKS) == (not name.startswith("gym-"))
 
 

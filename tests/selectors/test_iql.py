@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -196,7 +197,7 @@ def selector(make):
 @torch.no_grad()
 def test_the_score_is_the_lesser_critics_along_the_plan_from_the_true_state(selector, rows, judged):
     observation, plans = normal(4, O, seed=1), 2 * normal(4, 6, 5, O + A, seed=2)
-    selector.rows = rows
+    selector.options = replace(selector.options, scored_steps=rows)
     found = selector(plans, observation, None)
     assert found.shape == (4, 6)
     for b in range(4):
@@ -215,7 +216,7 @@ def test_the_score_is_the_lesser_critics_along_the_plan_from_the_true_state(sele
 @torch.no_grad()
 def test_what_is_not_judged_changes_no_score_and_plans_stay_as_they_are(selector):
     observation, plans = normal(2, O, seed=1), normal(2, 6, 5, O + A, seed=2)
-    selector.rows = 4
+    selector.options = replace(selector.options, scored_steps=4)
     other = plans.clone()
     other[:, :, 0, :O] += 5.0  # a dreamt first state
     other[:, :, 4:] = 100.0

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinds import wrap
 from onestride.checkpoint import CONFIG, MODEL, SCHEMA
 from onestride.files import CheckpointError
 from onestride.networks.normalizer import Normalizer
 from onestride.seals import seal
-from onestride.selectors.iql import CriticSelector, IQLConfig
+from onestride.selectors.iql import CriticOptions, CriticSelector, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnSelector
-from onestride.selectors.sampling import Sampling
-from onestride.selectors.store import load_selector, make_selector_model, save_selector, wrap
+from onestride.selectors.store import load_selector, make_selector_model, save_selector
 from onestride.tasks import TASKS
 
 TASK = TASKS["halfcheetah-v5"]()
@@ -60,7 +60,7 @@ def change(folder, **entries):
 def test_the_same_scores_come_back(selector, folder, kind):
     plans, observation = 2 * normal(2, 7, TASK.horizon, TASK.transition_dim), normal(2, TASK.state_dim)
     if kind == "iql":
-        selector.rows = 3
+        selector.options = replace(selector.options, scored_steps=3)
         save_selector(folder, selector, TASK.name, {"id": "abc", "seconds": 1.5})
     again = load_selector(folder, TASK)
     assert type(again) is {"iql": CriticSelector, "returns": ReturnSelector}[kind]
@@ -70,16 +70,17 @@ def test_the_same_scores_come_back(selector, folder, kind):
 
 def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
     critic = wrap(make_selector_model("iql", SETTINGS["iql"], TASK), Normalizer.empty(23, 0), TASK)
-    for sampling in (None, Sampling((0.3, 1.0), (0.25, 0.75), margin=8.0)):
-        critic.sampling = sampling
+    for options in (CriticOptions(), CriticOptions(2, (0.3, 1.0), (0.25, 0.75), 8.0)):
+        critic.options = options
         save_selector(tmp_path, critic, TASK.name, {"id": "abc"})
-        assert load_selector(tmp_path, TASK).sampling == sampling
+        assert load_selector(tmp_path, TASK).options == options
     for wrong, message in (
-        ({"temperatures": [0.3]}, r"missing required field .* at `\$\.sampling`"),
-        ({"temperatures": [0.3], "shares": [0.5], "margin": 0.0, "cool": 0.5}, "of a sampling that cannot be"),
-        (7, r"Expected .*, got `int` - at `\$\.sampling`"),
+        ({"scored_steps": 0}, "a critic judges at least the first action"),
+        ({"temperatures": [0.3], "probabilities": [0.5]}, "need as many probabilities, adding up to 1"),
+        ({"temperature": 1.0}, "settings this version does not know: temperature"),
+        (7, r"Expected .*, got `int` - at `\$\.options`"),
     ):
-        change(tmp_path, sampling=wrong)
+        change(tmp_path, options=wrong)
         with pytest.raises(CheckpointError, match=message):
             load_selector(tmp_path, TASK)
 
@@ -111,7 +112,7 @@ def test_nothing_there(tmp_path):
 
 def test_an_unknown_kind_is_refused(folder):
     change(folder, kind="oracle")
-    with pytest.raises(CheckpointError, match="kind 'oracle', this version has iql, returns"):
+    with pytest.raises(CheckpointError, match=r"there is no selector 'oracle'\. There are: iql, returns"):
         load_selector(folder, TASK)
 
 
@@ -145,5 +146,5 @@ def test_a_planner_is_no_selector(tmp_path):
     folder.mkdir()
     planner = {"schema": SCHEMA, "kind": "teacher", "task": "hopper-v5", "training": {}, "files": {}}
     seal(folder / CONFIG, planner)
-    with pytest.raises(CheckpointError, match="is no selector but a teacher"):
+    with pytest.raises(CheckpointError, match="is no selector but a planner"):
         load_selector(folder, TASKS["hopper-v5"]())

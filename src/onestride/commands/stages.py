@@ -1,23 +1,17 @@
-"""From episodes to students, one command per stage of the pipeline."""
+"""From episodes to planners: one command per stage, and one to train whatever can be trained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tyro
 
 from onestride.commands.base import Common
-from onestride.methods.consistency import ConsistencyConfig
-from onestride.methods.diffusion_planner import TeacherConfig
-from onestride.methods.edm import EDMConfig
-from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.pairs import PairsConfig
-from onestride.selectors.iql import IQLConfig
-from onestride.selectors.returns import ReturnConfig
-from onestride.selectors.sampling import Sampling
-from onestride.training.loop import TrainConfig
+from onestride.runs.stage import Preset, Stage
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Collect(Common):
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
-        from onestride.runs import pipeline
+        from onestride.runs.stages import behaviour_stage, plan_stage
 
         task = task_named(self.task or "")
         if self.amount < 1:
@@ -47,9 +41,9 @@ class Collect(Common):
                 "by --preset or --task, such as --preset halfcheetah-small"
             )
         if task.benchmark is None:
-            report = pipeline.plan_stage(self.run, self.amount, self.seed)
+            report = plan_stage(self.run, self.amount, self.seed)
         else:
-            report = pipeline.behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
+            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
         print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):
@@ -84,71 +78,6 @@ class Import(Common):
 
 
 @dataclass(frozen=True)
-class Returns(Common):
-    """Train the return model, which ranks plans and guides the teacher (tasks whose selector is learnt)."""
-
-    returns: ReturnConfig = field(default_factory=ReturnConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import returns_stage
-
-        print(f"return model: {returns_stage(self.run, self.returns, self.training)}")
-
-
-@dataclass(frozen=True)
-class Critic(Common):
-    """Train the IQL critic, which ranks plans by what they do first (tasks whose selector is learnt)."""
-
-    iql: IQLConfig = field(default_factory=IQLConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-    rows: int = 1
-    """How much of a plan it judges; 1: the first action, as in the paper. Another number needs no other training."""
-    temperatures: tuple[float, ...] = ()
-    """How the noise of plans is scaled that it ranks; none: as in the students' training. These and what follows need
-    no training either."""
-    shares: tuple[float, ...] = ()
-    """Of each temperature; none: all alike."""
-    margin: float = 0.0
-    """What a plan must be worth more per unit of temperature above --cool. The critic counts in thousandths of the
-    range of the episodes' returns."""
-    cool: float = 0.5
-    """Temperatures up to here compete without a margin."""
-
-    def __post_init__(self) -> None:
-        self.sampling()  # what cannot be is said before any work
-
-    def sampling(self) -> Sampling | None:
-        """How candidates are drawn; None: as in training."""
-        if not self.temperatures:
-            if self.shares or self.margin:
-                raise ValueError("--shares and --margin are of --temperatures, of which there are none")
-            return None
-        shares = self.shares or (1 / len(self.temperatures),) * len(self.temperatures)
-        return Sampling(self.temperatures, shares, self.margin, self.cool)
-
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import critic_stage
-
-        print(f"critic: {critic_stage(self.run, self.iql, self.training, self.rows, self.sampling())}")
-
-
-@dataclass(frozen=True)
-class Teacher(Common):
-    """Train the diffusion teacher on the run's episodes."""
-
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-    guidance: float = 0.0
-    """Weight of the return model's gradient at every reverse step, where the run has one."""
-
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import teacher_stage
-
-        print(f"teacher: {teacher_stage(self.run, self.teacher, self.training, self.guidance)}")
-
-
-@dataclass(frozen=True)
 class Pairs(Common):
     """Let the teacher turn stored noise into plans: what students learn from."""
 
@@ -156,49 +85,72 @@ class Pairs(Common):
     device: str = "cpu"
 
     def __call__(self) -> None:
-        from onestride.runs.pipeline import pairs_stage
+        from onestride.runs.stages import pairs_stage
 
         print(f"pairs: {pairs_stage(self.run, self.pairs, self.device)}")
 
 
-@dataclass(frozen=True)
-class Distill(Common):
-    """Train one student on the run's pairs; ``--student.operator`` chooses dnk, kdm, kdm-f or mlp."""
-
-    student: KoopmanConfig = field(default_factory=KoopmanConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import distill_stage
-
-        print(f"student: {distill_stage(self.run, self.student, self.training)}")
+# ---------------------------------------------------------------- training
 
 
 @dataclass(frozen=True)
-class Edm(Common):
-    """Train the EDM-preconditioned teacher that CD learns from."""
+class Train(Common):
+    """Train a method or a selector on the run: `onestride train NAME --help` shows its settings.
 
-    edm: EDMConfig = field(default_factory=EDMConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-    horizon: int = 1
-    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
-
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import edm_stage
-
-        print(f"EDM teacher: {edm_stage(self.run, self.edm, self.training, self.horizon)}")
+    NAME is one of the preset's stages, of the methods, of the selectors, or FILE.py:NAME of your own.
+    """
 
 
-@dataclass(frozen=True)
-class Consistent(Common):
-    """Train a consistency student: ``--student.method ct`` from data, ``cd`` from the EDM teacher."""
+def train_command(preset: Preset, preset_name: str, name: str) -> Train:
+    """Return the command that trains ``name``, with its settings as fields, as the preset has them.
 
-    student: ConsistencyConfig = field(default_factory=ConsistencyConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-    horizon: int = 1
-    """Rows of a plan; 1 is an action-level policy, as in the paper's table."""
+    Raises:
+        UnknownNameError: there is nothing of that name.
+    """
+    stage = preset.stage(name)
+    if stage.role == "pairs":
+        raise ValueError("pairs are made, not trained: `onestride pairs`")
+    described = _described(stage)
+    fields: list[tuple[str, Any, Any]] = []
+    if stage.config is not None:
+        fields.append(("config", type(stage.config), field(default=stage.config)))
+        fields.append(("training", type(stage.training), field(default=stage.training)))
+    if stage.role == "selector":
+        fields.append(("options", type(stage.options), field(default=stage.options)))
+    else:
+        fields.append(("seeds", tuple[int, ...], field(default=stage.seeds)))
+        fields.append(("selector", str | None, field(default=stage.selector)))
+        fields.append(("guidance", float, field(default=stage.guidance)))
+        fields.append(("horizon", int | None, field(default=stage.horizon)))
+    made = make_dataclass(
+        "TrainNamed", fields, bases=(Train,), frozen=True,
+        namespace={"__doc__": described, "__call__": _train, "stage": stage},
+    )  # fmt: skip
+    return made(preset=preset_name)
 
-    def __call__(self) -> None:
-        from onestride.runs.pipeline import consistency_stage
 
-        print(f"student: {consistency_stage(self.run, self.student, self.training, self.horizon)}")
+def _train(self: Any) -> None:
+    from dataclasses import replace
+
+    from onestride.runs.stages import run_stage
+
+    stage: Stage = self.stage
+    chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if hasattr(stage, name)}
+    for folder in run_stage(self.run, replace(stage, **chosen)):
+        print(f"{stage.name}: {folder}")
+
+
+def _described(stage: Stage) -> str:
+    from onestride.methods import METHODS
+    from onestride.selectors import SELECTORS
+
+    record: Any = METHODS[stage.what]() if stage.role == "method" else SELECTORS[stage.what]()
+    said = (sys.modules[type(record.config or record.options).__module__].__doc__ or "").strip().splitlines()[:1]
+    text = f"Train {record.label} ('{stage.name}'). " + "".join(said)
+    if stage.role == "method":
+        text += (
+            "\n\nseeds: of training, one checkpoint each (a teacher is trained once). selector: the run's, which ranks "
+            "its candidates. guidance: weight of the return model's gradient at every reverse step. horizon: rows of "
+            "its plans, where they are not the task's."
+        )
+    return text

@@ -139,7 +139,7 @@ def judged_entries(selector: CriticSelector, task: Task) -> int:
     Raises:
         ReduceError: other entries among them are known than row 0's observation.
     """
-    rows = min(getattr(selector, "rows", 1), task.horizon)
+    rows = min(getattr(selector, "scored_steps", 1), task.horizon)
     judged = PlanSpec(horizon=rows, state_dim=task.state_dim, action_dim=task.action_dim).mask
     if not np.array_equal(task.plans.mask[:rows], judged):
         raise ReduceError(

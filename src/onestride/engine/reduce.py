@@ -171,7 +171,7 @@ def reduce(
         wants, unseen = ranking.known.weight.shape[1], len(given) + task.context_dim
         nothing = Affine(torch.zeros(len(ranking.known.bias), unseen - wants).double(), torch.zeros(()).double())
         known = stacked(known, beside(ranking.known, nothing))
-    handicap = None if policy.handicap is None else policy.handicap.cpu()
+    handicap = None if policy.score_penalty is None else policy.score_penalty.cpu()
     reduced = Reduced(task, known, offset, bank, noise, handicap, parts.trunk, ranking)
     return reduced.to(dtype).eval().requires_grad_(False)
 

@@ -50,7 +50,7 @@ def parts_of(generator: nn.Module) -> Parts:
     calls = getattr(generator, "nfe", "many")
     raise ReduceError(
         f"a {type(generator).__name__} makes {calls} network calls per decision and only one can be reduced: distil it "
-        "first (`onestride distill`, `onestride consistency`)"
+        "first (`onestride train dnk`)"
     )
 
 

@@ -77,7 +77,7 @@ def bench(
     made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
     rows = {name: _row(name, contenders, times, first, planning, ceilings) for name in contenders}
     if config.pairs is not None:
-        rows |= _pairs(policies["teacher"], observations, preset.pairs, config.pairs, place)
+        rows |= _pairs(policies["teacher"], observations, preset.stage("pairs").config, config.pairs, place)
     by = "by the fastest of torch, ONNX Runtime and decide.c"
     if place.type == "cuda":
         by = "by torch without TF32, in a row, on the GPU's own clock"

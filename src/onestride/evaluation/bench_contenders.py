@@ -30,10 +30,9 @@ from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator
 from onestride.robot.decision import Decider
 from onestride.runs import presets
-from onestride.runs.presets import Preset
 from onestride.runs.settings import BenchConfig
-from onestride.selectors.iql import CriticSelector
-from onestride.selectors.store import make_selector_model, wrap
+from onestride.runs.stage import Preset
+from onestride.selectors.store import make_selector, make_selector_model
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -59,7 +58,7 @@ def trained(run: Path) -> dict[str, Policy]:
     """The run's teacher and its first student."""
     students = sorted(p.parent.name for p in run.glob("*-0/config.json"))
     if not students:
-        raise ValueError(f"{run} has no student; make one with `onestride distill`")
+        raise ValueError(f"{run} has no student; make one with `onestride train dnk`")
     student = "dnk-0" if "dnk-0" in students else students[0]
     return {"teacher": Policy.from_pretrained(run / "teacher"), "student": Policy.from_pretrained(run / student)}
 
@@ -78,26 +77,23 @@ def seen(run: Path | None, task: Task) -> list[np.ndarray]:
 def untrained(preset: Preset, paper_teacher: bool = False) -> dict[str, Policy]:
     """Teacher and student of a preset's sizes with random weights: the arithmetic is the same."""
     task = TASKS[preset.task]()
-    made = {
-        "teacher": _untrained(task, preset, "teacher", preset.teacher),
-        "student": _untrained(task, preset, "student", preset.student),
-    }
-    if paper_teacher and preset.selectors is not None:
+    made = {name: _untrained(task, preset, stage) for name, stage in (("teacher", "teacher"), ("student", "dnk"))}
+    if paper_teacher and task.score is None:
         large = presets.load(f"{task.name.split('-')[0]}-full")
-        made["teacher-unet"] = _untrained(task, large, "teacher", large.teacher)
+        made["teacher-unet"] = _untrained(task, large, "teacher")
     return made
 
 
-def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
+def _untrained(task: Task, preset: Preset, name: str) -> Policy:
     normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
-    generator, selector = make_generator(task, kind, asdict(settings)), None
-    if (s := preset.selectors) is not None:
-        name, model = ("returns", s.returns) if kind == "teacher" else ("iql", s.critic)
-        selector = wrap(make_selector_model(name, asdict(model), task), normalizer, task)
-        if isinstance(selector, CriticSelector):
-            selector.rows, selector.sampling = s.judged_rows, s.sampling
-        if kind == "teacher" and s.guidance:
-            generator = GuidedPlanner(generator, selector.model, s.guidance)  # type: ignore[arg-type]
+    stage, selector = preset.stage(name), None
+    generator = make_generator(task, stage.what, asdict(stage.config))
+    if task.score is None and stage.selector is not None:
+        ranking = preset.stage(stage.selector)
+        model = make_selector_model(ranking.what, asdict(ranking.config), task)
+        selector = make_selector(ranking.what, model, normalizer, task, ranking.options)
+        if stage.guidance:
+            generator = GuidedPlanner(generator, model, stage.guidance)
     return Policy(task, generator, normalizer, selector=selector)
 
 

@@ -214,7 +214,7 @@ def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor
     """Candidates (B, N, H, D) at observations (B, O), normalised, without a sampler's own noise."""
     policy.reset(seed)
     start, prior = policy._encode(rows)
-    kwargs = {"solver": "ddim"} if policy.config["kind"] == "teacher" else {}
+    kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
     flat = policy.generator.sample(prior.flatten(0, 1), policy.normalizer.context(start.context), **kwargs)
     return flat.view_as(prior)
 

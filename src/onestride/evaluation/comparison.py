@@ -15,7 +15,7 @@ from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
 from onestride.files import CheckpointError, alone
 from onestride.policy.policy import Policy
-from onestride.runs.run import rows_of, task_of
+from onestride.runs.run import task_of, trained_methods
 from onestride.runs.settings import EvaluateConfig
 from onestride.seals import seal
 from onestride.tasks.kinova import demonstrations
@@ -27,7 +27,7 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     That is ``run/evaluation``, and ``run/evaluation-real`` on wall time: the two stand side by side.
     """
     folder = run / ("evaluation" if config.clock == "charged" else "evaluation-real")
-    task, names = task_of(run), rows_of(run)
+    task, names = task_of(run), trained_methods(run)
     experiment = Experiment(task.name, command, spent=folder)
     if "teacher" not in names or len(names) < 2:
         raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {', '.join(names) or 'nothing'}")

@@ -14,7 +14,6 @@ from onestride.files import CheckpointError, write_atomically
 from onestride.progress import console
 from onestride.runs.run import TEACHER
 from onestride.seals import check_seal, seal, sealed
-from onestride.selectors.store import judging_of
 from onestride.tensors import load_tensors, save_tensors
 
 CANDIDATES, SHOWN, TIMES = "candidates.jsonl", "candidates.safetensors", "latency.json"
@@ -89,7 +88,7 @@ def _identity(run: Path, entry: Entry) -> dict[str, Any]:
         "candidates": entry.candidates,
         "steps": entry.steps,
     }
-    judging = judging_of(ranking) | ({"sampling": None} if entry.selector in AS_IN_TRAINING else {})
+    judging = ranking.get("options", {}) | ({"temperatures": None} if entry.selector in AS_IN_TRAINING else {})
     return known | {k: v for k, v in judging.items() if v is not None}
 
 

@@ -15,10 +15,10 @@ from onestride.engine.engine import Engine
 from onestride.files import CheckpointError
 from onestride.methods.guided import GuidedPlanner
 from onestride.policy.policy import Policy, Precision, unselected
-from onestride.runs.run import CRITIC, RETURNS, TEACHER, rows_of, task_of
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of, trained_methods
 from onestride.runs.settings import ReturnsConfig
-from onestride.selectors.iql import CriticSelector
-from onestride.selectors.store import judging, judging_of, load_selector
+from onestride.selectors.iql import CriticOptions
+from onestride.selectors.store import load_selector
 from onestride.tasks.task import Selector
 
 #: The end of a row's name -> what a reader calls the selector, in the order of every table.
@@ -65,28 +65,29 @@ def lineup(run: Path, config: ReturnsConfig) -> list[Entry]:
     (``config.mixture``), and "-first" is IQL as the paper has it: that, by Q of the first action alone
     (``config.first_action``).
     """
-    critic = judging(1, None)
+    critic: dict[str, Any] = {"scored_steps": 1, "temperatures": []}
     if (run / CRITIC / CONFIG).is_file():
-        critic |= judging_of(load_config(run / CRITIC))
+        critic |= load_config(run / CRITIC)["options"]
     entries = []
-    for name, (row, seed) in rows_of(run).items():
-        whole = load_config(run / name).get("horizon") == task_of(run).horizon
+    for name, (row, seed) in trained_methods(run).items():
+        whole = load_config(run / name)["plan"]["horizon"] == task_of(run).horizon
         if row == TEACHER:
             names = {"returns": row, "iql": f"{row}-iql"}
             seeds: Sequence[int] = range(config.teacher_seeds)
         else:
             names = {"iql": row} | ({"returns": f"{row}-classifier"} if whole and row in config.crossed else {})
             seeds = (seed,)
-        if critic["sampling"] and row in config.mixture:
+        if critic["temperatures"] and row in config.mixture:
             names["mixture"] = f"{row}-mixture"
-        if critic["judged_rows"] > 1 and row in config.first_action:
+        if critic["scored_steps"] > 1 and row in config.first_action:
             names["first"] = f"{row}-first"
         if row in config.engines:
             names |= {engine: f"{row}-{engine}" for engine in ENGINES}
         for selector, named in (names | {"none": f"{row}-unselected"}).items():
             entries += [Entry(named, s, run / name, selector) for s in seeds]
     if not entries:
-        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
+        advice = f"train one with `onestride train teacher --run {run}`"
+        raise CheckpointError(f"{run} holds no planner to evaluate; {advice}")
     order = {TEACHER: 0, "dnk": 1}
     return sorted(entries, key=lambda e: (order.get(e.row.split("-")[0], 2), e.row, e.seed))
 
@@ -102,14 +103,15 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     precision: of a generator of many calls. One-step generators are in float32, as an engine runs them: their errors
     are what is measured, and they are quick enough.
     """
-    if load_config(entry.folder)["kind"] != TEACHER:
+    if entry.folder.name != TEACHER:
         precision = "32-true"
     folder = selector_folder(run, entry)
-    selector: Selector = unselected if folder is None else load_selector(folder, task_of(run))
+    options = None
     if entry.selector in AS_IN_TRAINING:
-        assert isinstance(selector, CriticSelector)
-        selector.sampling = None
-        selector.rows = 1 if entry.selector == "first" else selector.rows
+        options = CriticOptions(1)
+        if entry.selector == "mixture":
+            options = replace(options, scored_steps=load_config(run / CRITIC)["options"]["scored_steps"])
+    selector: Selector = unselected if folder is None else load_selector(folder, task_of(run), options)
     candidates = 1 if entry.selector == "none" else entry.candidates
     policy = _loaded(entry, device, selector=selector, candidates=candidates, precision=precision)
     if entry.selector in ENGINES:

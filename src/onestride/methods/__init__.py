@@ -1,0 +1,36 @@
+"""Methods by name: built in, from an installed package, FILE.py:NAME or MODULE:NAME.
+
+A method's file is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from onestride.registry import Registry
+
+if TYPE_CHECKING:
+    from onestride.methods.method import Method
+
+
+def _lazily(module: str, name: str) -> Callable[[], Method]:
+    return lambda: getattr(import_module(f"onestride.methods.{module}"), name)
+
+
+METHODS: Registry[Method] = Registry(
+    "method",
+    "onestride.methods",
+    "ONESTRIDE_METHODS",
+    {
+        "diffuser": _lazily("diffusion_planner", "DIFFUSER"),
+        "dnk": _lazily("koopman", "DNK"),
+        "kdm": _lazily("koopman", "KDM"),
+        "kdm-f": _lazily("koopman", "KDM_F"),
+        "mlp": _lazily("koopman", "MLP"),
+        "edm": _lazily("edm", "EDM"),
+        "ct": _lazily("consistency", "CT"),
+        "cd": _lazily("consistency", "CD"),
+    },
+)

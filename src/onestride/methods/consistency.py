@@ -15,25 +15,26 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from onestride.methods.edm import EDMPlanner, NoiseLevels, Preconditioned, heun_step, noised
+from onestride.methods.method import Method
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
-ConsistencyMethod = Literal["ct", "cd"]
-METHODS: tuple[ConsistencyMethod, ...] = get_args(ConsistencyMethod)
+Kind = Literal["ct", "cd"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class ConsistencyConfig(NoiseLevels):
     """Levels and losses are those of the papers above; the network is the teacher's, which cd starts from."""
 
-    method: ConsistencyMethod = "ct"
+    method: Kind = "ct"
     width: int = 640
     blocks: int = 6
     curriculum_steps: int = 10_000  # ct: how many training steps there will be (``TrainConfig.steps``)
@@ -48,8 +49,8 @@ class ConsistencyConfig(NoiseLevels):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in METHODS:
-            raise ValueError(f"student.method is {self.method!r}; there are {', '.join(METHODS)}")
+        if self.method not in KINDS:
+            raise ValueError(f"student.method is {self.method!r}; there are {', '.join(KINDS)}")
         if self.curriculum_steps < 1 or not 1 <= self.s0 <= self.s1 or self.levels < 2:
             raise ValueError(
                 "a consistency student needs curriculum_steps >= 1, 1 <= s0 <= s1 and levels >= 2, got "
@@ -223,3 +224,23 @@ class _Held:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Held:
         return self
+
+
+def _taught(student: nn.Module, teacher: nn.Module | None, _config: ConsistencyConfig) -> nn.Module:
+    """The student, who has its teacher at hand."""
+    assert isinstance(student, ConsistencyStudent)
+    assert isinstance(teacher, EDMPlanner)
+    student.distil(teacher)
+    return student
+
+
+def _scheduled(config: ConsistencyConfig, steps: int) -> ConsistencyConfig:
+    return replace(config, curriculum_steps=steps)
+
+
+# Both start from their noise as it was in training.
+CT = Method(
+    name="ct", label="CT", colour="#56B4E9", config=ConsistencyConfig(method="ct"), build=ConsistencyStudent,
+    scheduled=_scheduled, temperatures=((1.0,), (1.0,)),
+)  # fmt: skip
+CD = replace(CT, name="cd", label="CD", colour="#E69F00", teacher="edm", learner=_taught).with_config(method="cd")

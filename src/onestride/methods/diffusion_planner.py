@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule
+from onestride.methods.method import Method
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.unet1d import TemporalUNet
 from onestride.plans.given import mask_of
@@ -110,3 +111,8 @@ class DiffusionPlanner(nn.Module):
             steps=steps or self.config.sample_steps,
             generator=generator,
         )
+
+
+DIFFUSER = Method(
+    name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(), build=DiffusionPlanner
+)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from onestride.methods.method import Method
 from onestride.networks.mlp import ResidualMLP
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
@@ -188,3 +189,10 @@ def heun_step(denoise: Denoise, x: Tensor, sigma: Tensor | float, lower: Tensor 
 def noised(x0: Tensor, sigma: Tensor, fixed: Tensor, eps: Tensor) -> Tensor:
     """``x_0 + sigma eps`` in the free entries; the fixed ones are those of x_0, bit for bit."""
     return torch.where(fixed, x0, x0 + sigma * eps)
+
+
+#: The teacher that CD learns from; as a planner it is no row of the paper's table.
+EDM = Method(
+    name="edm", label="EDM teacher", folder="edm", config=EDMConfig(), build=EDMPlanner,
+    temperatures=((1.0,), (1.0,)), compared=False,
+)  # fmt: skip

@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from onestride.methods.method import Method
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
@@ -287,3 +288,11 @@ def _twice(context: Tensor | None) -> Tensor | None:
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+DNK = Method(
+    name="dnk", label="DNK", colour="#D55E00", needs="pairs", config=KoopmanConfig(operator="dnk"), build=KoopmanStudent
+)
+KDM = replace(DNK, name="kdm", label="KDM", colour="#009E73").with_config(operator="kdm")
+KDM_F = replace(DNK, name="kdm-f", label="KDM-F", colour="#CC79A7").with_config(operator="kdm-f")
+MLP = replace(DNK, name="mlp", label="MLP", colour="#7F6000").with_config(operator="mlp")

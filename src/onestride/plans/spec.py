@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +54,22 @@ class PlanSpec:
                     f"{self.row_dim} columns, or are named twice"
                 )
             taken |= entries
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the specification as JSON gives it back."""
+        known = None if self.known is None else [list(block) for block in self.known]
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return said | {"known": known, "conditions": list(self.conditions)}
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> PlanSpec:
+        """Return what ``as_json`` gave.
+
+        Raises:
+            ValueError: there is no such plan.
+        """
+        known = None if said["known"] is None else tuple(Block(*block) for block in said["known"])
+        return cls(**{**said, "known": known, "conditions": tuple(said["conditions"])})
 
     @property
     def row_dim(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import (
+    AGAIN,
     CONFIG,
     PolicyConfig,
     has_inside,
@@ -24,31 +25,21 @@ from onestride.checkpoint import (
 from onestride.device import usable
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
-from onestride.methods.consistency import ConsistencyConfig, ConsistencyStudent
-from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
-from onestride.methods.edm import EDMConfig, EDMPlanner
+from onestride.methods import METHODS
 from onestride.methods.guided import GuidedPlanner
-from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.robot.control_spec import observation_vector
 from onestride.robot.decision import Decision, none_finite
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
-from onestride.selectors.sampling import Sampling
-from onestride.selectors.store import Learned, load_selector, save_selector
+from onestride.selectors.store import StoredSelector, load_selector, save_selector
 from onestride.tasks import TASKS
 from onestride.tasks.task import Selector, Task
 
 Precision = Literal["32-true", "bf16-mixed"]
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
 SELECTOR, GUIDE = "selector", "guide"
-#: What a checkpoint's "kind" may be.
-GENERATORS: dict[str, tuple[type, type]] = {
-    "teacher": (TeacherConfig, DiffusionPlanner),
-    "student": (KoopmanConfig, KoopmanStudent),
-    "consistency": (ConsistencyConfig, ConsistencyStudent),
-    "edm": (EDMConfig, EDMPlanner),
-}
 
 
 class Policy:
@@ -69,7 +60,7 @@ class Policy:
         *,
         selector: Selector | None = None,
         candidates: int = 64,
-        sampling: Sampling | None = None,
+        sampling: CandidateSampling | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
         precision: Precision = "32-true",
@@ -85,12 +76,13 @@ class Policy:
         self.known = torch.from_numpy(task.plans.known_entries).to(self.device)
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
-        self.sampling = sampling or Sampling()
+        self.sampling = sampling or CandidateSampling()
         tempered = getattr(generator, "tempered", True)
-        drawn = (getattr(self.selector, "sampling", None) if tempered else None) or self.sampling
-        self.temperature = drawn.of(candidates).to(self.device)
-        handicap = drawn.handicap(candidates)
-        self.handicap = None if handicap is None else handicap.to(self.device)
+        own = getattr(getattr(self.selector, "options", None), "sampling", None) if tempered else None
+        drawn: CandidateSampling = own or self.sampling
+        self.temperature = drawn.temperatures_of(candidates).to(self.device)
+        penalty = drawn.score_penalty(candidates)
+        self.score_penalty = None if penalty is None else penalty.to(self.device)
         self.rng = torch.Generator(self.device)
         self.reset(seed)
 
@@ -190,8 +182,8 @@ class Policy:
     def _select(self, plans: Tensor, rows: Tensor, frame: Any) -> tuple[Tensor, Tensor]:
         """Scores (B, N) and the winners (B,). A candidate that is not a number never wins."""
         scores = self.score(plans, rows, frame)
-        if self.handicap is not None:
-            scores = scores - self.handicap
+        if self.score_penalty is not None:
+            scores = scores - self.score_penalty
         scores = torch.where(plans.isfinite().flatten(2).all(2), scores, torch.nan)
         return scores, torch.where(scores.isfinite(), scores, -torch.inf).argmax(1)
 
@@ -204,7 +196,7 @@ class Policy:
         if self.selector is None:
             raise ValueError(
                 f"task '{self.task.name}' has no selector of its own: give the policy one (selector=...), such as an "
-                "IQL critic (`onestride critic`) or a return model (`onestride returns`)"
+                "IQL critic (`onestride train iql`) or a return model (`onestride train returns`)"
             )
         return self.selector(plans, rows, frame)
 
@@ -225,20 +217,20 @@ class Policy:
         guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
         planner = guided.planner if guided else self.generator
         config = {
-            "kind": next(kind for kind, (_, made) in GENERATORS.items() if isinstance(planner, made)),
+            "kind": planner.method,
             "task": self.task.name,
-            "horizon": self.task.horizon,
+            "plan": self.task.plans.as_json(),
             "generator": asdict(self.generator.config),
             "candidates": self.candidates,
             "temperatures": list(self.sampling.temperatures),
-            "shares": list(self.sampling.shares),
+            "probabilities": list(self.sampling.probabilities),
             "training": training,
         }
-        inside: dict[str, Learned] = {}
+        inside: dict[str, Any] = {}
         if guided:
             config["guidance"] = guided.weight
             inside[GUIDE] = ReturnSelector(guided.returns, self.normalizer)
-        if isinstance(self.selector, Learned):
+        if isinstance(self.selector, StoredSelector):
             inside[SELECTOR] = self.selector
 
         def write(new: Path) -> None:
@@ -280,12 +272,17 @@ class Policy:
             raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
         if task is not None and config["task"] != task:
             raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
-        if config["kind"] not in GENERATORS:
-            raise CheckpointError(f"{folder} is of kind '{config['kind']}', this version has {', '.join(GENERATORS)}")
+        if config["kind"] not in METHODS:
+            raise CheckpointError(f"{folder} is of another method: {METHODS.unknown(config['kind'])}")
         record = TASKS[config["task"]]()
-        record = replace(record, horizon=config.get("horizon", record.horizon))
+        record = replace(record, horizon=config["plan"]["horizon"])
+        if record.plans.as_json() != config["plan"]:
+            raise CheckpointError(
+                f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
+                f"is of another version; {AGAIN}"
+            )
         try:
-            sampling = Sampling(tuple(config["temperatures"]), tuple(config["shares"]))
+            sampling = CandidateSampling(tuple(config["temperatures"]), tuple(config["probabilities"]))
         except ValueError as error:
             raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
 
@@ -305,12 +302,14 @@ class Policy:
         if selector is None and own:
             selector = folder / SELECTOR
         if isinstance(selector, str | Path):
-            selector = load_selector(Path(selector), TASKS[config["task"]]())
+            ranking: Selector | None = load_selector(Path(selector), TASKS[config["task"]]())
+        else:
+            ranking = selector
         return cls(
             record,
             generator,
             normalizer,
-            selector=selector,
+            selector=ranking,
             candidates=config["candidates"] if candidates is None else candidates,
             sampling=sampling,
             seed=seed,
@@ -321,13 +320,15 @@ class Policy:
 
 
 def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
-    """An untrained generator from its kind and its config's fields as JSON gives them.
+    """Return an untrained generator from its method's name and its settings as JSON gives them.
 
     Raises:
         CheckpointError: one is unknown or of another type; ``where`` says of what.
     """
-    config_class, generator_class = GENERATORS[kind]
-    return generator_class(settings_of(config_class, settings, where), task.plans)
+    method = METHODS[kind]()
+    made = method.build(settings_of(type(method.config), settings, where), task.plans)
+    made.method = method.name  # type: ignore[assignment] # its checkpoint says so
+    return made
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:

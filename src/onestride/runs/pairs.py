@@ -23,7 +23,7 @@ from onestride.memory import keep_freed_memory
 from onestride.plans.given import make_prior
 from onestride.progress import console, track
 from onestride.seals import check_file, check_seal, seal, sha256
-from onestride.selectors.sampling import SHARES, TEMPERATURES
+from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES
 from onestride.tensors import opened, save_unsealed
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from torch import Tensor
-
 from onestride.checkpoint import CONFIG, load_config
-from onestride.policy.policy import GENERATORS
+from onestride.methods import METHODS
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
-from onestride.networks.normalizer import Normalizer
-from onestride.training.windows import Windows, make_windows
+from onestride.training.material import Material
 from onestride.files import CheckpointError
 from onestride.seals import check_files, check_seal
-from onestride.selectors.store import load_selector
 from onestride.tasks import TASKS
 from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 
-RETURNS, CRITIC, TEACHER, PAIRS, EDM = "returns", "iql", "teacher", "pairs", "edm"
+RETURNS, CRITIC, TEACHER, PAIRS = "returns", "iql", "teacher", "pairs"
 #: What of a dataset's metadata decides what is learnt from it.
-ORIGIN = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "content", "total_steps")
+PROVENANCE_KEYS = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "content", "total_steps")
 
 
 def task_of(run: Path) -> Task:
@@ -34,12 +31,13 @@ def task_of(run: Path) -> Task:
     return TASKS[name]()
 
 
-def rows_of(run: Path) -> dict[str, tuple[str, int]]:
+def trained_methods(run: Path) -> dict[str, tuple[str, int]]:
     """Folders of the run that hold planners -> row of the table and training seed: ``dnk-0`` is ("dnk", 0)."""
     found = {}
     for path in sorted(run.glob(f"*/{CONFIG}")):
         name = path.parent.name
-        if load_config(path.parent).get("kind") in GENERATORS and name != EDM:
+        kind = str(load_config(path.parent)["kind"])
+        if kind in METHODS and METHODS[kind]().compared:
             row, _, seed = name.rpartition("-")
             found[name] = (row, int(seed)) if seed.isdigit() else (name, 0)
     return found
@@ -48,7 +46,7 @@ def rows_of(run: Path) -> dict[str, tuple[str, int]]:
 def data_report(run: Path) -> dict[str, Any]:
     """What the run's data is: counts, where from, seed."""
     metadata = metadata_of(run)
-    keys = (*ORIGIN, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
+    keys = (*PROVENANCE_KEYS, "counts", "episodes_per_s", "steps_per_s", "generator", "task")
     return {k: metadata[k] for k in keys if k in metadata}
 
 
@@ -100,14 +98,9 @@ def _check_data(run: Path, *names: str) -> None:
     check_files(path, {name: files.get(name, "nothing of it") for name in names or files}, advice=again)
 
 
-def windows_of(run: Path, task: Task) -> tuple[Windows, Normalizer]:
-    """The windows of a run's data and the normaliser fitted to them."""
-    windows = make_windows(episodes_of(run), task)
-    return windows, Normalizer.fit(windows.plans, windows.context)
-
-
-def normalised(windows: Windows, normalizer: Normalizer) -> dict[str, Tensor]:
-    return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
+def material_of(run: Path, task: Task) -> Material:
+    """Return what the run's data gives to learn from."""
+    return Material(task, partial(episodes_of, run), run / "data")
 
 
 def preset_of(task: Task) -> str:
@@ -118,7 +111,7 @@ def preset_of(task: Task) -> str:
     return f"{body}-small" if body in BODIES else "gym-small"
 
 
-def fits(run: Path, preset: str, of: str) -> None:
+def check_preset_matches_task(run: Path, preset: str, of: str) -> None:
     """Whether a preset of task ``of`` ("": of any environment) fits the run's data, if there is any, in any version.
 
     Raises:
@@ -136,19 +129,11 @@ def fits(run: Path, preset: str, of: str) -> None:
         )
 
 
-def critic_of(run: Path, task: Task) -> Any:
-    """The run's IQL critic, where the task has no selector of its own."""
-    if task.score is not None:
-        return None
-    identity_of(run / CRITIC, "critic")
-    return load_selector(run / CRITIC, task)
-
-
 # ---------------------------------------------------------------- what made it
 
 
-def identity_of(folder: Path, command: str) -> str:
-    """Which training made the checkpoint there; ``command`` is the one that does.
+def checkpoint_id(folder: Path) -> str:
+    """Return which training made the checkpoint there.
 
     Raises:
         CheckpointError: none has yet.
@@ -156,7 +141,7 @@ def identity_of(folder: Path, command: str) -> str:
     if not (folder / CONFIG).is_file():
         preset = preset_of(task_of(folder.parent))
         raise CheckpointError(
-            f"{folder} is not trained yet, and comes first: `onestride {command} --preset {preset} --run "
+            f"{folder} is not trained yet, and comes first: `onestride train {folder.name} --preset {preset} --run "
             f"{folder.parent}`, or the preset you train with"
         )
     return load_config(folder)["training"]["id"]
@@ -164,4 +149,4 @@ def identity_of(folder: Path, command: str) -> str:
 
 def data_identity(run: Path) -> dict[str, Any]:
     metadata, early = metadata_of(run), task_of(run).early
-    return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})
+    return {k: metadata[k] for k in PROVENANCE_KEYS if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

@@ -1,6 +1,6 @@
 """The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector. No policy is learnt: the generator is it.
 
-A plan is worth min over the critics of Q(s, a_1) (DNK, section III-D), or, with more ``rows``, the mean of
+A plan is worth min over the critics of Q(s, a_1) (DNK, section III-D), or, with more ``scored_steps``, the mean of
 min Q(s_t, a_t) over its first rows: the true state and the first action, then the states and actions that the plan goes
 on with. One row asks much of the critic, since the best first action of 64 is where its errors are: a young one prefers
 actions that mix two behaviours, and the body falls. More rows average its errors, and bring in those of the plan's own
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.networks.normalizer import Normalizer
-from onestride.selectors.sampling import Sampling
+from onestride.plans.spec import PlanSpec
+from onestride.robot.control_spec import ControlSpec
+from onestride.selectors.candidate_sampling import CandidateSampling
+from onestride.selectors.selector import SelectorKind
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,43 @@ class IQL(nn.Module):
         return {"loss": v_loss + q_loss, "v": v_loss, "q": q_loss}
 
 
-class CriticSelector(nn.Module):
-    """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N).
+@dataclass(frozen=True)
+class CriticOptions:
+    """How the critic ranks; another choice needs no other training.
 
-    rows: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
-    sampling: how the noise of plans is scaled that it is to rank; None: as their generator's was in training.
+    scored_steps: how many of a plan's rows count (all of a shorter plan); 1 is the paper's Q(s, a_1).
+    temperatures: how the noise of plans is scaled that it is to rank; none: as their generator's was in training. What
+        follows is of these, see ``CandidateSampling``. probabilities: none: all alike.
     """
+
+    scored_steps: int = 1
+    temperatures: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    temperature_penalty: float = 0.0
+    penalty_free_below: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.scored_steps < 1:
+            raise ValueError(f"scored_steps is {self.scored_steps}: a critic judges at least the first action")
+        if not self.temperatures and (self.probabilities or self.temperature_penalty):
+            raise ValueError("probabilities and temperature_penalty are of temperatures, of which there are none")
+        _ = self.sampling  # what cannot be is said before any work
+
+    @property
+    def sampling(self) -> CandidateSampling | None:
+        """How candidates are drawn; None: as in training."""
+        if not self.temperatures:
+            return None
+        n = len(self.temperatures)
+        return CandidateSampling(
+            self.temperatures, self.probabilities or (1 / n,) * n, self.temperature_penalty, self.penalty_free_below
+        )
+
+
+class CriticSelector(nn.Module):
+    """Scores plans by min Q along them: plans (B, N, H, D) and observation in task units -> (B, N)."""
+
+    kind = "iql"
 
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
@@ -110,16 +144,25 @@ class CriticSelector(nn.Module):
         normalizer: Normalizer,
         low: Tensor,
         high: Tensor,
-        rows: int = 1,
-        sampling: Sampling | None = None,
+        options: CriticOptions | None = None,
     ) -> None:
         super().__init__()
-        self.iql, self.normalizer, self.rows, self.sampling = iql, normalizer, rows, sampling
+        self.iql, self.normalizer, self.options = iql, normalizer, options or CriticOptions()
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
     low: Tensor
     high: Tensor
+
+    @property
+    def model(self) -> IQL:
+        """What was learnt."""
+        return self.iql
+
+    @property
+    def scored_steps(self) -> int:
+        """How many of a plan's rows count."""
+        return self.options.scored_steps
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
         """Actions are clamped as they will be when they are sent; the first state is the observed one, where
@@ -127,7 +170,7 @@ class CriticSelector(nn.Module):
         del frame
         b, n = plans.shape[:2]
         dim = plans.shape[-1] - len(self.low)
-        pair = plans[:, :, : self.rows].clone()
+        pair = plans[:, :, : self.scored_steps].clone()
         if observation.shape[-1] == dim:
             pair[:, :, 0, :dim] = observation[:, None]
         pair[..., dim:] = pair[..., dim:].clamp(self.low, self.high)
@@ -140,3 +183,32 @@ def reward_scale(returns: Tensor) -> float:
     if spread <= 0:
         raise ValueError("all episodes earned the same: there is nothing to learn a critic from")
     return 1000.0 / spread
+
+
+def _build(config: IQLConfig, spec: PlanSpec) -> IQL:
+    return IQL(config, spec.state_dim, spec.action_dim)
+
+
+def _make(model: nn.Module | None, normalizer: Normalizer, control: ControlSpec, options: Any) -> CriticSelector:
+    assert isinstance(model, IQL)
+    low, high = (torch.from_numpy(limit).float() for limit in (control.limits.low, control.limits.high))
+    return CriticSelector(model, normalizer, low, high, options)
+
+
+def _data(material: Any, _config: IQLConfig) -> dict[str, Tensor]:
+    """Normalised transitions, and rewards on the source's scale."""
+    step, normalizer = material.transitions(), material.normalizer
+    pair = normalizer.plans(torch.cat((step["observation"], step["action"]), -1))
+    o = step["observation"].shape[-1]
+    return {
+        "observation": pair[:, :o],
+        "action": pair[:, o:],
+        "next_observation": normalizer.start(step["next_observation"]),
+        "reward": step["reward"] * reward_scale(material.episode_returns()),
+        "terminated": step["terminated"],
+    }
+
+
+IQL_CRITIC = SelectorKind(
+    name="iql", label="IQL", make=_make, options=CriticOptions(), config=IQLConfig(), build=_build, data=_data
+)

@@ -17,6 +17,8 @@ from onestride.networks.normalizer import Normalizer
 from onestride.networks.unet1d import TemporalValue
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
+from onestride.robot.control_spec import ControlSpec
+from onestride.selectors.selector import NoOptions, SelectorKind
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class ReturnSelector(nn.Module):
     For tasks without a context: plans alone say all.
     """
 
+    kind = "returns"
+    options = NoOptions()
     training_record: dict[str, Any] | None = None  # how it was trained, as its checkpoint says
 
     def __init__(self, model: ReturnModel, normalizer: Normalizer) -> None:
@@ -92,3 +96,21 @@ class ReturnSelector(nn.Module):
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
         del observation, frame
         return self.model(self.normalizer.plans(plans).flatten(0, 1), 0, None).view(plans.shape[:2])
+
+
+def _make(model: nn.Module | None, normalizer: Normalizer, _control: ControlSpec, _options: Any) -> ReturnSelector:
+    assert isinstance(model, ReturnModel)
+    return ReturnSelector(model, normalizer)
+
+
+def _data(material: Any, config: ReturnConfig) -> dict[str, Tensor]:
+    """Normalised windows, and the standardised return from each one's first step on."""
+    value = material.returns(config.discount, config.terminal_penalty)
+    if len(value) > 1 and not value.std() > 0:
+        raise ValueError(f"every window of {material.source} earns {value[0]:g}: there is nothing to rank plans by")
+    return material.plans() | {"value": (value - value.mean()) / value.std().clamp(min=1e-6)}
+
+
+RETURNS = SelectorKind(
+    name="returns", label="classifier", make=_make, config=ReturnConfig(), build=ReturnModel, data=_data
+)

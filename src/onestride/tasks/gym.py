@@ -1,7 +1,7 @@
 """Any Gymnasium environment with flat Box spaces as a task: its name is all that has to be said (``gym:Reacher-v5``).
 
 A plan's row is [observation | action], both as the environment gives and takes them; there is no context. What plans
-earn is learnt (`onestride returns`, `onestride critic`), and planners are scored by the return of an episode.
+earn is learnt (`onestride train returns`, `onestride train iql`), and planners are scored by the return of an episode.
 """
 
 from __future__ import annotations

@@ -1,0 +1,60 @@
+"""A method: how plans are generated, from what that is learnt, and how it is called. One file defines one.
+
+A generator is an ``nn.Module`` with ``sample(prior (B, H, D), context (B, C) or None, *, generator=None)`` and ``nfe``,
+its network calls per decision. It returns plans (B, H, D), normalised as the prior is; known entries come back as they
+are. What is trained is the generator itself, by its ``training_step(batch, generator) -> {"loss": ...}``, or a learner
+(``training/learner.py``) that owns it and whatever else has to be trained beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from onestride.plans.spec import PlanSpec
+
+#: Columns of a batch: windows {"plans" (B, H, D), "context" (B, C)}, pairs {"prior", "target" (B, H, D), "context",
+#: "weight" (B,)}.
+Needs = Literal["windows", "pairs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the rest of the house knows of a method.
+
+    name: of its command, its folder in a run and its row of a table.
+    label: what a reader calls it. colour: of its line in figures; None: the next free one.
+    config: its settings, a frozen dataclass, as they are by default.
+    build: (settings, PlanSpec) -> an untrained generator.
+    needs: what it learns from.
+    teacher: the method whose checkpoint in the run it learns from too; None: it does not.
+    learner: (generator, teacher or None, settings) -> what is trained; None: the generator as it is.
+    scheduled: (settings, training steps) -> settings that know how long training is; None: they need not.
+    folder: where the run keeps it; None: ``<name>-<training seed>``, a student's.
+    temperatures: of its candidates' noise and their shares; None: those of the pairs it learns from, or the paper's.
+    compared: whether evaluations take it in.
+    """
+
+    name: str
+    label: str
+    config: Any
+    build: Callable[[Any, PlanSpec], nn.Module]
+    needs: Needs = "windows"
+    teacher: str | None = None
+    learner: Callable[[nn.Module, nn.Module | None, Any], nn.Module] | None = None
+    scheduled: Callable[[Any, int], Any] | None = None
+    colour: str | None = None
+    folder: str | None = None
+    temperatures: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    compared: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or not set(self.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") or self.name[0] == "-":
+            raise ValueError(f"a method's name is {self.name!r}; expected lower-case letters, digits, '-' and '_'")
+
+    def with_config(self, **changes: Any) -> Method:
+        """Return the same method with other settings by default."""
+        return replace(self, config=replace(self.config, **changes))

@@ -1,0 +1,278 @@
+"""The stages, from episodes to planners, on one run folder::
+
+    <run>/data       Minari dataset          collect, or import (ingest.py)
+    <run>/returns    return model            } selectors, of tasks that have none of their own
+    <run>/iql        IQL critic              }
+    <run>/teacher    checkpoint
+    <run>/pairs      shards
+    <run>/dnk-0 ...  checkpoints, one per method and training seed
+    <run>/evaluation records and results     evaluate
+
+Which task a run is of stands in its data. Each stage is finished or goes on where it was: running one again after a
+kill, or after it is done, is safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onestride.checkpoint import CONFIG, load_config, plain, seal_with
+from onestride.data.behaviour import read_behaviours
+from onestride.data.collect import collect
+from onestride.engine.cuda_graph import CudaGraphPlanner
+from onestride.files import CheckpointError
+from onestride.folders import replace_folder
+from onestride.methods import METHODS
+from onestride.methods.method import Method
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator
+from onestride.progress import console
+from onestride.runs.ingest import box
+from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
+from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
+from onestride.runs.stage import TRAINING, Stage
+from onestride.seals import check_files, seal
+from onestride.selectors import SELECTORS
+from onestride.selectors.candidate_sampling import CandidateSampling
+from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
+from onestride.tasks.behaviour import behaviour_source
+from onestride.tasks.task import Task
+from onestride.training.loop import TrainConfig, finish, train
+
+# ---------------------------------------------------------------- data
+
+
+def plan_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Collect the arm's planner episodes into ``run/data``; returns what was made and what was refused."""
+    from onestride.tasks.kinova import demonstrations
+
+    return collect(
+        demonstrations.chunk, episodes, seed, run / "data", demonstrations.metadata(), demonstrations.action_space()
+    )
+
+
+def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
+    """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
+    policies = read_behaviours(behaviours)
+    made_by = [{"name": p.name, "weights": p.identity} for p in policies]
+    metadata = {"task": task.name, "behaviours": made_by}
+    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, box(task), "steps")
+
+
+# ---------------------------------------------------------------- what is trained
+
+
+def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int] | None = None) -> list[Path]:
+    """Do one stage of a preset; returns the folders it made, one per training seed. seeds: in place of the stage's."""
+    stage = stage.complete()
+    training = stage.training or TRAINING
+    if stage.role == "pairs":
+        return [pairs_stage(run, stage.config, device)]
+    if stage.role == "selector":
+        return [train_selector(run, stage.what, stage.config, training, stage.options)]
+    method = METHODS[stage.what]()
+    each = stage.seeds if seeds is None else seeds
+    if method.folder is not None:
+        each = each[:1]  # a teacher is trained once
+    return [
+        train_method(
+            run, method, stage.config, replace(training, seed=seed), selector=stage.selector,
+            guidance=stage.guidance, horizon=stage.horizon,
+        )
+        for seed in each
+    ]  # fmt: skip
+
+
+def train_selector(run: Path, name: str, config: Any, training: TrainConfig, options: Any = None) -> Path:
+    """Train a selector of that kind into ``run/<name>``; other options later need no other training."""
+    folder, task, kind = run / name, task_of(run), SELECTORS[name]()
+    options = kind.options if options is None else options
+    if not kind.learnt:
+        save_selector(folder, kind.make(None, material_of(run, task).normalizer, task, options), task.name, {"id": name})
+        return folder
+    identity = {"data": data_identity(run), "selector": asdict(config)}
+    if not _is_up_to_date(folder, training, identity):
+        assert kind.data is not None
+        material = material_of(run, task)
+        data, normalizer = kind.data(material, config), material.normalizer
+        del material  # its windows are no longer needed
+        torch.manual_seed(training.seed)
+        model = make_selector_model(name, asdict(config), task)
+        ema, log = train(model, data, training, folder, title=name, identity=identity)
+        selector = make_selector(name, ema, normalizer, task, options)
+        save_selector(folder, selector, task.name, _record(training, identity, log))
+        finish(folder)
+    said = load_config(folder)
+    if said["options"] != (wanted := plain(asdict(options))):
+        seal(folder / CONFIG, said | {"options": wanted})
+    return folder
+
+
+def train_method(
+    run: Path, method: Method, config: Any, training: TrainConfig, *, selector: str | None = None,
+    guidance: float = 0.0, horizon: int | None = None, name: str | None = None, pairs: str = PAIRS,
+) -> Path:  # fmt: skip
+    """Train a method's generator on the run's windows or pairs.
+
+    Args:
+        run: the run's folder.
+        method: what is trained.
+        config: its settings.
+        training: how; its seed is part of a student's folder's name.
+        selector: the kind, trained in the run, that ranks its candidates; it goes with the checkpoint. Where the task
+            has a selector of its own it is that one. Another one later needs no other training.
+        guidance: weight of the run's return model's gradient at every reverse step.
+        horizon: rows of its plans, where they are not the task's.
+        name: of its folder in place of the method's.
+        pairs: the folder of the pairs, where it learns from pairs.
+
+    Raises:
+        CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
+    """
+    task = task_of(run)
+    task = replace(task, horizon=horizon or task.horizon)
+    folder = run / (name or method.folder or method.name)
+    if name is not None or method.folder is None:
+        folder = folder.with_name(f"{folder.name}-{training.seed}")
+    ranked_by = selector if task.score is None else None
+    if ranked_by is not None:
+        checkpoint_id(run / ranked_by)  # that it is missing is said before hours of training, not after
+    if method.scheduled is not None:
+        config = method.scheduled(config, training.steps)
+    identity: dict[str, Any] = {"method": method.name, "generator": asdict(config), "plan": task.plans.as_json()}
+    sampling = CandidateSampling(*method.temperatures) if method.temperatures else CandidateSampling()
+    if method.needs == "pairs":
+        manifest = _pairs_of(run, pairs)
+        identity["pairs"] = [manifest["settings"], manifest["identity"]]
+        drawn = manifest["settings"]
+        sampling = CandidateSampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
+    else:
+        identity["data"] = data_identity(run)
+    if method.teacher is not None:
+        identity["teacher"] = checkpoint_id(run / (METHODS[method.teacher]().folder or method.teacher))
+    if not _is_up_to_date(folder, training, identity):
+        data, normalizer = _data_of(run, task, method, pairs)
+        ema, log = _train(run, folder, task, method, config, data, training, identity)
+        Policy(task, ema, normalizer, sampling=sampling).save(folder, _record(training, identity, log))
+    if ranked_by is not None:
+        _attach_selector(folder, run, task, ranked_by, guidance)
+    finish(folder)
+    return folder
+
+
+def _data_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[dict[str, Tensor], Normalizer]:
+    """What a method learns from, normalised, and the normaliser of its plans."""
+    if method.needs == "pairs":
+        return load_pairs(run / pairs), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
+    material = material_of(run, task)
+    return material.plans(), material.normalizer
+
+
+def _train(
+    run: Path, folder: Path, task: Task, method: Method, config: Any, data: dict[str, Tensor], training: TrainConfig,
+    identity: dict[str, Any],
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Build a generator from the seed and train it; returns its EMA and the training's log."""
+    torch.manual_seed(training.seed)
+    generator = make_generator(task, method.name, asdict(config))
+    learner = generator
+    if method.learner is not None:
+        teacher = None
+        if method.teacher is not None:
+            teacher = Policy.from_pretrained(run / (METHODS[method.teacher]().folder or method.teacher)).generator
+        learner = method.learner(generator, teacher, config)
+    title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
+    return train(learner, data, training, folder, title=title, identity=identity)
+
+
+def _attach_selector(folder: Path, run: Path, task: Task, kind: str, guidance: float) -> None:
+    """Put a selector of the run beside a planner's weights, which stay as they are; for a guided one its guide too."""
+    config = load_config(folder)
+    wanted = {"guidance": guidance, "ranked_by": _ranking(run / kind)}
+    if guidance:
+        wanted["ranked_by"] |= {"guide": checkpoint_id(run / RETURNS)}
+    if {name: config.get(name) for name in wanted} == wanted:
+        return
+    inside = (SELECTOR, GUIDE) if guidance else (SELECTOR,)
+    if "ranked_by" in config:
+        console.print(f"{folder} is ranked by the run's {kind} as it is now", highlight=False)
+
+    def write(new: Path) -> None:
+        for name in inside:
+            source = RETURNS if name == GUIDE else kind
+            save_selector(new / name, load_selector(run / source, task_of(run)), task.name)
+        seal_with(new, inside, **wanted)
+
+    replace_folder(folder, write)
+
+
+def _ranking(folder: Path) -> dict[str, Any]:
+    """Which training ranks, and how."""
+    config = load_config(folder)
+    return {"kind": config["kind"], "id": config["training"]["id"], "options": config["options"]}
+
+
+# ---------------------------------------------------------------- pairs
+
+
+def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
+    """Make teacher-target pairs of the run's teacher, in ``run/<name>``."""
+    folder, task = run / name, task_of(run)
+    config_of = load_config(run / TEACHER)
+    if task.score is None and "ranked_by" not in config_of:
+        raise CheckpointError(
+            f"{run / TEACHER} has no selector, and pairs weigh by their score; repeat the command that trained it, "
+            "which is quick, with --selector returns"
+        )
+    identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
+    identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
+    teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
+    if teacher.device.type == "cuda":
+        teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
+    make_pairs(teacher, material_of(run, task).windows.observations, config, folder, identity)
+    return folder
+
+
+def _pairs_of(run: Path, pairs: str) -> dict[str, Any]:
+    if not (run / pairs / MANIFEST).is_file():
+        raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
+    return load_manifest(run / pairs)
+
+
+# ---------------------------------------------------------------- what stays of a training
+
+
+def _record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
+    return {"id": _digest(training, identity), "config": asdict(training), **log}
+
+
+def _is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds the result of exactly this training.
+
+    Raises:
+        CheckpointError: it holds another one.
+    """
+    if not (folder / CONFIG).is_file():
+        return False
+    config = load_config(folder)
+    if config["training"].get("id") != _digest(training, identity):
+        raise CheckpointError(
+            f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
+            "choose another --run, or delete that folder"
+        )
+    check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
+    console.print(f"{folder} is trained already", highlight=False)
+    return True
+
+
+def _digest(training: TrainConfig, identity: dict[str, Any]) -> str:
+    value = [training.identity(), identity]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
