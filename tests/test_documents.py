@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from onestride.evaluation.numbers import MARKED
 from onestride.evaluation.tables import documents
 from onestride.plans.spec import PlanSpec
 from onestride.registry import attribute
-from test_results import ROOT
 
+ROOT = Path(__file__).parent.parent
 TEXTS = documents(ROOT)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
