@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench tables clean
+.PHONY: demo test bench tables docs clean
 
 demo: $(READY)
 	$(BIN)/onestride quickstart --preset demo --run runs/demo
@@ -19,12 +19,17 @@ bench: $(READY)
 	$(BIN)/onestride bench
 	$(BIN)/python benchmarks/speed.py
 
-# The tables in README.md, from results/.
+# The tables and numbers in README.md and docs/, from results/.
 tables: $(READY)
 	$(BIN)/python -m onestride.evaluation.tables
 
+# The documentation site, into site/.
+docs: $(READY)
+	$(BIN)/pip install --quiet -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) runs/demo site
 
 # torch 2.13.0 first: its pinned CPU wheel, where one is offered, instead of several GB of CUDA.
 $(READY): pyproject.toml

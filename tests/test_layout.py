@@ -1,4 +1,4 @@
-"""What the README says of the code's layout holds."""
+"""What docs/concepts.md says of the code's layout holds."""
 
 from __future__ import annotations
 

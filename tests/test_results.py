@@ -10,17 +10,27 @@ from onestride.evaluation.benchmark import CLOUD_METRICS
 from onestride.evaluation.lineup import parts
 from onestride.evaluation.metrics import over_seeds, summarize
 from onestride.evaluation.numbers import MARKED
-from onestride.evaluation.tables import DOCUMENT, LOCOMOTION, RESULT, RESULTS, generated
+from onestride.evaluation.tables import LOCOMOTION, RESULT, RESULTS, documents, generated
 
 ROOT = Path(__file__).parent.parent
 #: Results of returns; what lies beside one has a dot in its name.
 RETURNS = [path for path in sorted((ROOT / LOCOMOTION).glob("*.json")) if "." not in path.stem]
 
 
-def test_the_readmes_tables_and_numbers_are_those_of_the_results():
-    text = (ROOT / DOCUMENT).read_text()
-    assert generated(ROOT, text) == text, "run `make tables`"
-    assert len(MARKED.findall(text)) > 40
+def test_the_documents_tables_and_numbers_are_those_of_the_results():
+    texts = documents(ROOT)
+    assert len(texts) > 10
+    for path, text in generated(ROOT, texts).items():
+        assert text == texts[path], f"{path} differs from results/: run `make tables`"
+    assert sum(len(MARKED.findall(text)) for text in texts.values()) > 40
+
+
+def test_a_table_that_no_document_shows_is_missed_and_one_that_no_result_makes_is_refused():
+    texts = documents(ROOT)
+    with pytest.raises(ValueError, match=r"no document shows the tables \['bench-halfcheetah"):
+        generated(ROOT, {path: text for path, text in texts.items() if "bench-halfcheetah" not in text})
+    with pytest.raises(ValueError, match=r"shows the tables \['kinvoa'\], which no result makes"):
+        generated(ROOT, texts | {ROOT / "docs/new.md": "<!-- table: kinvoa -->\n<!-- /table -->"})
 
 
 def test_every_record_says_when_it_began_and_in_which_zone():

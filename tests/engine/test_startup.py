@@ -69,7 +69,7 @@ def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_polic
     actions, refused, executed, planned, wild, filled, told, installed = json.loads(done.stdout)
     needed = {name for name in installed if name not in sys.stdlib_module_names and not name.startswith("_")}
     if form == "native":
-        ours = {"numpy", "filelock", "msgspec", "safetensors", "onestride"}  # what the README installs on a robot
+        ours = {"numpy", "filelock", "msgspec", "safetensors", "onestride"}  # what docs/robot.md installs on a robot
         assert needed - {"typing_extensions"} <= ours  # which msgspec takes where it is there
     assert not needed & {"torch", "onnx", "mujoco", "gymnasium", "scipy", "rich"}
     assert actions == policy.task.action_dim

@@ -6,6 +6,8 @@ A table in a document stands between ``<!-- table: NAME -->`` and ``<!-- /table 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ LATENCY = Path("results/latency")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
 STARTUP = Path("results/startup")  # one JSON per machine
 CANDIDATES = 64  # of the rows of BENCH that are shown
-DOCUMENT = Path("README.md")
+SHOWN = re.compile(r"<!-- table: (\S+) -->")
 
 
 def tables(root: Path) -> dict[str, str]:
@@ -89,15 +91,39 @@ def tables(root: Path) -> dict[str, str]:
     return made | {"realtime": report.markdown(endurance_report.cells(runs))}
 
 
-def generated(root: Path, text: str) -> str:
-    """Return a document's text with every table and number as the results below ``root`` have them."""
-    return with_numbers(report.insert_tables(text, tables(root)), root / RESULTS)
+def documents(root: Path) -> dict[Path, str]:
+    """Return the text of every document below ``root`` that may show results: README.md and the pages of docs/."""
+    return {path: path.read_text() for path in (root / "README.md", *sorted((root / "docs").rglob("*.md")))}
+
+
+def generated(root: Path, texts: Mapping[Path, str]) -> dict[Path, str]:
+    """Return documents with every table and number as the results below ``root`` have them.
+
+    Raises:
+        ValueError: a table stands in none of the documents, or a document asks for a table or number that is not there.
+    """
+    made = tables(root)
+    shown = {path: set(SHOWN.findall(text)) for path, text in texts.items()}
+    for path, names in shown.items():
+        if unknown := sorted(names - made.keys()):
+            raise ValueError(f"{path} shows the tables {unknown}, which no result makes; there are {sorted(made)}")
+    if missing := sorted(made.keys() - set().union(*shown.values())):
+        raise ValueError(
+            f"no document shows the tables {missing}: put '<!-- table: {missing[0]} -->' and '<!-- /table -->' where "
+            "they go, in README.md or a page of docs/"
+        )
+    return {
+        path: with_numbers(report.insert_tables(text, {name: made[name] for name in shown[path]}), root / RESULTS)
+        for path, text in texts.items()
+    }
 
 
 def main(root: Path = Path()) -> None:
-    """Write tables and numbers into the document."""
-    text = generated(root, (root / DOCUMENT).read_text())
-    write_atomically(root / DOCUMENT, lambda p: p.write_text(text))
+    """Write tables and numbers into the documents that they have changed in."""
+    before = documents(root)
+    for path, text in generated(root, before).items():
+        if text != before[path]:
+            write_atomically(path, lambda p, text=text: p.write_text(text))
 
 
 if __name__ == "__main__":
