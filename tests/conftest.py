@@ -16,7 +16,7 @@ from onestride.plans.given import Given
 from onestride.policy.policy import Policy, make_generator
 from onestride.robot.limits import Limits
 from onestride.runs import presets
-from onestride.tasks import TASKS, behaviour
+from onestride.tasks import TASKS, collect_actors
 from onestride.tasks.kinova.task import first_observation
 from onestride.tasks.task import Task
 from onestride.training.windows import make_windows
@@ -162,7 +162,7 @@ def run(tmp_path_factory):
     folder = base / "run"
     behaviours = [write_behaviour(base / "calm.npz", 0.02, seed=0), write_behaviour(base / "wild.npz", 0.1, seed=1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behaviour, "CHUNK", CHUNK)
+        patch.setattr(collect_actors, "CHUNK", CHUNK)
         stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
     for name in ("returns", "critic", "teacher", "pairs"):
         stage(folder, name)

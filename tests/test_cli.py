@@ -18,7 +18,7 @@ from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Teacher
 from onestride.control.ladder import Patience
 from onestride.evaluation import endurance, endurance_report
-from onestride.files import alone
+from onestride.files import exclusive
 from onestride.runs import presets
 
 
@@ -138,7 +138,7 @@ def test_everything_again_changes_nothing(tiny_run, capsys):
 
 
 def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, capsys):
-    with alone(tiny_run / "evaluation"):
+    with exclusive(tiny_run / "evaluation"):
         message = refused(capsys, "evaluate", "--preset", "tiny", "--run", str(tiny_run))
     assert "another process is at work on" in message
 

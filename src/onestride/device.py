@@ -16,7 +16,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread)
 
 
-def usable(device: torch.device | str) -> torch.device:
+def resolve_device(device: torch.device | str) -> torch.device:
     """The device by its name: cpu, cuda, cuda:1, mps.
 
     Raises:

@@ -84,7 +84,7 @@ def clear_abandoned(parent: Path, name: str = "*", age: float = ABANDONED) -> No
 
 
 @contextmanager
-def together(paths: Iterable[Path]) -> Iterator[None]:
+def all_or_nothing(paths: Iterable[Path]) -> Iterator[None]:
     """New files that the block writes: all of them, or none where it fails."""
     new = [path for path in paths if not path.exists()]
     try:
@@ -95,7 +95,7 @@ def together(paths: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def room_for(folder: Path, size: int) -> None:
+def ensure_free_space(folder: Path, size: int) -> None:
     """Whether so many bytes fit on the disk of ``folder``, for writers who cannot bear that they do not.
 
     Raises:
@@ -111,7 +111,7 @@ def room_for(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Hold ``folder`` until the block ends, by a lock beside it that the system takes back when a process is killed.
 
     Whoever goes on where another left off must know that the other has left; what it left half-written is cleared.
@@ -154,7 +154,7 @@ def size_of_file(path: Path) -> int:
     return status.st_size
 
 
-def writable(folder: Path) -> None:
+def ensure_writable(folder: Path) -> None:
     """Whether files can be made there, asked before work that ends with one; makes the folder.
 
     Raises:
@@ -168,7 +168,7 @@ def writable(folder: Path) -> None:
         raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error
 
 
-def vacant(path: Path) -> None:
+def ensure_absent(path: Path) -> None:
     """Whether a file can be made there and none is, asked before work that ends with it.
 
     Raises:
@@ -176,7 +176,7 @@ def vacant(path: Path) -> None:
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already; name another file, or remove it first")
-    writable(path.parent)
+    ensure_writable(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,8 +16,8 @@ import torch
 from gymnasium.spaces import Box
 from pyarrow import parquet
 
+from onestride.data.actors import read_behaviour
 from onestride.data.adapters import read_episodes
-from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
 from onestride.data.minari import SEAL, write_dataset

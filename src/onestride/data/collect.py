@@ -18,7 +18,7 @@ from gymnasium.spaces import Box
 from onestride.checkpoint import typed
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.files import CheckpointError, alone, decode
+from onestride.files import CheckpointError, decode, exclusive
 from onestride.progress import track
 from onestride.seals import check_seal, seal
 from onestride.tensors import load_tensors, save_tensors
@@ -53,7 +53,7 @@ def collect(
     Raises:
         CheckpointError: the folder, or the chunks beside it, come from other settings, or another process collects.
     """
-    with alone(folder):
+    with exclusive(folder):
         return _collect(source, amount, seed, folder, metadata, action, unit)
 
 

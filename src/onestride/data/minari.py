@@ -20,7 +20,7 @@ from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
 from onestride.data.hdf5 import open_hdf5
-from onestride.files import CheckpointError, read_json, room_for
+from onestride.files import CheckpointError, ensure_free_space, read_json
 from onestride.progress import track
 from onestride.seals import seal
 
@@ -61,9 +61,9 @@ def write_dataset(
     folder = folder.resolve()  # Minari joins relative paths to themselves
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    room_for(folder.parent, int(SPARE * size))
+    ensure_free_space(folder.parent, int(SPARE * size))
     image, counts, space = _image(episodes, total)
-    room_for(folder.parent, len(image))
+    ensure_free_space(folder.parent, len(image))
     try:
         (unfinished / "data").mkdir(parents=True)
         storage = MinariStorage.new(unfinished / "data", space, action)

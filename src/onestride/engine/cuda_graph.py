@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from onestride.device import usable
+from onestride.device import resolve_device
 from onestride.engine.graph import LARGE, quiet
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import Reduced
@@ -229,5 +229,5 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def needs_cuda(device: torch.device | str) -> None:
     """Raise ``ValueError`` unless that is a CUDA device, and torch can use it here."""
-    if usable(device).type != "cuda":
+    if resolve_device(device).type != "cuda":
         raise ValueError(f"a CUDA graph needs a CUDA device, got {device}")

@@ -16,7 +16,7 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
-from onestride.files import together, writable
+from onestride.files import all_or_nothing, ensure_writable
 from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
@@ -96,7 +96,7 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
         raise FileExistsError(
             f"{out.parent} holds {', '.join(there)} already; give another --out, or remove them first"
         )
-    writable(out.parent)
+    ensure_writable(out.parent)
     return files
 
 
@@ -115,7 +115,7 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     )
     named = {"decided": record.decided, "started": record.started, "sent": record.sent, "memory": record.memory}
     tensors = {name: torch.from_numpy(ring.rows.copy()).float() for name, ring in named.items()}
-    with together((results, plot, ticks)):  # else what is there would refuse the next attempt
+    with all_or_nothing((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
         save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
         seal(results, report)

@@ -21,7 +21,7 @@ from onestride.checkpoint import (
     settings_of,
     typed,
 )
-from onestride.device import usable
+from onestride.device import resolve_device
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods.consistency import ConsistencyConfig, ConsistencyStudent
@@ -77,7 +77,7 @@ class Policy:
     ) -> None:
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
-        self.task, self.device = task, usable(device)
+        self.task, self.device = task, resolve_device(device)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score

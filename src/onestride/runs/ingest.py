@@ -14,8 +14,8 @@ from gymnasium.spaces import Box
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.data.recorded import Recorded, recorded_in, unlike
-from onestride.files import alone, writable
+from onestride.data.recording import Recording, read_recording, differing_settings
+from onestride.files import exclusive, ensure_writable
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -24,7 +24,7 @@ OTHER_RATE = 0.01  # a period that is off by more is another one
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportReport:
     """How many episodes and steps, how many of the episodes terminated, and what their owner should know."""
 
     episodes: int
@@ -33,7 +33,7 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def bring(run: Path, task: Task, path: Path, mend: bool = False) -> Imported:
+def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> ImportReport:
     """The episodes of ``path`` into ``run/data``; the same again are left alone. mend: see ``read_episodes``.
 
     Raises:
@@ -47,35 +47,35 @@ def bring(run: Path, task: Task, path: Path, mend: bool = False) -> Imported:
     # Another's, or from before there was a digest to know it by.
     if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
-    writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
-    recorded, said = recorded_in(path), list[str]()
-    _check_recorded(recorded, task, path)
+    ensure_writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
+    recording, said = read_recording(path), list[str]()
+    _check_recording(recording, task, path)
     episodes = _ends(list(_of_task(read_episodes(path, said, mend), task, path)), task, said)
     _check_lengths(episodes, task, path)
-    notes = (*said, *_enough(episodes, task, path))
+    notes = (*said, *check_trainable(episodes, task, path))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
-    made = Imported(len(episodes), steps, terminated, notes)
+    made = ImportReport(len(episodes), steps, terminated, notes)
     if there is not None:
-        if there.get("content") != content(episodes):
+        if there.get("content") != content_hash(episodes):
             raise FileExistsError(
                 f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
             )
         return replace(made, notes=(*notes, "they were there already"))
-    metadata = mine | {"content": content(episodes)}
-    if recorded.environment is not None:
-        metadata["environment"] = recorded.environment
+    metadata = mine | {"content": content_hash(episodes)}
+    if recording.environment is not None:
+        metadata["environment"] = recording.environment
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
-    with alone(run / "data"):
-        write_dataset(run / "data", episodes, len(episodes), metadata, box(task), size)
+    with exclusive(run / "data"):
+        write_dataset(run / "data", episodes, len(episodes), metadata, action_space(task), size)
     return made
 
 
-def box(task: Task) -> Box:
+def action_space(task: Task) -> Box:
     """The task's commands as a space."""
     return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
 
 
-def content(episodes: Sequence[Episode]) -> str:
+def content_hash(episodes: Sequence[Episode]) -> str:
     """A digest of everything that is learnt from: two datasets of one name need not be one."""
     digest = hashlib.sha256()
     for e in episodes:
@@ -85,26 +85,26 @@ def content(episodes: Sequence[Episode]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_recorded(recorded: Recorded, task: Task, path: Path) -> None:
+def _check_recording(recording: Recording, task: Task, path: Path) -> None:
     """HalfCheetah and Walker2d have as many numbers, and versions, settings and wrappers of a body too: shapes cannot
     tell them apart, nor can they tell at which rate positions follow one another."""
-    if recorded.rate is not None and abs(recorded.rate * task.control_dt - 1) > OTHER_RATE:
+    if recording.rate is not None and abs(recording.rate * task.control_dt - 1) > OTHER_RATE:
         raise ValueError(
-            f"{path} was recorded at {recorded.rate:g} Hz, and task '{task.name}' is controlled at "
+            f"{path} was recorded at {recording.rate:g} Hz, and task '{task.name}' is controlled at "
             f"{1 / task.control_dt:g} Hz: what follows in one step there does not here; resample it, or record it at "
             "that rate"
         )
-    if recorded.environment is None or task.benchmark is None:
+    if recording.environment is None or task.benchmark is None:
         return
     environment = task.benchmark.environment
-    if recorded.environment != environment:
-        names = (recorded.environment.lower(), f"gym:{recorded.environment}")
+    if recording.environment != environment:
+        names = (recording.environment.lower(), f"gym:{recording.environment}")
         fitting = next((name for name in names if name in TASKS), None)
         advice = f"give --task {fitting}" if fitting else f"there are tasks {', '.join(TASKS)}"
         raise ValueError(
-            f"{path} was recorded in {recorded.environment}, and task '{task.name}' is of {environment}; {advice}"
+            f"{path} was recorded in {recording.environment}, and task '{task.name}' is of {environment}; {advice}"
         )
-    if differs := unlike(recorded, environment):
+    if differs := differing_settings(recording, environment):
         raise ValueError(
             f"{path} was recorded in another {environment} than task '{task.name}' is of: {'; '.join(differs)}"
         )
@@ -150,7 +150,7 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
         yield e
 
 
-def _enough(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
+def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
     """What is missing that is missed later: refused where nothing could be learnt, else said."""
     if task.score is None and not any(e.rewards.any() for e in episodes):
         raise ValueError(

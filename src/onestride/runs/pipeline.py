@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config, seal_with
 from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator
-from onestride.data.behaviour import read_behaviours
+from onestride.data.actors import read_behaviours
 from onestride.data.collect import collect
 from onestride.networks.normalizer import Normalizer
 from onestride.training.windows import make_transitions, window_returns
@@ -36,7 +36,7 @@ from onestride.selectors.returns import ReturnConfig
 from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
-from onestride.runs.ingest import box
+from onestride.runs.ingest import action_space
 from onestride.progress import console
 from onestride.runs.run import (
     CRITIC,
@@ -66,7 +66,7 @@ from onestride.selectors.store import (
 from onestride.methods.consistency import ConsistencyConfig, ConsistencyStudent
 from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
-from onestride.tasks.behaviour import behaviour_source
+from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training.loop import TrainConfig, finish, train
 
@@ -87,7 +87,7 @@ def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: in
     policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
-    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, box(task), "steps")
+    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps")
 
 
 # ---------------------------------------------------------------- selectors

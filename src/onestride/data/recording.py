@@ -24,7 +24,7 @@ OF_PICTURES = ("render_mode", "width", "height", "camera_id", "camera_name", "de
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recording:
     """environment: Gymnasium's id. settings: what it was made with. wrappers: by name. rate [Hz]. None: nobody says."""
 
     environment: str | None = None
@@ -33,36 +33,36 @@ class Recorded:
     rate: float | None = None
 
 
-def recorded_in(path: Path) -> Recorded:
+def read_recording(path: Path) -> Recording:
     """Return what a dataset says of where it was recorded."""
     if (path / METADATA).is_file():
         return _by_spec(read_metadata(path).get("env_spec"))
     if (path / "meta" / "info.json").is_file():
-        return Recorded(rate=rate_of(read_info(path)))
-    return Recorded()
+        return Recording(rate=rate_of(read_info(path)))
+    return Recording()
 
 
-def _by_spec(said: Any) -> Recorded:
+def _by_spec(said: Any) -> Recording:
     try:
         spec = json.loads(said) if isinstance(said, str) else said
     except json.JSONDecodeError:
-        return Recorded()
+        return Recording()
     if not isinstance(spec, dict) or not isinstance(spec.get("id"), str):
-        return Recorded()
+        return Recording()
     settings, wrapped = spec.get("kwargs"), spec.get("additional_wrappers")
     names = [w.get("name") for w in wrapped if isinstance(w, dict)] if isinstance(wrapped, list) else []
-    return Recorded(
+    return Recording(
         spec["id"],
         {k: v for k, v in settings.items() if k not in OF_PICTURES} if isinstance(settings, dict) else {},
         tuple(str(name) for name in names if name not in HARMLESS),
     )
 
 
-def unlike(recorded: Recorded, environment: str) -> list[str]:
+def differing_settings(recording: Recording, environment: str) -> list[str]:
     """Return in what a recording of ``environment`` differs from the environment as it is made without settings."""
-    found = [f"it was wrapped in {name}" for name in recorded.wrappers]
+    found = [f"it was wrapped in {name}" for name in recording.wrappers]
     defaults = _defaults(environment)
-    for name, value in recorded.settings.items():
+    for name, value in recording.settings.items():
         usual = defaults.get(name, "no such setting")
         if value != (list(usual) if isinstance(usual, tuple) else usual):
             found.append(f"{name} was {value!r}, and is {usual!r}")

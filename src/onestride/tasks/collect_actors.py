@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride.data.behaviour import BehaviourPolicy
+from onestride.data.actors import BehaviourPolicy
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.tasks.lockstep import Lockstep
