@@ -285,7 +285,7 @@ def test_an_expiry_shorter_than_the_period_is_refused():
 def test_a_task_without_rows_or_rest_still_holds_and_stops():
     clock = Clock({})
     robot = Recorder(clock)
-    task = replace(TASKS["halfcheetah-v5"](), commands=None, rest=None)
+    task = replace(TASKS["halfcheetah-v5"](), commands=None, hold_command=None)
     beside = Later(Stamped(), clock, once(10, 10.0))
     log = run_episode(robot, clock, beside, task, timeout=TIMEOUT, period=DT, patience=PATIENCE)
     assert log.late == {"hold": 29, "stop": 1}
@@ -307,7 +307,7 @@ def test_the_tasks_dwell_is_time_not_ticks():
 
     log = run_episode(AtGoal(clock), clock, Later(Stay(), clock, repeat(0.002)), task, timeout=9.0, period=DT)
     assert log.success
-    assert log.duration == pytest.approx(task.dwell * task.control_dt)
+    assert log.duration == pytest.approx(task.dwell_steps * task.control_dt)
 
 
 @pytest.mark.parametrize("name", ["kinova", "hopper-v5"])
@@ -319,11 +319,11 @@ def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
     plans = torch.randn(1, task.horizon, task.transition_dim, generator=rng)
     plans[:, 0, : task.state_dim] = given.values
     assert task.commands is not None
-    assert task.rest is not None
+    assert task.hold_command is not None
     rows = task.commands(plans[0].numpy(), first)
     assert rows.shape == (task.horizon, task.action_dim)
     np.testing.assert_allclose(rows[0], task.command(plans, given.frame)[0], atol=1e-6)
-    assert task.limits.violation(task.rest(first), first) is None
+    assert task.limits.violation(task.hold_command(first), first) is None
 
 
 def test_the_arms_later_rows_are_the_targets_its_windows_were_made_of(arm_scenes):

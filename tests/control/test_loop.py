@@ -90,7 +90,7 @@ def test_a_fast_decision_makes_one_command_per_period_at_absolute_deadlines():
     sent = np.array([t for t, _ in robot.sent])
     np.testing.assert_allclose(sent, DT * np.arange(len(sent)) + 0.004, atol=1e-9)
     # 20 cm in steps of 2 cm, then the dwell: arrived once, and for `dwell` periods more.
-    assert log.executed == 10 + TASK.dwell
+    assert log.executed == 10 + TASK.dwell_steps
     assert log.duration == pytest.approx(DT * log.executed)
     assert robot.stopped
 

@@ -91,7 +91,7 @@ def test_slow_decisions_do_not_slow_the_robot(cost):
             return Decision(rows[0], plan, plan[None], np.zeros(1), {})
 
     clock = Clock({})
-    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, positions=True)
+    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, position_commands=True)
     beside = Later(Steady(), clock, repeat(cost))
     log = run_episode(robot, clock, beside, task, timeout=4.0, period=ROW, patience=Patience(0.2, 0.1, 0.5))
     assert log.outcome == "timeout"

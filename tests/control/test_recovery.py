@@ -19,10 +19,10 @@ from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.robot.clock import ChargedClock
 from onestride.robot.decision import Decision
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 DT = 0.05
-TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 STALL_AT, TICKS = 8, 30
 RECOVERED = 3  # ticks after the one in which the stall ended
 PLAN = np.zeros((4, 23), np.float32)

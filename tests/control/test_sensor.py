@@ -18,10 +18,10 @@ from onestride.control.worker import Worker
 from onestride.robot.clock import ChargedClock, RealClock
 from onestride.robot.decision import Decision
 from onestride.robot.robot import TimedObservation
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 DT = 0.02
-TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 LONG = 30.0  # a test that hangs has failed [s]
 
 

@@ -29,16 +29,16 @@ def as_it_was(robot, clock, policy, task, *, timeout):
         now = clock.now()
         log["duration"] = now - start
         try:
-            task.check(observation)
+            task.validate_observation(observation)
             refusal = None
         except ObservationError as error:
             refusal = f"observation refused: {error}"
-        arrived = arrived + 1 if refusal is None and task.arrived(observation) else 0
+        arrived = arrived + 1 if refusal is None and task.goal_reached(observation) else 0
         fault = robot.fault()
         if fault is not None:
             log["outcome"] = fault
             break
-        if arrived > task.dwell:
+        if arrived > task.dwell_steps:
             log["success"], log["outcome"] = True, "arrived"
             break
         if now - start >= timeout:

@@ -201,7 +201,7 @@ class AsynchronousTick:
             log.hold(f"command refused: {violation}")
             return own
         e.ladder.take(partial(commands_of, e.task, answer.decision.plan, answer.observation), answer.observed)
-        if own and e.task.positions and e.ladder.rows_since(answer.observed, now) > AGED:
+        if own and e.task.position_commands and e.ladder.rows_since(answer.observed, now) > AGED:
             command = self._moved_on(command, now, deadline)
             if command is None:
                 return True

@@ -60,13 +60,13 @@ class Episode:
 
     def rest(self, observation: np.ndarray) -> np.ndarray | None:
         """The command that keeps the robot where it is (A,), or None where the task knows none."""
-        return self.task.rest(observation) if self.task.rest is not None else None
+        return self.task.hold_command(observation) if self.task.hold_command is not None else None
 
     def observation_at(self, reading: Reading, now: float) -> np.ndarray:
         """Return the observation as it is by ``now``: where commands are positions that are held against the robot's,
         it has moved on since it was seen."""
         observation = reading.observation
-        if not self.task.positions or self.task.limits.max_step is None:
+        if not self.task.position_commands or self.task.limits.max_step is None:
             return observation
         columns = len(self.task.limits.low)
         moved = self.ladder.moved_to(observation[:columns], reading.time, now)

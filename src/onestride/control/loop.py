@@ -72,7 +72,7 @@ def run_episode(
     start = log.began = clock.now()
     reader = reader_of(robot, clock, task.observation_dim)
     oldest = patience.expiry if isinstance(policy, Beside) else patience.stop
-    ladder = Ladder(patience, task.control_dt, start, task.positions)
+    ladder = Ladder(patience, task.control_dt, start, task.position_commands)
     watch = SensorWatch(task, oldest)
     episode = Episode(robot, clock, task, dt, start, timeout, reader, watch, ladder, on_decision, log)
     ticking = AsynchronousTick(episode, policy) if isinstance(policy, Beside) else SynchronousTick(episode, policy)
@@ -93,7 +93,7 @@ def run_episode(
 def _drive(episode: Episode, ticking: AsynchronousTick | SynchronousTick) -> None:
     """Tick until the episode is over."""
     e, log, task = episode, episode.log, episode.task
-    dwell = round(task.dwell * task.control_dt / e.dt)
+    dwell = round(task.dwell_steps * task.control_dt / e.dt)
     arrived = 0
     while True:
         passed = log.duration = e.passed
@@ -103,7 +103,7 @@ def _drive(episode: Episode, ticking: AsynchronousTick | SynchronousTick) -> Non
         if reading is not None:
             log.final_observation = reading.observation
             refusal = e.watch.refusal(reading, e.clock.now())
-            arrived = arrived + 1 if refusal is None and task.arrived(reading.observation) else 0
+            arrived = arrived + 1 if refusal is None and task.goal_reached(reading.observation) else 0
             if reading.fault is not None:
                 log.outcome = reading.fault
                 return

@@ -170,7 +170,7 @@ class SensorWatch:
     def refusal(self, reading: Reading, now: float) -> str | None:
         """Return why ``reading`` cannot be acted on at clock time ``now`` [s], or None."""
         try:
-            self.task.check(reading.observation)
+            self.task.validate_observation(reading.observation)
         except ObservationError as error:
             return f"observation refused: {error}"
         if not (math.isfinite(reading.time) and reading.time <= now + CLOCK_TOLERANCE):

@@ -57,7 +57,7 @@ class SynchronousTick:
         if decision is None:
             return
         command, observation = decision.action, reading.observation
-        if e.task.positions:
+        if e.task.position_commands:
             e.ladder.take(partial(commands_of, e.task, decision.plan, observation), reading.time)
             if e.ladder.rows_since(reading.time, seen) > AGED:  # a slow sensor: its sample was old when it came
                 observation = e.observation_at(reading, seen)

@@ -161,7 +161,7 @@ class Policy:
         """The vector that is decided on (observation_dim,), checked."""
         task = self.task
         vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
-        task.check(vector)
+        task.validate_observation(vector)
         return vector
 
     def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:

@@ -54,13 +54,13 @@ class ControlSpec:
     action_dim: int  # A
     horizon: int  # H
     control_dt: float  # [s]
-    check: Callable[[np.ndarray], None]
-    arrived: Callable[[np.ndarray], bool]
+    validate_observation: Callable[[np.ndarray], None]
+    goal_reached: Callable[[np.ndarray], bool]
     limits: Limits
     commands: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    positions: bool = False
-    rest: Callable[[np.ndarray], np.ndarray] | None = None
-    dwell: int = 0
+    position_commands: bool = False
+    hold_command: Callable[[np.ndarray], np.ndarray] | None = None
+    dwell_steps: int = 0
     frozen_after: float = 0.5  # [s]
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
@@ -128,10 +128,10 @@ def plain_control(
         action_dim=len(low),
         horizon=horizon,
         control_dt=control_dt,
-        check=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
-        arrived=lambda _observation: False,
+        validate_observation=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
+        goal_reached=lambda _observation: False,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
-        rest=lambda _observation: still.copy(),
+        hold_command=lambda _observation: still.copy(),
         plain=True,
     )

@@ -163,5 +163,5 @@ def identity_of(folder: Path, command: str) -> str:
 
 
 def data_identity(run: Path) -> dict[str, Any]:
-    metadata, early = metadata_of(run), task_of(run).early
+    metadata, early = metadata_of(run), task_of(run).early_oversampling
     return {k: metadata[k] for k in ORIGIN if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

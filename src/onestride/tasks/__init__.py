@@ -23,10 +23,10 @@ def kinova() -> Task:
     return task()
 
 
-def _kinova_interface() -> ControlSpec:
-    from onestride.tasks.kinova.interface import interface
+def _kinova_control_spec() -> ControlSpec:
+    from onestride.tasks.kinova.control_spec import control_spec
 
-    return interface()
+    return control_spec()
 
 
 def _locomotion(body: str, version: Any) -> Task:
@@ -35,10 +35,10 @@ def _locomotion(body: str, version: Any) -> Task:
     return locomotion(body, version)
 
 
-def _body_interface(body: str, version: Any) -> ControlSpec:
-    from onestride.tasks.bodies import interface
+def _body_control_spec(body: str, version: Any) -> ControlSpec:
+    from onestride.tasks.bodies import control_spec
 
-    return interface(body, version)
+    return control_spec(body, version)
 
 
 _BODIES = {
@@ -70,6 +70,6 @@ TASKS: Registry[Task] = Registry(
     _gym,
 )
 #: The same without their planners' side, and without torch.
-CONTROLS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_interface} | {
-    name: partial(_body_interface, *which) for name, which in _BODIES.items()
+CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_control_spec} | {
+    name: partial(_body_control_spec, *which) for name, which in _BODIES.items()
 }

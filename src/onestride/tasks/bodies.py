@@ -36,7 +36,7 @@ BODIES = {
 }
 
 
-def interface(body: str, version: Version) -> ControlSpec:
+def control_spec(body: str, version: Version) -> ControlSpec:
     """Of the task ``<body>-<version>``."""
     b = BODIES[body]
     return plain_control(

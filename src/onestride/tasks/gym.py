@@ -84,7 +84,7 @@ def gym_task(
     horizon: int = HORIZON,
     control_dt: float | None = None,
     reference: tuple[float, float] = (0.0, 1.0),
-    early: tuple[int, int] = (0, 1),
+    early_oversampling: tuple[int, int] = (0, 1),
 ) -> Task:
     """Return the task of a Gymnasium environment with flat Box spaces.
 
@@ -121,16 +121,19 @@ def gym_task(
             high=actions.high.astype(np.float64),
         ),
         Benchmark(environment, *reference),
-        early,
+        early_oversampling,
     )
 
 
 def plain_task(
-    interface: ControlSpec, benchmark: Benchmark, early: tuple[int, int] = (0, 1), terminates: bool = True
+    control_spec: ControlSpec,
+    benchmark: Benchmark,
+    early_oversampling: tuple[int, int] = (0, 1),
+    terminates: bool = True,
 ) -> Task:
     """Return the task of a body whose plans are [observation | action] as its environment gives and takes them."""
-    o = interface.observation_dim
-    low, high = torch.from_numpy(interface.limits.low).float(), torch.from_numpy(interface.limits.high).float()
+    o = control_spec.observation_dim
+    low, high = torch.from_numpy(control_spec.limits.low).float(), torch.from_numpy(control_spec.limits.high).float()
 
     def command(plans: Tensor, _frame: Any) -> Tensor:
         return torch.minimum(torch.maximum(plans[:, 0, o:], low.to(plans)), high.to(plans))
@@ -145,7 +148,7 @@ def plain_task(
         return {"return_raw": robot.total, "return_normalised": benchmark.normalised(robot.total)}
 
     return Task(
-        **vars(interface),
+        **vars(control_spec),
         context_dim=0,
         encode=lambda observation: Given(observation, observation.new_zeros(len(observation), 0), None),
         plan_window=lambda o, a: (torch.cat((o, a), -1), o.new_zeros(len(o), 0)),
@@ -153,11 +156,11 @@ def plain_task(
         score=None,
         paths=lambda plans, _frame: plans[..., :3],
         scenes=lambda count, seed: [seed + i for i in range(count)],
-        environment=lambda seed, clock: GymRobot(benchmark.environment, interface.control_dt, seed, clock),
+        environment=lambda seed, clock: GymRobot(benchmark.environment, control_spec.control_dt, seed, clock),
         first_observation=first_observation,
         measure=measure,
         padding="none",
-        early=early,
+        early_oversampling=early_oversampling,
         terminates=terminates,
         benchmark=benchmark,
         native=Native("plain"),

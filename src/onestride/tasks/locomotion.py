@@ -7,7 +7,7 @@ name, so that data, checkpoints and results of the two never mix.
 
 from __future__ import annotations
 
-from onestride.tasks.bodies import BODIES, Version, interface
+from onestride.tasks.bodies import BODIES, Version, control_spec
 from onestride.tasks.gym import plain_task
 from onestride.tasks.task import Benchmark, Task
 
@@ -21,4 +21,4 @@ def locomotion(body: str, version: Version) -> Task:
     """The task ``<body>-<version>``, such as ``halfcheetah-v5``."""
     b = BODIES[body]
     benchmark = Benchmark(f"{b.environment}-{version}", b.random, b.expert)
-    return plain_task(interface(body, version), benchmark, EARLY, terminates=b.falls)
+    return plain_task(control_spec(body, version), benchmark, EARLY, terminates=b.falls)

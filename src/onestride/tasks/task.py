@@ -83,7 +83,7 @@ class Task(ControlSpec):
     measure: Callable[[Any, Any], dict[str, Any]]
     known: tuple[Block, ...] | None = None
     padding: Literal["hold", "none"] = "hold"
-    early: tuple[int, int] = (0, 1)
+    early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
     benchmark: Benchmark | None = None
     native: Native | None = None

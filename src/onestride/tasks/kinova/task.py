@@ -33,9 +33,9 @@ from onestride.tasks.kinova.arm import (
     WRIST_HEIGHT,
 )
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
+from onestride.tasks.kinova.control_spec import NEAREST, REACH_MARGIN, control_spec
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
 from onestride.tasks.kinova.distance import signed_distance
-from onestride.tasks.kinova.interface import NEAREST, REACH_MARGIN, interface
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.task import Native, Task
@@ -206,7 +206,7 @@ def _constants() -> Tensor:
 def task() -> Task:
     """The arm task as the rest of the house sees it."""
     return Task(
-        **vars(interface()),
+        **vars(control_spec()),
         context_dim=CONTEXT_DIM,
         encode=encode,
         plan_window=plan_window,

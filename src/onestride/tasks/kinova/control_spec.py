@@ -31,7 +31,7 @@ REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by t
 MAX_STEP = 1.5 * SPEED * CONTROL_DT  # a command no further than this from the arm [m]
 
 
-def check(observation: np.ndarray) -> None:
+def validate_observation(observation: np.ndarray) -> None:
     """Refuse an observation no plan could be made for.
 
     Raises:
@@ -62,12 +62,12 @@ def check(observation: np.ndarray) -> None:
         )
 
 
-def arrived(observation: np.ndarray) -> bool:
+def goal_reached(observation: np.ndarray) -> bool:
     """Whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
     return bool(np.linalg.norm(observation[:3] - observation[6:9]) <= GOAL_RADIUS)
 
 
-def rest(observation: np.ndarray) -> np.ndarray:
+def hold_command(observation: np.ndarray) -> np.ndarray:
     """The target that is where the tool is already (3,) [m]."""
     return observation[:3].copy()
 
@@ -94,7 +94,7 @@ def _axes(forward: np.ndarray) -> np.ndarray:
     return np.stack((forward, left, np.cross(forward, left)))
 
 
-def interface() -> ControlSpec:
+def control_spec() -> ControlSpec:
     """The arm task without its planners' side."""
     center = (WORKSPACE_LOW + WORKSPACE_HIGH) / 2
     return ControlSpec(
@@ -104,13 +104,13 @@ def interface() -> ControlSpec:
         action_dim=3,
         horizon=HORIZON,
         control_dt=CONTROL_DT,
-        check=check,
-        arrived=arrived,
+        validate_observation=validate_observation,
+        goal_reached=goal_reached,
         limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
         commands=commands,
-        positions=True,
-        rest=rest,
-        dwell=4,
+        position_commands=True,
+        hold_command=hold_command,
+        dwell_steps=4,
         layout="position 3 [m], velocity 3 [m/s], goal 3 [m], then 4 obstacles of 8 numbers each: kind (0 absent, "
         "1 sphere, 2 box), center 3 [m], half extents 3 [m] (of a sphere the first is its radius), yaw [rad]; all in "
         "the base frame",
