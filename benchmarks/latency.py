@@ -62,9 +62,7 @@ def main(arguments: Arguments) -> None:
         },
         seeds={"scenes": 0},
         rows=rows,
-        notes=[
-            "simulated time; beside: asynchronous inference, within: synchronous inference; late: ticks without a decision"
-        ],
+        notes=["simulated time; beside: asynchronous inference, within: synchronous; late: ticks without a decision"],
     )
 
 

@@ -220,7 +220,8 @@ def test_a_pause_just_before_the_write_is_seen(late):
     asynchronous = SimulatedLatency(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
     seen: list[float] = []
     log = run_episode(
-        robot, clock, asynchronous, replace(task, limits=limits), timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS,
+        robot, clock, asynchronous, replace(task, limits=limits),
+        timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS,
         on_decision=lambda observation, decision: seen.append(observation[0]),
     )  # fmt: skip
     assert ages(robot, log).max() <= TIMEOUTS.max_observation_age + 1e-9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta
@@ -17,7 +17,9 @@ from onestride.networks.normalizer import Normalizer
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.selectors.sampling import Sampling
-from onestride.tasks.task import Task
+
+if TYPE_CHECKING:
+    from onestride.tasks.task import Task
 
 Learned = CriticSelector | ReturnSelector
 
