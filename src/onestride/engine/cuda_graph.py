@@ -138,7 +138,7 @@ class CudaGraphPlanner(nn.Module):
     def __init__(self, planner: Any) -> None:
         super().__init__()
         self.planner = planner
-        self.config, self.nfe, self.tempered = planner.config, planner.nfe, getattr(planner, "tempered", True)
+        self.config, self.nfe, self.prior_scaled = planner.config, planner.nfe, getattr(planner, "prior_scaled", True)
         self._replay: Callable[[], None] | None = None
 
     @torch.inference_mode()

@@ -86,8 +86,8 @@ class Policy:
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
         self.sampling = sampling or Sampling()
-        tempered = getattr(generator, "tempered", True)
-        drawn = (getattr(self.selector, "sampling", None) if tempered else None) or self.sampling
+        prior_scaled = getattr(generator, "prior_scaled", True)
+        drawn = (getattr(self.selector, "sampling", None) if prior_scaled else None) or self.sampling
         self.temperature = drawn.of(candidates).to(self.device)
         handicap = drawn.handicap(candidates)
         self.handicap = None if handicap is None else handicap.to(self.device)
