@@ -1,4 +1,4 @@
-"""What a dataset says of where it was recorded: environment, settings, wrappers, rate. Shapes do not tell."""
+"""How a dataset was recorded: environment, settings, wrappers and rate, which shapes do not show."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ import gymnasium
 from onestride.data.lerobot import rate_of, read_info
 from onestride.data.minari import METADATA, read_metadata
 
-#: Wrappers that change nothing of what is observed, done or earned.
+#: Wrappers that change no observation, action or reward.
 HARMLESS = (
     "PassiveEnvChecker", "OrderEnforcing", "TimeLimit", "RecordEpisodeStatistics", "RecordVideo", "Autoreset",
     "DataCollector", "DataCollectorV0", "HumanRendering", "RenderCollection", "StepDataCallback",
 )  # fmt: skip
-#: Settings that decide how a picture looks.
+#: Settings that only change pictures.
 OF_PICTURES = ("render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """environment: Gymnasium's id. settings: what it was made with. wrappers: by name. rate [Hz]. None: nobody says."""
+    """How a dataset was recorded. None means that the dataset does not say.
+
+    Attributes:
+        environment: Gymnasium's id.
+        settings: arguments of the environment.
+        wrappers: names of the wrappers around it.
+        rate: of control [Hz].
+    """
 
     environment: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +41,7 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """Return what a dataset says of where it was recorded."""
+    """Return what a dataset's metadata say about its recording."""
     if (path / METADATA).is_file():
         return _by_spec(read_metadata(path).get("env_spec"))
     if (path / "meta" / "info.json").is_file():
@@ -59,7 +66,7 @@ def _by_spec(said: Any) -> Recording:
 
 
 def differing_settings(recording: Recording, environment: str) -> list[str]:
-    """Return in what a recording of ``environment`` differs from the environment as it is made without settings."""
+    """Return how a recording's environment differs from ``environment`` made without settings, in words."""
     found = [f"it was wrapped in {name}" for name in recording.wrappers]
     defaults = _defaults(environment)
     for name, value in recording.settings.items():
@@ -70,7 +77,7 @@ def differing_settings(recording: Recording, environment: str) -> list[str]:
 
 
 def _defaults(environment: str) -> dict[str, Any]:
-    """Settings of an environment and their defaults, with those its registration sets."""
+    """Return an environment's arguments with their defaults, and those that its registration sets."""
     spec = gymnasium.spec(environment)
     entry = spec.entry_point
     if isinstance(entry, str):

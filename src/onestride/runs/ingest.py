@@ -1,4 +1,4 @@
-"""Somebody's episodes (D4RL, Minari, LeRobot, arrays) into a run's data, held against its task before that."""
+"""Import of a dataset (D4RL, Minari, LeRobot, arrays) into a run, after it was checked against the run's task."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from onestride.files import exclusive, ensure_writable
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-TOLERANCE = 1e-5  # of limits: recordings are rounded
-OTHER_RATE = 0.01  # a period that is off by more is another one
+TOLERANCE = 1e-5  # actions may exceed the limits by this, because recordings are rounded
+OTHER_RATE = 0.01  # largest relative error of the control period
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """How many episodes and steps, how many of the episodes terminated, and what their owner should know."""
+    """What was imported.
+
+    Attributes:
+        episodes: their number.
+        steps: their number.
+        terminated: number of episodes that terminated.
+        notes: for the user, such as what was left out.
+    """
 
     episodes: int
     steps: int
@@ -34,13 +41,20 @@ class ImportReport:
 
 
 def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> ImportReport:
-    """The episodes of ``path`` into ``run/data``; the same again are left alone. mend: see ``read_episodes``.
+    """Import the episodes of ``path`` into ``run/data``. The same dataset is not imported again.
+
+    Args:
+        run: folder of the run.
+        task: of the run.
+        path: of the dataset.
+        mend: see ``read_episodes``.
 
     Raises:
-        FileExistsError: the run has other data already; OSError: its folder cannot be made.
+        FileExistsError: the run has other data already.
+        OSError: the folder cannot be written.
         CheckpointError: another process writes there.
-        ValueError: they are of another environment, not of the task's shapes or limits, too short to learn from, or
-            without the rewards by which its plans are ranked; and whatever their format's reader refuses.
+        ValueError: the dataset is of another environment, does not have the task's shapes or limits, is too short to
+            learn from, has no rewards where plans are ranked by them, or its format's reader refuses it.
     """
     there = read_metadata(run / "data") if (run / "data").exists() else None
     mine = {"source": path.name, "task": task.name}
@@ -71,12 +85,12 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> Imp
 
 
 def action_space(task: Task) -> Box:
-    """The task's commands as a space."""
+    """Return the space of the task's commands."""
     return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
 
 
 def content_hash(episodes: Sequence[Episode]) -> str:
-    """A digest of everything that is learnt from: two datasets of one name need not be one."""
+    """Return a digest of everything that is learnt from, to tell apart datasets of the same name."""
     digest = hashlib.sha256()
     for e in episodes:
         for array in (e.observations, e.actions, e.rewards):
@@ -86,8 +100,11 @@ def content_hash(episodes: Sequence[Episode]) -> str:
 
 
 def _check_recording(recording: Recording, task: Task, path: Path) -> None:
-    """HalfCheetah and Walker2d have as many numbers, and versions, settings and wrappers of a body too: shapes cannot
-    tell them apart, nor can they tell at which rate positions follow one another."""
+    """Raise ValueError where a recording is of another environment or rate than the task.
+
+    Shapes do not show that: HalfCheetah and Walker2d have the same, and so have versions, settings and wrappers of one
+    body.
+    """
     if recording.rate is not None and abs(recording.rate * task.control_dt - 1) > OTHER_RATE:
         raise ValueError(
             f"{path} was recorded at {recording.rate:g} Hz, and task '{task.name}' is controlled at "
@@ -111,7 +128,7 @@ def _check_recording(recording: Recording, task: Task, path: Path) -> None:
 
 
 def _check_lengths(episodes: Sequence[Episode], task: Task, path: Path) -> None:
-    """An environment that cuts its episodes off has none that is longer: others have run into each other."""
+    """Raise ValueError where an episode is longer than its environment permits: episodes run into each other."""
     if task.benchmark is None:
         return
     limit = gymnasium.spec(task.benchmark.environment).max_episode_steps
@@ -124,7 +141,7 @@ def _check_lengths(episodes: Sequence[Episode], task: Task, path: Path) -> None:
 
 
 def _ends(episodes: Sequence[Episode], task: Task, notes: list[str]) -> list[Episode]:
-    """The episodes, none of them terminated where the task's body never is."""
+    """Return the episodes, none of them terminated where the task has no terminations."""
     terminated = sum(e.terminated for e in episodes)
     if task.terminates or not terminated:
         return list(episodes)
@@ -151,7 +168,11 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
 
 
 def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
-    """What is missing that is missed later: refused where nothing could be learnt, else said."""
+    """Return notes on episodes that are too short for a plan.
+
+    Raises:
+        ValueError: all episodes are too short, or there are no rewards and the task's plans are ranked by them.
+    """
     if task.score is None and not any(e.rewards.any() for e in episodes):
         raise ValueError(
             f"{path} has no rewards (all are 0), and plans of task '{task.name}' are ranked by what they earn; a "
