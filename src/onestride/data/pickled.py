@@ -57,7 +57,9 @@ class Made:
 
 
 def read_pickle(raw: bytes, known: Callable[[str], bool]) -> Any:
-    """Return the values in a pickle. Objects become ``Made``, classes ``Named``; dictionaries keep their text keys only.
+    """Return the values in a pickle.
+
+    Objects become ``Made``, classes ``Named``. Dictionaries keep their text keys alone.
 
     Args:
         raw: the pickle.

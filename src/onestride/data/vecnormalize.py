@@ -18,7 +18,7 @@ Statistics = tuple[np.ndarray, np.ndarray, float]  # mean (O,), deviation (O,), 
 
 
 def read_vecnormalize(path: Path) -> Statistics | None:
-    """Return mean (O,), deviation (O,) and clip of a ``VecNormalize``, or None where it does not normalise observations.
+    """Return mean (O,), deviation (O,) and clip of a ``VecNormalize``; None where observations are not normalised.
 
     Raises:
         CheckpointError: no regular file.
