@@ -1,4 +1,4 @@
-"""Success by how long decisions take, beside the loop and within its tick, in simulated time.
+"""Success by how long decisions take, with asynchronous and with synchronous inference, in simulated time.
 
 python benchmarks/latency.py exported/arm [--scenes 100] [--out results/latency/NAME.json]
 
@@ -62,7 +62,7 @@ def main(arguments: Arguments) -> None:
         },
         seeds={"scenes": 0},
         rows=rows,
-        notes=["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"],
+        notes=["simulated time; beside: asynchronous inference, within: synchronous; late: ticks without a decision"],
     )
 
 

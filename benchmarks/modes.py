@@ -17,7 +17,7 @@ import tyro
 from torch import Tensor
 
 from onestride.commands.base import mendable, typed
-from onestride.data.behaviour import BehaviourPolicy, read_behaviours
+from onestride.data.actors import BehaviourPolicy, read_behaviours
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary

@@ -17,7 +17,7 @@ from onestride.plans.given import Given
 from onestride.policy.policy import Policy, make_generator
 from onestride.robot.limits import Limits
 from onestride.runs import presets
-from onestride.tasks import TASKS, behaviour
+from onestride.tasks import TASKS, collect_actors
 from onestride.tasks.kinova.task import first_observation
 from onestride.tasks.task import Task
 from onestride.training.windows import make_windows
@@ -54,9 +54,9 @@ def make_point_task() -> Task:
         plan_window=lambda o, a: (torch.cat((o[..., :2], a), -1), o[:, 0, 2:]),
         command=lambda plans, frame: plans[:, 0, 2:],
         score=_score_point,
-        check=_check_point,
+        validate_observation=_check_point,
         paths=lambda plans, frame: nn.functional.pad(plans[..., :2], (0, 1)),
-        arrived=lambda observation: bool(np.abs(observation[:2] - observation[2:]).max() < 0.01),
+        goal_reached=lambda observation: bool(np.abs(observation[:2] - observation[2:]).max() < 0.01),
         limits=Limits(np.full(2, -10.0), np.full(2, 10.0), max_step=10.0),
         scenes=lambda count, seed: [],
         environment=lambda scene, clock: None,
@@ -163,7 +163,7 @@ def run(tmp_path_factory):
     folder = base / "run"
     behaviours = [write_behaviour(base / "calm.npz", 0.02, seed=0), write_behaviour(base / "wild.npz", 0.1, seed=1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behaviour, "CHUNK", CHUNK)
+        patch.setattr(collect_actors, "CHUNK", CHUNK)
         stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
     for each in presets.load(PRESET).stages:
         stage(folder, each.name)

@@ -1,5 +1,5 @@
-"""A robot that remembers, decisions that are late, and time that stands still: for tests of the loop with decisions
-beside it."""
+"""A robot that remembers, decisions that are late, and time that stands still: for tests of asynchronous
+inference."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,16 +8,16 @@ from itertools import chain, repeat
 
 import numpy as np
 
-from onestride.control.ladder import Patience
-from onestride.control.later import Later
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
+from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.clock import ChargedClock
-from onestride.robot.decision import Beside, Decision
+from onestride.robot.decision import AsyncDecider, Decision
 from onestride.tasks import TASKS
 
 DT = 0.01
 ROW = 0.05  # [s] between a plan's rows
-PATIENCE = Patience(expiry=0.085, fade=0.05, stop=0.305)
+TIMEOUTS = FallbackTimeouts(max_observation_age=0.085, deceleration_time=0.05, stop=0.305)
 TIMEOUT = 100 * DT - DT / 2  # 100 ticks
 
 
@@ -75,13 +75,13 @@ class Stamped:
         return Decision(action if spoiled is None else spoiled, plan, np.zeros((1, 4, 23)), np.zeros(1), {})
 
 
-def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, patience=PATIENCE):
+def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, fallback_timeouts=TIMEOUTS):
     clock = Clock(pauses or {})
     robot = Recorder(clock, broken)
     task = replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
-    beside = Later(policy or Stamped(), clock, costs)
-    assert isinstance(beside, Beside)
-    log = run_episode(robot, clock, beside, task, timeout=timeout, period=DT, patience=patience)
+    asynchronous = SimulatedLatency(policy or Stamped(), clock, costs)
+    assert isinstance(asynchronous, AsyncDecider)
+    log = run_episode(robot, clock, asynchronous, task, timeout=timeout, period=DT, fallback_timeouts=fallback_timeouts)
     assert robot.stops == 1
     periods = {math.floor(t / DT + 1e-9) for t, _ in robot.sent}
     assert log.starved == len(set(range(log.ticks)) - periods)
@@ -94,4 +94,4 @@ def once(tick: int, cost: float, usual: float = 0.002) -> Iterator[float]:
 
 
 def ages(robot: Recorder, log) -> np.ndarray:
-    return log.sent.rows[:, 1]
+    return log.command_age.rows[:, 1]

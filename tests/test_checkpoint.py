@@ -112,7 +112,7 @@ def test_no_source_file_pickles():
     for path in files:
         assert not used.search(path.read_text()), path
     named = {p.name for p in files if pattern.search(harmless.sub("", p.read_text()))}
-    assert named <= {"behaviour.py", "vecnormalize.py", "pickled.py", "torch_weights.py"}  # in words
+    assert named <= {"actors.py", "vecnormalize.py", "pickled.py", "torch_weights.py"}  # in words
 
 
 def test_without_its_normaliser(saved):

@@ -16,9 +16,9 @@ from onestride.cli import main
 from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Pairs
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
 from onestride.evaluation import endurance, endurance_report
-from onestride.files import alone
+from onestride.files import exclusive
 from onestride.runs import presets
 
 
@@ -139,7 +139,7 @@ def test_everything_again_changes_nothing(tiny_run, capsys):
 
 
 def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, capsys):
-    with alone(tiny_run / "evaluation"):
+    with exclusive(tiny_run / "evaluation"):
         message = refused(capsys, "evaluate", "--preset", "tiny", "--run", str(tiny_run))
     assert "another process is at work on" in message
 
@@ -164,7 +164,7 @@ def test_the_same_student_drives_as_an_exported_engine(tiny_run, tmp_path, capsy
 
 def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_path, capsys):
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--scene", "3", "--rate", "50", "--duration", "0.4")
-    out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30", "--stall", "gil:0.2:0.01")
+    out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30", "--fault", "gil:0.2:0.01")
     metrics = json.loads(out[: out.index("results:")])
     assert metrics["ticks"] == 20
     report = json.loads((tmp_path / "mine.json").read_text())
@@ -220,7 +220,7 @@ def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_p
     r = ("run", "--run", str(tmp_path / "r"), "--duration")
     assert "rate is 0, expected a positive number" in refused(capsys, *r, "5", "--rate", "0")
     assert "duration is -1, expected a positive number" in refused(capsys, *r, "-1", "--rate", "50")
-    assert "expected KIND:EVERY:LENGTH" in refused(capsys, *r, "5", "--stall", "busy")
+    assert "expected KIND:EVERY:LENGTH" in refused(capsys, *r, "5", "--fault", "busy")
     assert "measures wall time" in refused(capsys, *r, "5", "--clock", "charged")
     assert "holds no finished checkpoint" in refused(capsys, *r, "5", "--rate", "50")
     assert "give --duration with it" in refused(capsys, "run", "--run", str(tmp_path / "r"), "--rate", "0")
@@ -259,7 +259,7 @@ def test_reproduce_takes_no_preset_and_shows_none(capsys):
     [
         (("run", "--scene", "-1"), "scene is -1, expected 0 to"),
         (("run", "--timeout", "0"), "timeout is 0, expected a positive number"),
-        (("run", "--expiry", "0.3"), "--expiry belongs to a measured run"),
+        (("run", "--max-observation-age", "0.3"), "--max-observation-age belongs to a measured run"),
         (("run", "--device", "rubbish"), "cannot use device 'rubbish' here"),
         (("collect", "--amount", "-5", "--run", "RUN"), "amount is -5, expected 1 or more"),
         (("collect", "--behaviours", "hopper.npz", "--run", "RUN"), "has a planner of its own"),
@@ -353,7 +353,7 @@ def test_whose_an_error_is_shows_at_where_it_was_raised():
         return error.value
 
     assert on_purpose(caught(presets.load, "dmeo"))
-    assert on_purpose(caught(Patience.at, 0.01, -1.0))
+    assert on_purpose(caught(FallbackTimeouts.at, 0.01, -1.0))
     assert not on_purpose(caught(int, "nine"))
     assert not on_purpose(caught(np.load, BytesIO(b"no array")))
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

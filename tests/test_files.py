@@ -16,11 +16,11 @@ import torch
 
 from onestride.files import (
     CheckpointError,
-    alone,
+    all_or_nothing,
+    ensure_free_space,
+    exclusive,
     read_json,
-    room_for,
     size_of_file,
-    together,
     write_atomically,
     write_json,
 )
@@ -32,21 +32,21 @@ def names(folder):
 
 
 def test_a_folder_is_one_processes_until_it_ends_or_is_killed(tmp_path):
-    holds = "import sys, time\nfrom pathlib import Path\nfrom onestride.files import alone\n"
-    holds += "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    holds = "import sys, time\nfrom pathlib import Path\nfrom onestride.files import exclusive\n"
+    holds += "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     folder = tmp_path / "deeper" / "run"
     with subprocess.Popen([sys.executable, "-c", holds, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(CheckpointError, match=r"another process is at work on .*run"), alone(folder):
+        with pytest.raises(CheckpointError, match=r"another process is at work on .*run"), exclusive(folder):
             pytest.fail("two hold it")
-        with alone(tmp_path / "deeper" / "other"):
+        with exclusive(tmp_path / "deeper" / "other"):
             pass
         other.kill()
-    with alone(folder):
+    with exclusive(folder):
         assert not folder.exists()  # it is the worker's to make
-    with pytest.raises(ZeroDivisionError), alone(folder):
+    with pytest.raises(ZeroDivisionError), exclusive(folder):
         raise ZeroDivisionError
-    with alone(folder):
+    with exclusive(folder):
         pass
 
 
@@ -167,7 +167,7 @@ def test_whoever_holds_a_folder_clears_what_killed_writers_left_in_it(tmp_path):
         for path in ((folder / ".state.safetensors.x.tmp") / ".tmpPr0H15", folder / ".state.safetensors.x.tmp"):
             os.utime(path, (0, 0))
         (folder / ".kept").write_text("")
-    with alone(held):
+    with exclusive(held):
         assert names(held) == [".kept", ".state.safetensors.y.tmp"]
     assert names(other) == [".kept", ".state.safetensors.x.tmp", ".state.safetensors.y.tmp"]
 
@@ -177,22 +177,22 @@ def test_files_that_belong_together_are_all_there_or_none(tmp_path):
     paths[2].write_text("somebody's")
 
     def fill():
-        with together(paths):
+        with all_or_nothing(paths):
             paths[0].write_text("mine")
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
         fill()
     assert names(tmp_path) == ["c"]
-    with together(paths):
+    with all_or_nothing(paths):
         paths[0].write_text("mine")
     assert names(tmp_path) == ["a", "c"]
 
 
 def test_room_is_asked_for_before(tmp_path):
-    room_for(tmp_path, 1)
+    ensure_free_space(tmp_path, 1)
     with pytest.raises(OSError, match=r"MB are free there\. Free some space") as caught:
-        room_for(tmp_path, 1 << 60)
+        ensure_free_space(tmp_path, 1 << 60)
     assert caught.value.errno == errno.ENOSPC
 
 

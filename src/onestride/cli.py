@@ -108,9 +108,9 @@ def _carry_out(command: Command, said: str | None) -> None:
     if said is not None:
         print(f"onestride: {said}", file=sys.stderr)
     if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
-        from onestride.device import usable
+        from onestride.device import resolve_device
 
-        usable(device)
+        resolve_device(device)
     if isinstance(command, Common) and command.sized:
         from onestride.runs.run import check_preset_matches_task
 

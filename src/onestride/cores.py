@@ -1,6 +1,6 @@
-"""The cores that this process may really use, and what the program tells torch's threads of them.
+"""The number of cores that this process may use, and the settings of torch's threads.
 
-Nothing here imports torch: its OpenMP reads the environment once, when it is loaded.
+Nothing here imports torch, because its OpenMP reads the environment once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -10,31 +10,33 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Any of them says how threads wait: what OpenMP's standard, GNU's library (torch's wheels) and Intel's go by.
+#: Environment variables that set how threads wait: of the OpenMP standard, GNU's library (torch's wheels) and Intel's.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-#: Any of them says how many threads there are to be.
+#: Environment variables that set the number of threads.
 COUNTING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")
 
 
 def usable_cores(process: Path = Path("/proc/self")) -> int:
-    """Return how many cores this process may keep busy: by its affinity, and by its control groups' CPU quota.
+    """Return how many cores this process may use, by its affinity and its control groups' CPU quota.
 
-    A quota of one and a half cores counts as one: a thread too many would be put to sleep in the middle of its work.
+    A quota of one and a half cores counts as one, because a second thread would be suspended in the middle of its
+    work.
 
     Args:
-        process: Where Linux says what this process may do.
+        process: this process's folder in Linux's /proc.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([there, *(int(quota) for quota in _quotas(process))]))
 
 
 def set_up_threads() -> str | None:
-    """Have torch's threads sleep where they wait, and be as many as there are usable cores; the user's settings win.
+    """Let torch use one thread per usable core, and let its threads sleep while they wait.
 
-    It changes the environment, so that processes started later do likewise. To be called before torch is imported.
+    Settings of the user are kept. The environment is changed, so that it holds for processes started later. Call it
+    before torch is imported.
 
     Returns:
-        What to tell the user: None where all of the machine's cores are used, or where the user says how many.
+        A message for the user, or None where all cores of the machine are used or the user set the number.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
@@ -46,7 +48,7 @@ def set_up_threads() -> str | None:
 
 
 def _quotas(process: Path) -> Iterator[float]:
-    """CPU quotas of the control groups that hold this process, and of those that hold them [cores]."""
+    """Yield the CPU quotas of this process's control groups and of the groups above them [cores]."""
     try:
         groups = (process / "cgroup").read_text().splitlines()
         mounts = (process / "mountinfo").read_text().splitlines()
@@ -59,9 +61,14 @@ def _quotas(process: Path) -> Iterator[float]:
 
 
 def _folder(mount: str, controllers: str, path: str) -> tuple[Path, Path] | None:
-    """A line of mountinfo, a group's controllers and path -> its folder and the mount's; None: the group is not there.
+    """Return a group's folder and its mount point, or None where the group is not mounted there.
 
-    Version 2 has one hierarchy with no controllers' names; in version 1 the quota belongs to the controller ``cpu``.
+    Version 2 has one hierarchy without names of controllers. In version 1 the quota belongs to the controller ``cpu``.
+
+    Args:
+        mount: a line of mountinfo.
+        controllers: of the group.
+        path: of the group.
     """
     fields, _, rest = mount.partition(" - ")
     kind, _, options = [*rest.split(), "", "", ""][:3]
@@ -76,7 +83,7 @@ def _folder(mount: str, controllers: str, path: str) -> tuple[Path, Path] | None
 
 
 def _up_from(folder: Path, top: Path) -> Iterator[float]:
-    """Quotas of a group's folder and of those above it, up to the top [cores]."""
+    """Yield the quotas of a group's folder and of those above it, up to the top [cores]."""
     for at in (folder, *folder.parents):
         quota = _quota(at)
         if quota is not None:
@@ -86,7 +93,7 @@ def _up_from(folder: Path, top: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """A group's own quota [cores]; None: it has none."""
+    """Return a group's own quota [cores], or None where it has none."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

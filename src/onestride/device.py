@@ -1,4 +1,4 @@
-"""Where networks compute: whether torch has such a device here is asked before any work; on one thread after a fork."""
+"""The device that networks compute on. A forked process computes on one thread."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# A forked child has its parent's OpenMP pool without its threads, and a computation on several would wait for them.
+# A forked process has its parent's OpenMP pool but not the pool's threads, for which a computation would wait.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread)
 
 
-def usable(device: torch.device | str) -> torch.device:
-    """The device by its name: cpu, cuda, cuda:1, mps.
+def resolve_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name, such as cpu, cuda, cuda:1 or mps, and check that torch can use it here.
 
     Raises:
-        ValueError: torch knows no such device, or has none here.
+        ValueError: torch knows no such device, or this machine has none.
     """
     try:
         found = torch.device(device)

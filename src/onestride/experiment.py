@@ -16,7 +16,7 @@ from onestride.evaluation import ablation_report, benchmark_page, benchmark_repo
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
-from onestride.files import read_json, together, writable, write_atomically, write_json
+from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
 from onestride.runs import stages
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
@@ -100,7 +100,7 @@ def published(to: Path, name: str | None) -> dict[str, Path]:
     Raises:
         FileExistsError: one of them is there already; OSError: the folder cannot be written.
     """
-    writable(to)
+    ensure_writable(to)
     if name is None:
         files = {f: to / f for f in ARM}
     else:
@@ -118,7 +118,7 @@ def publish(folder: Path, files: dict[str, Path]) -> None:
     A note of what is being copied lies beside it meanwhile, so that the same command finishes what a kill has cut.
     """
     note = _note(next(iter(files.values())).parent, files)
-    with together((*files.values(), note)):
+    with all_or_nothing((*files.values(), note)):
         write_json(note, sorted(target.name for source, target in files.items() if (folder / source).exists()))
         for source, target in files.items():
             if (folder / source).exists():

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process at a time works on."""
+"""Files that are written whole or not at all, and folders that one process at a time works on."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ import msgspec
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-TEMPORARY = ".tmp"  # how names of what is being written end; they begin with a dot
-ABANDONED = 600.0  # [s] without a byte written: nobody writes this temporary file any more
-LARGEST = 64 << 20  # [bytes] of a JSON file of ours
-LEFT = 10.0  # the same in a folder that is held: whoever holds it writes there, but for pictures
+TEMPORARY = ".tmp"  # suffix of files that are being written; their names begin with a dot
+ABANDONED = 600.0  # a temporary file that was not written to for this long is abandoned [s]
+LARGEST = 64 << 20  # largest JSON file that is read [bytes]
+LEFT = 10.0  # the same in a folder that this process holds: others write only pictures there [s]
 
 T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint, shard or state file that cannot be used; the message says what to do."""
+    """Raised for a checkpoint or another file of a run that cannot be used. The message says what to do."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
+    """Call ``write`` on a temporary file, then move it to ``path`` in one step.
 
-    What was there before stays until the new file is complete and on disk. The temporary file has a folder of its own,
-    since libraries put others beside it. What a writer that was killed outright left of this file is cleared away.
+    An old file stays until the new one is complete and on disk. The temporary file has a folder of its own, next to
+    ``path``, because some libraries write further files next to it. Leftovers of killed writers are removed.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old file is untouched.
+        OSError: the disk is full or the folder cannot be written. The old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(path.parent, path.name, ABANDONED)
@@ -68,13 +68,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def temporary_folder(path: Path) -> Path:
-    """A new one beside ``path``, for what will be there."""
+    """Make and return a temporary folder next to ``path``."""
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY))
 
 
 def clear_abandoned(parent: Path, name: str = "*", age: float = ABANDONED) -> None:
-    """Remove what killed writers of ``name`` (*: of anything) left in ``parent``, where nothing was written to it for
-    ``age`` [s]."""
+    """Remove what killed writers left in a folder.
+
+    Args:
+        parent: the folder.
+        name: of the file or folder that was being written; "*" stands for any.
+        age: only what was not written to for this long is removed [s].
+    """
     pattern = f".*{TEMPORARY}" if name == "*" else f".{glob.escape(name)}.*{TEMPORARY}"
     for left in parent.glob(pattern):
         with suppress(OSError):  # somebody else was quicker
@@ -84,8 +89,8 @@ def clear_abandoned(parent: Path, name: str = "*", age: float = ABANDONED) -> No
 
 
 @contextmanager
-def together(paths: Iterable[Path]) -> Iterator[None]:
-    """New files that the block writes: all of them, or none where it fails."""
+def all_or_nothing(paths: Iterable[Path]) -> Iterator[None]:
+    """Remove those of ``paths`` that the block made, if the block fails."""
     new = [path for path in paths if not path.exists()]
     try:
         yield
@@ -95,11 +100,10 @@ def together(paths: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def room_for(folder: Path, size: int) -> None:
-    """Whether so many bytes fit on the disk of ``folder``, for writers who cannot bear that they do not.
+def ensure_free_space(folder: Path, size: int) -> None:
+    """Raise OSError unless ``size`` bytes are free on the disk of ``folder``.
 
-    Raises:
-        OSError: they do not.
+    It is for writers that end the process when a disk is full.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -111,13 +115,13 @@ def room_for(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` until the block ends, by a lock beside it that the system takes back when a process is killed.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Lock ``folder`` for this process until the block ends, and remove what a killed process left half-written.
 
-    Whoever goes on where another left off must know that the other has left; what it left half-written is cleared.
+    The lock is a file next to the folder. The system releases it when a process is killed.
 
     Raises:
-        CheckpointError: another process holds it.
+        CheckpointError: another process holds the lock.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -136,12 +140,13 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def size_of_file(path: Path) -> int:
-    """Return the size [bytes] of a regular file, links followed.
+    """Return the size of a regular file, with links followed [bytes].
 
-    Asked before a file from outside is opened: opening a pipe waits for whoever writes to it, and a device never ends.
+    It is called before an external file is opened, because opening a pipe waits for its writer, and a device has no
+    end.
 
     Raises:
-        CheckpointError: it is missing, or something else than a regular file.
+        CheckpointError: the file is missing, or it is no regular file.
     """
     try:
         status = path.stat()
@@ -154,12 +159,8 @@ def size_of_file(path: Path) -> int:
     return status.st_size
 
 
-def writable(folder: Path) -> None:
-    """Whether files can be made there, asked before work that ends with one; makes the folder.
-
-    Raises:
-        OSError: they cannot.
-    """
+def ensure_writable(folder: Path) -> None:
+    """Make ``folder`` and raise OSError unless files can be written there. Called before long work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable.", suffix=TEMPORARY):
@@ -168,48 +169,53 @@ def writable(folder: Path) -> None:
         raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error
 
 
-def vacant(path: Path) -> None:
-    """Whether a file can be made there and none is, asked before work that ends with it.
+def ensure_absent(path: Path) -> None:
+    """Raise unless ``path`` can be written and is no file yet. Called before long work.
 
     Raises:
-        FileExistsError: one is there; OSError: its folder cannot be written.
+        FileExistsError: the file exists.
+        OSError: its folder cannot be written.
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already; name another file, or remove it first")
-    writable(path.parent)
+    ensure_writable(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        OSError: see ``write_atomically``.
+        ValueError: a number is not finite.
+    """
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n"))
 
 
 def read_json(path: Path, kind: type[T] | Any = Any) -> T:
-    """Return the parsed file as ``kind``: a dataclass, a ``TypedDict``, a container of them, or anything.
-
-    Its size is asked first. A byte-order mark is passed over.
+    """Return the contents of a JSON file as ``kind``: a dataclass, a ``TypedDict``, a container of them, or anything.
 
     Raises:
-        CheckpointError: it is missing, larger than LARGEST, no JSON, or something else than ``kind``; one line with the
-            file, the place inside it, what was expected and what was found.
+        CheckpointError: the file is missing, larger than ``LARGEST``, no JSON, or not of that kind. The message is one
+            line with the file, the place in it, and what was expected and found.
     """
     return decode(read_bytes(path), kind, path)
 
 
 def read_lines(path: Path, kind: type[T] | Any = Any) -> list[T]:
-    """Return every line of a file of JSON lines as ``kind``.
+    """Return every line of a JSON Lines file as ``kind``.
 
     Raises:
-        CheckpointError: as ``read_json`` says, and with the line's number.
+        CheckpointError: see ``read_json``. The message has the line's number.
     """
     lines = read_bytes(path, 16 * LARGEST).splitlines()
     return [decode(line, kind, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
-    """Return a whole regular file of at most ``largest`` bytes, without its byte-order mark.
+    """Return the contents of a regular file of at most ``largest`` bytes, without a byte-order mark.
 
     Raises:
-        CheckpointError: it is missing, of another kind, larger, or cannot be read.
+        CheckpointError: the file is missing, no regular file, larger, or cannot be read.
     """
     size = size_of_file(path)
     if size > largest:
@@ -221,10 +227,15 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
 
 
 def decode(data: bytes | str, kind: type[T] | Any, where: Path | str) -> T:
-    """Return JSON as ``kind``. where: what it was read from, for errors.
+    """Return JSON as ``kind``.
+
+    Args:
+        data: the JSON.
+        kind: the type to convert it to, see ``read_json``.
+        where: what it was read from, for error messages.
 
     Raises:
-        CheckpointError: it is no JSON, or something else than ``kind``.
+        CheckpointError: the data are no JSON, or not of that kind.
     """
     data = data.encode() if isinstance(data, str) else data
     altered = "it was altered or cut short: make it again"
@@ -241,7 +252,7 @@ def decode(data: bytes | str, kind: type[T] | Any, where: Path | str) -> T:
 
 
 def _why(data: bytes, error: Exception) -> str:
-    """Why this is no JSON, and in which line."""
+    """Return why this is no JSON, and in which line."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "it begins with the byte-order mark of UTF-16, expected UTF-8"
     if isinstance(error, UnicodeDecodeError):
@@ -257,7 +268,7 @@ def _why(data: bytes, error: Exception) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on: interpreter and libraries."""
+    """Return the versions of the interpreter and of the libraries that results depend on."""
     from importlib import metadata  # takes its time, and who decides needs none
 
     found = {}

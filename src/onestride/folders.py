@@ -1,4 +1,4 @@
-"""Folders of several files that change in one step: the old ones or the new ones are there, never some of each."""
+"""Folders whose files change in one step: all are the old ones, or all are the new ones."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object], without: Iterable[str] = ()) -> None:
-    """Call ``write`` on a copy of ``folder`` beside it (an empty one where there is none), then put it in its place.
+    """Call ``write`` on a copy of ``folder``, or on an empty folder where there is none, then exchange the two.
 
-    A process killed at any moment, or a full disk, leaves the folder as it was or as it is to be. Files are shared with
-    the copy until they are written anew, so ``write`` must replace them in one step, as ``write_atomically`` does.
+    After a kill at any moment or on a full disk the folder is the old one or the new one. Files are shared with the
+    copy as links, so ``write`` must replace them in one step, as ``write_atomically`` does.
 
     Args:
-        folder: What is to change.
-        write: Makes the change in the folder that it is given.
-        without: Names that the copy leaves out.
+        folder: what to change.
+        write: makes the change in the folder that it is given.
+        without: names that the copy leaves out.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what was there is unchanged.
+        OSError: the disk is full or the folder cannot be written. The old folder is unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(folder.parent, folder.name)
@@ -57,7 +57,7 @@ def replace_folder(folder: Path, write: Callable[[Path], object], without: Itera
 
 
 def _put_back(folder: Path) -> None:
-    """Undo what a kill between the two steps of ``_exchange`` left."""
+    """Undo an ``_exchange`` that a kill interrupted between its two steps."""
     for old in folder.parent.glob(f".{glob.escape(folder.name)}.*{TEMPORARY}.old"):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -76,7 +76,7 @@ def _share(source: str, target: str) -> None:
 
 
 def _exchange(new: Path, folder: Path) -> None:
-    """Let two folders change their names in one step; in two where the system has no such step."""
+    """Exchange the names of two folders in one step, or in two where the system has no such call."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is not None:
         if rename(HERE, os.fsencode(new), HERE, os.fsencode(folder), EXCHANGE) == 0:
@@ -90,7 +90,7 @@ def _exchange(new: Path, folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything below on disk: a name must not be there before what it names."""
+    """Have all files below on disk before the folder is renamed."""
     for parent, _, files in os.walk(folder):
         for name in (parent, *(os.path.join(parent, f) for f in files)):
             _sync_one(Path(name))

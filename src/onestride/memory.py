@@ -1,4 +1,4 @@
-"""How freed memory is kept on a CPU."""
+"""Memory of a process that trains on a CPU: freed memory is kept for the next step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt, a
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Have this process keep what is freed for what is allocated next; whether that could be had.
+    """Let this process keep freed memory for later allocations. Return whether the C library can do that.
 
-    A step of training frees and allocates the same tensors as the last one. The C library gives such pieces back to
-    the system each time, and every page of them comes back through a fault, zeroed: a quarter of a step's time of a
-    student (``benchmarks/speed.py``). Results do not change. Memory stays at the process's peak from then on. Where
-    the C library is not glibc, nothing happens.
+    A training step frees and allocates tensors of the same sizes as the one before. By default the C library returns
+    their memory to the system, and every page comes back zeroed through a page fault. For a student that is a quarter
+    of a step's time (``benchmarks/speed.py``). Results do not change. From then on the process keeps its peak of
+    memory. Nothing happens where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Progress bars with time left, for everything that takes more than a few seconds."""
+"""Progress bars with the time left, for work that takes more than a few seconds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
-QUIET_EVERY = 15.0  # where no terminal is watching, a line this often [s]
+QUIET_EVERY = 15.0  # time between two lines where the output is no terminal [s]
 
 
 class Bar:
-    """What a long step reports to."""
+    """A progress bar on a terminal, or a line of text now and then elsewhere."""
 
     def __init__(self, title: str, total: int, done: int, per_second: float) -> None:
         self.title, self.total, self.first = title, total, done
@@ -36,7 +36,7 @@ class Bar:
             self.task = self.progress.add_task(title, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
-        """``done`` of the total are done."""
+        """Show that ``done`` of the total are done, and a note."""
         if self.progress is not None:
             self.progress.update(self.task, completed=done, note=note)
             return
@@ -51,7 +51,17 @@ class Bar:
 
 @contextmanager
 def track(title: str, total: int, done: int = 0, per_second: float = 10.0) -> Iterator[Bar]:
-    """A bar from ``done`` to ``total``; on a terminal it is drawn ``per_second``, elsewhere it is a line every 15 s."""
+    """Show a progress bar while the context lasts.
+
+    Args:
+        title: what is being done.
+        total: how many steps there are.
+        done: how many are done already.
+        per_second: updates on a terminal [Hz]. Elsewhere there is a line every ``QUIET_EVERY`` seconds.
+
+    Yields:
+        The bar, to be updated.
+    """
     bar = Bar(title, total, done, per_second)
     if bar.progress is None:
         yield bar

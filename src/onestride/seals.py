@@ -1,8 +1,9 @@
-"""Digests: a JSON file of ours says what it and the files beside it are, and is held against that when it is read.
+"""Digests: a JSON file holds a digest of itself and of the files that belong to it, checked when it is read.
 
     {..., "files": {"model.safetensors": <SHA-256>}, "digest": <of this file without these digits>}
 
-A bit that flips on a disk is refused with the file's name. That is against accidents, not against people: nobody signs.
+This detects accidents such as a flipped bit, and the message names the file. It does not protect against people,
+because nothing is signed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import msgspec
 from onestride.files import CheckpointError, decode, read_bytes, size_of_file, write_atomically
 
 FILES, DIGEST = "files", "digest"
-LARGEST_FILE = 4 << 30  # [bytes], far above the largest that is written
-DIGITS = 16  # of a digest, hexadecimal
+LARGEST_FILE = 4 << 30  # largest file that is read, far above the largest that is written [bytes]
+DIGITS = 16  # hexadecimal digits of a digest
 ADVICE = "make it again"
 _END = re.compile(rb'"digest": "([0-9a-f]{16})"\s*\}\s*\Z')
 
@@ -28,9 +29,9 @@ T = TypeVar("T")
 
 
 def seal(path: Path, value: Mapping[str, Any], files: Iterable[str] = ()) -> None:
-    """Write ``value`` as JSON with the SHA-256 of ``files`` beside it and a digest of itself, atomically.
+    """Write ``value`` as JSON with a digest of itself and the SHA-256 of ``files`` in the same folder, atomically.
 
-    Without ``files``, those that ``value`` lists already stay as they are: what is on disk is not looked at again.
+    Without ``files``, those that ``value`` lists already are kept, and the files are not read.
     """
     listed = {name: sha256(path.parent / name) for name in files}
     text = sealed(dict(value) | ({FILES: listed} if listed else {}), indent=2)
@@ -38,7 +39,7 @@ def seal(path: Path, value: Mapping[str, Any], files: Iterable[str] = ()) -> Non
 
 
 def sealed(value: Mapping[str, Any], indent: int | None = None) -> str:
-    """Return JSON whose last entry is a digest of the rest."""
+    """Return ``value`` as JSON whose last entry is a digest of the rest."""
     body = {k: v for k, v in value.items() if k != DIGEST} | {DIGEST: ""}
     text = json.dumps(body, indent=indent, allow_nan=False)
     at = text.rindex('""') + 1
@@ -48,17 +49,22 @@ def sealed(value: Mapping[str, Any], indent: int | None = None) -> str:
 def check_seal(path: Path, kind: type[T] | Any = dict[str, Any], *, advice: str = ADVICE) -> T:
     """Return what ``seal`` wrote, without its digest, as ``kind``.
 
+    Args:
+        path: the file.
+        kind: the type to convert it to.
+        advice: what to do about a file that is refused, for the message.
+
     Raises:
-        CheckpointError: it carries no digest or is no longer what it was; or it is not of this kind.
+        CheckpointError: the file has no digest, was altered, or is not of that kind.
     """
     return unsealed(read_bytes(path), path, kind, advice=advice)
 
 
 def read_result(path: Path, kind: type[T] | Any = dict[str, Any]) -> T:
-    """Return a result as ``kind``, without its digest. Results that were published before there was one have none.
+    """Return a result as ``kind``, without its digest. Early published results have no digest.
 
     Raises:
-        CheckpointError: it is not what its digest says, no JSON, or not of this kind.
+        CheckpointError: the file was altered, is no JSON, or not of that kind.
     """
     return unsealed(read_bytes(path), path, kind, advice="evaluate again", required=False)
 
@@ -66,7 +72,14 @@ def read_result(path: Path, kind: type[T] | Any = dict[str, Any]) -> T:
 def unsealed(
     data: bytes, where: Path | str, kind: type[T] | Any = dict[str, Any], *, advice: str = ADVICE, required: bool = True
 ) -> T:
-    """Return the JSON of one file or line, held against its digest. required: one without a digest is refused.
+    """Return the JSON of one file or line as ``kind``, after its digest was checked.
+
+    Args:
+        data: the JSON.
+        where: what it was read from, for the message.
+        kind: the type to convert it to.
+        advice: what to do about data that are refused, for the message.
+        required: whether data without a digest are refused.
 
     Raises:
         CheckpointError: see ``check_seal``.
@@ -87,20 +100,32 @@ def unsealed(
 
 
 def check_files(path: Path, listed: Mapping[str, str], *, advice: str = ADVICE) -> None:
-    """Hold files beside ``path``, which lists them, against their SHA-256.
+    """Check the SHA-256 of the files that ``path`` lists.
+
+    Args:
+        path: the listing file, in the same folder.
+        listed: SHA-256 by name.
+        advice: what to do about a file that is refused, for the message.
 
     Raises:
-        CheckpointError: one is missing, altered, or lies in another folder.
+        CheckpointError: a file is missing, altered, or in another folder.
     """
     for name, wanted in listed.items():
         check_file(path.parent, name, wanted, path.name, advice)
 
 
 def check_file(folder: Path, name: str, wanted: str, lister: str, advice: str = ADVICE) -> None:
-    """Hold one file against its SHA-256. lister: the file that says it.
+    """Check the SHA-256 of one file.
+
+    Args:
+        folder: that the file is in.
+        name: of the file.
+        wanted: its SHA-256.
+        lister: name of the file that lists it.
+        advice: what to do about a file that is refused, for the message.
 
     Raises:
-        CheckpointError: it is missing or altered, or ``name`` leads out of the folder.
+        CheckpointError: the file is missing or altered, or ``name`` leads out of the folder.
     """
     inside = Path(name)
     if inside.is_absolute() or ".." in inside.parts or not inside.parts:
@@ -114,22 +139,22 @@ def check_file(folder: Path, name: str, wanted: str, lister: str, advice: str = 
 
 
 def check_size(path: Path) -> None:
-    """Raise ``CheckpointError`` unless it is a regular file of a size that is written here: none is read for ever."""
+    """Raise ``CheckpointError`` unless ``path`` is a regular file of at most ``LARGEST_FILE`` bytes."""
     size = size_of_file(path)
     if size > LARGEST_FILE:
         raise CheckpointError(f"{path} has {size} bytes, expected at most {LARGEST_FILE}: it was altered; {ADVICE}")
 
 
 def digest(data: bytes) -> str:
-    """Return the first digits of its SHA-256."""
+    """Return the first ``DIGITS`` digits of the SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file, in hexadecimal.
+    """Return the SHA-256 of a regular file in hexadecimal.
 
     Raises:
-        CheckpointError: it is missing, of another kind, or cannot be read.
+        CheckpointError: the file is missing, no regular file, too large, or cannot be read.
     """
     check_size(path)
     try:

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, atomically written, with a digest of the whole file in their header."""
+"""Files of tensors: safetensors files with a digest of the whole file in their header, written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLANK = "0" * DIGITS
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
-    """Write tensors and a text header with a digest of the file, atomically."""
+    """Write tensors and a header of texts with a digest of the file, atomically."""
 
     def write(temporary: Path) -> None:
         save_file(_contiguous(tensors), temporary, metadata={**(header or {}), DIGEST: _BLANK})
@@ -35,12 +35,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] 
 def load_tensors(
     path: Path, *, required: bool = True, advice: str = ADVICE
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and header of a file, read whole.
+    """Return the tensors and the header of a file, after its digest was checked.
 
-    required: one without a digest is refused. advice: what to do about one that is.
+    Args:
+        path: the file.
+        required: whether a file without a digest is refused.
+        advice: what to do about a file that is refused, for the message.
 
     Raises:
-        CheckpointError: not such a file, altered or cut short.
+        CheckpointError: no safetensors file, or one that was altered or cut short.
     """
     tensors, header = load_unsealed(path, advice)
     said = header.pop(DIGEST, None)
@@ -53,22 +56,26 @@ def load_tensors(
 
 
 def save_unsealed(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors, atomically; the SHA-256 of the file is kept elsewhere."""
+    """Write tensors without a digest, atomically. The caller keeps the file's SHA-256."""
     write_atomically(path, lambda p: save_file(_contiguous(tensors), p))
 
 
 def load_unsealed(path: Path, advice: str = ADVICE) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and header of a file that was, or will be, held against a digest."""
+    """Return the tensors and the header of a file. The caller checks its digest.
+
+    Raises:
+        CheckpointError: the file is missing, or no safetensors file.
+    """
     with opened(path, advice) as f:
         return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
 
 
 @contextmanager
 def opened(path: Path, advice: str = ADVICE) -> Iterator[Any]:
-    """A safetensors file whose header agrees with its size; its tensors are read when asked for.
+    """Open a safetensors file and check its header against its size. Tensors are read on request.
 
     Raises:
-        CheckpointError: it is missing, or not such a file.
+        CheckpointError: the file is missing, or no safetensors file.
     """
     check_size(path)
     try:
@@ -83,7 +90,7 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _place(path: Path, digits: str) -> int:
-    """Where in the file its header says its digest."""
+    """Return the position of the digest in the file."""
     with path.open("rb") as f:
         header = f.read(int.from_bytes(f.read(8), "little"))
     entry = f'"{DIGEST}":"{digits}"'.encode()
@@ -93,7 +100,7 @@ def _place(path: Path, digits: str) -> int:
 
 
 def _digest(path: Path, at: int) -> str:
-    """Of the file, with nothing said where its digest is."""
+    """Return the digest of the file with its own digits left blank."""
     found = hashlib.sha256()
     with path.open("rb") as f:
         found.update(f.read(at) + _BLANK.encode())

@@ -1,4 +1,4 @@
-"""The gate: what may not be sent is named, everything else passes."""
+"""The safety_filter: what may not be sent is named, everything else passes."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_a_fast_decision_makes_one_command_per_period_at_absolute_deadlines():
     sent = np.array([t for t, _ in robot.sent])
     np.testing.assert_allclose(sent, DT * np.arange(len(sent)) + 0.004, atol=1e-9)
     # 20 cm in steps of 2 cm, then the dwell: arrived once, and for `dwell` periods more.
-    assert log.executed == 10 + TASK.dwell
+    assert log.executed == 10 + TASK.dwell_steps
     assert log.duration == pytest.approx(DT * log.executed)
     assert robot.stopped
 
@@ -127,7 +127,7 @@ def test_slow_planner_arrives_later_on_the_charged_clock():
 )
 def test_a_bad_command_is_never_sent_the_arm_holds_and_it_is_counted(action, reason):
     log, robot = episode(constant(0.001), Walker({3: action}))
-    assert log.held == {f"command refused: {reason}": 1}
+    assert log.refused == {f"command refused: {reason}": 1}
     assert log.success  # it went on afterwards
     assert not any(np.array_equal(c, action) for _, c in robot.sent)
     assert log.executed == len(log.decisions) - 1
@@ -139,7 +139,7 @@ def test_only_bad_commands_hold_until_the_timeout():
     assert not log.success
     assert log.outcome == "timeout"
     assert robot.sent == []
-    assert sum(log.held.values()) == len(log.decisions) == 20
+    assert sum(log.refused.values()) == len(log.decisions) == 20
     assert robot.stopped
 
 
@@ -148,8 +148,8 @@ def test_only_bad_commands_hold_until_the_timeout():
 )
 def test_a_bad_observation_holds_is_counted_and_recovers(broken):
     log, _ = episode(constant(0.001), broken={2: broken, 3: broken})
-    assert sum(log.held.values()) == 2
-    assert all(reason.startswith("observation refused") for reason in log.held)
+    assert sum(log.refused.values()) == 2
+    assert all(reason.startswith("observation refused") for reason in log.refused)
     assert log.success
 
 
@@ -190,7 +190,7 @@ def test_without_a_finite_plan_the_arm_holds_and_it_is_counted():
             return super().decide(observation)
 
     log, _ = episode(constant(0.001), Lost())
-    assert log.held == {"no plan: none of 64 candidates is finite": 1}
+    assert log.refused == {"no plan: none of 64 candidates is finite": 1}
     assert log.success
 
 

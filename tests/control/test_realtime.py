@@ -1,4 +1,4 @@
-"""What is changed for a punctual run is put back, and what is refused is said."""
+"""What is changed for real-time scheduling is put back, and what is refused is said."""
 
 import gc
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from onestride.control import realtime
-from onestride.control.realtime import punctual
+from onestride.control.realtime import realtime_scheduling
 
 
 def test_nothing_is_asked_for_unless_wanted(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("not asked for"))
     before = sys.getswitchinterval()
-    with punctual(False) as granted:
+    with realtime_scheduling(False) as granted:
         assert granted == {"scheduler": "normal", "memory": "not locked", "garbage_collector": "on"}
         assert gc.isenabled()
         assert sys.getswitchinterval() == pytest.approx(realtime.SWITCH)
@@ -28,7 +28,7 @@ def test_a_refusal_is_said_and_the_collector_comes_back(monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    with punctual(True) as granted:
+    with realtime_scheduling(True) as granted:
         assert "refused (Operation not permitted)" in granted["scheduler"]
         assert not gc.isenabled()
         assert gc.get_freeze_count() > 0
@@ -41,7 +41,7 @@ def test_what_was_granted_is_given_back_also_after_an_error(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda process, policy, param: calls.append((process, policy)))
 
     def breaks():
-        with punctual(True) as granted:
+        with realtime_scheduling(True) as granted:
             assert granted["scheduler"] == f"SCHED_FIFO, priority {realtime.PRIORITY}; who decides one below"
             raise RuntimeError("the robot's fault")
 
@@ -58,7 +58,7 @@ def test_a_thread_that_is_gone_is_not_missed(monkeypatch):
     def gone(*_):
         raise ProcessLookupError(3, "No such process")
 
-    with punctual(True):
+    with realtime_scheduling(True):
         monkeypatch.setattr(os, "sched_setscheduler", gone)
     assert gc.isenabled()
 
@@ -71,7 +71,7 @@ def locked_kb():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_locked_or_the_refusal_is_said():
     before = locked_kb()
-    with punctual(True) as granted:
+    with realtime_scheduling(True) as granted:
         assert granted["memory"] == "locked" if locked_kb() > before else "refused (" in granted["memory"]
     assert locked_kb() == before
 
@@ -79,7 +79,7 @@ def test_memory_is_locked_or_the_refusal_is_said():
 def test_what_only_looks_goes_to_the_back(monkeypatch):
     calls = []
     monkeypatch.setattr(os, "sched_setscheduler", lambda *given: calls.append(given[:2]))
-    realtime.to_back()
+    realtime.leave_realtime()
     assert calls == [(0, os.SCHED_OTHER)]
 
 
@@ -88,7 +88,7 @@ def test_who_decides_stands_behind_the_loop(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, param: given.setdefault(thread, param))
     with ThreadPoolExecutor(1) as other:
         helper = other.submit(threading.get_native_id).result()
-        with punctual(True):
+        with realtime_scheduling(True):
             pass
     assert given[threading.get_native_id()].sched_priority == realtime.PRIORITY
     assert given[helper].sched_priority == realtime.PRIORITY - 1
@@ -104,11 +104,11 @@ def test_a_worker_steps_back_where_there_is_real_time(policy, priority, then, mo
     monkeypatch.setattr(
         os, "sched_setscheduler", lambda thread, how, param: calls.append((thread, how, param.sched_priority))
     )
-    realtime.step_back()
+    realtime.lower_priority()
     assert calls == [(0, os.SCHED_FIFO, each) for each in then]
 
 
 def test_a_system_without_it(monkeypatch):
     monkeypatch.delattr(os, "sched_setscheduler")
-    with punctual(True) as granted:
+    with realtime_scheduling(True) as granted:
         assert "not to be had" in granted["scheduler"]

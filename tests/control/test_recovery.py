@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from onestride.control.asynchronous import CHEAP_READING
-from onestride.control.ladder import Patience
-from onestride.control.later import Later
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.clock import ChargedClock
 from onestride.robot.decision import Decision
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 DT = 0.05
-TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 STALL_AT, TICKS = 8, 30
 RECOVERED = 3  # ticks after the one in which the stall ended
 PLAN = np.zeros((4, 23), np.float32)
@@ -105,8 +105,8 @@ def drive(drawn: Drawn):
     stall = STALL_AT if drawn.kind == "decide" else -1
     costs = (drawn.decide + drawn.length * (number == stall) for number in count())
     log = run_episode(
-        robot, clock, Later(Stamped(), clock, costs), TASK,
-        timeout=TICKS * DT - 1e-6, patience=Patience(0.175, 0.0, 5.0), log=EpisodeLog(4 * TICKS),
+        robot, clock, SimulatedLatency(Stamped(), clock, costs), TASK,
+        timeout=TICKS * DT - 1e-6, fallback_timeouts=FallbackTimeouts(0.175, 0.0, 5.0), log=EpisodeLog(4 * TICKS),
     )  # fmt: skip
     if drawn.kind == "decide":
         robot.ended = STALL_AT * DT + drawn.read + drawn.decide + drawn.length
@@ -128,7 +128,7 @@ def check(drawn: Drawn) -> None:
     assert log.ticks == TICKS, drawn
     first = math.floor(robot.ended / DT + 1e-9) + 1 + RECOVERED
     ages: dict[float, float] = {}
-    for at, age in log.sent.rows.tolist():
+    for at, age in log.command_age.rows.tolist():
         ages[round(at, 9)] = max(age, ages.get(round(at, 9), 0.0))
     on_time = {tick(at) for at, stamp in robot.sent if tick(at) == tick(stamp)}
     assert set(range(first, TICKS)) <= on_time, (drawn, sorted(set(range(first, TICKS)) - on_time))

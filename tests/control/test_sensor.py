@@ -10,18 +10,18 @@ from itertools import count
 import numpy as np
 import pytest
 
-from onestride.control.ladder import Patience
-from onestride.control.later import Later
+from onestride.control.async_policy import AsyncPolicy
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
 from onestride.control.sensor import Expected, Reading, SensorWatch, ThreadReader
-from onestride.control.worker import Worker
+from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.clock import ChargedClock, RealClock
 from onestride.robot.decision import Decision
 from onestride.robot.robot import TimedObservation
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 DT = 0.02
-TASK = replace(CONTROLS["halfcheetah-v5"](), control_dt=DT)
+TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 LONG = 30.0  # a test that hangs has failed [s]
 
 
@@ -60,33 +60,33 @@ class Robot:
         return None
 
 
-def beside(clock, action=0.5):
-    return Later(Pushes(action), clock, (0.002 for _ in count()))
+def asynchronous(clock, action=0.5):
+    return SimulatedLatency(Pushes(action), clock, (0.002 for _ in count()))
 
 
-@pytest.mark.parametrize("within", [False, True])
-def test_a_frozen_sensor_is_not_acted_on_and_stops_the_robot(within):
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_a_frozen_sensor_is_not_acted_on_and_stops_the_robot(synchronous):
     clock = ChargedClock()
     robot = Robot(clock, frozen_from=1.0)
-    log = run_episode(robot, clock, Pushes() if within else beside(clock), TASK, timeout=5.0)
+    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=5.0)
     assert log.outcome.startswith("stopped: no ")
     assert "the same numbers again and again" in log.outcome
     assert 1.0 < max(robot.sent) <= 1.0 + TASK.frozen_after + DT
     assert robot.stopped <= 1.0 + TASK.frozen_after + 0.5 + 2 * DT
 
 
-@pytest.mark.parametrize("within", [False, True])
-def test_a_robot_that_is_told_to_stay_may_give_the_same_numbers(within):
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_a_robot_that_is_told_to_stay_may_give_the_same_numbers(synchronous):
     clock = ChargedClock()
-    policy = Pushes(0.0) if within else beside(clock, 0.0)
+    policy = Pushes(0.0) if synchronous else asynchronous(clock, 0.0)
     log = run_episode(Robot(clock, frozen_from=0.1), clock, policy, TASK, timeout=3.0)
-    assert (log.outcome, dict(log.held)) == ("timeout", {})
+    assert (log.outcome, dict(log.refused)) == ("timeout", {})
 
 
 def test_what_counts_as_frozen_is_the_tasks():
     for frozen_after, expected in ((math.inf, "timeout"), (0.0, "stopped")):
         clock, task = ChargedClock(), replace(TASK, frozen_after=frozen_after)
-        log = run_episode(Robot(clock, frozen_from=1.0), clock, beside(clock), task, timeout=3.0)
+        log = run_episode(Robot(clock, frozen_from=1.0), clock, asynchronous(clock), task, timeout=3.0)
         assert log.outcome.startswith(expected)
     few = replace(TASK, frozen_after=0.0, control_dt=0.4)  # a slow loop: two readings may well be equal
     watch = SensorWatch(few, 1.0)
@@ -94,21 +94,23 @@ def test_what_counts_as_frozen_is_the_tasks():
     said = []
     for at in (0.0, 0.4, 0.8, 1.2):
         said.append(watch.refusal(replace(reading, time=at), at))
-        watch.sent(True)
+        watch.mark_sent(True)
     assert [s is None for s in said] == [True, True, True, False]
 
 
-@pytest.mark.parametrize("within", [False, True])
-def test_the_robots_own_time_counts_where_it_gives_one(within):
-    """A driver that hands over old samples: their age is the command's, and beyond its expiry nothing is sent."""
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_the_robots_own_time_counts_where_it_gives_one(synchronous):
+    """A driver that gives old samples: their age is the command's, and beyond max_observation_age nothing is sent."""
     clock = ChargedClock()
-    log = run_episode(Robot(clock, age=0.05), clock, Pushes() if within else beside(clock), TASK, timeout=1.0)
+    log = run_episode(
+        Robot(clock, age=0.05), clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=1.0
+    )
     assert log.executed == 50
-    if not within:
-        np.testing.assert_allclose(log.sent.rows[:, 1], 0.052, atol=1e-9)
+    if not synchronous:
+        np.testing.assert_allclose(log.command_age.rows[:, 1], 0.052, atol=1e-9)
     clock = ChargedClock()
     robot = Robot(clock, age=0.6)
-    log = run_episode(robot, clock, Pushes() if within else beside(clock), TASK, timeout=2.0)
+    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=2.0)
     assert "older than may be acted on" in log.outcome
     assert robot.sent == []
 
@@ -116,7 +118,7 @@ def test_the_robots_own_time_counts_where_it_gives_one(within):
 def test_a_time_of_another_clock_is_refused():
     clock = ChargedClock()
     robot = Robot(clock, age=-1e9)
-    log = run_episode(robot, clock, beside(clock), TASK, timeout=2.0)
+    log = run_episode(robot, clock, asynchronous(clock), TASK, timeout=2.0)
     assert "has to give times of the loop's clock" in log.outcome
     assert robot.sent == []
 
@@ -134,17 +136,17 @@ class Hangs(Robot):
         return super().read()
 
 
-@pytest.mark.parametrize("within", [False, True])
-def test_a_read_that_hangs_holds_neither_the_loop_nor_the_stop(within):
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_a_read_that_hangs_holds_neither_the_loop_nor_the_stop(synchronous):
     clock = RealClock()
-    patience = Patience(0.1, 0.05, 0.2)
-    with Worker(Pushes(), clock) as worker:
+    fallback_timeouts = FallbackTimeouts(0.1, 0.05, 0.2)
+    with AsyncPolicy(Pushes(), clock) as worker:
         robot = Hangs(clock, 0.2)
-        policy = Pushes() if within else worker
-        log = run_episode(robot, clock, policy, TASK, timeout=LONG, patience=patience)
+        policy = Pushes() if synchronous else worker
+        log = run_episode(robot, clock, policy, TASK, timeout=LONG, fallback_timeouts=fallback_timeouts)
         assert log.outcome.startswith("stopped: no ")
         assert not robot.let.is_set()
-        if not within:
+        if not synchronous:
             assert log.filled  # the last plan went on while it was fresh
         robot.let.set()
 
@@ -191,8 +193,10 @@ def test_a_sensor_slower_than_the_ticks_goes_at_its_own_pace():
             return super().read()
 
     clock = RealClock()
-    with Worker(Pushes(), clock) as worker:
-        log = run_episode(Slow(clock), clock, worker, TASK, timeout=1.0, patience=Patience(0.3, 0.1, 0.9))
+    with AsyncPolicy(Pushes(), clock) as worker:
+        log = run_episode(
+            Slow(clock), clock, worker, TASK, timeout=1.0, fallback_timeouts=FallbackTimeouts(0.3, 0.1, 0.9)
+        )
     assert log.outcome == "timeout"
-    assert log.decided.count > 5
-    assert log.filled + log.executed > log.decided.count
+    assert log.decision_times.count > 5
+    assert log.filled + log.executed > log.decision_times.count

@@ -15,7 +15,7 @@ import numpy as np
 from onestride.robot.clock import RealClock
 from onestride.robot.decision import Decision
 from onestride.control.loop import run_episode
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests may ignore some: `nohup` does
 for number in (signal.SIGTERM, signal.SIGHUP):
@@ -51,7 +51,7 @@ class Decider:
         return Decision(np.zeros(6), np.zeros((4, 23)), np.zeros((1, 4, 23)), np.zeros(1), {})
 
 
-log = run_episode(Robot(), RealClock(), Decider(), CONTROLS["halfcheetah-v5"](), timeout=0.5)
+log = run_episode(Robot(), RealClock(), Decider(), CONTROL_SPECS["halfcheetah-v5"](), timeout=0.5)
 print(log.outcome, flush=True)
 """
 

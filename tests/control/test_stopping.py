@@ -16,9 +16,9 @@ from onestride.control.loop import run_episode
 from onestride.control.signals import ENDING, STOP_AGAIN
 from onestride.robot.clock import ChargedClock, RealClock
 from onestride.robot.decision import Decision
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
-TASK = CONTROLS["halfcheetah-v5"]()
+TASK = CONTROL_SPECS["halfcheetah-v5"]()
 FAILS = ("nothing", "first read", "read", "fault", "decide", "write", "watcher", "no number", "exit", "no decision")
 STOPS = ("stops", "fails once", "fails always", "slow", "slow and fails")
 WAYS = tuple(product(FAILS, STOPS))

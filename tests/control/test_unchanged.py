@@ -21,7 +21,7 @@ TASK = TASKS["kinova"]()
 
 def as_it_was(robot, clock, policy, task, *, timeout):
     """The loop of the committed results; what it logged, as a dict."""
-    log = {"success": False, "outcome": "timeout", "executed": 0, "ticks": 0, "overruns": 0, "held": Counter()}
+    log = {"success": False, "outcome": "timeout", "executed": 0, "ticks": 0, "overruns": 0, "refused": Counter()}
     decided = 0
     dt, start, arrived = task.control_dt, clock.now(), 0
     while True:
@@ -29,35 +29,35 @@ def as_it_was(robot, clock, policy, task, *, timeout):
         now = clock.now()
         log["duration"] = now - start
         try:
-            task.check(observation)
+            task.validate_observation(observation)
             refusal = None
         except ObservationError as error:
             refusal = f"observation refused: {error}"
-        arrived = arrived + 1 if refusal is None and task.arrived(observation) else 0
+        arrived = arrived + 1 if refusal is None and task.goal_reached(observation) else 0
         fault = robot.fault()
         if fault is not None:
             log["outcome"] = fault
             break
-        if arrived > task.dwell:
+        if arrived > task.dwell_steps:
             log["success"], log["outcome"] = True, "arrived"
             break
         if now - start >= timeout:
             break
         command = None
         if refusal is not None:
-            log["held"][refusal] += 1
+            log["refused"][refusal] += 1
         else:
             try:
                 decision = policy.decide(observation)
             except NoPlanError as error:
-                log["held"][f"no plan: {error}"] += 1
+                log["refused"][f"no plan: {error}"] += 1
                 decision = None
             clock.charge(0.0)
             decided += 1
             if decision is not None:
                 violation = task.limits.violation(decision.action, observation)
                 if violation is not None:
-                    log["held"][f"command refused: {violation}"] += 1
+                    log["refused"][f"command refused: {violation}"] += 1
                 else:
                     command = decision.action
         if command is not None:
@@ -74,7 +74,7 @@ def as_it_was(robot, clock, policy, task, *, timeout):
 
 def as_it_is(robot, clock, policy, task, *, timeout):
     log = run_episode(robot, clock, policy, task, timeout=timeout)
-    names = ("success", "outcome", "duration", "executed", "ticks", "overruns", "held", "starved")
+    names = ("success", "outcome", "duration", "executed", "ticks", "overruns", "refused", "starved")
     assert log.late == {}
     assert log.dropped == log.replaced == log.filled == 0
     return {name: getattr(log, name) for name in names} | {"decided": len(log.decisions)}

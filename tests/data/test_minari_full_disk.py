@@ -56,7 +56,7 @@ def test_wherever_it_runs_out_nothing_is_left_and_it_goes_on_afterwards(episodes
 def test_room_is_asked_for_as_it_is_taken(episodes, tmp_path, monkeypatch):
     """Not for the numbers alone: the format's own tables take more than short episodes do."""
     asked = []
-    monkeypatch.setattr("onestride.data.minari.room_for", lambda folder, size: asked.append(size))
+    monkeypatch.setattr("onestride.data.minari.ensure_free_space", lambda folder, size: asked.append(size))
     write(tmp_path / "data", episodes)
     assert asked[-1] == (tmp_path / "data" / MAIN).stat().st_size
 

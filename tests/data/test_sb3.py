@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from behaviour_files import A, Evil, O, activation_of, generators, ppo_state, sac_state, torch_actor, write_zip
-from onestride.data.behaviour import read_behaviour
+from actor_files import A, Evil, O, activation_of, generators, ppo_state, sac_state, torch_actor, write_zip
+from onestride.data.actors import read_behaviour
 from onestride.files import CheckpointError
 
 

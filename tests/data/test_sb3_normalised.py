@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from behaviour_files import O, kept, pickled, ppo_state, sac_state, write_zip
-from onestride.data.behaviour import read_behaviour, read_behaviours
+from actor_files import O, kept, pickled, ppo_state, sac_state, write_zip
+from onestride.data.actors import read_behaviour, read_behaviours
 from onestride.files import CheckpointError
 
 RAW = np.linspace(-3, 3, O)[None]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from behaviour_files import VEC_NORMALIZE, Evil, O, pickled, ppo_state, torch_actor, write_zip
-from onestride.data.behaviour import read_behaviour
+from actor_files import VEC_NORMALIZE, Evil, O, pickled, ppo_state, torch_actor, write_zip
+from onestride.data.actors import read_behaviour
 from onestride.files import CheckpointError
 
 

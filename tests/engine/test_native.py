@@ -275,7 +275,7 @@ def test_it_refuses_what_the_arms_check_refuses(make_arm_policy, arm_rows):
     for row in rows:
         said = ""
         try:
-            policy.task.check(row)
+            policy.task.validate_observation(row)
         except ObservationError as error:
             said = "outside" if "outside" in str(error) else "inside an obstacle"
         kinds[said] += 1
@@ -302,24 +302,24 @@ def test_an_obstacle_of_no_kind_or_size_is_refused(make_arm_policy, arm_rows, ki
     runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
     if wrong:
         with pytest.raises(ObservationError, match=r"obstacle 1 has kind .* expected kind 0 \(absent\)"):
-            policy.task.check(row)
+            policy.task.validate_observation(row)
         with pytest.raises(RefusedError, match="no kind or size"):
             runner.run(row.astype(np.float32), 0)
     else:
-        policy.task.check(row)
+        policy.task.validate_observation(row)
         runner.run(row.astype(np.float32), 0)
 
 
 def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):
     """And making it takes no time: an exported arm is to decide two seconds after its program starts."""
     policy = make_arm_policy("student")
-    policy.task.check(policy.task.example)
+    policy.task.validate_observation(policy.task.example)
     runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
     assert np.isfinite(runner.run(policy.task.example.astype(np.float32), 0).score)
     for name, task in TASKS.items():
         if name != policy.task.name:
             assert task().example is None
-            task().check(np.zeros(task().observation_dim))
+            task().validate_observation(np.zeros(task().observation_dim))
 
 
 def test_the_engine_says_why_and_goes_on(make_arm_policy, make, observation, observations):

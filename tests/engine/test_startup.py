@@ -17,9 +17,9 @@ import json, sys, time
 import numpy as np
 from onestride import Engine
 from onestride.robot.clock import RealClock
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
-from onestride.control.worker import Worker
+from onestride.control.async_policy import AsyncPolicy
 from onestride.robot.control_spec import ObservationError
 
 class Robot:
@@ -45,12 +45,12 @@ try:
 except ObservationError as error:
     refused = str(error)
 robot, clock = Robot(first), RealClock()
-with Worker(LateOnce(engine), clock) as worker:
-    patience = Patience(expiry=0.3)
-    log = run_episode(robot, clock, worker, engine.task, timeout=1.0, period=0.05, patience=patience)
+with AsyncPolicy(LateOnce(engine), clock) as worker:
+    fallback_timeouts = FallbackTimeouts(max_observation_age=0.3)
+    log = run_episode(robot, clock, worker, engine.task, timeout=1.0, period=0.05, fallback_timeouts=fallback_timeouts)
 files = {name.split(".")[0]: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
 installed = {name for name, file in files.items() if "site-packages" in file}
-wild = sum(count for why, count in log.held.items() if why.startswith("late command refused"))
+wild = sum(count for why, count in log.refused.items() if why.startswith("late command refused"))
 late = [log.late["plan"], wild, log.filled]
 print(json.dumps([len(action), refused, log.executed, *late, len(robot.told), sorted(installed)]))
 """

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
+from onestride.control.fault_injection import FaultInjection
 from onestride.control.log import EpisodeLog
-from onestride.control.stall import Stall
 from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
@@ -57,8 +57,10 @@ def loaded(point, monkeypatch) -> Loaded:
 
 
 def config(**kwargs) -> EnduranceConfig:
-    patience = Patience(expiry=5.0, fade=0.1, stop=5.0)  # a test machine may stand still
-    return EnduranceConfig(**{"duration": 0.3, "rate": 100.0, "patience": patience, **kwargs})
+    timeouts = FallbackTimeouts(
+        max_observation_age=5.0, deceleration_time=0.1, stop=5.0
+    )  # a test machine may stand still
+    return EnduranceConfig(**{"duration": 0.3, "rate": 100.0, "fallback_timeouts": timeouts, **kwargs})
 
 
 def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
@@ -71,15 +73,15 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
     assert row["scenes"] == sum(record.outcomes.values()) >= 2
     assert row["executed_steps"] + row["starved_ticks"] + record.filled == 30
     assert row["overruns"] == 30 - row["executed_steps"]
-    assert row["decisions"] == record.decided.count >= row["executed_steps"]
+    assert row["decisions"] == record.decision_times.count >= row["executed_steps"]
     assert row["stalls"] == 0
     assert row["scenes ended: worn out"] == record.outcomes["worn out"]
-    whens = record.started.rows[:, 0]
+    whens = record.tick_jitter.rows[:, 0]
     assert (np.diff(whens) > 0).all()  # over the scenes, since the run began
 
 
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
-    settings = config(stall=Stall("busy", 0.1, 0.002))
+    settings = config(fault=FaultInjection("busy", 0.1, 0.002))
     record = endure(loaded, [1000], settings)
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"
@@ -151,7 +153,7 @@ def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_pa
         ({"duration": float("nan")}, "duration is nan"),
         ({"timeout": -1.0}, "timeout is -1"),
         ({"first_scene": -1}, "scene is -1"),
-        ({"patience": Patience(0.005, 0.1, 0.5)}, "allow at least one period"),
+        ({"fallback_timeouts": FallbackTimeouts(0.005, 0.1, 0.5)}, "allow at least one period"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):
@@ -163,13 +165,13 @@ def test_percentiles_and_counts_in_closed_form():
     settings = config(duration=1.0)
     record, log = Record(settings), EpisodeLog(100)
     for k in range(100):
-        log.started.add(0.01 * k, 1e-3 * k * (-1) ** k)
-        log.decided.add(0.01 * k, 2e-3)
+        log.tick_jitter.add(0.01 * k, 1e-3 * k * (-1) ** k)
+        log.decision_times.add(0.01 * k, 2e-3)
     log.ticks, log.executed, log.overruns, log.filled, log.dropped = 100, 90, 10, 7, 2
     for k in range(97):
-        log.wrote(0.01 * k + 0.004, 0.01)
+        log.mark_sent(0.01 * k + 0.004, 0.01)
     log.late.update({"plan": 5, "hold": 2})
-    log.held.update({"no plan": 1})
+    log.refused.update({"no plan": 1})
     record.add(log)
     row = {name: value["mean"] for name, value in summary(record, settings).items()}
     assert row["control_hz"] == pytest.approx(90.0)
@@ -192,12 +194,16 @@ def test_memory_growth_is_between_the_two_ends():
 def test_memory_taken_for_a_run_does_not_grow_with_its_ticks(loaded):
     settings = config()
     record = Record(settings)
-    shapes = [ring._rows.shape for ring in (record.decided, record.started, record.sent, record.memory)]
+    shapes = [
+        ring._rows.shape for ring in (record.decision_times, record.tick_jitter, record.command_age, record.memory)
+    ]
     for _ in range(100):
         log = EpisodeLog(50)
-        log.started.extend(np.zeros((50, 2)))
+        log.tick_jitter.extend(np.zeros((50, 2)))
         record.add(log)
-    assert [ring._rows.shape for ring in (record.decided, record.started, record.sent, record.memory)] == shapes
+    assert [
+        ring._rows.shape for ring in (record.decision_times, record.tick_jitter, record.command_age, record.memory)
+    ] == shapes
 
 
 def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):

@@ -49,9 +49,9 @@ def task():
     made = TASKS["halfcheetah-v5"]()
     return replace(
         made,
-        positions=True,
+        position_commands=True,
         environment=lambda scene, clock: Hand(clock, made.control_dt),
-        arrived=lambda observation: bool(observation[0] >= 0.8),
+        goal_reached=lambda observation: bool(observation[0] >= 0.8),
     )
 
 

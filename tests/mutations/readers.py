@@ -17,8 +17,8 @@ from gymnasium.spaces import Box
 from pyarrow import parquet
 
 from kinds import wrap
+from onestride.data.actors import read_behaviour
 from onestride.data.adapters import read_episodes
-from onestride.data.behaviour import read_behaviour
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
 from onestride.data.minari import SEAL, write_dataset

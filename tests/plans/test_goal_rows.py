@@ -20,7 +20,7 @@ from onestride.policy.policy import Policy, make_generator
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector
-from onestride.tasks import CONTROLS, TASKS
+from onestride.tasks import CONTROL_SPECS, TASKS
 
 SIZES = {
     "teacher": {"width": 16, "blocks": 1, "n_steps": 3},
@@ -44,7 +44,7 @@ def reaching(point, monkeypatch):
         first_observation=lambda scene: OBSERVATION + 0.1 * scene,
     )
     monkeypatch.setitem(TASKS, "point", lambda: made)
-    monkeypatch.setitem(CONTROLS, "point", lambda: made)
+    monkeypatch.setitem(CONTROL_SPECS, "point", lambda: made)
     return made
 
 

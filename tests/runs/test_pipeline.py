@@ -15,7 +15,7 @@ from onestride.policy.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.methods.guided import GuidedPlanner
 from onestride.evaluation.lineup import Entry, lineup, policy_of
-from onestride.files import CheckpointError, alone
+from onestride.files import CheckpointError, exclusive
 from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector
 from onestride.tensors import load_unsealed
@@ -76,7 +76,7 @@ def test_a_stage_that_another_process_is_at_work_on_is_refused(run, tmp_path, ca
     there = tmp_path / "run"
     copy_without(run, there, part)
     behaviours = ("--behaviours", str(run.parent / "calm.npz")) if name == "collect" else ()
-    with alone(there / part), pytest.raises(SystemExit) as stop:
+    with exclusive(there / part), pytest.raises(SystemExit) as stop:
         stage(there, name, *behaviours)
     assert stop.value.code == 2
     assert f"another process is at work on {there / part}" in words(capsys.readouterr().err)

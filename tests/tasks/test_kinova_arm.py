@@ -19,7 +19,7 @@ from onestride.tasks.kinova.arm import (
     body_points,
     build_model,
 )
-from onestride.tasks.kinova.interface import OBSERVATION_DIM
+from onestride.tasks.kinova.control_spec import OBSERVATION_DIM
 from onestride.tasks.kinova.scene import BOX, SPHERE, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm, arm_clearance, render_frames
 

@@ -92,7 +92,7 @@ def test_an_error_near_the_goal_is_small_in_metres():
 def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
     scene = evaluation_scenes(1, 0)[0]
     good = kinova.first_observation(scene)
-    TASK.check(good)
+    TASK.validate_observation(good)
 
     def changed(index, value):
         bad = good.copy()
@@ -107,12 +107,12 @@ def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
         (changed(slice(9, 17), sphere), "50 mm inside an obstacle"),
     ]:
         with pytest.raises(ObservationError, match=message):
-            TASK.check(bad)
+            TASK.validate_observation(bad)
 
 
 def test_arrival_is_within_five_millimetres():
     observation = kinova.first_observation(evaluation_scenes(1, 0)[0])
     observation[:3] = observation[6:9] + np.array([0.0, 0.0049, 0.0])
-    assert TASK.arrived(observation)
+    assert TASK.goal_reached(observation)
     observation[:3] = observation[6:9] + np.array([0.0, 0.0051, 0.0])
-    assert not TASK.arrived(observation)
+    assert not TASK.goal_reached(observation)

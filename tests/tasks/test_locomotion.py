@@ -82,19 +82,19 @@ def test_a_command_is_the_first_action_within_the_limits(task):
 
 def test_an_observation_of_another_body_or_no_number_is_refused():
     task = TASKS["walker2d-v5"]()
-    task.check(np.zeros(17))
+    task.validate_observation(np.zeros(17))
     with pytest.raises(ObservationError, match=r"shape \(11,\), expected \(17,\) of walker2d-v5"):
-        task.check(np.zeros(11))
+        task.validate_observation(np.zeros(11))
     bad = np.zeros(17)
     bad[3] = np.nan
     with pytest.raises(ObservationError, match=r"observation\[3\] is nan; check the sensor"):
-        task.check(bad)
+        task.validate_observation(bad)
 
 
 def test_it_has_no_selector_no_goal_and_whole_windows(task):
     assert task.score is None
     assert task.padding == "none"
-    assert not task.arrived(np.zeros(task.observation_dim))
+    assert not task.goal_reached(np.zeros(task.observation_dim))
 
 
 def test_problems_are_seeds(task):

@@ -213,7 +213,7 @@ def test_steps_and_returns_refuse_what_windows_refuse(episodes, point, make):
 @pytest.mark.parametrize("padding", ["hold", "none"])
 def test_what_begins_early_is_there_so_many_times_in_windows_returns_and_transitions_alike(episodes, point, padding):
     once = replace(point, padding=padding)
-    often = replace(once, early=(3, 4))
+    often = replace(once, early_oversampling=(3, 4))
     starts = {"hold": lambda t: t, "none": lambda t: max(t - once.horizon + 1, 0)}[padding]
     times = {
         rows: torch.tensor([4 if i < 3 else 1 for e in episodes for i in range(rows(len(e)))])

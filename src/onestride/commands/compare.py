@@ -97,7 +97,7 @@ class Reproduce(InRun):
     def __call__(self) -> None:
         from onestride import experiment
         from onestride.progress import console
-        from onestride.runs.ingest import bring
+        from onestride.runs.ingest import import_dataset
 
         began = time.monotonic()
         bodies = sorted(BODIES)
@@ -112,7 +112,7 @@ class Reproduce(InRun):
         console.print(f"It takes about {hours:g} hours there and goes to {run}; stop it and repeat it as you like.")
         if not (run / "data").exists():
             if self.data is not None:
-                bring(run, experiment.task_named(preset.task), self.data)
+                import_dataset(run, experiment.task_named(preset.task), self.data)
             elif not self.behaviours:
                 raise ValueError(
                     f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "

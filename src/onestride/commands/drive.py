@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from onestride.commands.base import Common, typed
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
+from onestride.control.fault_injection import FaultInjection
 from onestride.control.signals import Signals
-from onestride.control.stall import Stall
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
@@ -31,9 +31,9 @@ class Run(Common):
 
     One scene:       onestride run --run runs/demo --scene 3
     Ten minutes:     onestride run --run runs/demo --rate 100 --duration 600
-    ... disturbed:   add --stall busy:2:0.05, gil:2:0.05 or pause:2:0.3
+    ... disturbed:   add --fault busy:2:0.05, gil:2:0.05 or pause:2:0.3
 
-    With --duration the loop is measured: scenes follow one another, decisions are made beside the loop, and when one
+    With --duration the loop is measured: scenes follow one another, inference is asynchronous, and when a decision
     is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
     that are stale or out of limits are never sent; everything is counted. A report (.json), a plot (.png) and every
     tick's times (.safetensors) are written at the end. Ctrl-C stops the robot; what was driven is written.
@@ -59,15 +59,15 @@ class Run(Common):
     """Measure the loop for so long [s]; 600 for the ten-minute proof."""
     rate: float | None = None
     """Decisions per second [Hz], with --duration; default: the task's own rate."""
-    expiry: float | None = None
+    max_observation_age: float | None = None
     """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate. Default: 0.1, or
     3.5 periods if that is longer."""
-    fade: float | None = None
+    deceleration_time: float | None = None
     """After the last plan has expired, slow down to hold in so long [s]. Default: 0.1, or 2 periods."""
     stop: float | None = None
     """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. Default: 0.5, or 5
     periods."""
-    stall: str | None = None
+    fault: str | None = None
     """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
     Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
     `setsid -w` before the command)."""
@@ -86,9 +86,11 @@ class Run(Common):
         if self.duration is not None:
             self._endure(self.duration)
             return
-        for name in ("rate", "expiry", "fade", "stop", "stall", "realtime", "out"):
+        for name in ("rate", "max_observation_age", "deceleration_time", "stop", "fault", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
-                raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} belongs to a measured run; give --duration with it, in seconds"
+                )
         from onestride.evaluation.endurance import load_decider
         from onestride.evaluation.rollouts import run_trial
         from onestride.progress import console
@@ -111,11 +113,13 @@ class Run(Common):
 
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
-        stall = Stall.parse(self.stall) if self.stall is not None else None
+        fault = FaultInjection.parse(self.fault) if self.fault is not None else None
 
         def config_at(rate: float) -> endurance.EnduranceConfig:
-            patience = Patience.at(1 / rate if rate > 0 else 0.0, self.expiry, self.fade, self.stop)
-            return endurance.EnduranceConfig(duration, rate, patience, self.timeout, self.scene, stall, self.realtime)
+            timeouts = FallbackTimeouts.at(
+                1 / rate if rate > 0 else 0.0, self.max_observation_age, self.deceleration_time, self.stop
+            )
+            return endurance.EnduranceConfig(duration, rate, timeouts, self.timeout, self.scene, fault, self.realtime)
 
         if self.rate is not None:  # before a checkpoint is loaded
             config_at(self.rate)

@@ -66,9 +66,9 @@ class Import(Common):
 
     def __call__(self) -> None:
         from onestride.experiment import task_named
-        from onestride.runs.ingest import bring
+        from onestride.runs.ingest import import_dataset
 
-        made = bring(self.run, task_named(self.task or ""), self.path, self.mend)
+        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"

@@ -1,0 +1,1 @@
+"""The control loop: episodes, sensors, fallback, signals. No torch."""

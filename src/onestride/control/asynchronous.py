@@ -1,14 +1,13 @@
-"""Asynchronous inference: each tick asks, and sends the answer if it comes before the next tick is due.
+"""Asynchronous inference: each tick submits an observation and sends the decision if it comes within the period.
 
-Shortly before that the late-command ladder acts for it (``ladder.py``), so that no period is without a command; a
-decision that comes after all is kept for the ladder. Where commands are positions, a decision that took long is moved
-on along its plan: what is sent is for the time from now on. What was computed from an observation older than its expiry
-is dropped, never sent.
+Shortly before the period ends the fallback (``fallback.py``) sends a command instead, so that no period is without
+one. A decision that comes later still becomes the plan that the fallback follows. Where commands are positions, a slow
+decision is latency-compensated: the command is the plan's for the time from now on. A decision about an observation
+older than ``max_observation_age`` is dropped.
 
-**Lateness does not feed itself.** A late tick reads no more than a timely one, but where a reading costs next to
-nothing. After a stall, what would end in the next tick and make that one late as well is left out, be it a reading, a
-decision or a command, where the three fit a period when they begin on time. So a tick soon begins with an idle sensor
-and an idle policy, and is on time.
+**One late tick does not make the next one late.** When reading, deciding and sending fit into a period, a tick that
+runs late leaves out whatever would end in the next period: a reading, a decision or a command. Soon a tick begins with
+an idle sensor and an idle policy, and is on time.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ from functools import partial
 
 import numpy as np
 
-from onestride.control.episode import AGED, Episode, Gate, commands_of, why_not
+from onestride.control.episode import COMPENSATION_THRESHOLD, Episode, SafetyFilter, commands_of, why_not
 from onestride.control.sensor import Expected, Reading
-from onestride.robot.decision import Answer, Beside
+from onestride.robot.decision import AsyncAnswer, AsyncDecider
 
-#: Of a period, at most so many seconds: how long before its end the ladder acts for a tick without a decision.
+#: The fallback acts this share of a period before the period's end, at most so many seconds before it [s].
 MARGIN, LONGEST_MARGIN = 0.1, 0.002
-#: A reading that takes no more than this of a period may be taken again before a late command is sent.
+#: A sensor that takes no more than this share of a period is read again before a late command is sent.
 CHEAP_READING = 0.1
-#: Of times that are sums of others [s].
+#: Tolerance for comparing sums of times [s].
 ROUNDING = 1e-9
-#: Observations asked about lately, by which answers are known to be of this episode.
-ASKED = 64
+#: This many submitted observations are remembered, to tell this episode's answers from those of an earlier one.
+REMEMBERED = 64
 
 
 class AsynchronousTick:
-    """Asks ``policy`` and goes on."""
+    """One tick of asynchronous inference: it submits to ``policy`` and goes on."""
 
-    def __init__(self, episode: Episode, policy: Beside) -> None:
+    def __init__(self, episode: Episode, policy: AsyncDecider) -> None:
         self.episode, self.policy = episode, policy
         self._reads, self._decides = Expected(), Expected()
         self._reading: Reading | None = None  # the last
-        self._refusal: str | None = None  # why that cannot be acted on
-        self._asked: deque[float] = deque(maxlen=ASKED)  # times of the observations asked about
-        self._since: float | None = None  # the policy has been at work on one since then; None: idle
-        self._number: int | None = None  # of the last answer
+        self._refusal: str | None = None  # why it cannot be acted on
+        self._submitted: deque[float] = deque(maxlen=REMEMBERED)  # times of the observations
+        self._since: float | None = None  # the policy has been computing since then [s]; None: it is idle
+        self._number: int | None = None  # the last answer's number
 
     # ------------------------------------------------------------ when
 
     @property
     def _due(self) -> float:
-        """When this tick is due, by the clock [s]."""
+        """Clock time at which this tick is due [s]."""
         return self.episode.start + self.episode.log.ticks * self.episode.dt
 
     @property
@@ -57,7 +56,7 @@ class AsynchronousTick:
 
     @property
     def _soon(self) -> float:
-        """When the ladder acts for this tick: early enough for its command to be written by the deadline."""
+        """Clock time at which the fallback acts, early enough for its command to be written by the deadline [s]."""
         return max(self._deadline - max(self._margin, self._writes), self._due)
 
     @property
@@ -65,22 +64,26 @@ class AsynchronousTick:
         return min(MARGIN * self.episode.dt, LONGEST_MARGIN)
 
     def _spills(self, now: float, deadline: float) -> bool:
-        """Whether a command written now would delay the next tick, though none needs to."""
+        """Return whether a command written now would delay the next tick, though a period is long enough."""
         return self._fits and now + self._writes > deadline + ROUNDING
 
     @property
     def _writes(self) -> float:
-        """How long a command is expected to take to write [s]."""
+        """Expected duration of writing a command [s]."""
         return self.episode.writes.seconds or 0.0
 
     @property
     def _fits(self) -> bool:
-        """Whether a tick that begins on time is expected to read, decide and write within its period."""
+        """Whether reading, deciding and writing are expected to fit into one period."""
         reads, decides = self._reads.seconds, self._decides.seconds
         return reads is not None and decides is not None and reads + decides + self._writes <= self.episode.dt
 
     def catch_up(self, periods: int) -> None:
-        """So many have passed: count the ticks that never began, because this process or its sensor stood still."""
+        """Count the ticks that never began because this process or its sensor stood still.
+
+        Args:
+            periods: control periods since the episode's start.
+        """
         log = self.episode.log
         asleep = periods - log.ticks
         if asleep > 0:
@@ -90,7 +93,7 @@ class AsynchronousTick:
     # ------------------------------------------------------------ a tick
 
     def observe(self) -> Reading | None:
-        """Return this tick's reading; None where it is late, or would make the next one late."""
+        """Return this tick's reading, or None where it is late or would make the next tick late."""
         e = self.episode
         if not e.reader.busy:
             if self._fits and e.clock.now() + (self._reads.seconds or 0.0) > self._deadline + ROUNDING:
@@ -99,30 +102,34 @@ class AsynchronousTick:
         return self._poll(self._soon)
 
     def tick(self, reading: Reading | None, refusal: str | None) -> str | None:
-        """Ask about a reading, send what is in time, and move the log on by one period.
+        """Submit a reading, send a command, and advance the log by one period.
+
+        Args:
+            reading: the tick's reading, or None where there is none.
+            refusal: why the reading cannot be acted on, or None.
 
         Returns:
-            Why the episode is over, or None.
+            Why the episode is over, or None where it goes on.
         """
         e, log, sent = self.episode, self.episode.log, self.episode.log.executed
         self.catch_up(e.periods(e.passed))  # the reading may have taken several
         if e.passed >= e.timeout:
             return None
-        deadline, soon, asked, answered = self._deadline, self._soon, None, False
+        deadline, soon, submitted, answered = self._deadline, self._soon, None, False
         if reading is not None:
             self._reading, self._refusal = reading, refusal
             if refusal is not None:
-                log.hold(refusal)
+                log.refuse(refusal)
                 answered = True
             else:
-                asked = self._ask(reading)
+                submitted = self._submit(reading)
         if not answered:
-            answered = self._answered(asked, soon, deadline)
+            answered = self._answered(submitted, soon, deadline)
         ended = None
         if log.executed == sent:
             e.clock.sleep_until(soon)
             ended = self._late(deadline)
-            answered = answered or self._answered(asked, deadline, deadline)
+            answered = answered or self._answered(submitted, deadline, deadline)
         log.overruns += not answered
         log.ticks += 1
         if not self._fits and not e.reader.busy and self._reads.seconds is not None and self._reads.seconds > e.dt:
@@ -137,11 +144,14 @@ class AsynchronousTick:
 
     # ------------------------------------------------------------ the policy
 
-    def _ask(self, reading: Reading) -> float | None:
-        """Ask about a reading, unless the answer would be late and make the next tick's late as well. Returns the
-        observation's time where it was asked about."""
+    def _submit(self, reading: Reading) -> float | None:
+        """Submit a reading, unless its decision would be late and make the next tick's late too.
+
+        Returns:
+            The observation's time, or None where it was not submitted.
+        """
         e, expected = self.episode, self._decides.seconds
-        while self._since is not None and (answer := self.policy.answer(e.clock.now())) is not None:
+        while self._since is not None and (answer := self.policy.poll(e.clock.now())) is not None:
             self._take(answer, None, 0.0)
         now = e.clock.now()
         if expected is not None:
@@ -151,58 +161,67 @@ class AsynchronousTick:
                 return None
         if self._since is None:
             self._since = now
-        self._asked.append(reading.time)
-        self.policy.ask(reading.observation, reading.time)
+        self._submitted.append(reading.time)
+        self.policy.submit(reading.observation, reading.time)
         return reading.time
 
-    def _answered(self, asked: float | None, until: float, deadline: float) -> bool:
-        """Wait for the decision about the observation of time ``asked`` up to ``until``. Returns whether this tick is
-        answered."""
+    def _answered(self, submitted: float | None, until: float, deadline: float) -> bool:
+        """Wait until ``until`` for the decision about the observation of time ``submitted``.
+
+        Returns:
+            Whether this tick has its decision.
+        """
         if self._since is None:
             return False
-        while (answer := self.policy.answer(until)) is not None:
-            if self._take(answer, asked, deadline):
+        while (answer := self.policy.poll(until)) is not None:
+            if self._take(answer, submitted, deadline):
                 return True
         return False
 
-    def _take(self, answer: Answer, asked: float | None, deadline: float) -> bool:
-        """Use an answer and show it to who watches. Returns whether this tick is answered."""
-        if answer.observed not in self._asked:
-            return False  # of the episode before
+    def _take(self, answer: AsyncAnswer, submitted: float | None, deadline: float) -> bool:
+        """Use an answer, then call ``on_decision``. Return whether this tick has its decision."""
+        if answer.observed not in self._submitted:
+            return False  # an earlier episode's
         log, now = self.episode.log, self.episode.clock.now()
         if self._number is not None:
             log.replaced += answer.number - self._number - 1
         self._number = answer.number
-        self._since = None if answer.observed == self._asked[-1] else now
+        self._since = None if answer.observed == self._submitted[-1] else now
         self._decides.add(answer.took)
-        log.decided.add(now - self.episode.start, answer.took)
-        answered = self._use(answer, answer.observed == asked and now < deadline, deadline)
+        log.decision_times.add(now - self.episode.start, answer.took)
+        answered = self._use(answer, answer.observed == submitted and now < deadline, deadline)
         if self.episode.on_decision is not None and answer.decision is not None:
             self.episode.on_decision(answer.observation, answer.decision)  # after the command is sent
         return answered
 
-    def _use(self, answer: Answer, own: bool, deadline: float) -> bool:
-        """Send what is in time, keep what is late for the ladder, drop what has expired.
+    def _use(self, answer: AsyncAnswer, own: bool, deadline: float) -> bool:
+        """Send a decision that is in time, keep a late one for the fallback, drop an expired one.
 
-        own: it is this tick's, and in time. Returns whether this tick is answered.
+        Args:
+            answer: the decision, or why there is none.
+            own: whether it is this tick's, and in time.
+            deadline: clock time at which the next tick is due [s].
+
+        Returns:
+            Whether this tick has its decision.
         """
         e, log = self.episode, self.episode.log
         if answer.decision is None:
             if answer.no_plan is not None:
-                log.hold(why_not(answer.no_plan))
+                log.refuse(why_not(answer.no_plan))
             return own
         now = e.clock.now()
-        if not e.ladder.fresh(answer.observed, now):
+        if not e.fallback.fresh(answer.observed, now):
             log.dropped += 1
             return False
         command = answer.decision.action
         violation = e.task.limits.violation(command, answer.observation)
         if violation is not None:
-            log.hold(f"command refused: {violation}")
+            log.refuse(f"command refused: {violation}")
             return own
-        e.ladder.take(partial(commands_of, e.task, answer.decision.plan, answer.observation), answer.observed)
-        if own and e.task.positions and e.ladder.rows_since(answer.observed, now) > AGED:
-            command = self._moved_on(command, now, deadline)
+        e.fallback.take(partial(commands_of, e.task, answer.decision.plan, answer.observation), answer.observed)
+        if own and e.task.position_commands and e.fallback.rows_since(answer.observed, now) > COMPENSATION_THRESHOLD:
+            command = self._latency_compensated(command, now, deadline)
             if command is None:
                 return True
         now = e.clock.now()  # again, directly before the write: this process may have stood still since
@@ -211,62 +230,66 @@ class AsynchronousTick:
         rest = e.rest(answer.observation)
         e.send(command, rest, now)
         log.executed += 1
-        log.sent.add(now - e.start, now - answer.observed)
-        e.ladder.sent(command, rest, now)
+        log.command_age.add(now - e.start, now - answer.observed)
+        e.fallback.mark_sent(command, rest, now)
         return True
 
-    def _moved_on(self, command: np.ndarray, now: float, deadline: float) -> np.ndarray | None:
-        """What the plan wants from now on, where its decision took long, or None where nothing may be sent from where
-        the robot is by now. What was within limits from where it was seen need not be any more: sent all the same, it
-        made the arm swing to and fro."""
+    def _latency_compensated(self, command: np.ndarray, now: float, deadline: float) -> np.ndarray | None:
+        """Return the plan's command for the time from now on, or None where the safety filter refuses it.
+
+        Limits are checked from where the robot is by now. Checked from where it was observed, commands made the arm
+        oscillate.
+        """
         e = self.episode
-        gate = self._gate(deadline)
-        row = e.ladder.row(now, gate)
-        if row is None and gate.reason is None and gate(command):  # its rows are no commands
+        safety_filter = self._safety_filter(deadline)
+        row = e.fallback.row(now, safety_filter)
+        if row is None and safety_filter.reason is None and safety_filter(command):  # its rows are no commands
             row = command
         if row is None:
-            e.log.hold(f"command refused: {gate.reason}")
+            e.log.refuse(f"command refused: {safety_filter.reason}")
         return row
 
-    # ------------------------------------------------------------ the ladder
+    # ------------------------------------------------------------ the fallback
 
     def _late(self, deadline: float) -> str | None:
-        """Send the ladder's command for a tick without a decision. Without a usable observation nothing can be checked
-        or sent. Returns why the episode is over, or None."""
+        """Send the fallback's command for a tick without a decision, unless there is no observation to check it by.
+
+        Returns:
+            Why the episode is over, or None where it goes on.
+        """
         e, log, began = self.episode, self.episode.log, self.episode.clock.now()
-        gate = self._gate(deadline)
-        rest = e.rest(gate.observation) if gate.refusal is None else None
-        rung, command = e.ladder.late(began, rest, gate)
-        if rung == "stop":
-            log.late[rung] += 1
-            why = gate.refusal or log.last_reason
-            return f"stopped: no decision for {e.ladder.patience.stop:g} s{f' ({why})' if why else ''}"
-        if gate.refusal is not None:
+        safety_filter = self._safety_filter(deadline)
+        rest = e.rest(safety_filter.observation) if safety_filter.refusal is None else None
+        level, command = e.fallback.late(began, rest, safety_filter)
+        if level == "stop":
+            log.late[level] += 1
+            why = safety_filter.refusal or log.last_reason
+            return f"stopped: no decision for {e.fallback.timeouts.stop:g} s{f' ({why})' if why else ''}"
+        if safety_filter.refusal is not None:
             return None
-        if rung != "plan" and gate.reason is not None:  # a plan that went astray: slow down
-            log.hold(f"late command refused: {gate.reason}")
+        if level != "plan" and safety_filter.reason is not None:  # the plan may not be followed: slow down
+            log.refuse(f"late command refused: {safety_filter.reason}")
         if command is not None:
-            violation = None if rung == "plan" else e.task.limits.violation(command, gate.observation)
+            violation = None if level == "plan" else e.task.limits.violation(command, safety_filter.observation)
             now = e.clock.now()  # again, directly before the write
-            if not e.ladder.fresh(e.ladder.observed if rung == "plan" else began, now):
+            if not e.fallback.fresh(e.fallback.observed if level == "plan" else began, now):
                 violation = "expired"
             if violation is not None:
-                log.hold(f"late command refused: {violation}")
+                log.refuse(f"late command refused: {violation}")
                 return None
             # After a pause beyond the deadline a command is sent all the same, where it costs next to nothing.
             if self._spills(now, deadline) and (now < deadline or self._writes > self._margin):
                 return None
             e.send(command, rest, now)
             log.filled += 1
-            if rung == "plan":
-                log.sent.add(now - e.start, now - e.ladder.observed)
-                e.ladder.sent(command, rest, now)
-        log.late[rung] += 1
+            if level == "plan":
+                log.command_age.add(now - e.start, now - e.fallback.observed)
+                e.fallback.mark_sent(command, rest, now)
+        log.late[level] += 1
         return None
 
-    def _gate(self, deadline: float) -> Gate:
-        """The gate from where the robot is now: by a reading of this moment where that costs next to nothing, else by
-        the last one."""
+    def _safety_filter(self, deadline: float) -> SafetyFilter:
+        """Return the safety filter for where the robot is now, read again where the sensor is quick."""
         e, reads, now = self.episode, self._reads.seconds, self.episode.clock.now()
         affordable = CHEAP_READING * e.dt
         if now < deadline:
@@ -277,7 +300,7 @@ class AsynchronousTick:
                 self._reading, self._refusal = reading, e.watch.refusal(reading, e.clock.now())
         now, reading, refusal = e.clock.now(), self._reading, self._refusal
         if reading is None:
-            return Gate(e.task, np.zeros(e.task.observation_dim), "no observation came yet")
-        if refusal is None and not e.ladder.fresh(reading.time, now):
-            refusal = f"the last observation is older than {e.ladder.patience.expiry:g} s"
-        return Gate(e.task, e.observation_at(reading, now), refusal)
+            return SafetyFilter(e.task, np.zeros(e.task.observation_dim), "no observation came yet")
+        if refusal is None and not e.fallback.fresh(reading.time, now):
+            refusal = f"the last observation is older than {e.fallback.timeouts.max_observation_age:g} s"
+        return SafetyFilter(e.task, e.observation_at(reading, now), refusal)

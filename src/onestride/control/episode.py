@@ -1,4 +1,7 @@
-"""What the two ways to decide share in an episode of the control loop: who takes part, and the gate to the robot."""
+"""One episode of the control loop: its parts, and the safety filter before the robot.
+
+Synchronous and asynchronous inference share them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onestride.control.ladder import Ladder
+from onestride.control.fallback import Fallback
 from onestride.control.log import EpisodeLog
 from onestride.control.sensor import Expected, Reader, Reading, SensorWatch
 from onestride.robot.clock import Clock
@@ -16,15 +19,30 @@ from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision, NoPlanError
 from onestride.robot.robot import Robot
 
-#: Called with every observation and the decision it led to, after the clock has been charged.
+#: A function that is called with every observation and its decision, after the clock has been charged.
 OnDecision = Callable[[np.ndarray, Decision], None]
-#: Of a plan's row: what is sent so much later than it was seen is moved on along its plan, where rows are positions.
-AGED = 0.2
+#: Position commands older than this are latency-compensated, as a share of the time between two rows of a plan.
+COMPENSATION_THRESHOLD = 0.2
 
 
 @dataclass
 class Episode:
-    """One episode's parts. dt [s] between ticks; start and timeout [s] by the clock and from the start."""
+    """The parts of one episode.
+
+    Attributes:
+        robot: the robot that is driven.
+        clock: the clock that ticks are timed by.
+        task: the control interface of the task.
+        dt: time between two ticks [s].
+        start: clock time of the start [s].
+        timeout: longest duration, counted from the start [s].
+        reader: reads the robot.
+        watch: refuses observations that cannot be acted on.
+        fallback: gives commands where decisions are late.
+        on_decision: called with every observation and its decision, or None.
+        log: what happened so far.
+        writes: how long writing a command takes.
+    """
 
     robot: Robot
     clock: Clock
@@ -34,49 +52,60 @@ class Episode:
     timeout: float
     reader: Reader
     watch: SensorWatch
-    ladder: Ladder
+    fallback: Fallback
     on_decision: OnDecision | None
     log: EpisodeLog
     writes: Expected = field(default_factory=Expected)
 
     @property
     def passed(self) -> float:
-        """Time since the start [s]."""
+        """Time since the episode's start [s]."""
         return self.clock.now() - self.start
 
     def periods(self, passed: float) -> int:
-        """Whole control periods in ``passed`` [s]; beyond the timeout there are no more ticks."""
+        """Return the whole control periods in ``passed`` [s]; beyond the timeout there are no more."""
         if passed < self.timeout:
             return math.floor(passed / self.dt + 1e-9)
         return math.ceil(self.timeout / self.dt - 1e-9)
 
     def send(self, command: np.ndarray, rest: np.ndarray | None, now: float) -> None:
-        """Write ``command`` (A,) at clock time ``now``. rest (A,) would have kept the robot where it was, None:
-        unknown."""
+        """Write a command to the robot and log it.
+
+        Args:
+            command: what to send (A,).
+            rest: the command that would have kept the robot where it was (A,), or None where the task knows none.
+            now: clock time before the write [s].
+        """
         self.robot.write(command)
         self.writes.add(self.clock.now() - now)
-        self.log.wrote(now - self.start, self.dt)
-        self.watch.sent(rest is None or not np.array_equal(command, rest))
+        self.log.mark_sent(now - self.start, self.dt)
+        self.watch.mark_sent(rest is None or not np.array_equal(command, rest))
 
     def rest(self, observation: np.ndarray) -> np.ndarray | None:
-        """The command that keeps the robot where it is (A,), or None where the task knows none."""
-        return self.task.rest(observation) if self.task.rest is not None else None
+        """Return the command that keeps the robot where it is (A,), or None where the task knows none."""
+        return self.task.hold_command(observation) if self.task.hold_command is not None else None
 
     def observation_at(self, reading: Reading, now: float) -> np.ndarray:
-        """Return the observation as it is by ``now``: where commands are positions that are held against the robot's,
-        it has moved on since it was seen."""
+        """Return the reading's observation, its position extrapolated to clock time ``now``.
+
+        Only tasks whose commands are positions with a largest step need this; others get the observation as it is.
+        """
         observation = reading.observation
-        if not self.task.positions or self.task.limits.max_step is None:
+        if not self.task.position_commands or self.task.limits.max_step is None:
             return observation
         columns = len(self.task.limits.low)
-        moved = self.ladder.moved_to(observation[:columns], reading.time, now)
+        moved = self.fallback.moved_to(observation[:columns], reading.time, now)
         return np.concatenate((moved, observation[columns:]))
 
 
-class Gate:
-    """Whether commands may be sent from where the robot is; ``reason`` is why the first that may not may not.
+class SafetyFilter:
+    """Tells whether a command may be sent from where the robot is.
 
-    refusal: why the observation cannot be acted on, or None.
+    Attributes:
+        limits: the task's limits.
+        observation: where the robot is (observation_dim,).
+        refusal: why the observation cannot be acted on, or None. With a refusal no command may be sent.
+        reason: why the first refused command was refused, or None.
     """
 
     def __init__(self, task: ControlSpec, observation: np.ndarray, refusal: str | None) -> None:
@@ -84,16 +113,17 @@ class Gate:
         self.reason: str | None = None
 
     def __call__(self, command: np.ndarray) -> bool:
+        """Return whether ``command`` (A,) may be sent."""
         violation = self.refusal or self.limits.violation(command, self.observation)
         self.reason = self.reason or violation
         return violation is None
 
 
 def commands_of(task: ControlSpec, plan: np.ndarray, observation: np.ndarray) -> np.ndarray | None:
-    """Every row of a plan (H, D) as a command (H, A), or None where the task's rows are none."""
+    """Return every row of a plan (H, D) as a command (H, A), or None where only the first row is a command."""
     return None if task.commands is None else task.commands(plan.astype(np.float64), observation)
 
 
 def why_not(error: NoPlanError | ObservationError) -> str:
-    """Why there is no decision, as the log counts it."""
+    """Return why there is no decision, in the words that the log counts it by."""
     return f"{'no plan' if isinstance(error, NoPlanError) else 'observation refused'}: {error}"

@@ -1,4 +1,4 @@
-"""What the operating system and Python can do for punctual ticks, as far as they let us."""
+"""Real-time scheduling: priorities, locked memory and the garbage collector, as far as the system permits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PRIORITY = 10  # the loop's in SCHED_FIFO: above everything that is not real-time, below the kernel's own threads
-SWITCH = 0.0005  # a thread that wants Python's lock waits so long at most for one that computes in Python [s]
-LOCK = 1 | 2 | 4  # mlockall: what is in memory now, what will be, and that as it is first touched
+PRIORITY = 10  # of the loop in SCHED_FIFO: above everything that is not real-time, below the kernel's own threads
+SWITCH = 0.0005  # longest wait of a thread for Python's lock while another one computes in Python [s]
+LOCK = 1 | 2 | 4  # of mlockall: current pages, future pages, each of them once it is touched
 
 ADVICE = (
     "Less jitter on Linux: --realtime as root or with CAP_SYS_NICE and CAP_IPC_LOCK (SCHED_FIFO, memory locked); a "
@@ -23,18 +23,23 @@ ADVICE = (
 
 
 @contextmanager
-def punctual(asked_for: bool) -> Iterator[dict[str, str]]:
-    """While the context lasts: real-time scheduling of all threads there are and those this one starts, memory that
-    stays where it is, no garbage collector.
+def realtime_scheduling(asked_for: bool) -> Iterator[dict[str, str]]:
+    """Use real-time scheduling, locked memory and no garbage collector while the context lasts.
 
-    Yields what was granted, in words. Not asked for: only Python's lock is handed over sooner than usual.
+    It holds for all threads that exist and those that the calling thread starts.
+
+    Args:
+        asked_for: whether to ask for it. If not, only Python's lock is handed over sooner than usual.
+
+    Yields:
+        What the system granted, in words.
     """
     granted = {"scheduler": "normal", "memory": "not locked", "garbage_collector": "on"}
     interval = sys.getswitchinterval()
     before: dict[int, tuple[int, os.sched_param]] = {}
     sys.setswitchinterval(SWITCH)
     if asked_for:
-        before, granted["scheduler"] = _to_front()
+        before, granted["scheduler"] = _enter_realtime()
         granted["memory"] = _lock()
         gc.collect()
         gc.freeze()
@@ -52,24 +57,26 @@ def punctual(asked_for: bool) -> Iterator[dict[str, str]]:
         sys.setswitchinterval(interval)
 
 
-def step_back() -> None:
-    """One priority below, for the calling thread: who decides must not keep the loop waiting, which acts when a
-    decision is late, not even where both share a core. Without real-time scheduling nothing changes."""
+def lower_priority() -> None:
+    """Lower the calling thread's real-time priority by one; without real-time scheduling nothing changes.
+
+    A thread that decides must not delay the loop, not even where both share a core.
+    """
     if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
         _schedule(0, os.SCHED_FIFO, os.sched_param(max(os.sched_getparam(0).sched_priority - 1, 1)))
 
 
-def to_back() -> None:
-    """Take the calling thread out of real-time scheduling: what only looks must not keep a tick waiting."""
+def leave_realtime() -> None:
+    """Take the calling thread out of real-time scheduling: a thread that only watches must not delay a tick."""
     if hasattr(os, "sched_setscheduler"):
         _schedule(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _to_front() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
-    """Ask for SCHED_FIFO. Returns how every thread was before, if it was granted, and the answer in words.
+def _enter_realtime() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
+    """Ask for SCHED_FIFO. Return every thread's earlier policy, if it was granted, and the system's answer in words.
 
-    All threads: an engine's helpers are there already, and a decision would wait for them. They decide, and stand
-    behind the calling thread, whose the loop is.
+    All threads get it, since a decision waits for an engine's helpers. The calling thread, which runs the loop, is one
+    priority above the others.
     """
     if not hasattr(os, "sched_setscheduler"):
         return {}, f"SCHED_FIFO is not to be had on {sys.platform}"
@@ -86,13 +93,13 @@ def _to_front() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
 
 
 def _schedule(thread: int, policy: int, param: os.sched_param) -> None:
-    """As far as it is still there."""
+    """Schedule a thread, if it still exists."""
     with suppress(ProcessLookupError):
         os.sched_setscheduler(thread, policy, param)
 
 
 def _lock() -> str:
-    """Ask for memory that is never paged out, in words."""
+    """Ask for memory that is never paged out. Return the system's answer in words."""
     error = _libc("mlockall", LOCK)
     if error is None:
         return f"mlockall is not to be had on {sys.platform}"
@@ -100,7 +107,7 @@ def _lock() -> str:
 
 
 def _libc(name: str, *arguments: int) -> int | None:
-    """Call a function of the C library: 0, or what was wrong (errno); None where there is no such function."""
+    """Call a function of the C library. Return 0 or its errno, or None where there is no such function."""
     if not sys.platform.startswith("linux"):
         return None
     return 0 if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) == 0 else ctypes.get_errno()

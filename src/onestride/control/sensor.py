@@ -1,4 +1,4 @@
-"""Readings of a robot, each with its age: taken where a sensor that hangs holds nothing, refused where they are old."""
+"""Readings of a robot with their age: a sensor that hangs delays nothing, and old or frozen readings are refused."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
 from onestride.robot.robot import Robot, TimedObservation
 
-#: So many of the last durations say how long the next is expected to take: one hiccup does not change their median.
+#: The expected duration is the median of this many of the last ones, so that a single outlier does not change it.
 REMEMBERED = 5
-#: Fewer readings than this with the same numbers are no frozen sensor, however slow the loop is.
+#: A sensor counts as frozen only after this many repeated readings, however slow the loop is.
 FEWEST_REPEATED = 3
-#: A sample's time may lie so far ahead of the loop's clock [s].
+#: A sample's time may be this far ahead of the loop's clock [s].
 CLOCK_TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the robot gave: its observation, when that was taken [s], and its fault or None.
+    """A reading of the robot.
 
-    observation: the vector that is decided on; what was given, where that cannot be made one.
-    took: how long the robot took to give it [s].
+    Attributes:
+        observation: the vector that is decided on (observation_dim,), or what the robot gave where that is no vector.
+        time: clock time of the sample [s].
+        fault: the robot's fault, or None.
+        took: how long the reading took [s].
     """
 
     observation: np.ndarray
@@ -39,70 +42,83 @@ class Reading:
 
 
 class Expected:
-    """How long something takes, from how long it took lately [s]."""
+    """The expected duration of something, from its last durations [s]."""
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=REMEMBERED)
 
     def add(self, seconds: float) -> None:
+        """Add a duration [s]."""
         self._last.append(seconds)
 
     @property
     def seconds(self) -> float | None:
-        """The median; None before the first."""
+        """The median of the last durations [s], or None before the first."""
         return sorted(self._last)[len(self._last) // 2] if self._last else None
 
 
 class Reader(Protocol):
-    """Reads a robot. ``busy``: a reading was requested and has not come yet."""
+    """Reads a robot.
+
+    Attributes:
+        busy: whether a reading was requested and has not come yet.
+    """
 
     busy: bool
 
     def request(self) -> None:
-        """Begin a reading; none may be under way."""
+        """Begin a reading. The reader must not be busy."""
         ...
 
     def poll(self, until: float) -> Reading | None:
-        """Return the reading that was requested, or None where it is not there at clock time ``until`` [s].
+        """Return the reading that was requested, or None where it has not come by clock time ``until`` [s].
 
         Raises:
-            Exception: whatever the robot raised.
+            Exception: what the robot raised.
         """
         ...
 
     def close(self) -> None:
-        """No more readings; one that hangs is left behind."""
+        """End the reader. A reading that hangs is abandoned."""
         ...
 
 
 def reader_of(robot: Robot, clock: Clock, dim: int) -> Reader:
-    """Return a reader in a thread of its own on wall time, one that reads in turn where time is simulated.
+    """Return a reader with a thread of its own on wall time, and one without where time is simulated.
 
-    dim: of the task's observations.
+    Args:
+        robot: what is read.
+        clock: the loop's clock.
+        dim: size of the task's observations.
     """
     return ThreadReader(robot, clock, dim) if getattr(clock, "is_wall_time", False) else DirectReader(robot, clock, dim)
 
 
 class DirectReader:
-    """Reads when it is polled: in simulated time nothing else could happen meanwhile, and ``until`` may pass."""
+    """Reads when it is polled, for simulated time, in which nothing else happens meanwhile.
+
+    Clock time ``until`` may pass during the reading.
+    """
 
     def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
         self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
 
     def request(self) -> None:
+        """Begin a reading."""
         self.busy = True
 
     def poll(self, until: float) -> Reading | None:
+        """Read the robot and return the reading."""
         del until
         self.busy = False
         return _read(self.robot, self.clock, self.dim)
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
 
 class ThreadReader:
-    """Reads in a daemon thread, which begins with the first request."""
+    """Reads in a daemon thread, which starts with the first request."""
 
     def __init__(self, robot: Robot, clock: Clock, dim: int) -> None:
         self.robot, self.clock, self.dim, self.busy = robot, clock, dim, False
@@ -111,12 +127,18 @@ class ThreadReader:
         self._thread = threading.Thread(target=self._work, name="readings", daemon=True)
 
     def request(self) -> None:
+        """Begin a reading in the thread."""
         if self._thread.ident is None:
             self._thread.start()
         self.busy = True
         self._requests.put(True)
 
     def poll(self, until: float) -> Reading | None:
+        """Return the reading, or None where it has not come by clock time ``until`` [s].
+
+        Raises:
+            Exception: what the robot raised.
+        """
         try:
             found = self._readings.get(timeout=max(until - self.clock.now(), 0.0))
         except queue.Empty:
@@ -127,6 +149,7 @@ class ThreadReader:
         return found
 
     def close(self) -> None:
+        """End the thread after the reading that is under way."""
         self._requests.put(False)
 
     def _work(self) -> None:
@@ -144,7 +167,7 @@ def _read(robot: Robot, clock: Clock, dim: int) -> Reading:
     time, values = (given.time, given.values) if isinstance(given, TimedObservation) else (asked, given)
     try:
         observation = observation_vector(values, dim)
-    except ObservationError:  # as it is: the task's check says what is wrong with it
+    except ObservationError:  # kept as it is: validate_observation says what is wrong with it
         observation = values
     if observation is values:  # a driver may fill the same array again
         observation = copy(values)
@@ -152,10 +175,14 @@ def _read(robot: Robot, clock: Clock, dim: int) -> Reading:
 
 
 class SensorWatch:
-    """Tells whether readings can be acted on: of the task's kind, recent, and not frozen.
+    """Refuses readings that cannot be acted on: not valid for the task, too old, or of a frozen sensor.
 
     A sensor counts as frozen when it gives the same numbers for longer than the task's ``frozen_after`` although the
-    robot is told to move. oldest: the age beyond which nothing is acted on [s].
+    robot is told to move.
+
+    Args:
+        task: the control interface of the task.
+        oldest: age beyond which a reading is refused [s].
     """
 
     def __init__(self, task: ControlSpec, oldest: float) -> None:
@@ -163,14 +190,14 @@ class SensorWatch:
         self._numbers: np.ndarray | None = None
         self._since, self._repeated, self._moving = -math.inf, 0, False
 
-    def sent(self, moving: bool) -> None:
-        """Note a command; ``moving``: it asks for more than to stay."""
+    def mark_sent(self, moving: bool) -> None:
+        """Note that a command was sent; ``moving`` says whether it asks the robot to move."""
         self._moving = self._moving or moving
 
     def refusal(self, reading: Reading, now: float) -> str | None:
-        """Return why ``reading`` cannot be acted on at clock time ``now`` [s], or None."""
+        """Return why ``reading`` cannot be acted on at clock time ``now`` [s], or None where it can."""
         try:
-            self.task.check(reading.observation)
+            self.task.validate_observation(reading.observation)
         except ObservationError as error:
             return f"observation refused: {error}"
         if not (math.isfinite(reading.time) and reading.time <= now + CLOCK_TOLERANCE):

@@ -1,4 +1,4 @@
-"""The end of an episode: the robot is stopped, whatever happened, and a signal to end the process comes through."""
+"""The end of an episode: the robot is stopped in any case, then a signal that came ends the process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from typing import Any
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
-PATIENCE = 3  # so many while the robot is being stopped end the process nevertheless
-#: Pauses before the robot is told to stop again where that failed [s]: a bus may be busy, a cable loose.
+SIGNALS_TO_FORCE_END = 3  # this many signals while the robot is being stopped end the process all the same
+#: Pauses before ``stop`` is tried again where it raised [s]: a bus may be busy, a cable loose.
 STOP_AGAIN = (0.005, 0.02, 0.05)
 
 
 class Signals:
-    """Of one episode, in the process's main thread; elsewhere, and for signals that somebody handles, it does nothing.
+    """Handles signals during one episode.
 
-    The first signal ends the episode by an exception: KeyboardInterrupt of SIGINT, SystemExit of others. One that comes
-    while the robot is being stopped waits for that.
+    The first signal ends the episode by an exception: KeyboardInterrupt for SIGINT, SystemExit for others. A signal
+    that comes while the robot is being stopped waits for that. In other threads than the main one, and for signals
+    that have a handler already, nothing is changed.
+
+    Attributes:
+        came: the first signal's number, or None.
     """
 
     def __init__(self) -> None:
@@ -31,7 +35,7 @@ class Signals:
         self.came: int | None = None  # the first
 
     def watch(self) -> None:
-        """From now on a signal ends the episode."""
+        """Let signals end the episode from now on."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in ENDING:
@@ -40,11 +44,11 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def wait(self) -> None:
-        """From now on signals wait."""
+        """Let signals wait from now on."""
         self._stopping = True
 
     def leave(self) -> None:
-        """Restore the handlers there were before."""
+        """Restore the earlier handlers."""
         while self._before:
             signal.signal(*self._before.popitem())
 
@@ -52,7 +56,8 @@ class Signals:
         """End the process by the signal that came, if one did.
 
         Raises:
-            KeyboardInterrupt: it was SIGINT. SystemExit: it was another.
+            KeyboardInterrupt: SIGINT came.
+            SystemExit: another signal came.
         """
         if self.came is not None:
             _end(self.came)
@@ -63,7 +68,7 @@ class Signals:
             self.came = number
         if self._stopping:
             self._waited += 1
-            if self._waited < PATIENCE:
+            if self._waited < SIGNALS_TO_FORCE_END:
                 return
         self._stopping = True
         _end(number)
@@ -76,14 +81,15 @@ def _end(number: int) -> None:
 
 
 def run_then_stop(body: Callable[[], None], stop: Callable[[], None]) -> None:
-    """Run ``body``, then ``stop`` whatever happened: an exception, or a signal to end (SIGINT, SIGTERM, SIGHUP).
+    """Run ``body``, then ``stop`` in any case, also after an exception or a signal (SIGINT, SIGTERM, SIGHUP).
 
     ``stop`` is tried again where it raises. Signal handlers are restored in any case. A signal that came ends the
-    process once ``stop`` is done, also where that failed.
+    process after ``stop``, also where that failed.
 
     Raises:
         Exception: what ``stop`` raised at the last attempt, else what ``body`` raised.
-        KeyboardInterrupt, SystemExit: a signal came.
+        KeyboardInterrupt: SIGINT came.
+        SystemExit: another signal came.
     """
     signals = Signals()
     tried = False

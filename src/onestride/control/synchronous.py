@@ -1,4 +1,4 @@
-"""Synchronous inference: a tick decides, then sends, however late that is. Meanwhile the robot holds its command."""
+"""Synchronous inference: a tick decides, then sends, however late that is. Meanwhile the robot keeps its command."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ import math
 import time
 from functools import partial
 
-from onestride.control.episode import AGED, Episode, Gate, commands_of, why_not
+from onestride.control.episode import COMPENSATION_THRESHOLD, Episode, SafetyFilter, commands_of, why_not
 from onestride.control.sensor import Reading
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decider, Decision, NoPlanError, decided
 
 
 class SynchronousTick:
-    """Decides within the tick."""
+    """One tick of synchronous inference: it waits for the decision of ``policy``."""
 
     def __init__(self, episode: Episode, policy: Decider) -> None:
         self.episode, self.policy = episode, policy
-        self._usable = episode.start  # until when there were observations that could be acted on
+        self._usable = episode.start  # when the last observation that could be acted on was used [s]
 
     def catch_up(self, periods: int) -> None:
-        """Nothing: ticks that were missed are counted when the decision is there."""
+        """Do nothing: missed ticks are counted when the decision is there."""
 
     def observe(self) -> Reading | None:
-        """Return this tick's reading, waiting for it as long as the robot may go on without one."""
+        """Return this tick's reading, or None where it takes longer than the robot may go on without one."""
         e = self.episode
         if not e.reader.busy:
             e.reader.request()
-        return e.reader.poll(self._usable + e.ladder.patience.stop)
+        return e.reader.poll(self._usable + e.fallback.timeouts.stop)
 
     def tick(self, reading: Reading | None, refusal: str | None) -> str | None:
-        """Decide about a reading, send, and move the log on by the periods that passed.
+        """Decide about a reading, send the command, and advance the log by the periods that passed.
+
+        Args:
+            reading: the tick's reading, or None where there is none.
+            refusal: why the reading cannot be acted on, or None.
 
         Returns:
-            Why the episode is over, or None.
+            Why the episode is over, or None where it goes on.
         """
         e, log = self.episode, self.episode.log
         if reading is None or refusal is not None:
             if refusal is not None:
-                log.hold(refusal)
-            if e.clock.now() - self._usable > e.ladder.patience.stop:
+                log.refuse(refusal)
+            if e.clock.now() - self._usable > e.fallback.timeouts.stop:
                 why = f" ({refusal})" if refusal else ""
-                return f"stopped: no observation to act on for {e.ladder.patience.stop:g} s{why}"
+                return f"stopped: no observation to act on for {e.fallback.timeouts.stop:g} s{why}"
         else:
             self._act(reading)
             self._usable = e.clock.now()
@@ -57,32 +61,32 @@ class SynchronousTick:
         if decision is None:
             return
         command, observation = decision.action, reading.observation
-        if e.task.positions:
-            e.ladder.take(partial(commands_of, e.task, decision.plan, observation), reading.time)
-            if e.ladder.rows_since(reading.time, seen) > AGED:  # a slow sensor: its sample was old when it came
+        if e.task.position_commands:
+            e.fallback.take(partial(commands_of, e.task, decision.plan, observation), reading.time)
+            if e.fallback.rows_since(reading.time, seen) > COMPENSATION_THRESHOLD:  # the sample was old when it came
                 observation = e.observation_at(reading, seen)
-                row = e.ladder.row_at(seen, Gate(e.task, observation, None))
+                row = e.fallback.row_at(seen, SafetyFilter(e.task, observation, None))
                 command = command if row is None else row
         violation = e.task.limits.violation(command, observation)
         if violation is not None:
-            log.hold(f"command refused: {violation}")
+            log.refuse(f"command refused: {violation}")
             return
         rest = e.rest(reading.observation)
         e.send(command, rest, e.clock.now())
-        e.ladder.sent(command, rest, e.clock.now())
+        e.fallback.mark_sent(command, rest, e.clock.now())
         log.executed += 1
 
     def _decide(self, reading: Reading) -> Decision | None:
-        """The decision, or None to hold."""
+        """Return the decision, or None where the robot has to keep its command."""
         e, log = self.episode, self.episode.log
         began, decision = time.perf_counter(), None
         try:
             decision = decided(self.policy, reading.observation)
         except (NoPlanError, ObservationError) as error:
-            log.hold(why_not(error))
+            log.refuse(why_not(error))
         took = time.perf_counter() - began
         e.clock.charge(took)
-        log.decided.add(e.passed, took)
+        log.decision_times.add(e.passed, took)
         if decision is not None and e.on_decision is not None:
             e.on_decision(reading.observation, decision)
         return decision

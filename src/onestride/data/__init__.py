@@ -1,0 +1,1 @@
+"""Episodes, the readers of datasets, and collecting."""

@@ -1,4 +1,4 @@
-"""Episodes from whatever a path holds: what it is, is seen by looking."""
+"""Episodes of a dataset in any of the formats that are read; the format is detected."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ UNDERSTOOD = (
 
 
 def read_episodes(path: Path, notes: list[str] | None = None, mend: bool = False) -> Iterator[Episode]:
-    """Every episode of a dataset in any of the formats, in order, read by that format's own reader.
+    """Return every episode of a dataset, in order, read by its format's reader.
 
-    notes: what was left out, cut or understood otherwise than it is marked is added to it. mend: cut where episodes run
-    into each other without a mark, instead of refusing them.
+    Args:
+        path: the dataset's file or folder.
+        notes: a list to which the reader adds what it left out, cut, or interpreted differently from its marks.
+        mend: whether to cut where episodes run into each other without a mark, instead of refusing them.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: none of the formats, a pipe or a device, or what the format's reader refuses.
-        ImportError: it takes a package that is not installed.
+        FileNotFoundError: the path does not exist.
+        ValueError: the format is not known, the path is a pipe or a device, or the format's reader refuses it.
+        ImportError: the format needs a package that is not installed.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; a dataset is {UNDERSTOOD}")
@@ -49,10 +51,15 @@ def read_episodes(path: Path, notes: list[str] | None = None, mend: bool = False
 
 
 def read_npz(path: Path, notes: list[str] | None = None, mend: bool = False) -> Iterator[Episode]:
-    """Every episode of flat arrays saved by ``np.savez``, named as the arguments of ``episodes_from_arrays``.
+    """Return every episode of an .npz file whose arrays are named as the arguments of ``episodes_from_arrays``.
+
+    Args:
+        path: the file.
+        notes: see ``read_episodes``.
+        mend: see ``read_episodes``.
 
     Raises:
-        ValueError: not such a file, an array that is missing or pickled, or what ``episodes_from_arrays`` refuses.
+        ValueError: no such file, an array that is missing or pickled, or one that ``episodes_from_arrays`` refuses.
     """
     size_of_file(path)
     if not zipfile.is_zipfile(path):
@@ -77,7 +84,7 @@ def read_npz(path: Path, notes: list[str] | None = None, mend: bool = False) -> 
 
 
 def _not_empty(path: Path, episodes: Iterator[Episode]) -> Iterator[Episode]:
-    """The episodes, of which there must be one."""
+    """Yield the episodes and raise ValueError where there is none."""
     empty = True
     for episode in episodes:
         empty = False

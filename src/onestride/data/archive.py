@@ -1,4 +1,4 @@
-"""Zip files from outside, .npz among them: sizes, names and kinds of their members are checked before any is read."""
+"""External zip files, such as .npz: sizes, names and kinds of their members are checked before any is read."""
 
 from __future__ import annotations
 
@@ -22,18 +22,22 @@ import numpy as np
 from onestride.data.claims import check_claim, in_short
 
 ENCRYPTED = 0x1 | 0x40  # bits of a member's flags
-CHUNK = 2**20  # [bytes] unpacked at once
+CHUNK = 2**20  # unpacked at once [bytes]
 SPOILT = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
-#: What numpy raises of a header, which it parses as a Python literal.
+#: What NumPy raises for a damaged header, which it parses as a Python literal.
 SPOILT_HEADER = (ValueError, TypeError, RecursionError, MemoryError, SyntaxError, tokenize.TokenError)
 NUMBERS = "fiub"  # kinds of dtype: floats, integers, bools
 
 
 class Archive:
-    """A zip file whose members were checked; ``names`` are theirs.
+    """A zip file whose members were checked.
 
-    Raises ``ValueError`` for what no writer of arrays makes: members that are encrypted, compressed in another way
-    than deflate, named twice, named out of the folder, or larger than the file can hold.
+    Attributes:
+        names: of the members.
+
+    Raises:
+        ValueError: members that no writer of arrays makes: encrypted, compressed by something other than deflate, with
+            a repeated name or one that leads out of the folder, or larger than the file can hold.
     """
 
     def __init__(self, file: zipfile.ZipFile, size: int) -> None:
@@ -50,10 +54,10 @@ class Archive:
         check_claim("it", sum(member.file_size for member in members), size)
 
     def read(self, name: str) -> bytearray:
-        """Return the bytes of a member, unpacked no further than to the size it claims.
+        """Return the bytes of a member, unpacked to at most the size that it claims.
 
         Raises:
-            ValueError: there is none, or it unpacks to another size.
+            ValueError: there is no such member, or it unpacks to another size.
         """
         if name not in self._file.NameToInfo:
             raise ValueError(f"it has no member {name!r:.80}: it was altered")
@@ -70,7 +74,7 @@ class Archive:
         """Return the array of numbers in the member ``name``.npy.
 
         Raises:
-            ValueError: it is none, or its header claims another size than the member has.
+            ValueError: the member is no array of numbers, or its header claims another size than the member has.
         """
         raw = self.read(f"{name}.npy")
         file = io.BytesIO(raw[:CHUNK])
@@ -95,12 +99,12 @@ class Archive:
 
 @contextmanager
 def open_archive(source: Path | bytes | bytearray) -> Iterator[Archive]:
-    """Open a zip file, or one within another, of which nothing is trusted.
+    """Open an external zip file, or the bytes of one.
 
-    The caller asks ``size_of_file`` first, and puts the file's name before messages.
+    The caller checks ``size_of_file`` first and adds the file's name to messages.
 
     Raises:
-        ValueError: it is none, it is damaged, or ``Archive`` refuses it.
+        ValueError: no zip file, a damaged one, or one that ``Archive`` refuses.
     """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     try:
@@ -134,10 +138,14 @@ def _check_member(member: zipfile.ZipInfo) -> None:
 
 
 def parse_object(name: str, raw: bytes | bytearray) -> dict[str, Any]:
-    """Return the JSON object of settings in a member.
+    """Return the settings in a member, a JSON object.
+
+    Args:
+        name: of the member, for messages.
+        raw: its bytes.
 
     Raises:
-        ValueError: it is none, or nested too deep.
+        ValueError: no JSON object, or one that is nested too deeply.
     """
     try:
         found = json.loads(raw)

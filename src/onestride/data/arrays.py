@@ -1,4 +1,4 @@
-"""Episodes cut out of flat arrays: one row per step, one episode after the other."""
+"""Episodes from flat arrays, which have one row per step and one episode after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from onestride.data.boundaries import Steps, marks_of, with_true_ends
 from onestride.data.episode import Episode
 
-BOUND_TOLERANCE = 1e-5  # a clipped action that went through float32 is this near its bound, or nearer
+BOUND_TOLERANCE = 1e-5  # actions may exceed their bounds by this, because float32 rounds
 
 
 def episodes_from_arrays(
@@ -30,30 +30,38 @@ def episodes_from_arrays(
     mend: bool = False,
     **marks: ArrayLike,
 ) -> Iterator[Episode]:
-    """Observations (M, O), actions (M, A), rewards (M,) and end marks (M,), cut after every end; float32.
+    """Return the episodes in flat arrays, as float32.
 
-    Marks are held against the numbers (``boundaries.py``), and what is cut or understood otherwise than it is marked is
-    added to ``notes``. A terminal ends an episode as terminated, a timeout as truncated; so does, without ``timeouts``,
-    its step number ``max_steps``. Steps after the last mark are a truncated episode. Arrays are checked when this is
-    called, episodes are made one at a time.
+    The arrays are checked when this is called. Episodes are made one at a time. Marks are compared with the numbers
+    (``boundaries.py``). A terminal ends an episode as terminated, a timeout as truncated. Without ``timeouts`` an
+    episode is truncated after ``max_steps`` steps. Steps after the last mark are a truncated episode.
 
-    What an episode's last action led to is its row of ``next_observations``.
-    Without that array nobody knows, and the episode ends by what can still be said:
+    The observation after an episode's last action is its row of ``next_observations``. Without that array it is
+    unknown:
 
-    - terminated: the last observation is repeated, so that the last reward and the termination are kept;
-    - truncated: the last row gives its observation only. Its action and reward are dropped, and an episode of a
-      single step is dropped with them.
+    - A terminated episode repeats its last observation, which keeps the last reward and the termination.
+    - A truncated episode ends with the observation of its last row. That row's action and reward are dropped, and an
+      episode of a single step is left out.
 
     Args:
-        low: lower bound of the actions, one number or (A,); ``None`` is no bound. ``high`` likewise.
-        source: where the arrays are from, for errors.
-        notes: is added to.
-        mend: cut at resets that no mark shows and leave out an environment's own reset rows, instead of refusing them.
-        marks: cut-off steps or ends (M,) by another name, as in ``boundaries.CUT_OFF`` and ``ENDED``.
+        observations: (M, O).
+        actions: (M, A).
+        rewards: (M,).
+        terminals: marks (M,), true at steps that ended an episode for good.
+        timeouts: marks (M,), true at steps after which an episode was cut off.
+        next_observations: (M, O), the observation after each step.
+        max_steps: longest episode where there are no marks of cut-off steps.
+        low: lower bound of the actions, one number or (A,); None: no bound.
+        high: upper bound of the actions, likewise.
+        source: where the arrays are from, for messages.
+        notes: a list to which it is added what was cut or interpreted differently from its marks.
+        mend: whether to cut at resets that no mark shows and to leave out an environment's own reset rows, instead of
+            refusing them.
+        **marks: cut-off steps or ends (M,) by the names in ``boundaries.CUT_OFF`` and ``boundaries.ENDED``.
 
     Raises:
-        ValueError: shapes or lengths that disagree, a number that is not finite, a mark that is not 0 or 1, an action
-            out of bounds; the key and the row in the flat array are named.
+        ValueError: shapes or lengths disagree, a number is not finite, a mark is not 0 or 1, or an action is out of
+            bounds. The message names the array and the row.
     """
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}, expected 1 or more")
@@ -122,7 +130,7 @@ def _cut(of: Steps, notes: list[str]) -> Iterator[Episode]:
 
 
 def _every(max_steps: int, terminals: np.ndarray) -> np.ndarray:
-    """Timeouts (M,): every ``max_steps`` steps, counted from the last terminal."""
+    """Return timeouts (M,) every ``max_steps`` steps, counted from the last terminal."""
     timeouts = np.zeros_like(terminals)
     start = 0
     for end in [*np.flatnonzero(terminals).tolist(), len(terminals)]:
@@ -132,7 +140,7 @@ def _every(max_steps: int, terminals: np.ndarray) -> np.ndarray:
 
 
 def _numbers(source: str, key: str, value: ArrayLike, ndim: int) -> np.ndarray:
-    """float32, (M, columns) or (M,); a single column (M, 1) is as good as (M,)."""
+    """Return an array in float32, (M, columns) or (M,). A single column (M, 1) counts as (M,)."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{source}: {key} holds {array.dtype}, expected numbers")
@@ -150,7 +158,7 @@ def _numbers(source: str, key: str, value: ArrayLike, ndim: int) -> np.ndarray:
 
 
 def _marks(source: str, key: str, value: ArrayLike) -> np.ndarray:
-    """bool (M,), from flags of any type."""
+    """Return marks of any dtype as bool (M,)."""
     array = _numbers(source, key, value, 1)
     bad = np.flatnonzero((array != 0) & (array != 1))
     if len(bad):

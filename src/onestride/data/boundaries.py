@@ -1,6 +1,6 @@
-"""Where episodes end in flat arrays: the marks, held against what the numbers themselves say.
+"""The ends of episodes in flat arrays: marks are compared with the numbers.
 
-Every automatic cut or reinterpretation is a note, in words and with its count; what cannot be meant is refused.
+Every automatic cut or reinterpretation is reported in a note with its count. Contradictions are refused.
 """
 
 from __future__ import annotations
@@ -11,28 +11,34 @@ import numpy as np
 
 #: What to do about episodes that run into each other.
 MEND = "{} before importing, or have it done (onestride import --mend)"
-#: Names that others give to steps at which an episode was cut off (``timeouts``), and to all of its ends.
+#: Other names in use for marks of cut-off steps (``timeouts``), and for marks of all ends.
 CUT_OFF = ("truncations", "truncated", "truncation", "next.truncated")
 ENDED = ("dones", "done")
-#: Of a number's size, or of 1: a following observation that differs by more is another one.
+#: Observations that differ by more than this, relative to their size or to 1, are different ones.
 TOLERANCE = 1e-4
-#: Of all steps: where more are followed by another observation than was said, ``next_observations`` is something else.
+#: Largest share of steps after which another observation follows than ``next_observations`` has.
 MOST_RESETS = 0.2
-#: Fewer rows of zeros at the end may be numbers; more were allocated and never filled.
+#: From this many rows of zeros at the end on, they count as allocated but never filled.
 FEWEST_UNFILLED = 2
-#: Fewer episodes of one length may well have terminated.
+#: Fewer terminated episodes of one length than this are taken as marked.
 FEWEST_TERMINATED = 3
-#: So many identical rows at an episode's end are said to look like padding.
+#: From this many identical rows at an episode's end on, a note says that they look like padding.
 PADDED = 10
-#: Columns of means within this of 0 and deviations within this of 1 look normalised, in recordings of some length.
+#: Columns look normalised with a mean this near to 0 and a deviation this near to 1, from so many rows on.
 NORMALISED, FEWEST_ROWS = 0.05, 200
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Flat arrays, one row per step: observations (M, O), actions (M, A), rewards (M,), ends (M,) bool.
+    """Flat arrays with one row per step.
 
-    next_observations: (M, O), or None where nobody knows what an episode's last action led to.
+    Attributes:
+        observations: (M, O).
+        actions: (M, A).
+        rewards: (M,).
+        terminals: steps that ended an episode for good (M,), bool.
+        timeouts: steps after which an episode was cut off (M,), bool.
+        next_observations: the observation after each step (M, O), or None where it is unknown.
     """
 
     observations: np.ndarray
@@ -43,7 +49,7 @@ class Steps:
     next_observations: np.ndarray | None = None
 
     def rows(self, which: np.ndarray | slice) -> Steps:
-        """Only these rows."""
+        """Return these rows alone."""
         following = None if self.next_observations is None else self.next_observations[which]
         return Steps(
             self.observations[which], self.actions[which], self.rewards[which], self.terminals[which],
@@ -52,16 +58,20 @@ class Steps:
 
     @property
     def ends(self) -> np.ndarray:
+        """Steps that ended an episode (M,), bool."""
         return self.terminals | self.timeouts
 
 
 def marks_of(named: dict[str, np.ndarray], source: str, notes: list[str]) -> np.ndarray | None:
-    """Return the cut-off steps (M,) by whatever names a file has for them, or None where it has none.
+    """Return the cut-off steps (M,) by the names that a file has for them, or None where it has none.
 
-    named: ``timeouts``, ``terminals`` and arrays named as in ``CUT_OFF`` and ``ENDED``.
+    Args:
+        named: ``timeouts``, ``terminals`` and arrays named as in ``CUT_OFF`` and ``ENDED``.
+        source: where the arrays are from, for messages.
+        notes: a list to which it is added if another name than ``timeouts`` was used.
 
     Raises:
-        ValueError: two names disagree.
+        ValueError: arrays of two names disagree.
     """
     found = {name: named[name] for name in ("timeouts", *CUT_OFF) if name in named}
     for name in ENDED:
@@ -83,16 +93,22 @@ def marks_of(named: dict[str, np.ndarray], source: str, notes: list[str]) -> np.
 def with_true_ends(steps: Steps, source: str, notes: list[str], mend: bool = False) -> Steps:
     """Return the steps with the ends that the numbers show.
 
-    - rows of zeros at the end of the arrays were allocated and never filled: they are left out;
-    - a row that leads from an episode's last observation to the next one's first is a vector environment's own reset
-      (Gymnasium's autoreset): refused, with ``mend`` left out;
-    - where the next row does not begin with what a step led to there was a reset that no mark shows: refused, with
-      ``mend`` cut there;
-    - where every episode "terminated" at one and the same length, or at its time limit, that was the recorder's mark of
-      any end: all are cut off.
+    - Rows of zeros at the end of the arrays were allocated and never filled. They are left out.
+    - A row from an episode's last observation to the next episode's first is a vector environment's own reset
+      (Gymnasium's autoreset). It is refused, or left out with ``mend``.
+    - Where the next row does not begin with a step's next observation, a reset has no mark. It is refused, or the
+      episode is cut there with ``mend``.
+    - Where every episode is marked as terminated after the same number of steps, or at its time limit, the recorder
+      marked any end. All episodes are then truncated.
+
+    Args:
+        steps: the arrays.
+        source: where they are from, for messages.
+        notes: a list to which each change is added.
+        mend: whether to correct what is refused otherwise.
 
     Raises:
-        ValueError: nothing is left, ``next_observations`` are not what follows, or there is something to mend.
+        ValueError: nothing is left, ``next_observations`` are of another recording, or there is something to mend.
     """
     steps = _without_copies(_filled(steps, source, notes), notes)
     if steps.next_observations is not None:
@@ -118,7 +134,7 @@ def _filled(steps: Steps, source: str, notes: list[str]) -> Steps:
 
 
 def _without_copies(steps: Steps, notes: list[str]) -> Steps:
-    """Leave out copies of the last row, its end's mark included: arrays that were padded by it."""
+    """Leave out copies of the last row with its end mark, by which arrays were padded."""
     last, copies = len(steps.rewards) - 1, 0
     while copies < last and steps.ends[last - copies] and _same_rows(steps, last - copies, last - copies - 1):
         copies += 1
@@ -134,7 +150,7 @@ def _same_rows(steps: Steps, one: int, other: int) -> bool:
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether rows (M, O) differ by more than rounding (M,)."""
+    """Return whether rows (M, O) differ by more than rounding (M,)."""
     return np.any(np.abs(one - other) > TOLERANCE * np.maximum(np.abs(one), 1), axis=1, keepdims=True)[:, 0]
 
 

@@ -1,25 +1,23 @@
-"""What a file from outside claims to hold, against what a file of its size can hold."""
+"""Plausibility of the sizes that external files claim."""
 
 from __future__ import annotations
 
-FREE = 64 * 2**20  # [bytes] that any file may claim: arrays of equal numbers compress a thousandfold
-RATIO = 100  # of what is claimed to the file's size, beyond that; recorded numbers compress two- to tenfold
+FREE = 64 * 2**20  # any file may claim this, because arrays of equal numbers compress a thousandfold [bytes]
+RATIO = 100  # largest ratio of a claim beyond that to the file's size; recorded numbers compress two- to tenfold
 
 
 def in_short(claimed: int) -> str:
-    """Return a size in three digits, whatever was claimed."""
+    """Return a claimed size in three digits, however large it is."""
     return f"{min(claimed, 10**300):.3g}"
 
 
 def check_claim(what: str, claimed: int, size: int) -> None:
-    """Raise ValueError where a file of ``size`` bytes claims to unpack to implausibly many bytes.
-
-    Asked before anything is allocated.
+    """Raise ValueError where a file claims to unpack to implausibly many bytes. Called before memory is allocated.
 
     Args:
-        what: what claims it, for the message.
+        what: what claims the size, for the message.
         claimed: size after unpacking [bytes].
-        size: the file's own [bytes].
+        size: of the file [bytes].
     """
     limit = FREE + RATIO * size
     if claimed > limit:

@@ -1,4 +1,4 @@
-"""Collect episodes from a source that makes them in numbered chunks, resumable after a kill at any moment."""
+"""Collection of episodes from a source that makes them in numbered chunks. It resumes after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -18,42 +18,61 @@ from gymnasium.spaces import Box
 from onestride.checkpoint import typed
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.files import CheckpointError, alone, decode
+from onestride.files import CheckpointError, decode, exclusive
 from onestride.progress import track
 from onestride.seals import check_seal, seal
 from onestride.tensors import load_tensors, save_tensors
 
-#: (seed, chunk number) -> its episodes and what happened ("scenes", "refused: ..."): a function of these two.
+#: Maps (seed, chunk number) to the chunk's episodes and counts of events such as "scenes" or "refused: ...". The result
+#: depends on these two arguments alone.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 Unit = Literal["episodes", "steps"]
 
 
 @dataclass(frozen=True)
 class Said:
-    """The header of a chunk."""
+    """The header of a chunk's file.
+
+    Attributes:
+        chunk: its number.
+        episodes: how many it has.
+        steps: how many it has.
+        seconds: wall time that it took [s].
+        counts: of events, as JSON.
+    """
 
     chunk: int
     episodes: int
     steps: int
     seconds: float
-    counts: str  # JSON
+    counts: str
 
 
 def collect(
     source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit = "episodes"
 ) -> dict[str, Any]:
-    """Make so many episodes, or steps, and write them as one dataset; returns its metadata.
+    """Collect ``amount`` episodes or steps, write them as one dataset, and return its metadata.
 
-    Counted in episodes, the last chunk's surplus is left out; counted in steps, whole chunks are kept, so that a
-    source whose chunks are all of one length gives exactly what was asked for if that is a multiple of it.
+    With unit "episodes" the last chunk's surplus is left out. With unit "steps" whole chunks are kept: where all have
+    the same length and the amount is a multiple of it, the dataset has exactly that amount.
 
-    Chunks are kept beside the dataset until it is written: the same command after a kill goes on, and gives
-    the same episodes. A finished dataset with the same settings is left as it is.
+    Chunks are stored next to the dataset until it is written. After a kill the same call continues and gives the same
+    episodes. A finished dataset with the same settings is left unchanged.
+
+    Args:
+        source: makes the chunks.
+        amount: of episodes or steps.
+        seed: of the source.
+        folder: of the dataset.
+        metadata: written with the dataset.
+        action: the space of actions.
+        unit: of ``amount``.
 
     Raises:
-        CheckpointError: the folder, or the chunks beside it, come from other settings, or another process collects.
+        CheckpointError: the folder or the stored chunks were made with other settings, or another process collects.
+        ValueError: the first chunks have no episode.
     """
-    with alone(folder):
+    with exclusive(folder):
         return _collect(source, amount, seed, folder, metadata, action, unit)
 
 
@@ -125,7 +144,7 @@ def _save_part(path: Path, chunk: int, episodes: list[Episode], counts: Counter[
 
 
 def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
-    """The first ``episodes`` of all chunks, in order."""
+    """Yield the first ``episodes`` episodes of all chunks, in order."""
     left = episodes
     for chunk in range(chunks):
         path = parts / f"{chunk:05d}.safetensors"

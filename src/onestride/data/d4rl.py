@@ -1,7 +1,7 @@
 """Episodes in D4RL's HDF5 files: flat arrays, one row per step.
 
-v0 has no ``timeouts``, v1 has them, v2 has ``next_observations`` too; what a layout lacks is made up for as
-``episodes_from_arrays`` says. ``infos/*`` and ``metadata/*`` are not read.
+v0 has no ``timeouts``, v1 has them, v2 has ``next_observations`` too. ``episodes_from_arrays`` says how missing arrays
+are replaced. ``infos/*`` and ``metadata/*`` are not read.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ def read_d4rl(
     path: Path, *, low: ArrayLike | None = -1.0, high: ArrayLike | None = 1.0, max_steps: int = 1000,
     notes: list[str] | None = None, mend: bool = False,
 ) -> Iterator[Episode]:  # fmt: skip
-    """Every episode, in order; the file is read and checked when this is called.
+    """Return every episode of a D4RL file, in order. The file is read and checked when this is called.
 
     Args:
-        low: lower bound of the actions, one number or (A,); ``None`` is no bound. ``high`` likewise.
-        max_steps: where a file without ``timeouts`` is cut [steps].
-        notes: what was understood otherwise than it is marked is added to it.
+        path: the file.
+        low: lower bound of the actions, one number or (A,); None: no bound.
+        high: upper bound of the actions, likewise.
+        max_steps: longest episode of a file without ``timeouts`` [steps].
+        notes: see ``episodes_from_arrays``.
         mend: see ``episodes_from_arrays``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not HDF5, another layout, open elsewhere for writing, arrays that are not whole in the file, or
-            that ``episodes_from_arrays`` refuses.
+        FileNotFoundError: the file does not exist.
+        ValueError: no HDF5, another layout, a file that is open for writing elsewhere, arrays that are incomplete in
+            the file, or arrays that ``episodes_from_arrays`` refuses.
     """
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"{path} is not a file; a D4RL dataset is one .hdf5 file")

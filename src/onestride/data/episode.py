@@ -1,4 +1,4 @@
-"""Episodes: what was observed and done, from the start to the end of one attempt."""
+"""Episodes: observations, actions and rewards from the start to the end of one attempt."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Episode:
-    """One attempt: observations (T+1, O), actions (T, A), rewards (T,), and how it ended.
+    """One attempt of T steps. Its length is T.
 
-    Raises ``ValueError`` when lengths disagree or a number is not finite, naming the array and the index.
+    Attributes:
+        observations: (T+1, O).
+        actions: (T, A).
+        rewards: (T,).
+        terminated: whether it ended for good, by a fall or at a goal.
+        truncated: whether it was cut off.
+
+    Raises:
+        ValueError: lengths disagree or a number is not finite. The message names the array and the index.
     """
 
     observations: np.ndarray

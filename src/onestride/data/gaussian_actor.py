@@ -1,4 +1,4 @@
-"""The Gaussian MLP actor that datasets are collected with."""
+"""A Gaussian MLP actor, in NumPy."""
 
 from __future__ import annotations
 
@@ -16,19 +16,31 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
 }
-LARGEST_NUMBER = 1e300  # integers beyond that are no floats
-LOG_STD_RANGE = -20.0, 2.0  # of squashed Gaussians, as they were trained
+LARGEST_NUMBER = 1e300  # larger integers have no float
+LOG_STD_RANGE = -20.0, 2.0  # of squashed Gaussians, the range of their training
 
 Layer = tuple[np.ndarray, np.ndarray]  # weight (out, in), bias (out,): y = W x + b
 
 
 @dataclass(frozen=True)
 class BehaviourPolicy:
-    """A Gaussian MLP actor: normalised observation -> hidden layers -> mean and log deviation -> action.
+    """A Gaussian MLP actor: normalised observation -> hidden layers -> mean and log deviation -> action in [-1, 1].
 
-    ``squash``: tanh after sampling. ``extra_noise``: deviation of noise added after that. Actions end in [-1, 1].
+    Attributes:
+        name: of the actor.
+        hidden: hidden layers.
+        mean: output layer of the mean.
+        log_std: output layer of the log standard deviation.
+        activation: of the hidden layers, a name in ``ACTIVATIONS``.
+        squash: whether tanh follows sampling.
+        obs_mean: mean of observations (O,).
+        obs_std: standard deviation of observations (O,).
+        clip_obs: normalised observations are clipped to this.
+        extra_noise: standard deviation of noise added to the sampled action.
+        env_id: the environment that it was trained in, or None.
 
-    Raises ``ValueError`` when shapes do not follow one another, a number is not finite, or a setting is unknown.
+    Raises:
+        ValueError: shapes do not match, a number is not finite, or a setting is unknown.
     """
 
     name: str
@@ -39,7 +51,7 @@ class BehaviourPolicy:
     squash: bool
     obs_mean: np.ndarray = field(repr=False)
     obs_std: np.ndarray = field(repr=False)
-    clip_obs: float = np.inf  # of the normalised observation
+    clip_obs: float = np.inf
     extra_noise: float = 0.0
     env_id: str | None = None
 
@@ -70,15 +82,17 @@ class BehaviourPolicy:
 
     @property
     def observation_dim(self) -> int:
+        """O, the size of an observation."""
         return len(self.obs_mean)
 
     @property
     def action_dim(self) -> int:
+        """A, the size of an action."""
         return len(self.mean[0])
 
     @property
     def identity(self) -> str:
-        """Twelve hex digits of a SHA-256 over weights and settings: whatever its file is called."""
+        """Twelve hexadecimal digits of a SHA-256 of weights and settings."""
         settings = self.activation, bool(self.squash), float(self.clip_obs), float(self.extra_noise)
         digest = hashlib.sha256(repr(settings).encode())
         for name, value in self._arrays().items():
@@ -86,10 +100,10 @@ class BehaviourPolicy:
         return digest.hexdigest()[:12]
 
     def act(self, observations: np.ndarray, rngs: Sequence[np.random.Generator] | None = None) -> np.ndarray:
-        """Actions (B, A) in [-1, 1] for observations (B, O): sampled, or the mean action without ``rngs``.
+        """Return actions (B, A) in [-1, 1] for observations (B, O): sampled, or the mean actions without ``rngs``.
 
-        Row i draws from ``rngs[i]`` alone, 2 A normals a call, and is computed apart from the others: an episode
-        depends on its own generator, to the last bit, not on how many run beside it.
+        Row i draws 2 A normals from ``rngs[i]`` and is computed apart from the others. An episode therefore depends on
+        its own generator alone, to the last bit, and not on the size of the batch.
 
         Raises:
             ValueError: another shape, or another number of generators than rows.
@@ -130,7 +144,7 @@ class BehaviourPolicy:
 
 
 def _linear(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """(B, in) -> (B, out), one matrix-vector product a row: a product of matrices rounds by its number of rows."""
+    """Return a layer's output (B, out), row by row: the rounding of a matrix product depends on its number of rows."""
     return (layer[0] @ x[:, :, None])[..., 0] + layer[1]
 
 
@@ -140,14 +154,18 @@ def layer_of(weight: np.ndarray, bias: np.ndarray) -> Layer:
 
 
 def number(name: str, value: Any) -> float:
-    """Return a setting of an actor's file as a float, or raise ValueError naming it."""
+    """Return a setting of an actor's file as a float. Raise ValueError with its name where it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER:
         raise ValueError(f"expected a number for '{name}', got {describe(value)}")
     return float(value)
 
 
 def deviation(variance: np.ndarray, epsilon: float) -> np.ndarray:
-    """Return the deviation (O,) that observations are divided by."""
+    """Return the standard deviation (O,) that observations are divided by, from their variance (O,).
+
+    Raises:
+        ValueError: a variance is negative or not a number.
+    """
     if not (variance >= 0).all():  # NaN is refused here too
         raise ValueError("the observation's variance is negative or not a number: the file is spoilt")
     return np.sqrt(variance + epsilon)

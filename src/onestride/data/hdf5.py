@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files from outside: what they claim is held against what is stored before any is read."""
+"""Arrays in external HDF5 files: their claims are compared with what is stored before any is read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from onestride.data.claims import check_claim
 from onestride.files import size_of_file
 
-LINKS = 8  # that lead from one to the next, at most
+LINKS = 8  # longest chain of links that is followed
 NUMBERS = "fiub"  # kinds of dtype: floats, integers, bools
-#: What the system says where a file is whole, but cannot be opened now: the reason and what helps.
+#: Reason and remedy where the file is whole but the system does not open it now.
 LOCKED = (
     "another program has it open for writing. Wait until it is closed; where you know that nobody writes, or its disk "
     "keeps no locks, set HDF5_USE_FILE_LOCKING=FALSE"
@@ -38,7 +38,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
     Raises:
         CheckpointError: no regular file.
-        ValueError: something else than HDF5, damaged, or open elsewhere for writing; the message names the file.
+        ValueError: no HDF5, a damaged file, or one that is open for writing elsewhere. The message names the file.
     """
     if size_of_file(path) == 0:
         raise ValueError(f"{path} is empty (0 bytes); was it written or downloaded whole?")
@@ -56,8 +56,13 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 def read_array(path: Path, file: h5py.File, key: str) -> np.ndarray:
     """Return the array of numbers at ``key``.
 
+    Args:
+        path: of the file, for messages.
+        file: the open file.
+        key: of the array.
+
     Raises:
-        ValueError: none there, or one whose numbers do not all stand in the file; the message names file and key.
+        ValueError: no such array, or one that is not completely stored in the file. The message names file and key.
     """
     found = _follow(f"{path}: {key}", file, key, LINKS)
     try:
@@ -74,7 +79,7 @@ def read_array(path: Path, file: h5py.File, key: str) -> np.ndarray:
 
 
 def _follow(what: str, start: h5py.Group, name: str, left: int) -> Any:
-    """What ``name`` leads to, links followed here: HDF5 would open whatever file one names, a pipe too."""
+    """Return the object at ``name``. Links are followed here, because HDF5 would open any file, even a pipe."""
     found: Any = start
     for part in filter(None, name.split("/")):
         link = found.get(part, getlink=True) if isinstance(found, h5py.Group) and part in set(found.keys()) else None
@@ -92,7 +97,7 @@ def _follow(what: str, start: h5py.Group, name: str, left: int) -> Any:
 
 
 def _linked(what: str, folder: Path, link: h5py.ExternalLink) -> h5py.File:
-    """The file that a link names, which must lie in the folder of the file it is in."""
+    """Return the file that a link names, which must be in the folder of the file with the link."""
     other = folder / link.filename
     if not other.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{what} stands in {link.filename}, out of the folder: not read; copy it into {folder}")
@@ -106,7 +111,7 @@ def _linked(what: str, folder: Path, link: h5py.ExternalLink) -> h5py.File:
 
 
 def _check_stored(found: h5py.Dataset, size: int) -> None:
-    """Refuse an array of which HDF5 would make up a part, or which is larger than a file of ``size`` bytes holds."""
+    """Refuse an array that is not stored completely, or that is larger than a file of ``size`` bytes can hold."""
     if found.is_virtual:
         raise ValueError(
             "is virtual: its numbers stand in other files, and HDF5 fills in what is not there; write them into one"
@@ -150,7 +155,7 @@ def _check_stored(found: h5py.Dataset, size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What HDF5 said, why, and what to do about it."""
+    """Return the reason, what to do about it, and HDF5's own message."""
     said, code = f"{error!s:.300}", getattr(error, "errno", None)
     if code in CLOSED:
         return f"{CLOSED[code]} (it says: {said})"

@@ -1,7 +1,7 @@
-"""Episodes in LeRobotDataset v3 folders, their columns of numbers; pictures are not read.
+"""Episodes in LeRobotDataset v3 folders. Columns of numbers are read, pictures are not.
 
-``meta/info.json`` says what there is, ``meta/episodes/**.parquet`` how long each episode is, ``data/**.parquet``
-holds the frames: one row per step, several episodes to a file. LeRobot itself is not needed, pyarrow is.
+``meta/info.json`` describes the columns, ``meta/episodes/**.parquet`` has the lengths of the episodes, and
+``data/**.parquet`` the frames, one row per step. pyarrow is needed, LeRobot itself is not.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from onestride.files import read_json, size_of_file
 VERSION = "v3."
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
-OTHER_RATE = 0.05  # timestamps whose median interval is off by more are of another rate
-HOLE = 1.5  # intervals between two frames from which on one was dropped
+OTHER_RATE = 0.05  # largest relative error of the timestamps' median interval
+HOLE = 1.5  # a longer time between two frames, in control periods, means that frames were dropped
 PICTURES = ("image", "video")
 LARGEST_NUMBER = 8  # [bytes]
 
@@ -36,22 +36,27 @@ def read_lerobot(
     notes: list[str] | None = None,
     mend: bool = False,
 ) -> Iterator[Episode]:
-    """Every episode, in order; the frames are read and checked when this is called.
+    """Return every episode of a LeRobotDataset, in order. The frames are read and checked when this is called.
 
-    notes: what was left out, cut or understood otherwise than it is marked is added to it. An episode without frames is
-    left out; where frames were dropped while recording, as their timestamps show, it is refused, with ``mend`` cut.
+    An episode is terminated if its last frame has ``next.done`` without ``next.truncated``, else truncated. Marks on
+    earlier frames are ignored, because the recording went on. Recorders without ``next.truncated`` mark the last frame
+    of every episode, whatever ended it; where all episodes have the mark, all are truncated. The format has no
+    observation after the last frame: see ``episodes_from_arrays``. An episode without frames is left out. One whose
+    timestamps show dropped frames is refused, or cut there with ``mend``.
 
-    The columns named in ``observation`` are put side by side. Rewards are 0 where there is no ``next.reward``. An
-    episode is terminated if its last frame has ``next.done`` without ``next.truncated``, else truncated; marks on
-    earlier frames end nothing, since the recording went on. The format has no observation after the last frame:
-    ``episodes_from_arrays`` says what is done about it. Recorders without ``next.truncated`` mark the last frame of
-    every episode, whatever ended it: where all have the mark, it says no more than that, and all are truncated.
+    Args:
+        folder: of the dataset.
+        observation: names of columns, which are concatenated.
+        action: name of the column of actions.
+        reward: name of the column of rewards. Without ``next.reward`` rewards are 0.
+        notes: a list to which it is added what was left out, cut or interpreted differently from its marks.
+        mend: whether to cut where frames were dropped, instead of refusing the dataset.
 
     Raises:
         ImportError: pyarrow is not installed.
-        FileNotFoundError: no dataset there, or none of its frames.
-        ValueError: another version of the format, a column that is missing or holds no numbers, frames that are
-            missing, or arrays that ``episodes_from_arrays`` refuses.
+        FileNotFoundError: the folder holds no dataset, or none of its frames.
+        ValueError: another version of the format, a column that is missing or has no numbers, missing frames, or
+            arrays that ``episodes_from_arrays`` refuses.
     """
     observation = (observation,) if isinstance(observation, str) else tuple(observation)
     notes = [] if notes is None else notes
@@ -94,10 +99,11 @@ def read_lerobot(
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What ``meta/info.json`` says: the columns under "features", and the rate under "fps".
+    """Return ``meta/info.json``, with the columns under "features" and the rate under "fps".
 
     Raises:
-        FileNotFoundError: there is none. ValueError: it is of another version, or altered.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is of another version of the format, or damaged.
     """
     path = folder / "meta" / "info.json"
     if not path.is_file():
@@ -118,16 +124,16 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def rate_of(info: dict[str, Any]) -> float | None:
-    """Return the frames per second [Hz] that ``meta/info.json`` says, or None where it does not."""
+    """Return the rate in the contents of ``meta/info.json`` [Hz], or None where there is none."""
     fps = info.get("fps")
     return float(fps) if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < 1e6 else None
 
 
 def _holes(folder: Path, time: np.ndarray, last: np.ndarray, rate: float) -> np.ndarray:
-    """Return after which frames (M,) others were dropped, by timestamps (M,) [s].
+    """Return after which frames others were dropped (M,), by the timestamps (M,) [s].
 
     Raises:
-        ValueError: timestamps that go back, or of another rate than the dataset says.
+        ValueError: timestamps go back, or have another rate than the dataset's.
     """
     steps = np.diff(time.astype(np.float64))[~last[:-1]]
     if not len(steps):
@@ -161,7 +167,7 @@ def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) ->
 
 
 def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.ndarray]:
-    """Columns of all files under ``folder/part``, one below the other: name -> (M, width)."""
+    """Return the columns of all files in ``folder/part``, concatenated: name -> (M, width)."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -194,7 +200,7 @@ def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.n
 
 
 def _check_claims(path: Path, metadata: Any, columns: list[str], size: int) -> None:
-    """Refuse columns that claim more than a file of ``size`` bytes holds; repeated numbers take next to nothing."""
+    """Refuse columns that claim more than a file of ``size`` bytes can hold. Repeated numbers take almost no space."""
     stored = claimed = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -210,7 +216,7 @@ def _check_claims(path: Path, metadata: Any, columns: list[str], size: int) -> N
 
 
 def _matrix(where: str, column: Any) -> np.ndarray:
-    """(rows, width) of a column of numbers, or of lists of numbers that are all of one length."""
+    """Return a column of numbers, or of lists of numbers of one length, as (rows, width)."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -231,7 +237,7 @@ def _matrix(where: str, column: Any) -> np.ndarray:
 
 
 def _check_frames(folder: Path, episode: np.ndarray, frame: np.ndarray, notes: list[str]) -> None:
-    """Every episode has the frames that ``meta/episodes`` says, each once."""
+    """Raise ValueError unless every episode has the frames that ``meta/episodes`` lists, each once."""
     table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
     lengths = dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
     numbers, counts = np.unique(episode, return_counts=True)

@@ -20,50 +20,51 @@ from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
 from onestride.data.hdf5 import open_hdf5
-from onestride.files import CheckpointError, read_json, room_for
+from onestride.files import CheckpointError, ensure_free_space, read_json
 from onestride.progress import track
 from onestride.seals import seal
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns of optional parts nobody asked for
+    warnings.simplefilter("ignore")  # it warns of optional parts that are not used
     from minari.dataset.minari_storage import MinariStorage
 
-SHOWN = 256  # episodes between two updates of the progress
-BLOCK = 2**22  # [bytes] by which the file in memory grows
+SHOWN = 256  # episodes between two updates of the progress bar
+BLOCK = 2**22  # by which the file in memory grows [bytes]
 METADATA = Path("data") / "metadata.json"
 MAIN = Path("data") / "main_data.hdf5"
-SEAL = "seal.json"  # beside Minari's own files: what they were when they were written
-SPARE = 1.2  # of a dataset's size: what must be free
+SEAL = "seal.json"  # digests of Minari's own files
+SPARE = 1.2  # free space that is needed, relative to the dataset's size
 ARRAYS = ("observations", "actions", "rewards")
 
 
 def write_dataset(
     folder: Path, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box, size: int = 0
 ) -> None:
-    """Write a dataset that is whole or not there: it is made beside ``folder``, then renamed.
+    """Write a dataset completely or not at all: it is made next to ``folder``, then renamed.
 
-    The HDF5 file is made in memory: HDF5 itself ends the process where a disk is full.
+    The HDF5 file is made in memory, because HDF5 ends the process when a disk is full. This takes about twice the
+    episodes' memory in addition.
 
     Args:
-        folder: where it will be.
-        episodes: what to write; it takes about twice their memory, once more.
-        total: how many they are, for the progress.
-        metadata: written beside them.
+        folder: of the dataset.
+        episodes: what to write.
+        total: number of episodes, for the progress bar.
+        metadata: written with the episodes.
         action: the space of actions.
-        size: of the numbers in them, about [bytes]: whether there is room is asked before the work.
+        size: approximate size of the numbers, for which free space is checked before the work [bytes].
 
     Raises:
-        FileExistsError: a dataset is there already; it is not touched.
-        OSError: there is no room for it, or its place cannot be written; nothing is left there.
+        FileExistsError: the folder exists. It is not changed.
+        OSError: the disk is full, or the folder cannot be written. Nothing is left there.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another --run, or delete it first")
     folder = folder.resolve()  # Minari joins relative paths to themselves
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    room_for(folder.parent, int(SPARE * size))
+    ensure_free_space(folder.parent, int(SPARE * size))
     image, counts, space = _image(episodes, total)
-    room_for(folder.parent, len(image))
+    ensure_free_space(folder.parent, len(image))
     try:
         (unfinished / "data").mkdir(parents=True)
         storage = MinariStorage.new(unfinished / "data", space, action)
@@ -94,7 +95,7 @@ def write_dataset(
 
 
 def _image(episodes: Iterable[Episode], total: int) -> tuple[bytes, dict[str, int], Box]:
-    """The bytes of the HDF5 file as Minari lays it out, its numbers of episodes and steps, the observations' space."""
+    """Return the bytes of an HDF5 file in Minari's layout, its numbers of episodes and steps, and observation space."""
     space = None
     steps = done = 0
     with (
@@ -116,7 +117,7 @@ def _image(episodes: Iterable[Episode], total: int) -> tuple[bytes, dict[str, in
 
 
 def _add(file: h5py.File, number: int, episode: Episode) -> None:
-    """One episode, resizable as Minari has it, so that others may append to it."""
+    """Add one episode, resizable as in Minari, so that it can be appended to."""
     group = file.create_group(f"episode_{number}")
     group.attrs["id"] = number
     group.attrs["total_steps"] = len(episode)
@@ -129,7 +130,12 @@ def _add(file: h5py.File, number: int, episode: Episode) -> None:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """The dataset's metadata, the generator's version and seed among them."""
+    """Return a dataset's metadata, such as the generator's version and seed.
+
+    Raises:
+        FileNotFoundError: the folder holds no dataset.
+        ValueError: the metadata are damaged.
+    """
     path = folder / METADATA
     if not path.is_file():
         raise FileNotFoundError(
@@ -142,12 +148,16 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episode]:
-    """Every episode, in order. notes: what was left out is added to it.
+    """Yield every episode of a dataset, in order.
+
+    Args:
+        folder: of the dataset.
+        notes: a list to which it is added what was left out.
 
     Raises:
-        FileNotFoundError: no dataset there.
-        ValueError: an episode whose arrays disagree or hold non-finite numbers, named by its number; other numbers of
-            episodes or steps than the metadata says; an end inside of an episode.
+        FileNotFoundError: the folder holds no dataset.
+        ValueError: an episode's arrays disagree or have numbers that are not finite, it has an end before its last
+            step, or the numbers of episodes or steps differ from the metadata. The message names the episode.
     """
     metadata = read_metadata(folder)
     total, steps, empty = metadata["total_episodes"], 0, 0
@@ -179,7 +189,7 @@ def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episo
 
 
 def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
-    """Every episode as Minari gives it."""
+    """Yield every episode in Minari's form."""
     number = -1
     with open_hdf5(folder / MAIN) as file:
         there = sum(str(name).startswith("episode_") for name in file)
@@ -204,7 +214,7 @@ def _rows(folder: Path, total: int) -> Iterator[dict[str, Any]]:
 
 
 def _check_ends(where: str, row: dict[str, Any]) -> None:
-    """An episode ends at its last step and nowhere before, by marks of one per step."""
+    """Raise ValueError unless there is one mark per step, and none before the last step is true."""
     for name in ("terminations", "truncations"):
         marks = np.asarray(row[name])
         if marks.shape != (len(row["actions"]),) or marks.dtype.kind not in "fiub" or not np.isin(marks, (0, 1)).all():
@@ -218,7 +228,7 @@ def _check_ends(where: str, row: dict[str, Any]) -> None:
 
 
 def _check_arrays(where: str, row: dict[str, Any]) -> None:
-    """Numbers in a row per step; spaces of other kinds are not for planners here."""
+    """Raise ValueError unless every array holds numbers with one row per step."""
     for name, dims in zip(ARRAYS, (2, 2, 1), strict=True):
         found = row[name]
         if isinstance(found, dict):

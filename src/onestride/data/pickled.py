@@ -1,7 +1,7 @@
-"""A pickle's values without its code: read opcode by opcode, nothing it names is imported or called.
+"""Values in a pickle, read opcode by opcode: nothing that it names is imported or called.
 
-What would be an object stays a record of its class's name, its arguments and its state. Nothing in it is hashed,
-compared or printed, since a few hundred bytes can nest values whose hash or text takes for ever.
+An object becomes a record of its class's name, its arguments and its state. Nothing is hashed, compared or printed,
+because a few hundred bytes can nest values whose hash or text takes forever.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-OPCODES = 200_000  # at most; a normaliser has hundreds, an actor's weights a thousand
-MARKS = 100  # containers that are open at once
-BITS = 512  # of an integer; generators' states have 128
+OPCODES = 200_000  # most opcodes; a normaliser has hundreds, an actor's weights a thousand
+MARKS = 100  # most containers that are open at once
+BITS = 512  # longest integer; generators' states have 128 bits
 
 CONSTANTS = frozenset(
     (
@@ -30,14 +30,25 @@ FIXED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 @dataclass(eq=False)
 class Named:
-    """A class or function by its name, ``module.name``."""
+    """A class or function.
+
+    Attributes:
+        kind: its name, ``module.name``.
+    """
 
     kind: str
 
 
 @dataclass(eq=False, repr=False)
 class Made:
-    """What stands for an object: what it is of, made from which arguments, with which state and items."""
+    """A record in place of an object.
+
+    Attributes:
+        kind: name of its class or of the function that makes it.
+        args: arguments.
+        state: its state.
+        items: its items with text keys.
+    """
 
     kind: str
     args: tuple[Any, ...] = ()
@@ -46,13 +57,16 @@ class Made:
 
 
 def read_pickle(raw: bytes, known: Callable[[str], bool]) -> Any:
-    """Return the values in a pickle; objects are ``Made``, classes ``Named``, dictionaries hold their text keys only.
+    """Return the values in a pickle.
+
+    Objects become ``Made``, classes ``Named``. Dictionaries keep their text keys alone.
 
     Args:
-        known: whether a name, ``module.name``, may occur.
+        raw: the pickle.
+        known: returns whether a name, ``module.name``, may occur.
 
     Raises:
-        ValueError: no pickle, a name that is not known, an opcode that plain values do not need, or too much of it.
+        ValueError: no pickle, a name that is not known, an opcode that plain values do not need, or too many opcodes.
     """
     reader = _Reader(known)
     try:
@@ -68,7 +82,7 @@ def read_pickle(raw: bytes, known: Callable[[str], bool]) -> Any:
 
 
 def describe(value: Any) -> str:
-    """Return what ``value`` is in a few words, however large it is."""
+    """Return a short description of a value, however large it is."""
     if isinstance(value, Made | Named):
         return value.kind[:80]
     if isinstance(value, str):
@@ -78,10 +92,10 @@ def describe(value: Any) -> str:
 
 
 def array_of(value: Any) -> np.ndarray:
-    """Return a pickled array of floats, built from its bytes, shape and type as they stand in the pickle.
+    """Return a pickled array of floats, built from its bytes, shape and dtype.
 
     Raises:
-        ValueError: something else, or bytes of another length.
+        ValueError: the value is no such array, or its bytes have another length.
     """
     kind = value.kind if isinstance(value, Made) else ""
     parts = value.state[1:3] + value.state[4:5] if kind.endswith("._reconstruct") and _is_row(value.state, 5) else ()
@@ -107,7 +121,7 @@ def _is_row(value: Any, least: int) -> bool:
 
 
 class _Reader:
-    """The pickle machine without calls: a stack, marks in it, and a memo."""
+    """A pickle machine that calls nothing: a stack, marks in it, and a memo."""
 
     def __init__(self, known: Callable[[str], bool]) -> None:
         self.known = known

@@ -1,4 +1,4 @@
-"""Actors of Stable-Baselines3: data (JSON) and policy.pth (a state dict) in a .zip."""
+"""Actors of Stable-Baselines3: a .zip with data (JSON) and policy.pth (a state dict)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onestride.data.pickled import array_of, read_pickle
 from onestride.data.torch_weights import read_state_dict
 from onestride.data.vecnormalize import of_numbers, read_vecnormalize
 
-VERSION = "_stable_baselines3_version"  # the member in which the library says its own
+VERSION = "_stable_baselines3_version"  # the member with the library's own version
 LAST, ORIGINAL = "_last_obs", "_last_original_obs"
 
 
@@ -26,11 +26,11 @@ def read_sb3(path: Path, normalizer: Path | None, *, raw: bool = False) -> Behav
 
     Args:
         path: the .zip.
-        normalizer: its ``vecnormalize.pkl``.
-        raw: it was trained on observations as they are, says who gives it.
+        normalizer: its ``vecnormalize.pkl``, or None.
+        raw: whether the user says that it was trained without a normaliser.
 
     Raises:
-        ValueError: not such a file, an actor of a kind that is not read, or one that may need a ``normalizer``.
+        ValueError: another file, an actor of a kind that is not read, or one that may need a ``normalizer``.
     """
     data, state, by_library = _open(path)
     squash = any(name.startswith("actor.latent_pi.") for name in state)
@@ -55,8 +55,10 @@ def read_sb3(path: Path, normalizer: Path | None, *, raw: bool = False) -> Behav
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], bool]:
-    """The settings as they stand in the JSON, what is pickled in them left as text; the weights by name; whether the
-    library itself says that it wrote the file."""
+    """Return the settings, the weights by name, and whether the file has the library's version.
+
+    Settings are as in the JSON, in which pickles stay text.
+    """
     with open_archive(path) as archive:
         if {"data", "policy.pth"} - set(archive.names):
             found = sorted(archive.names)[:8]
@@ -66,12 +68,12 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], bool]:
 
 
 def _check_raw(data: dict[str, Any], *, off_policy: bool, by_library: bool) -> None:
-    """Refuse an actor that was, or may have been, trained behind ``VecNormalize``.
+    """Refuse an actor that was or may have been trained with ``VecNormalize``.
 
-    The library keeps the last observation as the actor saw it and as its environment gave it. PPO and A2C keep the
-    second only behind ``VecNormalize``. SAC and TQC keep it always; without a normaliser it is the observation of the
-    step before, and both are of the environment's type, while normalised ones are float32. An environment that gives
-    float64, as MuJoCo's do, can therefore be told apart; one that gives float32 cannot.
+    The library stores the last observation as the actor got it, and as the environment gave it. PPO and A2C store the
+    second only with ``VecNormalize``. SAC and TQC always store it; without a normaliser it is the previous step's, and
+    both have the environment's dtype, while normalised observations are float32. So the two cases differ for an
+    environment with float64, such as MuJoCo's, but not for one with float32.
     """
     if data.get(ORIGINAL) is None:
         return
@@ -91,7 +93,7 @@ def _check_raw(data: dict[str, Any], *, off_policy: bool, by_library: bool) -> N
 
 
 def _kept(data: dict[str, Any], name: str) -> np.ndarray | None:
-    """An observation that the library kept; None where it cannot be read."""
+    """Return an observation that the library stored, or None where it cannot be read."""
     text = _mapping(data, name).get(":serialized:")
     try:
         return array_of(read_pickle(base64.b64decode(text), of_numbers)) if isinstance(text, str) else None
@@ -100,7 +102,7 @@ def _kept(data: dict[str, Any], name: str) -> np.ndarray | None:
 
 
 def _check_kind(data: dict[str, Any], state: Mapping[str, np.ndarray], squash: bool) -> None:
-    """Refuse what would be read wrongly: other algorithms, images, discrete actions, gSDE, other action ranges."""
+    """Refuse what is not supported: other algorithms, images, discrete actions, gSDE, other action ranges."""
     if squash:
         actor = {name for name in state if name.startswith("actor.")}
         heads = {f"actor.{head}.{part}" for head in ("mu", "log_std") for part in ("weight", "bias")}
@@ -139,7 +141,7 @@ def _mapping(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _stack(state: Mapping[str, np.ndarray], prefix: str) -> tuple[Layer, ...]:
-    """The linear layers of a torch ``Sequential``, in order."""
+    """Return the linear layers of a torch ``Sequential``, in order."""
     numbers = sorted({int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix)})
     missing = [n for i in numbers for p in ("weight", "bias") if (n := f"{prefix}{i}.{p}") not in state]
     if missing:

@@ -1,4 +1,4 @@
-"""Weights that torch saved, read as arrays: of its pickle only names, shapes and places are taken."""
+"""Weights saved by torch, read as arrays: only names, shapes and offsets are taken from the pickle."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ DICTIONARY, TENSOR = "collections.OrderedDict", "torch._utils._rebuild_tensor_v2
 def read_state_dict(raw: bytearray) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict by name, in float32.
 
+    Args:
+        raw: the bytes of the file.
+
     Raises:
-        ValueError: damaged, in the format from before torch 1.6, anything else than dense tensors on the CPU, or
-            tensors that claim more than the file holds.
+        ValueError: a damaged file, the format before torch 1.6, something other than dense tensors on the CPU, or
+            tensors that claim more than the file can hold.
     """
     try:
         with open_archive(raw) as archive:
@@ -64,7 +67,7 @@ def _tensors(made: Any, archive: Archive, folder: str, size: int) -> dict[str, n
 
 
 def _plan(tensor: Made) -> tuple[np.dtype, str, int, tuple[int, ...], tuple[int, ...]]:
-    """Type, storage, offset, shape and strides [numbers] of a tensor."""
+    """Return the dtype, storage, offset, shape and strides of a tensor; offset and strides count numbers."""
     if len(tensor.args) < 4:
         raise ValueError("a tensor of it has no shape")
     storage, offset, shape, strides = tensor.args[:4]

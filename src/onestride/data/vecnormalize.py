@@ -1,4 +1,4 @@
-"""Statistics that Stable-Baselines3 normalises observations by: a pickle of which only numbers are taken."""
+"""Statistics by which Stable-Baselines3 normalises observations: a pickle from which only numbers are taken."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from onestride.data.gaussian_actor import deviation, number
 from onestride.data.pickled import Made, array_of, describe, read_pickle
 from onestride.files import size_of_file
 
-LARGEST = 16 * 2**20  # [bytes] of a file of statistics; they take a few thousand
+LARGEST = 16 * 2**20  # largest file of statistics, which take a few thousand bytes [bytes]
 HOMES = frozenset({"stable_baselines3", "gymnasium", "gym", "numpy", "collections"})
 
 Statistics = tuple[np.ndarray, np.ndarray, float]  # mean (O,), deviation (O,), clip
 
 
 def read_vecnormalize(path: Path) -> Statistics | None:
-    """Return mean (O,), deviation (O,) and clip of a ``VecNormalize``; None where it leaves observations as they are.
+    """Return mean (O,), deviation (O,) and clip of a ``VecNormalize``; None where observations are not normalised.
 
     Raises:
         CheckpointError: no regular file.
-        ValueError: something else than a ``VecNormalize``, or a pickle that names more than a normaliser needs.
+        ValueError: no ``VecNormalize``, or a pickle that names more than a normaliser needs.
     """
     size = size_of_file(path)
     if size > LARGEST:
@@ -34,7 +34,7 @@ def read_vecnormalize(path: Path) -> Statistics | None:
 
 
 def of_numbers(kind: str) -> bool:
-    """Return whether a normaliser's pickle, or an array's, may name this; else raise ValueError."""
+    """Return True if the pickle of a normaliser or an array may name this, and raise ValueError if not."""
     if kind.partition(".")[0] not in HOMES:
         raise ValueError(f"it names {kind:.80}, which no normaliser needs")
     return True

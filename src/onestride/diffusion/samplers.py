@@ -1,11 +1,11 @@
-"""Solvers that carry a plan from noise (k = N) to data (k = 0), and the one loop that runs them.
+"""Solvers that turn noise (k = N) into data (k = 0), and the one loop that runs them.
 
-With a data prediction ``x0(x, k)`` every solver here is linear in what it has seen:
+With a data prediction ``x0(x, k)`` every solver here is a linear update:
 
     x_j = c_x x_k + c_x0 x0(x_k, k) + c_previous x0(the call before) + c_noise z,    z ~ N(0, I)
 
-so a solver is a function from a schedule and a grid of indices to those coefficients, python floats known before the
-first network call.
+A solver is therefore a function from a schedule and a grid of indices to these coefficients, which are Python floats
+and known before the first network call.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Step(NamedTuple):
 
 
 def ddpm(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
-    """Ancestral sampling from ``q(x_j | x_k, x_0)`` with its own variance beta-tilde (Ho et al. 2020, eq. 6 and 7).
+    """Return the steps of ancestral sampling from ``q(x_j | x_k, x_0)`` (Ho et al. 2020, eq. 6 and 7).
 
-    Written for any pair j < k: ``r = alpha_k / alpha_j``, ``v = sigma_k^2 - r^2 sigma_j^2`` is the noise added between.
-    The variance is 0 on the step to j = 0.
+    The variance is the posterior's, beta-tilde, which is 0 on the step to j = 0. For any pair j < k, with
+    ``r = alpha_k / alpha_j``, the noise added between them is ``v = sigma_k^2 - r^2 sigma_j^2``.
     """
     steps = []
     for k, j in pairwise(grid):
@@ -50,19 +50,20 @@ def ddpm(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
 
 
 def ddim(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
-    """Deterministic DDIM, eta = 0 (Song, Meng and Ermon 2021, eq. 12); first order in the step of log-SNR.
+    """Return the steps of deterministic DDIM, eta = 0 (Song, Meng and Ermon 2021, eq. 12).
 
+    It is of first order in the step of log-SNR:
     ``x_j = alpha_j x0 + sigma_j eps`` with ``eps = (x_k - alpha_k x0) / sigma_k``.
     """
     return [_first_order(schedule, k, j) for k, j in pairwise(grid)]
 
 
 def dpm_solver_pp_2m(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
-    """DPM-Solver++(2M), multistep with data prediction (Lu et al. 2022b, Algorithm 2); second order.
+    """Return the steps of DPM-Solver++(2M), a multistep method of second order (Lu et al. 2022b, Algorithm 2).
 
-    With ``lambda = log(alpha / sigma)`` and ``h`` its step, the estimate is extrapolated to
-    ``D = (1 + 1/2r) x0 - 1/2r x0_previous``, ``r = h_previous / h``. The first step has no history and the step to
-    j = 0 has infinite h: both are first order, where the method is DDIM.
+    With ``h`` the step of ``lambda = log(alpha / sigma)``, the data prediction is extrapolated to
+    ``D = (1 + 1/2r) x0 - 1/2r x0_previous``, ``r = h_previous / h``. The first step has no history, and the step to
+    j = 0 has an infinite h. Both are of first order, where the method equals DDIM.
     """
     h_previous, steps = None, []
     for k, j in pairwise(grid):
@@ -77,7 +78,7 @@ def dpm_solver_pp_2m(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
     return steps
 
 
-#: What ``sample(solver=...)`` may name.
+#: The solvers by the names that ``sample(solver=...)`` takes.
 SOLVERS: dict[str, Callable[[Schedule, Sequence[int]], list[Step]]] = {
     "ddpm": ddpm,
     "ddim": ddim,
@@ -87,9 +88,15 @@ SOLVERS: dict[str, Callable[[Schedule, Sequence[int]], list[Step]]] = {
 
 @lru_cache(maxsize=64)
 def plan_steps(schedule: Schedule, solver: str, steps: int | None = None) -> tuple[Step, ...]:
-    """The coefficients of a whole run: ``steps`` network calls (default: all N of the schedule), noise to data.
+    """Return the coefficients of all steps from noise to data.
 
-    Raises ValueError for an unknown solver, or for ``steps`` outside 1 ... N.
+    Args:
+        schedule: noise schedule of N steps.
+        solver: a name in ``SOLVERS``.
+        steps: number of network calls; default: N.
+
+    Raises:
+        ValueError: the solver is unknown, or ``steps`` is outside 1 ... N.
     """
     if solver not in SOLVERS:
         raise ValueError(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
@@ -107,18 +114,24 @@ def sample(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """Plans ``(B, H, D)`` from a prior ``(B, H, D)``.
+    """Return plans ``(B, H, D)`` generated from a prior ``(B, H, D)``.
 
-    denoise: ``(x (B, H, D), k) -> estimate of x_0 (B, H, D)``; the context is in its closure.
-    prior: noise in the free entries, the observation in the fixed ones; it is not written to.
-    fixed: bool ``(H, D)``, true where the observation fixes the entry. Those entries are the prior's at every call of
-        ``denoise`` and in the result, bit for bit.
-    solver, steps: see ``SOLVERS`` and ``plan_steps``.
-    generator: of the noise that "ddpm" adds, on the prior's device; the other solvers draw nothing.
-    noise: that noise itself, ``(noisy steps, B, H, D)``, in place of a generator (``noisy_steps``).
+    The caller chooses the gradient mode.
 
-    Gradient mode is the caller's. Raises ValueError for an unknown solver or number of steps, a mask of another shape
-    or dtype, a missing generator, or an estimate of another shape than the plan.
+    Args:
+        denoise: maps ``x (B, H, D)`` and k to an estimate of ``x_0 (B, H, D)``. The context is in its closure.
+        prior: noise in the free entries, known values in the fixed ones. It is not changed.
+        fixed: bool ``(H, D)``, true for known entries. These equal the prior's at every call of ``denoise`` and in the
+            result, bit for bit.
+        schedule: noise schedule of N steps.
+        solver: a name in ``SOLVERS``.
+        steps: number of network calls; default: N.
+        generator: of the noise that "ddpm" adds, on the prior's device. Other solvers add no noise.
+        noise: the noise itself, ``(noisy_steps(...), B, H, D)``, instead of a generator.
+
+    Raises:
+        ValueError: an unknown solver, an impossible number of steps, a mask of another shape or dtype, no generator
+            where one is needed, or an estimate of another shape than the plan.
     """
     if fixed.dtype != torch.bool or fixed.shape != prior.shape[1:]:
         raise ValueError(
@@ -149,17 +162,17 @@ def sample(
 
 
 def noisy_steps(schedule: Schedule, solver: str, steps: int | None = None) -> int:
-    """How many steps of a run add noise."""
+    """Return how many steps of a run add noise. Arguments: see ``plan_steps``."""
     return sum(step.noise > 0 for step in plan_steps(schedule, solver, steps))
 
 
 def x0_from_eps(x: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """The data ``(B, H, D)`` that a noise prediction implies: ``(x - sigma eps) / alpha``."""
+    """Return the data ``(B, H, D)`` that a noise prediction implies: ``(x - sigma eps) / alpha``."""
     return (x - sigma * eps) / alpha
 
 
 def eps_from_x0(x: Tensor, x0: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
-    """The noise ``(B, H, D)`` that a data prediction implies: ``(x - alpha x0) / sigma``; undefined at k = 0."""
+    """Return the noise ``(B, H, D)`` that a data prediction implies: ``(x - alpha x0) / sigma``; not for k = 0."""
     return (x - alpha * x0) / sigma
 
 

@@ -1,7 +1,7 @@
-"""How much data and how much noise is in a plan at each noise index.
+"""Noise schedules: the signal and noise levels of a diffusion at each noise index.
 
-``x_k = alpha_k x_0 + sigma_k eps`` with ``eps ~ N(0, I)``; the index runs ``k = N ... 0`` from noise to data,
-and ``k = 0`` is data exactly: ``alpha_0 = 1``, ``sigma_0 = 0``.
+``x_k = alpha_k x_0 + sigma_k eps`` with ``eps ~ N(0, I)``. The index runs ``k = N ... 0`` from noise to data, and
+``k = 0`` is data exactly: ``alpha_0 = 1``, ``sigma_0 = 0``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ _T_FIRST, _T_LAST = 1e-3, 0.9946  # times of k = 1 and k = N of the continuous c
 
 @dataclass(frozen=True)
 class Schedule:
-    """Signal and noise levels ``alpha``, ``sigma``, each ``(N+1,)`` python floats indexed by k.
+    """A noise schedule of N steps.
 
-    Raises ValueError when the lengths differ, k = 0 is not data, or the signal-to-noise ratio does not fall with k.
+    Attributes:
+        alpha: signal levels ``(N+1,)``, indexed by k.
+        sigma: noise levels ``(N+1,)``, indexed by k.
+
+    Raises:
+        ValueError: the lengths differ, k = 0 is not data, or the signal-to-noise ratio does not fall with k.
     """
 
     alpha: tuple[float, ...]
@@ -52,12 +57,15 @@ class Schedule:
 
     @classmethod
     def cosine(cls, n_steps: int) -> Schedule:
-        """The variance-preserving cosine schedule in continuous time, sampled at N times: DNK's teacher uses N = 20.
+        """Return the variance-preserving cosine schedule in continuous time, sampled at N times.
 
         ``alpha(t) = cos(pi/2 (t + s) / (1 + s)) / cos(pi/2 s / (1 + s))``, ``s = .008``, ``sigma^2 = 1 - alpha^2``, at
-        t from 1e-3 (k = 1) to 1 (k = N), clipped at .9946. Source: Nichol and Dhariwal 2021, eq. 17, with the end
-        points of CleanDiffuser. Where the times are finer than the clip (N > 185) several would fall on it; they
-        then run to .9946 instead. Raises ValueError when ``n_steps < 2``.
+        t from 1e-3 (k = 1) to 1 (k = N), clipped at .9946. For N > 185 several times would be clipped; then t runs to
+        .9946 instead. DNK's teacher uses N = 20. Source: Nichol and Dhariwal 2021, eq. 17, with the end points of
+        CleanDiffuser.
+
+        Raises:
+            ValueError: ``n_steps`` is less than 2.
         """
         if n_steps < 2:
             raise ValueError(f"a cosine schedule needs n_steps >= 2, got {n_steps}")
@@ -69,11 +77,13 @@ class Schedule:
 
     @classmethod
     def squared_cosine(cls, n_steps: int) -> Schedule:
-        """The discrete cosine schedule of Nichol and Dhariwal 2021, eq. 17: Diffusion Policy and OneDP use N = 100.
+        """Return the discrete cosine schedule of Nichol and Dhariwal 2021, eq. 17.
 
         ``alpha_k^2 = prod_{i <= k} (1 - beta_i)``, ``beta_i = min(1 - f(i/N) / f((i-1)/N), .999)`` with f the squared
-        cosine (``squaredcos_cap_v2`` in diffusers, whose 0-based index is our k - 1).
-        Raises ValueError when ``n_steps < 1``.
+        cosine. It is ``squaredcos_cap_v2`` in diffusers, whose index is k - 1. Diffusion Policy and OneDP use N = 100.
+
+        Raises:
+            ValueError: ``n_steps`` is less than 1.
         """
         if n_steps < 1:
             raise ValueError(f"a squared-cosine schedule needs n_steps >= 1, got {n_steps}")
@@ -85,22 +95,23 @@ class Schedule:
 
     @classmethod
     def _variance_preserving(cls, alpha: list[float]) -> Schedule:
-        """From alpha of k = 1 ... N, with ``alpha^2 + sigma^2 = 1``."""
+        """Return the schedule of alpha at k = 1 ... N, with ``alpha^2 + sigma^2 = 1``."""
         return cls((1.0, *alpha), (0.0, *(math.sqrt((1.0 - a) * (1.0 + a)) for a in alpha)))
 
     def grid(self, steps: int) -> list[int]:
-        """``steps + 1`` strictly decreasing indices from N to 0, as evenly spaced as integers allow.
+        """Return ``steps + 1`` strictly decreasing indices from N to 0, as evenly spaced as integers allow.
 
-        Raises ValueError when ``steps`` is not in 1 ... N.
+        Raises:
+            ValueError: ``steps`` is not in 1 ... N.
         """
         if not 1 <= steps <= self.n_steps:
             raise ValueError(f"steps must be in 1 ... {self.n_steps} (the schedule's n_steps), got {steps}")
         return [self.n_steps * i // steps for i in range(steps, -1, -1)]
 
     def at(self, k: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """``alpha_k, sigma_k``, each ``(B, 1, 1)`` in the device and dtype of ``like``, for integer k ``(B,)``.
+        """Return ``alpha_k, sigma_k``, each ``(B, 1, 1)``, for integer k ``(B,)``.
 
-        k must lie on the device of ``like``; the gather stays there, so nothing waits for the device.
+        They have the device and dtype of ``like``. k must be on that device, so that nothing waits for it.
         """
         table = _table(self, like.device, like.dtype)  # (N+1, 2)
         alpha, sigma = table[k].unbind(-1)
@@ -113,5 +124,5 @@ def _cosine(t: float) -> float:
 
 @lru_cache(maxsize=32)
 def _table(schedule: Schedule, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``[alpha, sigma]`` as ``(N+1, 2)``, copied to a device once."""
+    """Return ``[alpha, sigma]`` as ``(N+1, 2)``, copied to a device once."""
     return torch.tensor([schedule.alpha, schedule.sigma], dtype=torch.float64).T.to(device, dtype).contiguous()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from onestride.device import usable
+from onestride.device import resolve_device
 from onestride.engine.graph import LARGE, quiet
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import Reduced
@@ -138,7 +138,7 @@ class CudaGraphPlanner(nn.Module):
     def __init__(self, planner: Any) -> None:
         super().__init__()
         self.planner = planner
-        self.config, self.nfe, self.tempered = planner.config, planner.nfe, getattr(planner, "tempered", True)
+        self.config, self.nfe, self.prior_scaled = planner.config, planner.nfe, getattr(planner, "prior_scaled", True)
         self._replay: Callable[[], None] | None = None
 
     @torch.inference_mode()
@@ -229,5 +229,5 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def needs_cuda(device: torch.device | str) -> None:
     """Raise ``ValueError`` unless that is a CUDA device, and torch can use it here."""
-    if usable(device).type != "cuda":
+    if resolve_device(device).type != "cuda":
         raise ValueError(f"a CUDA graph needs a CUDA device, got {device}")

@@ -22,7 +22,7 @@ from onestride.engine.folder import agrees, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
 from onestride.robot.decision import Decision, none_finite
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 if TYPE_CHECKING:
     from onestride.engine.backends import Backend
@@ -68,14 +68,14 @@ class Engine:
         began = time.perf_counter()
         observation = observation_vector(observation, self.task.observation_dim, self._what)
         if not self.runner.checks:
-            self.task.check(observation)
+            self.task.validate_observation(observation)
         self._observation[:] = observation
         draw = self._next
         checked = time.perf_counter()
         try:
             answer = self.runner.run(self._observation, draw)
         except RefusedError as refused:
-            self.task.check(observation)  # which says what was got and what to mend
+            self.task.validate_observation(observation)  # which says what was got and what to mend
             raise ObservationError(f"{refused}, in float32") from refused
         self._next = (draw + 1) % self.draws
         action = answer.action.astype(np.float64)
@@ -149,7 +149,7 @@ class Engine:
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task = CONTROLS[contract["task"]]()
+        task = CONTROL_SPECS[contract["task"]]()
         runners = load_runners(folder, contract, provider, threads)
         agrees(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)

@@ -29,7 +29,7 @@ from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
 from onestride.engine.trunk import ReduceError
-from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
+from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.seals import sha256
@@ -81,7 +81,7 @@ def export(
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
-    writable(out.parent)
+    ensure_writable(out.parent)
     reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
     clear_abandoned(out.parent, out.name)
     folder = temporary_folder(out)

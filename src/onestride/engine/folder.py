@@ -12,7 +12,7 @@ from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_
 from onestride.files import CheckpointError, read_bytes, read_json
 from onestride.robot.control_spec import ControlSpec
 from onestride.seals import check_file
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
 Format = Literal["onnx", "native"]
@@ -79,8 +79,8 @@ def load_contract(folder: Path) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{folder / CONTRACT}: {error}; {AGAIN}") from error
     contract = said
-    if contract["task"] not in CONTROLS:
-        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(CONTROLS)}")
+    if contract["task"] not in CONTROL_SPECS:
+        raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(CONTROL_SPECS)}")
     return contract
 
 

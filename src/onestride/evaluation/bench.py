@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.device import usable
+from onestride.device import resolve_device
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda
 from onestride.engine.engine import Engine
 from onestride.evaluation.bench_contenders import SEEN, Contender, contenders_of, seen, trained, untrained, with_parts
@@ -63,7 +63,7 @@ def bench(
         ValueError: there is no such device, or the run has no student.
     """
     experiment = Experiment("bench", command, out)
-    if (place := usable(device)).type != "cpu":
+    if (place := resolve_device(device)).type != "cpu":
         needs_cuda(place)
     if config.threads is not None:
         torch.set_num_threads(config.threads)

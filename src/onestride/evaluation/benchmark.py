@@ -25,7 +25,7 @@ from onestride.evaluation.metrics import effective_dimensions, latency, over_see
 from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
-from onestride.files import alone
+from onestride.files import exclusive
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
@@ -67,7 +67,7 @@ def benchmark(
         "precision": precision,
         "task": task.name,
     }
-    with alone(folder):
+    with exclusive(folder):
         claim(folder, run, settings, entries)
         experiment.resume(begun=(folder / EPISODES).exists())
         records = _roll_all(run, entries, task, config, folder, device, precision, experiment)

@@ -13,7 +13,7 @@ from onestride.evaluation.metrics import TRIAL_METRICS, summarize
 from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, Contender, candidate_clouds, evaluate
-from onestride.files import CheckpointError, alone
+from onestride.files import CheckpointError, exclusive
 from onestride.policy.policy import Policy
 from onestride.runs.run import task_of, trained_methods
 from onestride.runs.settings import EvaluateConfig
@@ -38,7 +38,7 @@ def compare(run: Path, config: EvaluateConfig, command: str, device: str = "cpu"
     contenders.sort(key=lambda c: (c.row != "teacher", c.row != "dnk", c.row, c.seed))
     scenes = task.scenes(config.trials, config.scene_seed)
     both_open = demonstrations.open_on_both_sides(scenes)
-    with alone(folder):
+    with exclusive(folder):
         experiment.resume(begun=(folder / EPISODES).exists())
         records = evaluate(
             contenders, scenes, folder, timeout=config.timeout, real_clock=config.clock == "real",

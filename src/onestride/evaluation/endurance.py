@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from onestride.checkpoint import load_config
+from onestride.control.async_policy import AsyncPolicy
 from onestride.control.episode import commands_of
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
+from onestride.control.fault_injection import FaultInjection, FaultInjector
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
-from onestride.control.realtime import punctual, to_back
-from onestride.control.ring import Ring
+from onestride.control.realtime import leave_realtime, realtime_scheduling
+from onestride.control.ring_buffer import RingBuffer
 from onestride.control.signals import Signals
-from onestride.control.stall import Stall, Stalled
-from onestride.control.worker import Worker
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
@@ -51,10 +51,10 @@ class EnduranceConfig:
 
     duration: float
     rate: float
-    patience: Patience
+    fallback_timeouts: FallbackTimeouts
     timeout: float = 60.0
     first_scene: int = 0
-    stall: Stall | None = None
+    fault: FaultInjection | None = None
     realtime: bool = False
 
     def __post_init__(self) -> None:
@@ -62,10 +62,10 @@ class EnduranceConfig:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} is {value:g}, expected a positive number")
-        if self.patience.expiry < 1 / self.rate:
+        if self.fallback_timeouts.max_observation_age < 1 / self.rate:
             raise ValueError(
-                f"expiry is {self.patience.expiry:g} s, shorter than one period at {self.rate:g} Hz "
-                f"({1 / self.rate:g} s): nothing could be sent; allow at least one period"
+                f"max_observation_age is {self.fallback_timeouts.max_observation_age:g} s, shorter than one period at "
+                f"{self.rate:g} Hz ({1 / self.rate:g} s): nothing could be sent; allow at least one period"
             )
         if self.first_scene < 0:
             raise ValueError(f"scene is {self.first_scene}, expected 0 or more")
@@ -106,7 +106,7 @@ def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Lo
     about = without_history(load_config(folder))
     if engine is None:
         return Loaded(policy, policy.task, about)
-    made = Engine.from_policy(policy, engine, plan=True)  # the ladder follows plans
+    made = Engine.from_policy(policy, engine, plan=True)  # the fallback follows plans
     return Loaded(made, policy.task, about | {"engine": made.chosen})
 
 
@@ -116,12 +116,15 @@ class Record:
 
     def __init__(self, config: EnduranceConfig) -> None:
         room = min(config.ticks + 1000, KEPT)
-        self.decided, self.started, self.sent = Ring(room, 2), Ring(room, 2), Ring(room, 2)  # as in EpisodeLog
-        self.memory = Ring(math.ceil(min(2 * config.duration / WATCH_EVERY + 100, KEPT)), 2)  # when, resident [MB]
+        self.decision_times, self.tick_jitter, self.command_age = (
+            RingBuffer(room, 2) for _ in range(3)
+        )  # as EpisodeLog
+        samples = math.ceil(min(2 * config.duration / WATCH_EVERY + 100, KEPT))
+        self.memory = RingBuffer(samples, 2)  # when, resident [MB]
         self.began = time.perf_counter()
         self.ticks = self.executed = self.filled = self.overruns = self.starved = self.dropped = self.replaced = 0
         self.late: Counter[str] = Counter()
-        self.held: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.wall_s = 0.0
         self.granted: dict[str, str] = {}
@@ -142,12 +145,12 @@ class Record:
     def add(self, log: EpisodeLog) -> None:
         """An episode is over."""
         shift = np.array([log.began - self.began, 0.0])
-        for mine, theirs in ((self.decided, log.decided), (self.started, log.started), (self.sent, log.sent)):
-            mine.extend(theirs.rows + shift)
+        for name in ("decision_times", "tick_jitter", "command_age"):
+            getattr(self, name).extend(getattr(log, name).rows + shift)
         for name in ("ticks", "executed", "filled", "overruns", "starved", "dropped", "replaced"):
             setattr(self, name, getattr(self, name) + getattr(log, name))
         self.late += log.late
-        self.held += log.held
+        self.refused += log.refused
         self.outcomes[log.outcome] += 1
 
 
@@ -170,11 +173,11 @@ def endure(
     record, closing = record or Record(config), closing or Signals()
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
-    stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
-    with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
+    stalled = FaultInjector(loaded.decider, config.fault) if config.fault is not None else None
+    with realtime_scheduling(config.realtime) as granted, AsyncPolicy(stalled or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         answer = worker.warm_up(first, WARM_UP)
-        if answer.decision is not None:  # what the ladder computes is warm too
+        if answer.decision is not None:  # what the fallback computes is warm too
             commands_of(task, answer.decision.plan, answer.observation)
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
@@ -192,7 +195,7 @@ def endure(
 
 
 def _drive(
-    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record,
+    worker: AsyncPolicy, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record,
     closing: Signals,
 ) -> None:  # fmt: skip
     number, empty = config.first_scene, 0
@@ -207,7 +210,7 @@ def _drive(
         try:
             run_episode(
                 robot, clock, worker, task,
-                timeout=timeout, period=1 / config.rate, patience=config.patience, log=log,
+                timeout=timeout, period=1 / config.rate, fallback_timeouts=config.fallback_timeouts, log=log,
             )  # fmt: skip
         except BaseException:
             closing.watch()
@@ -218,7 +221,7 @@ def _drive(
         finally:
             record.add(log)
         del robot  # before the next is made: two at once would be the run's largest memory
-        number, empty = number + 1, 0 if log.started.count else empty + 1
+        number, empty = number + 1, 0 if log.tick_jitter.count else empty + 1
         if empty >= len(scenes):
             raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
 
@@ -239,7 +242,7 @@ class _Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        to_back()
+        leave_realtime()
         while not self._over.wait(WATCH_EVERY):
             passed = time.perf_counter() - self.record.began
             self.record.memory.add(passed, resident_mb())

@@ -18,9 +18,9 @@ def endurance_figure(record: Record, config: EnduranceConfig, title: str) -> Fig
         grid = figure.subplots(3, 2, width_ratios=(4, 1), sharex="col")
         figure.suptitle(f"{title}: {record.ticks} ticks at {config.rate:g} Hz", fontsize=11, fontweight="bold")
         period = 1e3 / config.rate
-        when, took = record.decided.rows.T
+        when, took = record.decision_times.rows.T
         _points(grid[0, 0], grid[0, 1], when, 1e3 * took, COLOURS["dnk"], "decision [ms]", period)
-        when, lateness = record.started.rows.T
+        when, lateness = record.tick_jitter.rows.T
         _points(grid[1, 0], grid[1, 1], when, 1e3 * np.abs(lateness), COLOURS["teacher"], "jitter [ms]", period)
         when, resident = record.memory.rows.T
         grid[2, 0].plot(when, resident, color=COLOURS["kdm"], linewidth=1.3)

@@ -16,7 +16,7 @@ from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
-from onestride.files import together, writable
+from onestride.files import all_or_nothing, ensure_writable
 from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
@@ -26,14 +26,14 @@ EDGE = 0.05  # memory at the beginning and at the end: the median of so much of 
 
 def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
     """One row of results: metric -> {"mean", "std", "n", "per_seed"}; each is one number of the whole run."""
-    lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.started, record.sent))
-    times = latency(record.decided.rows[:, 1])
+    lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.tick_jitter, record.command_age))
+    times = latency(record.decision_times.rows[:, 1])
     start, end, growth = memory_growth(record.memory.rows[:, 1])
     p99 = times["decision_ms_p99"]
     values: dict[str, float | None] = {
         "control_s": record.ticks / config.rate,
         "ticks": record.ticks,
-        "decisions": record.decided.count,
+        "decisions": record.decision_times.count,
         "executed_steps": record.executed,
         "control_hz": config.rate * record.executed / max(record.ticks, 1),
         "overruns": record.overruns,
@@ -43,8 +43,8 @@ def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
         "dropped_decisions": record.dropped,
         "replaced_decisions": record.replaced,
         **{f"late_{rung}": record.late[rung] for rung in ("plan", "hold", "standing", "stop")},
-        "held_commands": sum(record.held.values()),
-        **{f"held: {reason}": count for reason, count in sorted(record.held.items())},
+        "held_commands": sum(record.refused.values()),
+        **{f"held: {reason}": count for reason, count in sorted(record.refused.items())},
         **times,
         "headroom_p99": None if p99 is None else 1 - 1e-3 * p99 * config.rate,
         **_percentiles("jitter_ms", np.abs(lateness)),
@@ -96,7 +96,7 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
         raise FileExistsError(
             f"{out.parent} holds {', '.join(there)} already; give another --out, or remove them first"
         )
-    writable(out.parent)
+    ensure_writable(out.parent)
     return files
 
 
@@ -106,16 +106,21 @@ def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, ro
     report = result(
         f"realtime-{loaded.task.name}",
         command,
-        config={"run": asdict(config), "granted": record.granted, row: loaded.about},
+        config={"run": _settings(config), "granted": record.granted, row: loaded.about},
         seeds={"scenes": 0},
         started=utc(time.time() - (time.perf_counter() - record.began)),
         wall_s=record.wall_s,
         rows={row: summary(record, config)},
         notes=_notes(record, loaded.task, config),
     )
-    named = {"decided": record.decided, "started": record.started, "sent": record.sent, "memory": record.memory}
+    named = {
+        "decided": record.decision_times,
+        "started": record.tick_jitter,
+        "sent": record.command_age,
+        "memory": record.memory,
+    }
     tensors = {name: torch.from_numpy(ring.rows.copy()).float() for name, ring in named.items()}
-    with together((results, plot, ticks)):  # else what is there would refuse the next attempt
+    with all_or_nothing((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
         save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
         seal(results, report)
@@ -157,16 +162,32 @@ def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     return made
 
 
+def _settings(config: EnduranceConfig) -> dict[str, Any]:
+    """The configuration by the keys of the published records."""
+    timeouts = config.fallback_timeouts
+    return {
+        "duration": config.duration,
+        "rate": config.rate,
+        "patience": {
+            "expiry": timeouts.max_observation_age, "fade": timeouts.deceleration_time, "stop": timeouts.stop,
+        },
+        "timeout": config.timeout,
+        "first_scene": config.first_scene,
+        "stall": None if config.fault is None else asdict(config.fault),
+        "realtime": config.realtime,
+    }  # fmt: skip
+
+
 def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in record.outcomes.most_common())
-    stall = config.stall
+    stall = config.fault
     cut = f"Ended by {record.ended_by}, {record.ticks} of {config.ticks} ticks were driven."
     return [
         *([cut] if record.ended_by is not None else []),
         f"Wall time. Decisions at {config.rate:g} Hz; the simulated robot keeps its own time, and rows of a plan stay "
         f"{1e3 * task.control_dt:g} ms apart. Scenes ended: {ended}. Resets between scenes are not control time.",
         "overruns: ticks without their decision by the time the next one was due. starved_ticks: nothing was sent. "
-        "late_*: what the late-command ladder did instead. dropped_decisions: their observation had expired when they "
+        "late_*: what the fallback did instead. dropped_decisions: their observation had expired when they "
         "came; replaced_decisions: a newer one overtook them. control_hz: decisions sent in their own tick, per second "
         "of control.",
         "jitter: how far from its due time a tick began. observation_age: of what was sent, when it was sent. rss: "

@@ -15,7 +15,7 @@ from onestride.evaluation.cameras import shoot
 from onestride.evaluation.figures import ARRIVED, COLOURS, SHORT, label, ordered
 from onestride.files import CheckpointError, write_atomically
 from onestride.progress import track
-from onestride.tasks.kinova.interface import GOAL_RADIUS
+from onestride.tasks.kinova.control_spec import GOAL_RADIUS
 from onestride.tasks.kinova.scene import Scene
 from onestride.tensors import load_tensors
 

@@ -1,7 +1,7 @@
 """What the time that decisions take does to a robot: trials in simulated time, where each takes as long as one says.
 
-beside: beside the loop, which goes on (``Later`` for a ``Worker``). within: within the tick; the robot holds the last
-command until the decision is there.
+beside: asynchronous inference (``SimulatedLatency`` for an ``AsyncPolicy``). within: synchronous inference; the robot
+holds the last command until the decision is there.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from onestride.control.later import Later
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.control.simulated_latency import SimulatedLatency
 from onestride.evaluation.metrics import single, summarize
 from onestride.evaluation.report import Column, markdown
 from onestride.robot.clock import ChargedClock
@@ -70,7 +70,7 @@ def trial(decider: Decider, task: Task, scene: Any, seed: int, latency: Latency,
     costs = latency.costs(seed)
     clock = ChargedClock() if beside else Charged(costs)
     robot = task.environment(scene, clock)
-    return run_episode(robot, clock, Later(decider, clock, costs) if beside else decider, task, timeout=30.0)
+    return run_episode(robot, clock, SimulatedLatency(decider, clock, costs) if beside else decider, task, timeout=30.0)
 
 
 def summary(logs: Sequence[EpisodeLog]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def provenance(run: Path, task: Task, folders: Iterable[str]) -> dict[str, Any]:
     Args:
         folders: of checkpoints and selectors, below ``run``.
     """
-    early, times = task.early
+    early, times = task.early_oversampling
     return {
         "data": data_report(run),
         "task": {"horizon": task.horizon, "control_dt_s": task.control_dt, "early": {"steps": early, "times": times}},
@@ -39,7 +39,7 @@ def pairs_report(run: Path) -> dict[str, Any]:
 
 def training_notes(run: Path, task: Task) -> list[str]:
     """Return what of the training a reader of the numbers has to know, in sentences."""
-    early, times = task.early
+    early, times = task.early_oversampling
     notes = [f"Training learns {times} times over from what begins in an episode's first {early} steps."]
     if times <= 1:
         notes = ["Training learns from every step of an episode equally often."]

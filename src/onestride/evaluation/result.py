@@ -13,7 +13,7 @@ import torch
 
 from onestride.checkpoint import typed
 from onestride.cores import usable_cores
-from onestride.files import read_json, vacant, versions, write_json
+from onestride.files import ensure_absent, read_json, versions, write_json
 from onestride.seals import check_files, read_result, seal
 
 #: Beside the records of work that several commands share: when the first of them began, and what all took.
@@ -63,7 +63,7 @@ class Experiment:
 
     def __init__(self, name: str, command: str, out: Path | None = None, spent: Path | None = None) -> None:
         if out is not None:
-            vacant(out)
+            ensure_absent(out)
         self.name, self.command, self.out = name, command, out
         self._spent = None if spent is None else spent / SPENT
         self._started, self._began = utc(time.time()), time.monotonic()

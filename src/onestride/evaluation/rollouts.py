@@ -151,8 +151,8 @@ def _record(log: EpisodeLog, nfe: int, measured: dict[str, Any]) -> dict[str, An
         "control_hz": log.executed / log.duration if log.duration else None,
         "overrun_ratio": log.overruns / decided,
         "starved_ratio": log.starved / max(log.ticks, 1),
-        "held_commands": sum(log.held.values()),
-        "held": dict(log.held),
+        "held_commands": sum(log.refused.values()),
+        "held": dict(log.refused),
         "nfe": nfe,
         "decision_ms": [round(1e3 * d, 4) for d in log.decisions.tolist()],
     }

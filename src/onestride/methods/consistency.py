@@ -78,7 +78,7 @@ class ConsistencyStudent(nn.Module):
     loss_weight: Tensor
     step: Tensor
     nfe = 1
-    tempered = False  # it starts from its highest noise level as it is
+    prior_scaled = False  # it starts from its highest noise level as it is
 
     def __init__(self, config: ConsistencyConfig, spec: PlanSpec) -> None:
         super().__init__()

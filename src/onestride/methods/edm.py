@@ -112,7 +112,7 @@ class EDMPlanner(nn.Module):
 
     fixed: Tensor
     loss_weight: Tensor
-    tempered = False  # it starts from its highest noise level as it is
+    prior_scaled = False  # it starts from its highest noise level as it is
 
     def __init__(self, config: EDMConfig, spec: PlanSpec) -> None:
         super().__init__()

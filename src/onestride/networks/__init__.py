@@ -1,0 +1,1 @@
+"""Networks, and the normaliser of their inputs and outputs."""

@@ -1,4 +1,4 @@
-"""Features of the noise index k."""
+"""Embeddings of the noise index k."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 
 def frequencies(dim: int, max_period: float = 10_000.0) -> Tensor:
-    """``(dim / 2,)`` angular frequencies [rad per unit of k], geometric from 1 to ``1 / max_period``.
+    """Return angular frequencies ``(dim / 2,)``, geometric from 1 to ``1 / max_period`` [rad per unit of k].
 
-    Vaswani et al. 2017, section 3.5. Raises ValueError when ``dim`` is odd or below 4.
+    Source: Vaswani et al. 2017, section 3.5.
+
+    Raises:
+        ValueError: ``dim`` is odd or less than 4.
     """
     if dim < 4 or dim % 2:
         raise ValueError(f"a sinusoidal embedding needs an even dim >= 4, got {dim}")
@@ -19,16 +22,13 @@ def frequencies(dim: int, max_period: float = 10_000.0) -> Tensor:
 
 
 def sinusoidal(k: Tensor, omega: Tensor) -> Tensor:
-    """``[sin(k omega), cos(k omega)]``: k ``(B,)`` integer or float, omega ``(dim / 2,)`` -> ``(B, dim)``."""
+    """Return ``[sin(k omega), cos(k omega)]`` ``(B, dim)`` for k ``(B,)`` and omega ``(dim / 2,)``."""
     phase = k.to(omega.dtype)[:, None] * omega  # (B, dim / 2)
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of k and a two-layer network on them (Ho et al. 2020, appendix B; Janner et al. 2022).
-
-    k ``(B,)`` integer or float, or one number for the whole batch -> ``(B, dim)`` or ``(1, dim)``.
-    """
+    """Sinusoidal features of k, then a two-layer network (Ho et al. 2020, appendix B; Janner et al. 2022)."""
 
     omega: Tensor
 
@@ -38,6 +38,7 @@ class TimeEmbedding(nn.Module):
         self.net = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
 
     def forward(self, k: Tensor | float) -> Tensor:
+        """Return the embedding ``(B, dim)`` of k ``(B,)``, or ``(1, dim)`` of one number for the whole batch."""
         if not isinstance(k, Tensor):
             k = torch.full((1,), float(k), device=self.omega.device)
         return self.net(sinusoidal(k, self.omega))

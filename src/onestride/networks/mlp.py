@@ -1,4 +1,4 @@
-"""A residual MLP denoiser: few, large matrix products, so that a CPU can train and sample it."""
+"""A residual MLP denoiser: few but large matrix products, so that a CPU can train and sample it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ _TIME_DIM = 64
 
 
 class ResidualMLP(nn.Module):
-    """The plan as one vector of H D numbers through pre-normalised residual blocks (shape legend: the package).
+    """Maps a plan, as one vector of H D numbers, through pre-normalised residual blocks.
 
-    Per block ``h <- h + W2 silu(W1 (scale_k LN(h) + shift_k) + b1) + b2``; scale and shift come from k (FiLM,
-    Perez et al. 2018; zero start as in DiT, Peebles and Xie 2023). W2 starts at zero, so each block starts as the
-    identity. The context enters the input layer only: its product is a term of its own, so one context ``(1, C)``
-    may serve a whole batch of candidates. ``scalar``: one number per plan instead of a plan (a value of it).
+    Per block ``h <- h + W2 silu(W1 (scale_k LN(h) + shift_k) + b1) + b2``. Scale and shift come from k (FiLM, Perez et
+    al. 2018; initialised to zero as in DiT, Peebles and Xie 2023). W2 is initialised to zero, so each block starts as
+    the identity. The context enters the input layer alone, as a term of its own, so that one context ``(1, C)`` serves
+    a whole batch of candidates.
 
-    Raises ValueError when a size is not positive.
+    Args:
+        horizon: H.
+        transition_dim: D.
+        context_dim: C.
+        n_steps: N, the largest noise index.
+        width: size of the hidden layers.
+        blocks: number of residual blocks.
+        scalar: whether the output is one number per plan, its value, instead of a plan.
+
+    Raises:
+        ValueError: a size is not positive.
     """
 
     features: Tensor
@@ -60,12 +70,17 @@ class ResidualMLP(nn.Module):
             self.film.bias.view(blocks + 1, 2, width).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale 1, shift 0
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
-        """x ``(B, H, D)``, k ``(B,)`` integer or one int in 0 ... N, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``,
-        or ``(B,)`` of a scalar network. A task without context has C = 0, or None. A k between the integers, or
-        outside 0 ... N, is a float tensor ``(B,)`` or ``(1,)``.
+        """Return the denoised plans ``(B, H, D)``, or their values ``(B,)`` where the network is scalar.
 
-        Raises ValueError when x is of another shape, a context is missing, of another shape, or not expected, or
-        an int k is out of range.
+        Args:
+            x: noisy plans ``(B, H, D)``.
+            k: noise index: one int in 0 ... N, an integer tensor ``(B,)``, or a float tensor ``(B,)`` or ``(1,)`` for
+                any real number.
+            context: ``(B, C)`` or ``(1, C)``; None where C = 0.
+
+        Raises:
+            ValueError: x has another shape, the context is missing, of another shape or not expected, or an int k is
+                out of range.
         """
         if x.shape[1:] != (self.horizon, self.transition_dim):
             raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")

@@ -12,12 +12,21 @@ _GROUPS = 8
 
 
 class TemporalUNet(nn.Module):
-    """Down and up the horizon, halving it once between levels; the way up concatenates the features of the way down.
+    """Convolutions along the horizon, which is halved between levels on the way down and doubled on the way up.
 
-    ``multipliers`` are of ``width``, one per level: (1, 2, 4, 8) with width 32 has 32 ... 256 channels; Diffuser uses
-    (1, 4, 8) at H = 4. The context ``(B, C)`` passes a two-layer network and is added to the time embedding.
+    The way up concatenates the features of the way down. The context passes a two-layer network and is added to the
+    time embedding.
 
-    Raises ValueError when the horizon is not divisible by ``2^(levels-1)``, or a channel count not by the 8 groups.
+    Args:
+        horizon: H.
+        transition_dim: D.
+        context_dim: C.
+        width: base number of channels.
+        multipliers: of ``width``, one per level. (1, 2, 4, 8) with width 32 gives 32 ... 256 channels. Diffuser uses
+            (1, 4, 8) at H = 4.
+
+    Raises:
+        ValueError: the horizon is not divisible by ``2^(levels-1)``, or a number of channels is not by the 8 groups.
     """
 
     def __init__(
@@ -63,9 +72,15 @@ class TemporalUNet(nn.Module):
         self.output = nn.Sequential(_convolution(channels[0], channels[0]), nn.Conv1d(channels[0], transition_dim, 1))
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
-        """x ``(B, H, D)``, k ``(B,)`` integer or one int, context ``(B, C)`` or ``(1, C)`` -> ``(B, H, D)``.
+        """Return the denoised plans ``(B, H, D)``.
 
-        Raises ValueError when x is of another shape, or a context is missing, of another shape, or not expected.
+        Args:
+            x: noisy plans ``(B, H, D)``.
+            k: noise index: one number, or ``(B,)``.
+            context: ``(B, C)`` or ``(1, C)``; None where C = 0.
+
+        Raises:
+            ValueError: x has another shape, or the context is missing, of another shape or not expected.
         """
         if x.shape[1:] != (self.horizon, self.transition_dim):
             raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
@@ -89,9 +104,9 @@ class TemporalUNet(nn.Module):
 
 
 class TemporalValue(nn.Module):
-    """The way down of the U-Net, with kernels of 3, to one number per plan (Janner et al. 2022, appendix C).
+    """The U-Net's way down, with kernels of 3, then one number per plan (Janner et al. 2022, appendix C).
 
-    Raises ValueError as the U-Net does.
+    Arguments and errors are those of ``TemporalUNet``.
     """
 
     def __init__(
@@ -124,7 +139,7 @@ class TemporalValue(nn.Module):
         )
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
-        """x ``(B, H, D)``, k ``(B,)`` integer or one int, context ``(B, C)``, ``(1, C)`` or None -> ``(B,)``."""
+        """Return the plans' values ``(B,)``. Arguments and errors are those of ``TemporalUNet.forward``."""
         if x.shape[1:] != (self.horizon, self.transition_dim):
             raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
         if (0 if context is None else context.shape[-1]) != self.context_dim:

@@ -1,0 +1,1 @@
+"""Plans: their shape, and which of their entries are known."""

@@ -1,4 +1,4 @@
-"""What is known of a plan when it is asked for, and the noise that it is made from."""
+"""The known entries of a plan before it is generated, and the noise that it is generated from."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from onestride.plans.spec import PlanSpec
 
 @dataclass(frozen=True)
 class Given:
-    """What an observation says about the plan to be made, in task units.
+    """What a task derives from observations before plans are generated, in task units.
 
-    values: the known entries (B, K), in the order of ``PlanSpec.known_entries``. context: (B, C), conditions the
-    generator. frame: whatever the task needs to turn plans back into commands; opaque to everyone else.
+    Attributes:
+        values: the plans' known entries (B, K), in the order of ``PlanSpec.known_entries``.
+        context: the generator's condition (B, C).
+        frame: what the task needs to turn plans into commands. Only the task looks into it.
     """
 
     values: Tensor
@@ -25,12 +27,15 @@ class Given:
 
 
 def mask_of(spec: PlanSpec) -> Tensor:
-    """Which entries of a plan are known (H, D), bool."""
+    """Return which entries of a plan are known (H, D), bool."""
     return torch.tensor(spec.mask)  # on the default device, meta included
 
 
 def order_of(spec: PlanSpec) -> Tensor | None:
-    """Where the entries of a flattened plan are in [known entries | free entries] (H D,); None: in their places."""
+    """Return the places of a flattened plan's entries in [known entries | free entries] (H D,).
+
+    None where every entry keeps its place.
+    """
     if spec.starts_with_observation:
         return None
     return torch.from_numpy(spec.known_entries_first.argsort())

@@ -1,4 +1,4 @@
-"""What a plan is: its rows and columns, and which of its entries are known before it is made. NumPy alone."""
+"""The shape of a plan, and which of its entries are known before it is generated. NumPy alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Block(NamedTuple):
-    """Known entries of one row: columns first ... last - 1. Row -1 is the plan's last."""
+    """Known entries of one row: columns first ... last - 1. Row -1 is the last row."""
 
     row: int
     first: int
@@ -20,12 +20,16 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSpec:
-    """The shape of a plan (H, D), D = O + A, and what of it is known when it is asked for.
+    """The shape of a plan (H, D) with D = O + A, and its known entries.
 
-    horizon: H. state_dim: O, observation columns, 0 for a chunk of actions. action_dim: A. context_dim: C.
-    known: blocks of entries that are given, such as the observation in row 0, a goal in the last row, or actions that
-        are committed already. None: the observation columns of row 0.
-    conditions: names of what may be asked for beside the context.
+    Attributes:
+        horizon: H, rows.
+        state_dim: O, observation columns; 0 for a chunk of actions.
+        action_dim: A, action columns.
+        context_dim: C, size of the context.
+        known: blocks of known entries, such as the observation in row 0, a goal in the last row, or actions that are
+            committed already; None: the observation columns of row 0.
+        conditions: names of further conditions that a generator takes.
 
     Raises:
         ValueError: a size is not positive, or a block lies outside of the plan or overlaps another.
@@ -73,12 +77,12 @@ class PlanSpec:
 
     @property
     def row_dim(self) -> int:
-        """D = O + A."""
+        """D = O + A, the columns of a plan."""
         return self.state_dim + self.action_dim
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The known entries; by default the observation columns of row 0."""
+        """The blocks of known entries; by default the observation columns of row 0."""
         return (Block(0, 0, self.state_dim),) if self.known is None else self.known
 
     @cached_property
@@ -91,20 +95,20 @@ class PlanSpec:
 
     @cached_property
     def known_entries(self) -> np.ndarray:
-        """Where known entries are in the flattened plan (K,), row by row: the order of ``Given.values``."""
+        """Indices of the known entries in the flattened plan (K,), row by row: the order of ``Given.values``."""
         return np.flatnonzero(self.mask)
 
     @cached_property
     def free_entries(self) -> np.ndarray:
-        """Where all others are (H D - K,)."""
+        """Indices of all other entries in the flattened plan (H D - K,)."""
         return np.flatnonzero(~self.mask)
 
     @property
     def known_entries_first(self) -> np.ndarray:
-        """All entries, known ones before free ones (H D,)."""
+        """Indices of all entries, known ones before free ones (H D,)."""
         return np.concatenate((self.known_entries, self.free_entries))
 
     @property
     def starts_with_observation(self) -> bool:
-        """Whether nothing but row 0's observation is known, so that known entries come first."""
+        """Whether the observation columns of row 0 are the only known entries, so that known entries come first."""
         return self.blocks == (Block(0, 0, self.state_dim),)

@@ -22,7 +22,7 @@ from onestride.checkpoint import (
     settings_of,
     typed,
 )
-from onestride.device import usable
+from onestride.device import resolve_device
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
@@ -68,7 +68,7 @@ class Policy:
     ) -> None:
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
-        self.task, self.device = task, usable(device)
+        self.task, self.device = task, resolve_device(device)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score
@@ -77,8 +77,8 @@ class Policy:
         self.candidates, self.precision = candidates, precision
         self.config = config or {}
         self.sampling = sampling or CandidateSampling()
-        tempered = getattr(generator, "tempered", True)
-        own = getattr(getattr(self.selector, "options", None), "sampling", None) if tempered else None
+        prior_scaled = getattr(generator, "prior_scaled", True)
+        own = getattr(getattr(self.selector, "options", None), "sampling", None) if prior_scaled else None
         drawn: CandidateSampling = own or self.sampling
         self.temperature = drawn.temperatures_of(candidates).to(self.device)
         penalty = drawn.score_penalty(candidates)
@@ -153,7 +153,7 @@ class Policy:
         """The vector that is decided on (observation_dim,), checked."""
         task = self.task
         vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
-        task.check(vector)
+        task.validate_observation(vector)
         return vector
 
     def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:

@@ -1,0 +1,1 @@
+"""Robots: their interface, clocks, limits and decisions. NumPy alone."""

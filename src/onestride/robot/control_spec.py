@@ -1,7 +1,7 @@
-"""A task as whoever drives its robot knows it: NumPy alone, one decision at a time.
+"""The control interface of a task: what the control loop and an exported engine need to know of it.
 
-An exported engine and the control loop need no more of a task, and start without torch. What a planner learns from and
-is judged by is ``task.py``.
+It is written in NumPy alone and deals with one decision at a time, so that robots are driven without torch. What a
+planner is trained and evaluated on is ``tasks/task.py``.
 """
 
 from __future__ import annotations
@@ -18,73 +18,81 @@ from onestride.robot.limits import Limits
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-#: Kinds of arrays that an observation may be.
+#: Kinds of dtype that an observation may have.
 NUMBERS = "fiu"
-#: Decisions are made in single precision, which holds no number beyond this.
+#: Largest number of single precision, in which decisions are computed.
 LARGEST = float(np.finfo(np.float32).max)
 FLOATS = np.dtype(np.float64), np.dtype(np.float32)
 
 
 class ObservationError(ValueError):
-    """An observation that cannot be acted on: the robot holds. The message says what to mend."""
+    """Raised for an observation that cannot be acted on. The message says what to correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlSpec:
-    """A frozen record; functions take one observation (observation_dim,).
+    """The control interface of a task. Its functions take one observation (observation_dim,).
 
-    check(observation) raises ObservationError for one that cannot be acted on.
-    arrived(observation) says whether the goal is reached; it must stay so for ``dwell`` control periods.
-    limits: what the robot may be told.
-    commands(plan (H, D), observation) -> (H, A) of every row, in the robot's units: what may be sent of a plan when the
-        next decision is late; None where only the first row is a command.
-    positions: commands say where the robot should be one control period from now, so that what lies between two rows
-        of a plan is a command too; else a row is for a whole period, such as a torque.
-    rest(observation) -> (A,) the command that keeps the robot where it is; None: there is none.
-    frozen_after: identical observations for longer than this [s], while the robot is told to move, are a dead sensor's;
-        infinite: never.
-    example: an observation that can be acted on; None: zeros can.
-    layout: what an observation's numbers are, in order, with their units.
-    plain: made by ``plain_control``, so that its numbers say all: an exported folder carries them.
+    Attributes:
+        name: of the task.
+        observation_dim: size of an observation.
+        state_dim: O, observation columns of a plan.
+        action_dim: A, action columns of a plan.
+        horizon: H, rows of a plan.
+        control_dt: control period [s].
+        validate_observation: raises ObservationError for an observation that cannot be acted on.
+        goal_reached: returns whether the goal is reached. It must stay reached for ``dwell_steps`` control periods.
+        limits: on commands.
+        commands: maps a plan (H, D) and an observation to the command of every row (H, A) in the robot's units, which
+            may be sent while the next decision is late; None where only the first row is a command.
+        position_commands: whether a command is where the robot should be one control period from now. Then commands
+            between two rows of a plan are interpolated. Otherwise a row is for a whole period, such as a torque.
+        hold_command: returns the command that keeps the robot where it is (A,); None where there is none.
+        dwell_steps: control periods for which the goal must stay reached.
+        frozen_after: identical observations for longer than this, while the robot is told to move, mean a dead
+            sensor [s]; infinite: never.
+        example: an observation that can be acted on; None where zeros can.
+        layout: the numbers of an observation, in order, with their units.
+        plain: whether ``plain_control`` made it, so that an exported folder can rebuild it from its numbers.
     """
 
     name: str
     observation_dim: int
-    state_dim: int  # O
-    action_dim: int  # A
-    horizon: int  # H
-    control_dt: float  # [s]
-    check: Callable[[np.ndarray], None]
-    arrived: Callable[[np.ndarray], bool]
+    state_dim: int
+    action_dim: int
+    horizon: int
+    control_dt: float
+    validate_observation: Callable[[np.ndarray], None]
+    goal_reached: Callable[[np.ndarray], bool]
     limits: Limits
     commands: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    positions: bool = False
-    rest: Callable[[np.ndarray], np.ndarray] | None = None
-    dwell: int = 0
-    frozen_after: float = 0.5  # [s]
+    position_commands: bool = False
+    hold_command: Callable[[np.ndarray], np.ndarray] | None = None
+    dwell_steps: int = 0
+    frozen_after: float = 0.5
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
     plain: bool = False
 
     @property
     def transition_dim(self) -> int:
-        """D = O + A."""
+        """D = O + A, the columns of a plan."""
         return self.state_dim + self.action_dim
 
 
 def observation_vector(given: ArrayLike, dim: int, what: str = "") -> np.ndarray:
-    """Return what a driver hands over as the vector that is decided on (dim,), float64 in native order and contiguous.
+    """Return a driver's observation as a vector (dim,) of float64 in native byte order, contiguous.
 
-    Integers, float16, long double, lists, other byte orders and strides are turned into it; a vector that is one
-    already is given back as it is, not copied.
+    Integers, float16, long double, lists, other byte orders and strides are converted. A vector that needs no
+    conversion is returned as it is, not copied.
 
     Args:
         given: ``dim`` numbers.
-        dim: how many there have to be.
-        what: ends the message about a wrong shape, such as " of hopper-v5".
+        dim: the expected size.
+        what: the end of the message about a wrong shape, such as " of hopper-v5".
 
     Raises:
-        ObservationError: a wrong shape, no real numbers, or one that is not finite in single precision.
+        ObservationError: a wrong shape, no real numbers, or a number that is not finite in single precision.
     """
     if type(given) is np.ndarray and given.dtype in FLOATS and given.shape == (dim,) and given.flags.carray:
         if hypot(*given.tolist()) < LARGEST:  # not where one is NaN; several times faster than np.isfinite(given).all()
@@ -108,17 +116,24 @@ def observation_vector(given: ArrayLike, dim: int, what: str = "") -> np.ndarray
 
 
 def check_numbers(observation: ArrayLike, dim: int, what: str) -> None:
-    """Raise ObservationError where ``observation_vector`` does: these are not ``dim`` finite numbers."""
+    """Raise ObservationError unless ``observation`` has ``dim`` finite numbers. See ``observation_vector``."""
     observation_vector(observation, dim, what)
 
 
 def plain_control(
     *, name: str, observation_dim: int, horizon: int, control_dt: float, low: np.ndarray, high: np.ndarray
 ) -> ControlSpec:
-    """Return the interface of a body whose plans are [observation | action], both as it gives and takes them.
+    """Return the control interface of a body whose plan rows are [observation | action] in the body's own units.
 
-    Any finite observation (observation_dim,) can be acted on; commands lie within low and high (A,), and 0, or what is
-    next to it within them, keeps the body at rest. control_dt in [s].
+    Any finite observation can be acted on. The hold command is 0, clipped to the limits.
+
+    Args:
+        name: of the task.
+        observation_dim: size of an observation.
+        horizon: H, rows of a plan.
+        control_dt: control period [s].
+        low: smallest command (A,).
+        high: largest command (A,).
     """
     still = np.clip(np.zeros_like(low), low, high)
     return ControlSpec(
@@ -128,10 +143,10 @@ def plain_control(
         action_dim=len(low),
         horizon=horizon,
         control_dt=control_dt,
-        check=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
-        arrived=lambda _observation: False,
+        validate_observation=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
+        goal_reached=lambda _observation: False,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
-        rest=lambda _observation: still.copy(),
+        hold_command=lambda _observation: still.copy(),
         plain=True,
     )

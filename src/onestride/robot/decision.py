@@ -1,4 +1,4 @@
-"""What a decision gives, or that there is none."""
+"""Decisions: what a policy gives for an observation, or why it gives nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from onestride.robot.control_spec import ObservationError
 
 
 class Decider(Protocol):
-    """Anything that decides: a policy, an exported graph, a remote one."""
+    """Anything that decides: a policy, an exported engine, a remote policy."""
 
-    def decide(self, observation: np.ndarray) -> Decision: ...
+    def decide(self, observation: np.ndarray) -> Decision:
+        """Return the decision about an observation (observation_dim,).
+
+        Raises:
+            ObservationError: the observation cannot be acted on.
+            NoPlanError: no candidate is finite.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Decision:
-    """action (A,) in the robot's units; the chosen plan (H, D) in task units; every candidate's plan and score.
+    """The result of a decision.
 
-    plans (N, H, D) and scores (N,), higher is better; what does not decode all candidates gives fewer plans, and of
-    those who could not win an engine may give bounds of their scores, no more than the winner's.
-    timings [s]: encode, generate, select, total; total is what a robot waits.
+    Attributes:
+        action: the command (A,) in the robot's units.
+        plan: the selected plan (H, D) in task units.
+        plans: the candidates' plans (N, H, D). An engine that does not decode all of them gives fewer.
+        scores: the candidates' scores (N,), higher is better. For candidates that cannot win an engine may give an
+            upper bound that is not above the winner's score.
+        timings: durations of "encode", "generate", "select" and "total" [s]. A robot waits for the total.
     """
 
     action: np.ndarray
@@ -33,10 +44,11 @@ class Decision:
 
 
 def decided(policy: Decider, observation: np.ndarray) -> Decision:
-    """What ``policy`` decides.
+    """Return the decision of ``policy`` about an observation (observation_dim,).
 
     Raises:
-        TypeError: that is no Decision. And whatever the policy raises.
+        TypeError: the policy returned something other than a Decision.
+        Exception: what the policy raised.
     """
     decision = policy.decide(observation)
     if not isinstance(decision, Decision):
@@ -45,24 +57,30 @@ def decided(policy: Decider, observation: np.ndarray) -> Decision:
 
 
 class NoPlanError(ArithmeticError):
-    """Not one candidate is finite: there is nothing to send, the robot holds."""
+    """Raised where no candidate is finite, so that there is nothing to send."""
 
 
 def none_finite(candidates: int) -> NoPlanError:
-    """The error where so many were drawn."""
+    """Return the error for a decision whose ``candidates`` are all not finite."""
     return NoPlanError(
         f"none of {candidates} candidates is finite; is the checkpoint trained, and is the observation one of its task?"
     )
 
 
-# ---------------------------------------------------------------- while the loop goes on
+# ---------------------------------------------------------------- asynchronous inference
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A decision, or why there is none, about the observation (observation_dim,) of time ``observed``.
+class AsyncAnswer:
+    """An asynchronous policy's decision about one observation, or why there is none.
 
-    took: its wall time [s]. number: how many answers this one makes; a gap says that one was replaced unseen.
+    Attributes:
+        observed: clock time of the observation [s].
+        observation: (observation_dim,).
+        decision: the decision, or None.
+        no_plan: why there is no decision, or None.
+        took: wall time of the decision [s].
+        number: counts the answers from 1. A gap means that an answer was replaced before it was taken.
     """
 
     observed: float
@@ -74,13 +92,18 @@ class Answer:
 
 
 @runtime_checkable
-class Beside(Protocol):
-    """Decides while the loop goes on."""
+class AsyncDecider(Protocol):
+    """Anything that decides while the loop goes on."""
 
-    def ask(self, observation: np.ndarray, observed: float) -> None:
-        """Decide about this one next; one that still waits is replaced."""
+    def submit(self, observation: np.ndarray, observed: float) -> None:
+        """Decide about this observation next. It replaces one that still waits.
+
+        Args:
+            observation: (observation_dim,).
+            observed: clock time at which it was made [s].
+        """
         ...
 
-    def answer(self, until: float) -> Answer | None:
-        """The newest answer nobody took yet; waits for it up to clock time ``until``, then None."""
+    def poll(self, until: float) -> AsyncAnswer | None:
+        """Return the newest answer that was not taken yet, or None where there is none by clock time ``until`` [s]."""
         ...

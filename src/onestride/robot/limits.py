@@ -1,4 +1,4 @@
-"""The gate between a decision and the robot: what is not finite or out of limits is never sent."""
+"""Limits on commands: a command that is not finite or out of limits is never sent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Limits:
-    """Commands (A,) stay in low .. high and within max_step of where the robot is (observation[:A]).
+    """Limits on commands (A,).
 
-    max_step None: the command is not a position, only the box holds.
+    Attributes:
+        low: smallest command (A,).
+        high: largest command (A,).
+        max_step: largest distance of a position command from the robot's position, which is observation[:A]; None
+            where commands are no positions.
     """
 
     low: np.ndarray
@@ -19,7 +23,7 @@ class Limits:
     max_step: float | None = None
 
     def violation(self, command: np.ndarray, observation: np.ndarray) -> str | None:
-        """What is wrong with a command, in a few words, or None."""
+        """Return why a command (A,) may not be sent, in a few words, or None where it may."""
         if np.shape(command) != self.low.shape:
             return f"shape {np.shape(command)}, expected {self.low.shape}"
         if not np.isfinite(command).all():

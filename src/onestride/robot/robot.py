@@ -1,4 +1,4 @@
-"""What the loop needs of a robot, simulated or real."""
+"""The interface of a robot, simulated or real, to the control loop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TimedObservation:
-    """An observation whose driver knows when it was taken.
+    """An observation with the time of its sample.
 
-    values: (observation_dim,). time: of the sample, by the loop's clock [s]; for ``RealClock`` that is
-    ``time.perf_counter()``.
+    Attributes:
+        values: (observation_dim,).
+        time: of the sample by the loop's clock [s]; with ``RealClock``, by ``time.perf_counter()``.
     """
 
     values: np.ndarray
@@ -21,22 +22,22 @@ class TimedObservation:
 
 
 class Robot(Protocol):
-    """Observations out, commands in, everything in SI units and the base frame.
+    """A robot that gives observations and takes commands, all in SI units and the base frame.
 
-    On wall time the loop calls ``read`` and ``fault`` in a thread of their own, so that a sensor that hangs cannot hold
-    ``write`` and ``stop``: these may be called while ``read`` has not returned yet.
+    On wall time the loop calls ``read`` and ``fault`` in a thread of their own, so that a sensor that hangs cannot
+    delay ``write`` and ``stop``. These two may be called while ``read`` has not returned yet.
     """
 
     def read(self) -> np.ndarray | TimedObservation:
-        """Return the observation now (observation_dim,). One without a time counts from when it was asked for."""
+        """Return the observation (observation_dim,). Without a time, it counts as made when ``read`` was called."""
         ...
 
     def write(self, command: np.ndarray) -> None:
-        """Follow ``command`` (A,); it holds until the next one."""
+        """Follow ``command`` (A,) until the next one."""
         ...
 
     def stop(self) -> None:
-        """Stop where it is and refuse further commands. It is called again where it raises."""
+        """Stop the robot where it is and refuse further commands. The loop calls it again where it raises."""
         ...
 
     def fault(self) -> str | None:

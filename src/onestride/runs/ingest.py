@@ -1,4 +1,4 @@
-"""Somebody's episodes (D4RL, Minari, LeRobot, arrays) into a run's data, held against its task before that."""
+"""Import of a dataset (D4RL, Minari, LeRobot, arrays) into a run, after it was checked against the run's task."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from gymnasium.spaces import Box
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.data.recorded import Recorded, recorded_in, unlike
-from onestride.files import alone, writable
+from onestride.data.recording import Recording, read_recording, differing_settings
+from onestride.files import exclusive, ensure_writable
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-TOLERANCE = 1e-5  # of limits: recordings are rounded
-OTHER_RATE = 0.01  # a period that is off by more is another one
+TOLERANCE = 1e-5  # actions may exceed the limits by this, because recordings are rounded
+OTHER_RATE = 0.01  # largest relative error of the control period
 
 
 @dataclass(frozen=True)
-class Imported:
-    """How many episodes and steps, how many of the episodes terminated, and what their owner should know."""
+class ImportReport:
+    """What was imported.
+
+    Attributes:
+        episodes: their number.
+        steps: their number.
+        terminated: number of episodes that terminated.
+        notes: for the user, such as what was left out.
+    """
 
     episodes: int
     steps: int
@@ -33,50 +40,57 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def bring(run: Path, task: Task, path: Path, mend: bool = False) -> Imported:
-    """The episodes of ``path`` into ``run/data``; the same again are left alone. mend: see ``read_episodes``.
+def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> ImportReport:
+    """Import the episodes of ``path`` into ``run/data``. The same dataset is not imported again.
+
+    Args:
+        run: folder of the run.
+        task: of the run.
+        path: of the dataset.
+        mend: see ``read_episodes``.
 
     Raises:
-        FileExistsError: the run has other data already; OSError: its folder cannot be made.
+        FileExistsError: the run has other data already.
+        OSError: the folder cannot be written.
         CheckpointError: another process writes there.
-        ValueError: they are of another environment, not of the task's shapes or limits, too short to learn from, or
-            without the rewards by which its plans are ranked; and whatever their format's reader refuses.
+        ValueError: the dataset is of another environment, does not have the task's shapes or limits, is too short to
+            learn from, has no rewards where plans are ranked by them, or its format's reader refuses it.
     """
     there = read_metadata(run / "data") if (run / "data").exists() else None
     mine = {"source": path.name, "task": task.name}
     # Another's, or from before there was a digest to know it by.
     if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
-    writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
-    recorded, said = recorded_in(path), list[str]()
-    _check_recorded(recorded, task, path)
+    ensure_writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
+    recording, said = read_recording(path), list[str]()
+    _check_recording(recording, task, path)
     episodes = _ends(list(_of_task(read_episodes(path, said, mend), task, path)), task, said)
     _check_lengths(episodes, task, path)
-    notes = (*said, *_enough(episodes, task, path))
+    notes = (*said, *check_trainable(episodes, task, path))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
-    made = Imported(len(episodes), steps, terminated, notes)
+    made = ImportReport(len(episodes), steps, terminated, notes)
     if there is not None:
-        if there.get("content") != content(episodes):
+        if there.get("content") != content_hash(episodes):
             raise FileExistsError(
                 f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
             )
         return replace(made, notes=(*notes, "they were there already"))
-    metadata = mine | {"content": content(episodes)}
-    if recorded.environment is not None:
-        metadata["environment"] = recorded.environment
+    metadata = mine | {"content": content_hash(episodes)}
+    if recording.environment is not None:
+        metadata["environment"] = recording.environment
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
-    with alone(run / "data"):
-        write_dataset(run / "data", episodes, len(episodes), metadata, box(task), size)
+    with exclusive(run / "data"):
+        write_dataset(run / "data", episodes, len(episodes), metadata, action_space(task), size)
     return made
 
 
-def box(task: Task) -> Box:
-    """The task's commands as a space."""
+def action_space(task: Task) -> Box:
+    """Return the space of the task's commands."""
     return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
 
 
-def content(episodes: Sequence[Episode]) -> str:
-    """A digest of everything that is learnt from: two datasets of one name need not be one."""
+def content_hash(episodes: Sequence[Episode]) -> str:
+    """Return a digest of everything that is learnt from, to tell apart datasets of the same name."""
     digest = hashlib.sha256()
     for e in episodes:
         for array in (e.observations, e.actions, e.rewards):
@@ -85,33 +99,36 @@ def content(episodes: Sequence[Episode]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_recorded(recorded: Recorded, task: Task, path: Path) -> None:
-    """HalfCheetah and Walker2d have as many numbers, and versions, settings and wrappers of a body too: shapes cannot
-    tell them apart, nor can they tell at which rate positions follow one another."""
-    if recorded.rate is not None and abs(recorded.rate * task.control_dt - 1) > OTHER_RATE:
+def _check_recording(recording: Recording, task: Task, path: Path) -> None:
+    """Raise ValueError where a recording is of another environment or rate than the task.
+
+    Shapes do not show that: HalfCheetah and Walker2d have the same, and so have versions, settings and wrappers of one
+    body.
+    """
+    if recording.rate is not None and abs(recording.rate * task.control_dt - 1) > OTHER_RATE:
         raise ValueError(
-            f"{path} was recorded at {recorded.rate:g} Hz, and task '{task.name}' is controlled at "
+            f"{path} was recorded at {recording.rate:g} Hz, and task '{task.name}' is controlled at "
             f"{1 / task.control_dt:g} Hz: what follows in one step there does not here; resample it, or record it at "
             "that rate"
         )
-    if recorded.environment is None or task.benchmark is None:
+    if recording.environment is None or task.benchmark is None:
         return
     environment = task.benchmark.environment
-    if recorded.environment != environment:
-        names = (recorded.environment.lower(), f"gym:{recorded.environment}")
+    if recording.environment != environment:
+        names = (recording.environment.lower(), f"gym:{recording.environment}")
         fitting = next((name for name in names if name in TASKS), None)
         advice = f"give --task {fitting}" if fitting else f"there are tasks {', '.join(TASKS)}"
         raise ValueError(
-            f"{path} was recorded in {recorded.environment}, and task '{task.name}' is of {environment}; {advice}"
+            f"{path} was recorded in {recording.environment}, and task '{task.name}' is of {environment}; {advice}"
         )
-    if differs := unlike(recorded, environment):
+    if differs := differing_settings(recording, environment):
         raise ValueError(
             f"{path} was recorded in another {environment} than task '{task.name}' is of: {'; '.join(differs)}"
         )
 
 
 def _check_lengths(episodes: Sequence[Episode], task: Task, path: Path) -> None:
-    """An environment that cuts its episodes off has none that is longer: others have run into each other."""
+    """Raise ValueError where an episode is longer than its environment permits: episodes run into each other."""
     if task.benchmark is None:
         return
     limit = gymnasium.spec(task.benchmark.environment).max_episode_steps
@@ -124,7 +141,7 @@ def _check_lengths(episodes: Sequence[Episode], task: Task, path: Path) -> None:
 
 
 def _ends(episodes: Sequence[Episode], task: Task, notes: list[str]) -> list[Episode]:
-    """The episodes, none of them terminated where the task's body never is."""
+    """Return the episodes, none of them terminated where the task has no terminations."""
     terminated = sum(e.terminated for e in episodes)
     if task.terminates or not terminated:
         return list(episodes)
@@ -150,8 +167,12 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
         yield e
 
 
-def _enough(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
-    """What is missing that is missed later: refused where nothing could be learnt, else said."""
+def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
+    """Return notes on episodes that are too short for a plan.
+
+    Raises:
+        ValueError: all episodes are too short, or there are no rewards and the task's plans are ranked by them.
+    """
     if task.score is None and not any(e.rewards.any() for e in episodes):
         raise ValueError(
             f"{path} has no rewards (all are 0), and plans of task '{task.name}' are ranked by what they earn; a "

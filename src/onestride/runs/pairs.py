@@ -18,7 +18,7 @@ from torch import Tensor
 
 from onestride.policy.policy import Policy
 from onestride.diffusion.samplers import SOLVERS
-from onestride.files import CheckpointError, alone, read_json
+from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.plans.given import make_prior
 from onestride.progress import console, track
@@ -89,7 +89,7 @@ def make_pairs(
         CheckpointError: the folder was begun with other settings, another teacher or other data, or another process
             makes pairs there.
     """
-    with alone(folder):
+    with exclusive(folder):
         _make_pairs(teacher, observations, config, folder, identity)
 
 

@@ -148,5 +148,5 @@ def checkpoint_id(folder: Path) -> str:
 
 
 def data_identity(run: Path) -> dict[str, Any]:
-    metadata, early = metadata_of(run), task_of(run).early
+    metadata, early = metadata_of(run), task_of(run).early_oversampling
     return {k: metadata[k] for k in PROVENANCE_KEYS if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

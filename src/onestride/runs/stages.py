@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
-from onestride.data.behaviour import read_behaviours
+from onestride.data.actors import read_behaviours
 from onestride.data.collect import collect
 from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.files import CheckpointError
@@ -35,7 +35,7 @@ from onestride.methods.method import Method
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.progress import console
-from onestride.runs.ingest import box
+from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
 from onestride.runs.stage import TRAINING, Stage
@@ -43,7 +43,7 @@ from onestride.seals import check_files, seal
 from onestride.selectors import SELECTORS
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
-from onestride.tasks.behaviour import behaviour_source
+from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training.loop import TrainConfig, finish, train
 
@@ -64,7 +64,7 @@ def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: in
     policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
-    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, box(task), "steps")
+    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps")
 
 
 # ---------------------------------------------------------------- what is trained

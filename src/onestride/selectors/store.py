@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -22,7 +22,9 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.networks.normalizer import Normalizer
 from onestride.selectors import SELECTORS
-from onestride.tasks.task import Task
+
+if TYPE_CHECKING:
+    from onestride.tasks.task import Task
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """Tasks by name: built in, ``gym:ENVIRONMENT``, from an installed package, FILE.py:NAME or MODULE:NAME.
 
-A task's room is entered when it is asked for: it may need libraries others do not.
+A task's modules are imported when the task is asked for, because they may need libraries that others do not.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def kinova() -> Task:
-    """Point-to-point moves of a Kinova Gen3 past obstacles."""
+    """Return the task of point-to-point moves of a Kinova Gen3 past obstacles."""
     from onestride.tasks.kinova.task import task
 
     return task()
 
 
-def _kinova_interface() -> ControlSpec:
-    from onestride.tasks.kinova.interface import interface
+def _kinova_control_spec() -> ControlSpec:
+    from onestride.tasks.kinova.control_spec import control_spec
 
-    return interface()
+    return control_spec()
 
 
 def _locomotion(body: str, version: Any) -> Task:
@@ -35,10 +35,10 @@ def _locomotion(body: str, version: Any) -> Task:
     return locomotion(body, version)
 
 
-def _body_interface(body: str, version: Any) -> ControlSpec:
-    from onestride.tasks.bodies import interface
+def _body_control_spec(body: str, version: Any) -> ControlSpec:
+    from onestride.tasks.bodies import control_spec
 
-    return interface(body, version)
+    return control_spec(body, version)
 
 
 _BODIES = {
@@ -47,7 +47,10 @@ _BODIES = {
 
 
 def _gym(name: str) -> Callable[[], Task] | None:
-    """A Gymnasium environment; its id may come from data, and a module that it names is not imported."""
+    """Return what makes the task of ``gym:ENVIRONMENT``, or None for another name.
+
+    An id with a module is refused, because it may come from data, and the module would be imported.
+    """
     kind, _, environment = name.partition(":")
     if kind != "gym" or not environment or ":" in environment:
         return None
@@ -60,7 +63,7 @@ def _gym(name: str) -> Callable[[], Task] | None:
     return make
 
 
-#: Tasks of your own: FILE.py:NAME or MODULE:NAME, several with commas between.
+#: Environment variable with further tasks: FILE.py:NAME or MODULE:NAME, separated by commas.
 VARIABLE = "ONESTRIDE_TASKS"
 TASKS: Registry[Task] = Registry(
     "task",
@@ -69,7 +72,7 @@ TASKS: Registry[Task] = Registry(
     {"kinova": kinova} | {name: partial(_locomotion, *which) for name, which in _BODIES.items()},
     _gym,
 )
-#: The same without their planners' side, and without torch.
-CONTROLS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_interface} | {
-    name: partial(_body_interface, *which) for name, which in _BODIES.items()
+#: The tasks' control interfaces, without torch.
+CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_control_spec} | {
+    name: partial(_body_control_spec, *which) for name, which in _BODIES.items()
 }

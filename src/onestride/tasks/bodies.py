@@ -1,6 +1,6 @@
-"""HalfCheetah, Walker2d and Hopper as whoever drives them knows them (``locomotion.py`` is the planners' side).
+"""Control interfaces of HalfCheetah, Walker2d and Hopper. ``locomotion.py`` has the tasks.
 
-A plan's row is [observation | action], both as the environment gives and takes them.
+A plan's row is [observation | action] in the environment's own units.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ Version = Literal["v4", "v5"]
 
 @dataclass(frozen=True)
 class Body:
-    """What differs between the three. Horizons are the paper's (section V-A), returns D4RL's."""
+    """What differs between the three bodies.
+
+    Attributes:
+        environment: Gymnasium's name, without version.
+        observation_dim: O.
+        action_dim: A.
+        horizon: H, the paper's (section V-A).
+        control_dt: control period [s].
+        random: D4RL's return of a random policy.
+        expert: D4RL's return of an expert.
+        falls: whether the body can fall, which ends an episode.
+    """
 
     environment: str
     observation_dim: int
     action_dim: int
     horizon: int
-    control_dt: float  # [s]
+    control_dt: float
     random: float
     expert: float
-    falls: bool = True  # an episode ends when it does
+    falls: bool = True
 
 
 BODIES = {
@@ -36,8 +47,8 @@ BODIES = {
 }
 
 
-def interface(body: str, version: Version) -> ControlSpec:
-    """Of the task ``<body>-<version>``."""
+def control_spec(body: str, version: Version) -> ControlSpec:
+    """Return the control interface of the task ``<body>-<version>``."""
     b = BODIES[body]
     return plain_control(
         name=f"{body}-{version}",

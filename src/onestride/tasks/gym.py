@@ -1,7 +1,7 @@
-"""Any Gymnasium environment with flat Box spaces as a task: its name is all that has to be said (``gym:Reacher-v5``).
+"""Any Gymnasium environment with flat Box spaces as a task, by its name alone (``gym:Reacher-v5``).
 
-A plan's row is [observation | action], both as the environment gives and takes them; there is no context. What plans
-earn is learnt (`onestride train returns`, `onestride train iql`), and planners are scored by the return of an episode.
+A plan's row is [observation | action] in the environment's own units, and there is no context. The selector is learnt
+(`onestride train returns`, `onestride train iql`), and planners are evaluated by the return of an episode.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from onestride.tasks.task import Benchmark, Native, Task
 
 PREFIX = "gym:"
 HORIZON = 16
-CONTROL_DT = 0.05  # [s], where an environment does not say
+CONTROL_DT = 0.05  # control period of an environment that does not say it [s]
 
 
 class GymRobot:
-    """An environment behind the robot's interface: it moves with the clock, not when it is asked to.
+    """A Gymnasium environment as a simulated robot, which moves with the clock.
 
-    Every control period that passes is one step with the last command: a planner that is late finds the body where
-    the stale command took it. Before the first command it stands still.
+    Every control period is one step with the last command, so that a late planner finds the body where the old command
+    moved it. Before the first command the body stands still.
     """
 
     def __init__(self, environment: str, control_dt: float, seed: int, clock: Clock) -> None:
@@ -44,7 +44,7 @@ class GymRobot:
         self.ended: str | None = None
 
     def read(self) -> np.ndarray:
-        """The observation now; steps the environment up to the clock."""
+        """Step the environment to the clock's time and return the observation (O,)."""
         if self.command is None:
             self.began = self.clock.now()
         else:
@@ -59,7 +59,7 @@ class GymRobot:
         return self.observation
 
     def write(self, command: np.ndarray) -> None:
-        """Torques from now on (A,), within the environment's limits."""
+        """Apply the action ``command`` (A,) from now on. It must be within the environment's limits."""
         if self.command is None:
             self.began += self._periods() * self.control_dt  # in which it stood still
         else:
@@ -67,13 +67,15 @@ class GymRobot:
         self.command = np.asarray(command, dtype=np.float32)
 
     def _periods(self) -> int:
-        """Whole control periods since it began; a hundredth of one early is on time, as real clocks need."""
+        """Return the whole control periods since the start; a hundredth of one too early counts as on time."""
         return math.floor((self.clock.now() - self.began) / self.control_dt + 0.01)
 
     def stop(self) -> None:
+        """Close the environment."""
         self.environment.close()
 
     def fault(self) -> str | None:
+        """Return how the environment ended the episode, or None."""
         return self.ended
 
 
@@ -84,7 +86,7 @@ def gym_task(
     horizon: int = HORIZON,
     control_dt: float | None = None,
     reference: tuple[float, float] = (0.0, 1.0),
-    early: tuple[int, int] = (0, 1),
+    early_oversampling: tuple[int, int] = (0, 1),
 ) -> Task:
     """Return the task of a Gymnasium environment with flat Box spaces.
 
@@ -93,8 +95,8 @@ def gym_task(
         name: of the task; by default ``gym:`` and the id.
         horizon: rows of a plan, H.
         control_dt: time of one step [s]; by default the environment's own ``dt``, else 1 / ``render_fps``, else 0.05.
-        reference: returns that count as 0 and as 1; by default returns are left as they are.
-        early: (steps, times): what begins in an episode's first steps is learnt from so many times.
+        reference: returns that count as 0 and as 1; by default returns are not normalised.
+        early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times.
 
     Raises:
         ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits.
@@ -121,16 +123,26 @@ def gym_task(
             high=actions.high.astype(np.float64),
         ),
         Benchmark(environment, *reference),
-        early,
+        early_oversampling,
     )
 
 
 def plain_task(
-    interface: ControlSpec, benchmark: Benchmark, early: tuple[int, int] = (0, 1), terminates: bool = True
+    control_spec: ControlSpec,
+    benchmark: Benchmark,
+    early_oversampling: tuple[int, int] = (0, 1),
+    terminates: bool = True,
 ) -> Task:
-    """Return the task of a body whose plans are [observation | action] as its environment gives and takes them."""
-    o = interface.observation_dim
-    low, high = torch.from_numpy(interface.limits.low).float(), torch.from_numpy(interface.limits.high).float()
+    """Return the task of a body whose plan rows are [observation | action] in its environment's own units.
+
+    Args:
+        control_spec: its control interface, of ``plain_control``.
+        benchmark: its environment and reference returns.
+        early_oversampling: see ``Task``.
+        terminates: see ``Task``.
+    """
+    o = control_spec.observation_dim
+    low, high = torch.from_numpy(control_spec.limits.low).float(), torch.from_numpy(control_spec.limits.high).float()
 
     def command(plans: Tensor, _frame: Any) -> Tensor:
         return torch.minimum(torch.maximum(plans[:, 0, o:], low.to(plans)), high.to(plans))
@@ -145,7 +157,7 @@ def plain_task(
         return {"return_raw": robot.total, "return_normalised": benchmark.normalised(robot.total)}
 
     return Task(
-        **vars(interface),
+        **vars(control_spec),
         context_dim=0,
         encode=lambda observation: Given(observation, observation.new_zeros(len(observation), 0), None),
         plan_window=lambda o, a: (torch.cat((o, a), -1), o.new_zeros(len(o), 0)),
@@ -153,11 +165,11 @@ def plain_task(
         score=None,
         paths=lambda plans, _frame: plans[..., :3],
         scenes=lambda count, seed: [seed + i for i in range(count)],
-        environment=lambda seed, clock: GymRobot(benchmark.environment, interface.control_dt, seed, clock),
+        environment=lambda seed, clock: GymRobot(benchmark.environment, control_spec.control_dt, seed, clock),
         first_observation=first_observation,
         measure=measure,
         padding="none",
-        early=early,
+        early_oversampling=early_oversampling,
         terminates=terminates,
         benchmark=benchmark,
         native=Native("plain"),

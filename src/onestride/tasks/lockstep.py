@@ -1,6 +1,6 @@
-"""Environments side by side that wait for whoever acts: how data is collected and how benchmarks of returns are run.
+"""Vectorised environments that wait for their actor, for collecting data and for benchmarks of returns.
 
-Time stands still while the actor thinks; ``control/loop.py`` is the loop in which it does not.
+Time stands still while the actor decides. In ``control/loop.py`` it goes on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from onestride.data.episode import Episode
 from onestride.tasks.physics import mujoco
 
-#: (observations (B, O) of the environments still running, which ones (B,)) -> actions (B, A).
+#: Maps observations (B, O) of the running environments, and their indices (B,), to actions (B, A).
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Lockstep:
-    """``width`` environments of one Gymnasium id, reused from batch to batch."""
+    """``width`` environments of one Gymnasium id, which are reused from batch to batch."""
 
     def __init__(self, environment: str, width: int) -> None:
         self.environment, self.width = environment, width
@@ -32,14 +32,20 @@ class Lockstep:
             self.environments: Any = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
 
     def roll(self, seeds: Sequence[int], act: Act) -> list[Episode]:
-        """One episode from each seed, at most ``width``, all started together; the last reward counts.
+        """Return one episode for each seed, all started together. The last step's reward is included.
 
-        Actions must be finite: anything else is refused with the environment's seed and the step.
+        Args:
+            seeds: at most ``width``.
+            act: gives the actions.
+
+        Raises:
+            ValueError: too many seeds, or none.
+            ArithmeticError: an action is not finite. The message has the seed and the step.
         """
         n = len(seeds)
         if not 1 <= n <= self.width:
             raise ValueError(f"{n} seeds for {self.width} environments; give between 1 and {self.width}")
-        spares = self.width - n  # they run along with nobody looking
+        spares = self.width - n  # unused environments of the vector; their outputs are ignored
         observations, _ = self.environments.reset(seed=[int(s) for s in (*seeds, *[0] * spares)])
         idle = np.zeros(self.environments.action_space.shape, np.float32)
         seen = [[o] for o in np.array(observations)[:n]]
@@ -73,20 +79,21 @@ class Lockstep:
         ]  # fmt: skip
 
     def close(self) -> None:
+        """Close the environments."""
         self.environments.close()
 
 
 def make_environment(environment: str, **settings: Any) -> gymnasium.Env[Any, Any]:
-    """``gymnasium.make`` without the warnings that every construction of these models repeats."""
+    """Return ``gymnasium.make(environment, **settings)`` without its repeated warnings."""
     with _quiet():
         return gymnasium.make(environment, **settings)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No notices of old environment versions (v4 is meant), none of MuJoCo about an attribute in Gymnasium's XML.
+    """Suppress warnings about old environment versions, and MuJoCo's about an attribute in Gymnasium's XML.
 
-    MuJoCo would write its own to the screen and to a log in the working folder, once for every environment.
+    MuJoCo writes its warning to the screen and to a log in the working folder, once for every environment.
     """
     said = mujoco.get_mju_user_warning()  # type: ignore[attr-defined]
     mujoco.set_mju_user_warning(lambda _text: None)  # type: ignore[attr-defined]

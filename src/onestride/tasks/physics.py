@@ -1,7 +1,7 @@
-"""MuJoCo, imported so that a renderer which is named but absent stops pictures alone.
+"""MuJoCo, imported such that physics works also where no renderer does.
 
-MuJoCo enters the backend that $MUJOCO_GL names while it is imported, and fails where that is unknown or not installed;
-physics, training and evaluation need none.
+While it is imported, MuJoCo loads the renderer that $MUJOCO_GL names, and fails where that is unknown or not installed.
+Physics, training and evaluation need no renderer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NAME = "MUJOCO_GL"
 
 
 def _imported() -> str | None:
-    """Import MuJoCo, without any renderer if the one that is named fails; why it failed."""
+    """Import MuJoCo, without a renderer where the named one fails. Return why it failed, or None."""
     try:
         importlib.import_module("mujoco")
     except (RuntimeError, AttributeError, OSError) as error:  # by backend; a package that is missing is an ImportError
@@ -29,7 +29,7 @@ def _imported() -> str | None:
     return None
 
 
-#: Why nothing can be rendered in this process; None: MuJoCo has found a renderer, or says itself why not.
+#: Why nothing can be rendered in this process. None: MuJoCo found a renderer, or reports itself that there is none.
 no_renderer = _imported()
 
 import mujoco  # noqa: E402

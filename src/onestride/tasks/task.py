@@ -1,4 +1,4 @@
-"""What a task is: the only place the rest of the house learns which robot and which problem it serves."""
+"""The interface of a task: everything that training, evaluation and control know about a robot and its problem."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec
 
-#: plans (B, N, H, D) in task units, observation (B, observation_dim), frame -> scores (B, N), higher is better.
+#: Maps plans (B, N, H, D) in task units, observation (B, observation_dim) and frame to scores (B, N), higher is better.
 Selector = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A Gymnasium environment that waits for its planner, and the returns that count as 0 and as 1.
+    """A Gymnasium environment that waits for its planner, with its reference returns.
 
-    environment: Gymnasium's id, its version included. random, expert: D4RL's reference returns.
+    Attributes:
+        environment: Gymnasium's id with its version.
+        random: the return that counts as 0, D4RL's of a random policy.
+        expert: the return that counts as 1, D4RL's of an expert.
     """
 
     environment: str
@@ -30,18 +33,19 @@ class Benchmark:
     expert: float
 
     def normalised(self, total: float) -> float:
-        """Return of an episode -> D4RL's normalised return, 1 an expert's (not times 100)."""
+        """Return D4RL's normalised return of an episode's return: 1 is an expert's (D4RL multiplies by 100)."""
         return (total - self.random) / (self.expert - self.random)
 
 
 @dataclass(frozen=True)
 class Native:
-    """How the engine's C files do what ``check``, ``encode``, ``score`` and ``command`` do.
+    """How the engine's C files compute ``validate_observation``, ``encode``, ``score`` and ``command``.
 
-    kind: "plain": plans are [observation | action] as the robot gives and takes them, a command is a plan's first
-        action within the limits, there is no context, and any finite observation can be acted on. "arm": as
-        ``engine/c/arm.h`` has it.
-    constants: what is read there, in its order.
+    Attributes:
+        kind: "plain": plan rows are [observation | action] in the robot's units, a command is a plan's first action
+            within the limits, there is no context, and any finite observation can be acted on. "arm": see
+            ``engine/c/arm.h``.
+        constants: the numbers that the C file reads, in its order.
     """
 
     kind: Literal["plain", "arm"]
@@ -50,28 +54,34 @@ class Native:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ControlSpec):
-    """The interface to the robot, and what planners learn from and are judged by; functions are batched torch unless
-    said otherwise.
+    """A task: its control interface, and what planners are trained and evaluated on.
 
-    encode(observation (B, observation_dim)) -> Given.
-    plan_window(observations (B, H, observation_dim), actions (B, H, A)) -> plans (B, H, D), context (B, C).
-    command(plans (B, H, D), frame) -> (B, A) the first action, in the robot's units.
-    score(plans (B, N, H, D), observation (B, observation_dim), frame) -> (B, N) the task's own selector, higher is
-        better; None where one has to be learnt.
-    paths(plans (B, M, D) of B frames) -> (B, M, 3) [m], what figures draw.
-    scenes(count, seed) -> problems to evaluate on, never trained on.
-    environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
-    measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
-    known: which entries of a plan the observation gives (``PlanSpec``); None: the observation columns of row 0.
-    padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
-    early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
-        start from rest, all of them pass through a transient that is a small part of the data.
-    terminates: whether an episode can end for good, by a fall or at a goal, rather than be cut off.
-    benchmark: where the task is a benchmark of returns, what it is scored on.
-    native: what of it ``engine/c`` does too; None: such an engine cannot serve it.
+    Functions are batched torch unless stated otherwise.
+
+    Attributes:
+        context_dim: C, size of the context.
+        encode: maps observations (B, observation_dim) to ``Given``.
+        plan_window: maps observations (B, H, observation_dim) and actions (B, H, A) to plans (B, H, D) and context
+            (B, C).
+        command: maps plans (B, H, D) and their frame to the first command (B, A) in the robot's units.
+        score: maps plans (B, N, H, D), observations (B, observation_dim) and frame to scores (B, N), higher is better:
+            the task's own selector. None where the selector is learnt.
+        paths: maps plans (B, M, D) and B frames to positions (B, M, 3) for figures [m].
+        scenes: maps a count and a seed to problems for evaluation, which are never trained on.
+        environment: maps a scene and a clock to a simulated robot in that scene.
+        first_observation: maps a scene to the robot's first observation.
+        measure: maps a robot and its scene to the task's own metrics of a finished trial, with units in their names.
+        known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
+        padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
+            complete windows.
+        early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times. In
+            long episodes that start from rest, the transient at the start is a small part of the data.
+        terminates: whether an episode can end for good, by a fall or at a goal, instead of being cut off.
+        benchmark: the environment and reference returns of a benchmark of returns, or None.
+        native: how ``engine/c`` computes the task's functions; None where it cannot.
     """
 
-    context_dim: int  # C
+    context_dim: int
     encode: Callable[[Tensor], Given]
     plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     command: Callable[[Tensor, Any], Tensor]
@@ -83,14 +93,14 @@ class Task(ControlSpec):
     measure: Callable[[Any, Any], dict[str, Any]]
     known: tuple[Block, ...] | None = None
     padding: Literal["hold", "none"] = "hold"
-    early: tuple[int, int] = (0, 1)
+    early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
     benchmark: Benchmark | None = None
     native: Native | None = None
 
     @property
     def plans(self) -> PlanSpec:
-        """The shape of its plans, and which of their entries are known."""
+        """The shape of the task's plans, and which of their entries are known."""
         return PlanSpec(
             horizon=self.horizon,
             state_dim=self.state_dim,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import typed
-from onestride.files import CheckpointError, alone, decode
+from onestride.files import CheckpointError, decode, exclusive
 from onestride.memory import keep_freed_memory
 from onestride.progress import track
 from onestride.tensors import load_tensors, save_tensors
@@ -152,7 +152,7 @@ def train(
     generator = torch.Generator(device)
     order = _Order(rows, config, device)
     running = torch.full((), total, device=device)  # losses since the last look
-    with alone(folder), Asked() as asked, track(title, config.steps, done=step) as bar:
+    with exclusive(folder), Asked() as asked, track(title, config.steps, done=step) as bar:
         while step < config.steps:
             for group in chain(*(o.param_groups for o in optimizers)):
                 group["lr"] = config.learning_rate * _schedule(step, config)

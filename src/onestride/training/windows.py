@@ -111,7 +111,7 @@ def _rows(steps: int, task: Task) -> np.ndarray:
 
 def _repeated(starts: np.ndarray, task: Task) -> np.ndarray:
     """Steps of an episode (S,) in order, each as often as it is learnt from."""
-    early, times = task.early
+    early, times = task.early_oversampling
     return np.repeat(starts, np.where(starts < early, times, 1))
 
 

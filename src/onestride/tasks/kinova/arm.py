@@ -1,9 +1,9 @@
-"""The Kinova Gen3 arm on a table: its MuJoCo model, its inverse kinematics, its body as a few spheres.
+"""The Kinova Gen3 arm on a table: its MuJoCo model, its inverse kinematics, and its body as a few spheres.
 
-The model stands on the manufacturer's numbers (link offsets, masses, limits) and on primitive geometry, so
-nothing is downloaded. Everything is in the base frame, metres and radians, z up; the base stands on the table
-plane z = 0. During the task the tool points straight down, the elbow up, and the whole arm lies in the vertical
-plane through the base axis and the tool: joint 3 at pi does that, and leaves one configuration per position.
+The model is made of the manufacturer's numbers (link offsets, masses, limits) and of primitive shapes, so that nothing
+is downloaded. Everything is in the base frame, in metres and radians, with z up. The base stands on the table plane
+z = 0. During the task the tool points straight down, the elbow is up, and the arm lies in the vertical plane through
+the base's axis and the tool. Joint 3 at pi ensures that, and there is one configuration for each position.
 """
 
 # mujoco is compiled, its names are not seen:
@@ -30,19 +30,33 @@ DAMPING = 0.5  # viscous friction of every joint [N m s/rad]
 
 @dataclass(frozen=True)
 class Link:
-    """One moving link and the joint that carries it (about the link's own z axis)."""
+    """One moving link and its joint, which turns it about its own z axis.
+
+    Attributes:
+        name: of the link.
+        offset: of the joint in the previous link's frame [m].
+        tilt: turn about x from the previous link's frame to this one's [deg].
+        mass: [kg].
+        limit: largest angle of the joint in either direction [rad].
+        speed: largest speed of the joint [deg/s].
+        torque: largest torque of the joint [N m].
+        kp: position gain of the joint's servo [N m/rad].
+        kv: velocity gain of the joint's servo [N m s/rad].
+        armature: inertia of the rotor behind the gear [kg m^2].
+        radius: of the capsule that is the link's shape [m].
+    """
 
     name: str
-    offset: tuple[float, float, float]  # of the joint, in the previous link's frame [m]
-    tilt: float  # turn about x from the previous link's frame to this one's [deg]
-    mass: float  # [kg]
-    limit: float  # the joint stays in +- this [rad]
-    speed: float  # largest joint speed [deg/s]
-    torque: float  # largest joint torque [N m]
-    kp: float  # position gain of the joint's servo [N m/rad]
-    kv: float  # velocity gain [N m s/rad]
-    armature: float  # rotor inertia seen through the gear [kg m^2]
-    radius: float  # of the capsule that stands for the link [m]
+    offset: tuple[float, float, float]
+    tilt: float
+    mass: float
+    limit: float
+    speed: float
+    torque: float
+    kp: float
+    kv: float
+    armature: float
+    radius: float
 
 
 BASE_HEIGHT, BASE_MASS, BASE_RADIUS = 0.15643, 1.697, 0.055
@@ -76,9 +90,14 @@ _UNSEEN_BY_CONTACT = {"contype": 0, "conaffinity": 0, "mass": 0}
 
 
 def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco.MjModel:
-    """The arm, the table, the obstacles (4, 8) (see ``scene``) and, where given, the goal (3,) [m] as a mark.
+    """Return the model of the arm, the table, the obstacles and a mark at the goal.
 
-    Obstacle row ``k`` becomes the geom ``obstacle{k}``; absent rows become nothing.
+    Args:
+        obstacles: (4, 8), see ``scene.py``. Row ``k`` becomes the geom ``obstacle{k}`` unless it is absent.
+        goal: (3,) [m], or None for no mark.
+
+    Raises:
+        ValueError: the obstacles have another shape, or an unknown kind.
     """
     obstacles = np.asarray(obstacles, dtype=np.float64)
     if obstacles.shape != (MAX_OBSTACLES, OBSTACLE_DIM):
@@ -155,7 +174,7 @@ def _add_obstacle(spec: mujoco.MjSpec, name: str, row: np.ndarray) -> None:
 
 
 def _dress(spec: mujoco.MjSpec) -> None:
-    """Table, light, colours and the camera ``view``."""
+    """Add table, light, colours and the camera ``view``."""
     for name, rgba, shine in (
         ("shell", (0.80, 0.81, 0.84, 1), 0.5), ("joint", (0.16, 0.18, 0.21, 1), 0.5),
         ("obstacle", (0.90, 0.42, 0.22, 1), 0.3), ("goal", (0.15, 0.75, 0.40, 0.9), 0.2),
@@ -194,16 +213,16 @@ def _dress(spec: mujoco.MjSpec) -> None:
 
 
 def tool_down(position: np.ndarray) -> mink.SE3:
-    """The pose of the tool at a position (3,) [m]: z down, turned about the vertical as the base turns to it."""
+    """Return the tool's pose at a position (3,) [m], with z down and its yaw that of the base turned to it."""
     yaw = np.arctan2(position[1], position[0])
     down = mink.SO3.from_z_radians(yaw) @ mink.SO3.from_x_radians(np.pi)
     return mink.SE3.from_rotation_and_translation(down, np.asarray(position, dtype=np.float64))
 
 
 class InverseKinematics:
-    """Joint angles that put the tool at a position, pointing down, the arm planar and the elbow up.
+    """Finds joint angles that put the tool at a position, pointing down, with a planar arm and the elbow up.
 
-    Differential: every iteration is one quadratic program, started from a nearby configuration.
+    It is differential: every iteration is one quadratic program from a nearby configuration.
     """
 
     step = 0.25  # the joints move at most VELOCITY_LIMITS times this in one iteration [s]
@@ -220,7 +239,7 @@ class InverseKinematics:
         self._limits = (mink.ConfigurationLimit(model), mink.VelocityLimit(model, speeds))
 
     def start(self, position: np.ndarray) -> tuple[np.ndarray, float]:
-        """As ``solve``, to a micrometre and from no configuration in particular."""
+        """Return the same as ``solve`` without a nearby configuration, with an accuracy of a micrometre."""
         toward = READY.copy()
         toward[0] = -np.arctan2(position[1], position[0])  # joint 1 turns about an axis that points down
         return self.solve(toward, position, tolerance=1e-6, max_iterations=100)
@@ -228,7 +247,14 @@ class InverseKinematics:
     def solve(
         self, q: np.ndarray, position: np.ndarray, tolerance: float = 1e-4, max_iterations: int = 25
     ) -> tuple[np.ndarray, float]:
-        """From ``q`` (7,) [rad] to (joints (7,) [rad], distance of the tool from ``position`` [m])."""
+        """Return joint angles (7,) [rad] and the tool's remaining distance to ``position`` [m].
+
+        Args:
+            q: joint angles to begin with (7,) [rad].
+            position: of the tool (3,) [m].
+            tolerance: distance at which to stop [m].
+            max_iterations: number of steps after which to stop.
+        """
         self._pose.set_target(tool_down(position))
         configuration = self.configuration
         configuration.update(q)
@@ -250,28 +276,28 @@ UPPER_ARM = 2 * 0.21038  # shoulder to elbow [m]
 FOREARM = 0.20843 + 0.10593  # elbow to wrist centre [m]
 WRIST_HEIGHT = 0.10593 + 0.061525  # wrist centre above the tip of the tool [m]
 
-#: Where the samples stand on the column, as fractions of the way from the tip to the wrist centre ...
+#: Places of the samples on the column, as fractions of the way from the tip to the wrist centre ...
 _COLUMN = torch.tensor([0.0, 0.2, 0.45, 0.72])
 #: ... and on the forearm, from the wrist centre to the elbow.
 _FOREARM = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
 RISE = WRIST_HEIGHT * torch.cat((_COLUMN, torch.ones(5)))
 FOREARM_SHARE = torch.cat((torch.zeros(4), _FOREARM))
-#: Radii of the spheres about ``body_points`` that hold the tool, the wrist and the forearm. (P,) [m]
+#: Radii of the spheres around ``body_points`` that contain the tool, the wrist and the forearm. (P,) [m]
 BODY_RADII = torch.tensor([0.026, 0.038, 0.044, 0.053, 0.055, 0.059, 0.061, 0.063, 0.063])
 
 
 def body_points(tool: Tensor) -> Tensor:
-    """Sample points of the arm's body, tip first, elbow last, for a tool position [m]; differentiable.
+    """Return points of the arm's body ``(..., P, 3)`` for tool positions ``(..., 3)`` [m], differentiable.
 
-    ``(..., 3) -> (..., P, 3)``. The arm is taken as planar: a wrist column straight above the tip, and the
-    triangle of shoulder, elbow (up) and wrist centre in the vertical plane through the base axis and the tool.
-    Beyond its reach the arm is stretched toward the wrist centre.
+    The tip is the first and the elbow the last. The arm is planar: a column from the tip straight up to the wrist
+    centre, and the triangle of shoulder, elbow and wrist centre in the vertical plane through the base's axis and the
+    tool. Beyond its reach the arm is stretched towards the wrist centre.
     """
     return torch.stack(body_coordinates(tool), -1)
 
 
 def body_coordinates(tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x, y and z of ``body_points``, each ``(..., P)``: a last axis of three is slow to compute with."""
+    """Return x, y and z of ``body_points``, each ``(..., P)``, because a last axis of three is slow."""
     x, y, z = tool.unbind(-1)
     radius = (x.square() + y.square()).sqrt().clamp(min=1e-6)
     height = z + (WRIST_HEIGHT - SHOULDER_HEIGHT)  # of the wrist centre above the shoulder

@@ -1,9 +1,9 @@
-"""The planner that makes the arm's data: many B-spline paths at once, around obstacles, on every open side.
+"""The planner of the arm's data: many B-spline paths at once, past obstacles on every open side.
 
-For each scene the straight path and three bent ones (left, right and over, seen along start -> goal) are
-optimised together; those that stay clear are kept, so that one scene gives several answers where several
-are open. A path then gets the fastest speed profile that respects the speed and acceleration limits and
-is sampled at the control rate. Everything is batched torch on the CPU; metres and seconds throughout.
+For each scene the straight path and three bent ones (left, right and over, seen from start to goal) are optimised
+together. Those that stay clear are kept, so that a scene may have several solutions. A path then gets the fastest speed
+profile within the limits of speed and acceleration, and is sampled at the control rate. Everything is batched torch on
+the CPU, in metres and seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from onestride.tasks.kinova.scene import (
     WORKSPACE_LOW,
 )
 
-#: Raised whenever the same seed would give other data.
+#: Increased whenever the same seed would give other data.
 VERSION = "1"
 
 SIDES = ("direct", "left", "right", "over")
@@ -40,25 +40,47 @@ FINE = 64  # samples of a path's geometry
 
 @dataclass(frozen=True)
 class BSplineConfig:
-    """Limits and margins of the planner; clearances are from the end-effector point to an obstacle's surface."""
+    """Limits and margins of the planner.
 
-    control_dt: float = CONTROL_DT  # [s]
-    speed: float = SPEED  # [m/s]
-    acceleration: float = ACCELERATION  # [m/s^2], along the path and across it
-    clearance: float = 0.05  # a path nearer than this is refused [m]
-    body_clearance: float = 0.02  # the same for the surface of the arm's body [m]
-    comfort: float = 0.015  # what the optimiser asks for on top [m]
+    Attributes:
+        control_dt: control period [s].
+        speed: largest speed [m/s].
+        acceleration: largest acceleration, along the path and across it [m/s^2].
+        clearance: least distance of the end-effector from an obstacle's surface [m].
+        body_clearance: least distance of the arm's body from an obstacle's surface [m].
+        comfort: added to both in the optimisation [m].
+        control_points: of a B-spline.
+        iterations: of the optimisation.
+        detour: a path is kept if it is at most this many times as long as the scene's shortest.
+        crossing: fraction of scenes from one side of the table to the other.
+        moving_start: fraction of scenes that start in motion.
+        short_move: fraction of scenes with a near goal, because the last centimetres need data too.
+    """
+
+    control_dt: float = CONTROL_DT
+    speed: float = SPEED
+    acceleration: float = ACCELERATION
+    clearance: float = 0.05
+    body_clearance: float = 0.02
+    comfort: float = 0.015
     control_points: int = 10
     iterations: int = 30
-    detour: float = 1.4  # a path longer than this times the scene's shortest is not kept
-    crossing: float = 0.7  # fraction of scenes made to cross the table
-    moving_start: float = 0.5  # fraction of scenes that start in motion
-    short_move: float = 0.25  # fraction of scenes whose goal is near: the last centimetres need data too
+    detour: float = 1.4
+    crossing: float = 0.7
+    moving_start: float = 0.5
+    short_move: float = 0.25
 
 
 @dataclass(frozen=True)
 class Problems:
-    """S scenes: start (S, 3), velocity at the start (S, 3), goal (S, 3), obstacles (S, K, 8)."""
+    """S scenes. Their number is the length.
+
+    Attributes:
+        start: (S, 3) [m].
+        velocity: at the start (S, 3) [m/s].
+        goal: (S, 3) [m].
+        obstacles: (S, K, 8), see ``scene.py``.
+    """
 
     start: Tensor
     velocity: Tensor
@@ -69,12 +91,19 @@ class Problems:
         return len(self.start)
 
     def take(self, index: Tensor) -> Problems:
+        """Return the scenes of these indices."""
         return Problems(self.start[index], self.velocity[index], self.goal[index], self.obstacles[index])
 
 
 @dataclass(frozen=True)
 class Path:
-    """One kept path: its scene's index, its side (index into ``SIDES``) and positions (T+1, 3) at the control rate."""
+    """A path that was kept.
+
+    Attributes:
+        scene: index of its scene.
+        side: index in ``SIDES``.
+        positions: at the control rate (T+1, 3) [m].
+    """
 
     scene: int
     side: int
@@ -85,7 +114,7 @@ class Path:
 
 
 def sample_problems(n: int, config: BSplineConfig, rng: torch.Generator) -> Problems:
-    """Random starts, goals and obstacles; the first obstacle usually stands across the straight line."""
+    """Return ``n`` random scenes. The first obstacle usually blocks the straight line."""
     low, high = torch.tensor(WORKSPACE_LOW).float(), torch.tensor(WORKSPACE_HIGH).float()
 
     def uniform(*shape: int) -> Tensor:
@@ -136,7 +165,7 @@ def _sample_obstacles(start: Tensor, goal: Tensor, may_block: Tensor, rng: torch
 
 
 def feasible_ends(problems: Problems, config: BSplineConfig) -> Tensor:
-    """Which scenes (S,) can be started and finished at all: both ends clear of every obstacle, body included."""
+    """Return which scenes have both ends clear of all obstacles, for the whole arm (S,), bool."""
     ok = torch.ones(len(problems), dtype=torch.bool)
     for end in (problems.start, problems.goal):
         tip, body = clearances(end[:, None], problems.obstacles)
@@ -145,7 +174,7 @@ def feasible_ends(problems: Problems, config: BSplineConfig) -> Tensor:
 
 
 def clearances(tip: Tensor, obstacles: Tensor) -> tuple[Tensor, Tensor]:
-    """Clearance of the end-effector point and of the arm's body surface, both (S, T) [m], for tip (S, T, 3)."""
+    """Return the clearances of the tip and of the arm's body, both (S, T) [m], for tip positions (S, T, 3)."""
     points = torch.stack([axis.flatten(1) for axis in body_coordinates(tip)], 1)  # (S, 3, T P)
     distance = distance_of_coordinates(points, obstacles).view(*tip.shape[:2], len(BODY_RADII))  # (S, T, P)
     return distance[..., 0], (distance - BODY_RADII.to(distance)).amin(-1)
@@ -155,16 +184,16 @@ def clearances(tip: Tensor, obstacles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _basis(samples: int, control_points: int) -> Tensor:
-    """Clamped cubic B-spline basis (samples, control_points) on [0, 1]."""
+    """Return the clamped cubic B-spline basis on [0, 1], (samples, control_points)."""
     knots = np.concatenate((np.zeros(3), np.linspace(0, 1, control_points - 2), np.ones(3)))
     return torch.from_numpy(BSpline.design_matrix(np.linspace(0, 1, samples), knots, 3).toarray()).float()
 
 
 def plan(problems: Problems, config: BSplineConfig) -> list[Path]:
-    """Every clear path of every scene, sampled at the control rate; scenes without one give none.
+    """Return the clear paths of all scenes, sampled at the control rate. A scene may have none.
 
-    Where the straight line is free nothing forces a choice and it is the only answer. Elsewhere every side
-    is tried, and those that are open and not much longer than the shortest are all answers.
+    Where the straight line is free it is the only solution. Elsewhere every side is tried, and all paths are solutions
+    that are clear and not much longer than the shortest.
     """
     tip, body = clearances(_lines(problems, 24), problems.obstacles)
     free = (tip.amin(1) >= config.clearance) & (body.amin(1) >= config.body_clearance)
@@ -190,7 +219,7 @@ def plan(problems: Problems, config: BSplineConfig) -> list[Path]:
 
 
 def _try_sides(problems: Problems, sides: tuple[int, ...], config: BSplineConfig) -> tuple[Tensor, Tensor]:
-    """Optimised geometry (S, sides, FINE, 3) and whether each is clear (S, sides)."""
+    """Return optimised paths (S, sides, FINE, 3), and whether each is clear (S, sides)."""
     s, n = len(problems), len(sides)
     each = problems.take(torch.arange(s).repeat_interleave(n))
     control = _optimise(_bent_lines(each, torch.tensor(sides).repeat(s), config), each, config)
@@ -199,20 +228,20 @@ def _try_sides(problems: Problems, sides: tuple[int, ...], config: BSplineConfig
 
 
 def _timed(paths: Tensor, keep: Tensor, problems: Problems, config: BSplineConfig) -> list[tuple[int, np.ndarray]]:
-    """(row, positions (T+1, 3)) of the kept rows of paths (S, FINE, 3)."""
+    """Return (row, positions (T+1, 3)) for the kept rows of paths (S, FINE, 3)."""
     rows = keep.nonzero().squeeze(1)
     timed = _time(paths[rows], problems.velocity[rows].norm(dim=-1), config)
     return [(i, p.numpy()) for i, p in zip(rows.tolist(), timed, strict=True)]
 
 
 def _lines(problems: Problems, n: int) -> Tensor:
-    """n points (S, n, 3) from start to goal."""
+    """Return n points on the lines from start to goal (S, n, 3)."""
     u = torch.linspace(0, 1, n)[None, :, None]
     return problems.start[:, None] + u * (problems.goal - problems.start)[:, None]
 
 
 def _bent_lines(problems: Problems, side: Tensor, config: BSplineConfig) -> Tensor:
-    """First guess of the control points (S, n, 3): straight, or bent to one side by more than an obstacle's width."""
+    """Return first control points (S, n, 3): straight, or bent to one side by more than an obstacle's width."""
     n = config.control_points
     u = torch.linspace(0, 1, n)[None, :, None]
     _, left, up = direction_frame(problems.goal - problems.start)
@@ -223,9 +252,9 @@ def _bent_lines(problems: Problems, side: Tensor, config: BSplineConfig) -> Tens
 
 
 def direction_frame(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward, left and up unit vectors (..., 3) of a motion along a non-zero ``offset`` (..., 3); left is horizontal.
+    """Return unit vectors forward, left and up (..., 3) of a motion along a non-zero ``offset`` (..., 3).
 
-    Straight up or down has no left: the base's y axis, made orthogonal to the motion, stands in.
+    Left is horizontal. For a vertical motion it is the base's y axis.
     """
     forward = offset / torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
     x, y, z = forward.unbind(-1)
@@ -241,7 +270,7 @@ def _clamp_to_workspace(points: Tensor) -> Tensor:
 
 
 def _optimise(control: Tensor, problems: Problems, config: BSplineConfig) -> Tensor:
-    """Adam on the free control points: smooth, short, and clear of obstacles by the margins plus comfort."""
+    """Return control points optimised by Adam: smooth, short, and clear of obstacles by the margins plus comfort."""
     basis = _basis(20, config.control_points)
     first, last = problems.start[:, None], problems.goal[:, None]
     # A start in motion fixes the first tangent: the second control point lies a little along the velocity.
@@ -272,7 +301,7 @@ def _is_clear(path: Tensor, obstacles: Tensor, config: BSplineConfig) -> Tensor:
 
 
 def _repeats(paths: Tensor, keep: Tensor) -> Tensor:
-    """Which paths (S, sides) run within 2 cm of an earlier kept one of the same scene: the same answer twice."""
+    """Return which paths stay within 2 cm of an earlier one that is kept, of the same scene (S, sides), bool."""
     repeats = torch.zeros_like(keep)
     for j in range(paths.shape[1]):
         for i in range(j):
@@ -285,10 +314,10 @@ def _repeats(paths: Tensor, keep: Tensor) -> Tensor:
 
 
 def _time(path: Tensor, speed_at_start: Tensor, config: BSplineConfig) -> list[Tensor]:
-    """Positions (T+1, 3) at the control rate under the fastest profile within the limits, ending at rest.
+    """Return positions (T+1, 3) at the control rate by the fastest speed profile within the limits, ending at rest.
 
-    path (M, n, 3) is geometry only. Squared speed is bounded by the limit and by curvature, then by what can
-    be reached from the start (forward sweep) and braked before the end (backward sweep).
+    The paths (M, n, 3) are geometry alone. The squared speed is bounded by its limit and by curvature, then by what can
+    be reached from the start (forward sweep), and by what can be braked before the end (backward sweep).
     """
     step = path.diff(dim=1).norm(dim=-1).clamp(min=1e-7)  # (M, n-1) arc length of each piece
     before, after = path[:, 1:-1] - path[:, :-2], path[:, 2:] - path[:, 1:-1]

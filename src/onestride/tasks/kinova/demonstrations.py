@@ -1,4 +1,4 @@
-"""Planner paths as episodes: what the arm would see and be told while following them."""
+"""Planner paths as episodes: the arm's observations and commands along them. Also the scenes of evaluations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from onestride.tasks.kinova.bspline import BSplineConfig, Problems
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 
 SCENES_PER_CHUNK = 384
-HOLD = 2  # periods at rest at the goal, so that staying is in the data too
+HOLD = 2  # control periods at rest at the goal, so that the data have holding too
 
 
 def chunk(seed: int, number: int, config: BSplineConfig | None = None) -> tuple[list[Episode], Counter[str]]:
-    """The episodes of one chunk of scenes and a count of what was refused; a function of its arguments alone."""
+    """Return the episodes of one chunk of scenes and counts of what was refused. Depends on its arguments alone."""
     config = config or BSplineConfig()
     rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
     problems = bspline.sample_problems(SCENES_PER_CHUNK, config, rng)
@@ -58,21 +58,25 @@ def _episode(path: bspline.Path, problems: Problems, config: BSplineConfig) -> E
 
 
 def metadata() -> dict[str, Any]:
-    """What decides the data beside the seed: goes into the dataset and into every result."""
+    """Return what the data depend on besides the seed, for the dataset and every result."""
     version = {"generator": "bspline", "generator_version": bspline.VERSION}
     return {"task": "kinova", **version, "planner": asdict(BSplineConfig())}
 
 
 def action_space() -> Box:
-    """Cartesian position targets [m]."""
+    """Return the space of Cartesian position targets [m]."""
     return Box(WORKSPACE_LOW.astype(np.float32), WORKSPACE_HIGH.astype(np.float32))
 
 
 def evaluation_scenes(count: int, seed: int, blocked: float = 0.7) -> list[Scene]:
-    """Feasible scenes at rest, at least 25 cm from start to goal, most with the straight line blocked.
+    """Return scenes that start at rest, are at least 25 cm long, and for which the planner finds a path.
 
-    Feasible means that the planner finds a path; how many of them are blocked follows ``blocked``. Seeds of
-    training data are offset elsewhere, so no evaluation scene was trained on.
+    Training data have other seeds, so that no evaluation scene was trained on.
+
+    Args:
+        count: number of scenes.
+        seed: of the scenes.
+        blocked: fraction of scenes whose straight line is blocked.
     """
     config = BSplineConfig(moving_start=0.0, short_move=0.0)
     rng = torch.Generator().manual_seed(0x5CE7E + seed)
@@ -102,7 +106,7 @@ def evaluation_scenes(count: int, seed: int, blocked: float = 0.7) -> list[Scene
 
 
 def open_on_both_sides(scenes: Sequence[Scene]) -> list[int]:
-    """Which scenes have a clear path left and one right of what blocks the straight line."""
+    """Return the indices of scenes with a clear path on the left and one on the right of what blocks the line."""
     config = BSplineConfig()
     start, goal, obstacles = (
         torch.from_numpy(np.stack([getattr(s, name) for s in scenes])).float()

@@ -1,4 +1,4 @@
-"""Distances from many points to the obstacles of many scenes at once, differentiable (of one point: ``scene.py``)."""
+"""Distances from many points to the obstacles of many scenes, differentiable. ``scene.py`` has it for one point."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from onestride.tasks.kinova.scene import ABSENT, BOX, FAR, SPHERE
 
 
 def signed_distance(points: Tensor, obstacles: Tensor) -> Tensor:
-    """Distance [m] from points to the nearest obstacle surface, negative inside, at most ``FAR``.
+    """Return the signed distance from points to the nearest surface of an obstacle [m].
 
-    points ``(B, P, 3)``, obstacles ``(B, K, 8)`` -> ``(B, P)``, or both without B.
+    It is negative inside and at most ``FAR``. Points ``(B, P, 3)`` and obstacles ``(B, K, 8)`` give ``(B, P)``. Both
+    may be without B.
     """
     if points.dim() == 2:
         return signed_distance(points[None], obstacles[None])[0]
@@ -19,11 +20,11 @@ def signed_distance(points: Tensor, obstacles: Tensor) -> Tensor:
 
 
 def distance_of_coordinates(points: Tensor, obstacles: Tensor) -> Tensor:
-    """``signed_distance`` of points as ``(B, 3, P)``.
+    """Return ``signed_distance`` of points given as ``(B, 3, P)``.
 
-    A sphere is a box of no extent, rounded by its radius: one formula serves both. All obstacles' local
-    coordinates come from one matrix product and points stay the last axis throughout, which is ten times
-    faster on a CPU than trailing axes of three and four: this runs inside every decision.
+    A sphere is computed as a box of size 0, rounded by its radius. All obstacles' local coordinates come from one
+    matrix product, and points stay the last axis. On a CPU that is ten times faster than last axes of three and four,
+    and it is computed in every decision.
     """
     kind, cx, cy, cz, hx, hy, hz, yaw = obstacles.unbind(-1)  # each (B, K)
     k = kind.shape[-1]

@@ -1,10 +1,10 @@
-"""Scenes of the arm task: a start, a goal and 1-4 static obstacles, where they lie and how fast the arm may move there.
+"""Scenes of the arm task: a start, a goal and 1 to 4 static obstacles, with the workspace and the arm's speed limits.
 
-Everything is in the robot's base frame, metres, z up; the base stands on the table plane z = 0.
+Everything is in the robot's base frame, in metres, with z up. The base stands on the table plane z = 0.
 
-An obstacle is one row of eight numbers, so that a scene is a plain array on every side of the house:
-``[kind, cx, cy, cz, hx, hy, hz, yaw]`` with kind 0 absent, 1 sphere (hx is the radius), 2 box
-(half extents, turned by yaw [rad] about z).
+An obstacle is one row of eight numbers, so that a scene is a plain array everywhere:
+``[kind, cx, cy, cz, hx, hy, hz, yaw]`` with kind 0 absent, 1 sphere (hx is the radius) or 2 box (half extents, turned
+by yaw [rad] about z).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 MAX_OBSTACLES = 4
 OBSTACLE_DIM = 8
 ABSENT, SPHERE, BOX = 0.0, 1.0, 2.0
-FAR = 1.0  # distances are cut here [m]: farther obstacles do not matter
+FAR = 1.0  # distances are clipped to this, because farther obstacles do not matter [m]
 
-#: Where starts and goals lie and planned paths stay [m]: reachable tool down, clear of the arm's singular rim.
+#: The box of starts, goals and planned paths [m]: reachable with the tool down, and without singularities of the arm.
 WORKSPACE_LOW = np.array([0.28, -0.32, 0.06])
 WORKSPACE_HIGH = np.array([0.57, 0.32, 0.32])
-#: How the end-effector moves, in the data and ever after.
+#: The end-effector's control period and limits, in the data and in the task.
 CONTROL_DT = 0.05  # [s]
 SPEED = 0.4  # [m/s]
 ACCELERATION = 1.5  # [m/s^2], along the path and across it
@@ -29,7 +29,16 @@ ACCELERATION = 1.5  # [m/s^2], along the path and across it
 
 @dataclass(frozen=True)
 class Scene:
-    """One problem: move the end-effector from ``start`` (3,) to ``goal`` (3,) [m] past ``obstacles`` (4, 8)."""
+    """One problem: move the end-effector from a start to a goal past obstacles.
+
+    Attributes:
+        start: (3,) [m].
+        goal: (3,) [m].
+        obstacles: (4, 8).
+
+    Raises:
+        ValueError: an array has another shape, or a number that is not finite.
+    """
 
     start: np.ndarray
     goal: np.ndarray
@@ -45,9 +54,9 @@ class Scene:
 
 
 def distance(point: np.ndarray, obstacles: np.ndarray) -> float:
-    """From a point (3,) to the nearest obstacle's (K, 8) surface [m], negative inside, at most ``FAR``.
+    """Return the signed distance from a point (3,) to the nearest surface of obstacles (K, 8) [m].
 
-    ``distance.py`` has it for many points at once.
+    It is negative inside and at most ``FAR``. ``distance.py`` computes it for many points at once.
     """
     nearest = FAR
     for kind, *numbers in obstacles:

@@ -1,8 +1,8 @@
 """A simulated Gen3 that follows Cartesian position targets, as the real one does in its servoing mode.
 
-A target becomes joint angles by inverse kinematics; the joint reference moves there in a straight line over one
-control period, or slower where a joint's speed limit says so, and stays. Time comes from an injected clock: every
-call first steps the physics up to ``clock.now()``.
+A target becomes joint angles by inverse kinematics. The joints' reference moves there linearly in one control period,
+or in a longer time where a joint's speed limit requires it, and stays there. Time comes from an injected clock: every
+call first steps the physics to ``clock.now()``.
 """
 
 # mujoco is compiled, its names are not seen:
@@ -31,19 +31,25 @@ from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene
 from onestride.tasks.physics import mujoco, no_renderer
 
-CHUNK = 5  # physics steps between two updates of the servo; the recording keeps one row for each
-CLEARANCE_STRIDE = 3  # every so many recorded rows the whole arm's clearance is measured (15 ms)
+CHUNK = 5  # physics steps between two updates of the servo, each with one recorded row
+CLEARANCE_STRIDE = 3  # recorded rows between two measurements of the whole arm's clearance (15 ms)
 MOVING_GEOMS = (*(link.name for link in LINKS), "tool")
 
-_FEED_FORWARD = (KV + DAMPING) / KP  # [s]: makes up for the damping that a moving reference feels
+_FEED_FORWARD = (KV + DAMPING) / KP  # compensates the damping of a moving reference [s]
 
 
 class SimulatedArm:
-    """The arm at rest at ``scene.start``, then wherever ``write`` sends it.
+    """A simulated arm that starts at rest at the scene's start.
 
-    ``read() -> (41,)``: position of the tool (3) [m], its velocity (3) [m/s], the goal (3) [m], the obstacles (32).
-    ``write(target (3,))`` [m]: where the tool should be one ``control_dt`` [s] from now.
-    ``stop()``: freeze here; ``reset()`` starts the scene over. One thread may read while another writes or stops.
+    One thread may read while another one writes or stops.
+
+    Args:
+        scene: what is around the arm.
+        clock: the time of the simulation.
+        control_dt: time in which a target is reached [s].
+
+    Raises:
+        ValueError: the arm cannot reach the start.
     """
 
     def __init__(self, scene: Scene, clock: Clock, control_dt: float = 0.05) -> None:
@@ -65,7 +71,7 @@ class SimulatedArm:
     # --- the robot protocol ---
 
     def reset(self) -> None:
-        """Put the arm back at rest at ``scene.start``, now, and forget what was recorded."""
+        """Put the arm at rest at the scene's start and clear the recording."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = self._q_start
         mujoco.mj_forward(self.model, self.data)
@@ -80,7 +86,10 @@ class SimulatedArm:
         self._record()
 
     def read(self) -> np.ndarray:
-        """What the arm and the scene are now. (41,)"""
+        """Return the observation (41,).
+
+        It is the tool's position (3) [m] and velocity (3) [m/s], the goal (3) [m], and the obstacles (32).
+        """
         with self._physics:
             self._advance()
             mujoco.mj_comPos(self.model, self.data)
@@ -89,7 +98,12 @@ class SimulatedArm:
             return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
 
     def write(self, command: np.ndarray) -> None:
-        """Send the tool to ``command`` (3,) [m]. A target out of reach ends at the nearest pose found."""
+        """Move the tool to ``command`` (3,) [m] within ``control_dt``, or to the nearest pose where it is out of reach.
+
+        Raises:
+            ValueError: another shape, or a number that is not finite.
+            RuntimeError: the arm was stopped.
+        """
         command = np.asarray(command, dtype=np.float64)
         if command.shape != (3,):
             raise ValueError(f"command has shape {command.shape}, expected (3,): the tool's position [m]")
@@ -105,14 +119,14 @@ class SimulatedArm:
             self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
 
     def stop(self) -> None:
-        """Freeze the joint reference where it is; writing raises until ``reset``."""
+        """Hold the joints where they are. Commands are refused until ``reset``."""
         with self._physics:
             self._advance()
             self._from = self._to = self._reference
             self._stopped = True
 
     def fault(self) -> str | None:
-        """ "collision" once any part of the arm has touched an obstacle or the table."""
+        """Return "collision" once a part of the arm has touched an obstacle or the table, else None."""
         return "collision" if self.collided else None
 
     # --- the servo ---
@@ -144,17 +158,17 @@ class SimulatedArm:
 
     @property
     def times(self) -> np.ndarray:
-        """When each row of the paths was recorded, from the reset on, at least every 5 ms. (N,) [s]"""
+        """Time of each recorded row since the reset, at least every 5 ms (N,) [s]."""
         return np.array(self._rows)[:, 0]
 
     @property
     def ee_path(self) -> np.ndarray:
-        """Where the tool has been. (N, 3) [m]"""
+        """Recorded positions of the tool (N, 3) [m]."""
         return np.array(self._rows)[:, 1:4]
 
     @property
     def joint_path(self) -> np.ndarray:
-        """Where the joints have been. (N, 7) [rad]"""
+        """Recorded angles of the joints (N, 7) [rad]."""
         return np.array(self._rows)[:, 4:]
 
     @property
@@ -180,9 +194,12 @@ class SimulatedArm:
 
 
 def arm_clearance(model: mujoco.MjModel, joints: np.ndarray, ceiling: float = FAR) -> float:
-    """Smallest distance [m] of the arm's moving parts to the obstacles of ``model`` over ``joints`` (N, 7).
+    """Return the smallest distance of the arm's moving parts to the obstacles along a motion [m].
 
-    Distances above ``ceiling`` are not looked for; it is returned when there is none below.
+    Args:
+        model: of the arm and the obstacles.
+        joints: angles (N, 7) [rad].
+        ceiling: returned where no distance is smaller [m].
     """
     arm = [model.geom(name).id for name in MOVING_GEOMS]
     named = (mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, f"obstacle{k}") for k in range(MAX_OBSTACLES))
@@ -203,7 +220,19 @@ def arm_clearance(model: mujoco.MjModel, joints: np.ndarray, ceiling: float = FA
 def render_frames(
     scene: Scene, joint_path: np.ndarray, times: np.ndarray, width: int, height: int, fps: float
 ) -> list[np.ndarray]:
-    """Film a recorded motion: ``joint_path`` (N, 7) at ``times`` (N,) [s] -> frames (height, width, 3) uint8."""
+    """Return pictures of a recorded motion, each (height, width, 3) uint8.
+
+    Args:
+        scene: what is around the arm.
+        joint_path: angles (N, 7) [rad].
+        times: of the angles (N,) [s].
+        width: of a picture [pixels].
+        height: of a picture [pixels].
+        fps: pictures per second [Hz].
+
+    Raises:
+        RuntimeError: no renderer works here.
+    """
     model = build_model(scene.obstacles, scene.goal)
     data = mujoco.MjData(model)
     try:

@@ -1,15 +1,15 @@
-"""The arm task: plans live in a frame that starts at the goal and is as large as the way still to go.
+"""The arm task: plans are in a frame at the goal whose unit of length is the remaining distance.
 
-Origin at the goal, x axis from the end-effector to the goal, y axis horizontal, lengths in units of the
-remaining distance. In this frame every problem looks alike, and a plan's error shrinks with the distance,
-which is what lets a small network stop within millimetres.
+The frame's origin is the goal, its x axis points from the end-effector to the goal, its y axis is horizontal. In this
+frame all problems are similar, and a plan's error shrinks with the distance, so that a small network stops the arm with
+an error of millimetres.
 
-The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] of the base frame.
-A plan's row is [position 3, velocity 3 | displacement 3]: position over the remaining distance, velocity and
-displacement over what the speed and acceleration limits allow there.
-The context is what the frame loses (scale, pose) and the obstacles, seen as distances at points spread
-around the way to the goal (a basis point set, Prokudin et al. 2019): any number and kind of obstacles, in
-any order, and smooth to learn.
+The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] in the base frame. A plan's row
+is [position 3, velocity 3 | displacement 3]: the position relative to the remaining distance, velocity and displacement
+relative to what the speed and acceleration limits permit there.
+
+The context is what the frame leaves out (scale and pose), and the obstacles as distances from points around the way to
+the goal (a basis point set, Prokudin et al. 2019). It is smooth and independent of the obstacles' number and order.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ from onestride.tasks.kinova.arm import (
     WRIST_HEIGHT,
 )
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
+from onestride.tasks.kinova.control_spec import NEAREST, REACH_MARGIN, control_spec
 from onestride.tasks.kinova.demonstrations import evaluation_scenes
 from onestride.tasks.kinova.distance import signed_distance
-from onestride.tasks.kinova.interface import NEAREST, REACH_MARGIN, interface
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.task import Native, Task
 
-LIMITS = BSplineConfig()  # the data's speeds and margins are the task's
+PLANNER = BSplineConfig()  # the planner of the data; the task has its speeds and margins
 
-NEAREST_SCENE = 0.12  # the part of the frame that looks at obstacles shrinks no further than this [m]
-SIGHT = 0.3  # distances to obstacles are cut here [m]
-WALLS = REACH_MARGIN - 0.01 + LIMITS.clearance + LIMITS.comfort  # so far inside the workspace counts as no wall [m]
-BODY_OFFSET = LIMITS.clearance - LIMITS.body_clearance  # the body may come nearer than the tip by this [m]
+NEAREST_SCENE = 0.12  # smallest unit of length of the points from which distances to obstacles are taken [m]
+SIGHT = 0.3  # distances to obstacles are clipped to this [m]
+WALLS = (
+    REACH_MARGIN - 0.01 + PLANNER.clearance + PLANNER.comfort
+)  # clearance from the workspace's walls at its edge [m]
+BODY_OFFSET = PLANNER.clearance - PLANNER.body_clearance  # the body may come nearer than the tip by this [m]
 
 
 CENTER = torch.from_numpy(WORKSPACE_LOW + WORKSPACE_HIGH).float() / 2
@@ -53,7 +55,7 @@ HALF = torch.from_numpy(WORKSPACE_HIGH - WORKSPACE_LOW).float() / 2
 
 
 def _basis_points() -> Tensor:
-    """Where distances are taken: stations along the way, each a centre and two rings around it, (P, 3)."""
+    """Return the points from which distances are taken (P, 3): along the way, a centre and two rings around it each."""
     rows = []
     for x in (-1.0, -0.8, -0.6, -0.4, -0.2, 0.0):
         rows.append((x, 0.0, 0.0))
@@ -69,35 +71,43 @@ CONTEXT_DIM = 11 + len(BASIS_POINTS)
 
 @dataclass(frozen=True)
 class Frame:
-    """Goal (B, 3) [m], axes (B, 3, 3) with rows forward, left, up; lengths [m] (B, 1) for position and motion."""
+    """The frame of B plans.
+
+    Attributes:
+        goal: its origin (B, 3) [m].
+        axes: rows forward, left and up (B, 3, 3).
+        length: the unit of position (B, 1) [m].
+        stride: the unit of velocity and displacement (B, 1) [m per control period].
+        position: of the end-effector (B, 3) [m].
+    """
 
     goal: Tensor
     axes: Tensor
-    length: Tensor  # one unit of position
-    stride: Tensor  # one unit of velocity and displacement: metres per control period
-    position: Tensor  # where the end-effector is (B, 3) [m]
+    length: Tensor
+    stride: Tensor
+    position: Tensor
 
 
 def split(observation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(..., 41) -> position (..., 3), velocity (..., 3), goal (..., 3), obstacles (..., 4, 8)."""
+    """Return position, velocity, goal (..., 3) each and obstacles (..., 4, 8) of an observation (..., 41)."""
     obstacles = observation[..., 9:].unflatten(-1, (MAX_OBSTACLES, OBSTACLE_DIM))
     return observation[..., :3], observation[..., 3:6], observation[..., 6:9], obstacles
 
 
 def make_frame(position: Tensor, goal: Tensor) -> Frame:
-    """The frame of a motion from ``position`` to ``goal``, both (B, 3) [m]."""
+    """Return the frame of motions from ``position`` to ``goal``, both (B, 3) [m]."""
     offset = goal - position
     distance = offset.norm(dim=-1, keepdim=True)
     # At the goal there is no direction: look along x.
     forward_x = torch.tensor([1.0, 0.0, 0.0]).to(offset).expand_as(offset)
     axes = torch.stack(direction_frame(torch.where(distance > 1e-6, offset, forward_x)), -2)
     length = distance.clamp(min=NEAREST)
-    stride = LIMITS.control_dt * (2 * LIMITS.acceleration * length).sqrt().clamp(max=LIMITS.speed)
+    stride = PLANNER.control_dt * (2 * PLANNER.acceleration * length).sqrt().clamp(max=PLANNER.speed)
     return Frame(goal, axes, length, stride, position)
 
 
 def _turn(axes: Tensor, vectors: Tensor) -> Tensor:
-    """Base frame -> plan frame: axes (B, 3, 3), vectors (B, ..., 3)."""
+    """Return vectors (B, ..., 3) of the base frame in the plan's frame, with axes (B, 3, 3)."""
     return torch.einsum("bij,b...j->b...i", axes, vectors)
 
 
@@ -106,13 +116,13 @@ def _turn_back(axes: Tensor, vectors: Tensor) -> Tensor:
 
 
 def encode(observation: Tensor) -> Given:
-    """Observation (B, 41) -> what a decision starts from."""
+    """Return the known entries, context and frame of plans for observations (B, 41)."""
     position, velocity, goal, obstacles = split(observation)
     frame = make_frame(position, goal)
     start = torch.cat(
         (
             _turn(frame.axes, position - goal) / frame.length,
-            _turn(frame.axes, velocity) * LIMITS.control_dt / frame.stride,
+            _turn(frame.axes, velocity) * PLANNER.control_dt / frame.stride,
         ),
         -1,
     )
@@ -127,7 +137,7 @@ def encode(observation: Tensor) -> Given:
 
 
 def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Raw windows (B, H, 41) and position targets (B, H, 3) [m] -> plans (B, H, 9) and context (B, C)."""
+    """Return plans (B, H, 9) and context (B, C) of windows of observations (B, H, 41) and targets (B, H, 3) [m]."""
     first = encode(observations[:, 0])
     frame: Frame = first.frame
     position, velocity, _, _ = split(observations)
@@ -135,7 +145,7 @@ def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     plans = torch.cat(
         (
             _turn(frame.axes, position - frame.goal[:, None]) / length,
-            _turn(frame.axes, velocity) * LIMITS.control_dt / stride,
+            _turn(frame.axes, velocity) * PLANNER.control_dt / stride,
             _turn(frame.axes, actions - position) / stride,
         ),
         -1,
@@ -144,20 +154,21 @@ def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def positions(plans: Tensor, frame: Frame) -> Tensor:
-    """Plans (B, H, 9) -> end-effector positions (B, H, 3) [m] in the base frame."""
+    """Return the end-effector's positions in the base frame (B, H, 3) [m] for plans (B, H, 9)."""
     return frame.goal[:, None] + _turn_back(frame.axes, plans[..., :3]) * frame.length[:, None]
 
 
 def command(plans: Tensor, frame: Frame) -> Tensor:
-    """Plans (B, H, 9) -> the first Cartesian position target (B, 3) [m]."""
+    """Return the first Cartesian position target (B, 3) [m] of plans (B, H, 9)."""
     return frame.position + _turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
 
 
 def clearance(path: Tensor, observation: Tensor) -> Tensor:
-    """Path (B, T, 3), observation (B, 41) -> (B, T) [m]: of the tip, the arm's body or the workspace's walls.
+    """Return the least clearance of paths (B, T, 3) for observations (B, 41), as (B, T) [m].
 
-    The body's is counted from where the planner's margins put it level with the tip's; the walls' so that a
-    plan loses nothing until a centimetre before commands would be refused.
+    It is the smallest of three: the tip's from the obstacles; the body's, shifted by the difference of the planner's
+    margins; and the tip's from the workspace's walls, shifted so that it only matters from one centimetre before
+    commands are refused.
     """
     tip, body = clearances(path, split(observation)[3])
     outside = (path - CENTER.to(path)).abs() - HALF.to(path)
@@ -166,17 +177,17 @@ def clearance(path: Tensor, observation: Tensor) -> Tensor:
 
 
 def goal_of(observation: Tensor) -> Tensor:
-    """(B, 41) -> (B, 3) [m]."""
+    """Return the goal (B, 3) [m] of observations (B, 41)."""
     return observation[:, 6:9]
 
 
 def first_observation(scene: Scene) -> np.ndarray:
-    """What the arm reads at rest at the start of a scene (41,)."""
+    """Return the observation at rest at the start of a scene (41,)."""
     return np.concatenate((scene.start, np.zeros(3), scene.goal, scene.obstacles.ravel()))
 
 
 def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
-    """Of a finished trial: how near the goal it ended, and how near an obstacle it came, tip and whole arm."""
+    """Return the metrics of a finished trial: its final distance to the goal, and its least clearances."""
     error = float(np.linalg.norm(arm.ee_path[-1] - scene.goal))
     way = float(np.linalg.norm(scene.start - scene.goal))
     return {
@@ -191,12 +202,12 @@ SCORE = GeometryScore(positions, clearance, goal_of)
 
 
 def _constants() -> Tensor:
-    """What ``engine/c/arm.h`` reads, in its order."""
+    """Return the constants that ``engine/c/arm.h`` reads, in its order."""
     s, body = SCORE, len(BODY_RADII)
     numbers = [
-        NEAREST, NEAREST_SCENE, SIGHT, LIMITS.control_dt, LIMITS.acceleration, LIMITS.speed, s.enough, s.stride, s.far,
-        s.clearance_weight, s.effort_weight, s.arrival_weight, s.every, WALLS, BODY_OFFSET, UPPER_ARM, FOREARM,
-        WRIST_HEIGHT - SHOULDER_HEIGHT, FAR, *CENTER.tolist(), *HALF.tolist(),
+        NEAREST, NEAREST_SCENE, SIGHT, PLANNER.control_dt, PLANNER.acceleration, PLANNER.speed,
+        s.enough, s.stride, s.far, s.clearance_weight, s.effort_weight, s.arrival_weight, s.every,
+        WALLS, BODY_OFFSET, UPPER_ARM, FOREARM, WRIST_HEIGHT - SHOULDER_HEIGHT, FAR, *CENTER.tolist(), *HALF.tolist(),
         *WORKSPACE_LOW, *WORKSPACE_HIGH, body, len(BASIS_POINTS),
     ]  # fmt: skip
     lists = (FOREARM_SHARE, RISE, BODY_RADII, BASIS_POINTS.flatten())
@@ -204,9 +215,9 @@ def _constants() -> Tensor:
 
 
 def task() -> Task:
-    """The arm task as the rest of the house sees it."""
+    """Return the arm task."""
     return Task(
-        **vars(interface()),
+        **vars(control_spec()),
         context_dim=CONTEXT_DIM,
         encode=encode,
         plan_window=plan_window,

@@ -1,4 +1,4 @@
-"""What a dataset says of where it was recorded: environment, settings, wrappers, rate. Shapes do not tell."""
+"""How a dataset was recorded: environment, settings, wrappers and rate, which shapes do not show."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ import gymnasium
 from onestride.data.lerobot import rate_of, read_info
 from onestride.data.minari import METADATA, read_metadata
 
-#: Wrappers that change nothing of what is observed, done or earned.
+#: Wrappers that change no observation, action or reward.
 HARMLESS = (
     "PassiveEnvChecker", "OrderEnforcing", "TimeLimit", "RecordEpisodeStatistics", "RecordVideo", "Autoreset",
     "DataCollector", "DataCollectorV0", "HumanRendering", "RenderCollection", "StepDataCallback",
 )  # fmt: skip
-#: Settings that decide how a picture looks.
+#: Settings that only change pictures.
 OF_PICTURES = ("render_mode", "width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom")
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """environment: Gymnasium's id. settings: what it was made with. wrappers: by name. rate [Hz]. None: nobody says."""
+class Recording:
+    """How a dataset was recorded. None means that the dataset does not say.
+
+    Attributes:
+        environment: Gymnasium's id.
+        settings: arguments of the environment.
+        wrappers: names of the wrappers around it.
+        rate: of control [Hz].
+    """
 
     environment: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -33,36 +40,36 @@ class Recorded:
     rate: float | None = None
 
 
-def recorded_in(path: Path) -> Recorded:
-    """Return what a dataset says of where it was recorded."""
+def read_recording(path: Path) -> Recording:
+    """Return what a dataset's metadata say about its recording."""
     if (path / METADATA).is_file():
         return _by_spec(read_metadata(path).get("env_spec"))
     if (path / "meta" / "info.json").is_file():
-        return Recorded(rate=rate_of(read_info(path)))
-    return Recorded()
+        return Recording(rate=rate_of(read_info(path)))
+    return Recording()
 
 
-def _by_spec(said: Any) -> Recorded:
+def _by_spec(said: Any) -> Recording:
     try:
         spec = json.loads(said) if isinstance(said, str) else said
     except json.JSONDecodeError:
-        return Recorded()
+        return Recording()
     if not isinstance(spec, dict) or not isinstance(spec.get("id"), str):
-        return Recorded()
+        return Recording()
     settings, wrapped = spec.get("kwargs"), spec.get("additional_wrappers")
     names = [w.get("name") for w in wrapped if isinstance(w, dict)] if isinstance(wrapped, list) else []
-    return Recorded(
+    return Recording(
         spec["id"],
         {k: v for k, v in settings.items() if k not in OF_PICTURES} if isinstance(settings, dict) else {},
         tuple(str(name) for name in names if name not in HARMLESS),
     )
 
 
-def unlike(recorded: Recorded, environment: str) -> list[str]:
-    """Return in what a recording of ``environment`` differs from the environment as it is made without settings."""
-    found = [f"it was wrapped in {name}" for name in recorded.wrappers]
+def differing_settings(recording: Recording, environment: str) -> list[str]:
+    """Return how a recording's environment differs from ``environment`` made without settings, in words."""
+    found = [f"it was wrapped in {name}" for name in recording.wrappers]
     defaults = _defaults(environment)
-    for name, value in recorded.settings.items():
+    for name, value in recording.settings.items():
         usual = defaults.get(name, "no such setting")
         if value != (list(usual) if isinstance(usual, tuple) else usual):
             found.append(f"{name} was {value!r}, and is {usual!r}")
@@ -70,7 +77,7 @@ def unlike(recorded: Recorded, environment: str) -> list[str]:
 
 
 def _defaults(environment: str) -> dict[str, Any]:
-    """Settings of an environment and their defaults, with those its registration sets."""
+    """Return an environment's arguments with their defaults, and those that its registration sets."""
     spec = gymnasium.spec(environment)
     entry = spec.entry_point
     if isinstance(entry, str):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onestride.runs.pipeline import behaviour_stage
 
-from onestride.data.behaviour import BehaviourPolicy
+from onestride.data.actors import BehaviourPolicy
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset
-from onestride.runs.ingest import box
-from onestride.runs.pipeline import behaviour_stage
+from onestride.runs.ingest import action_space
 from onestride.tasks import TASKS
-from onestride.tasks import behaviour as module
-from onestride.tasks.behaviour import behaviour_source
+from onestride.tasks import collect_actors as module
+from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.lockstep import make_environment
 
 TASK = TASKS["hopper-v5"]()
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_episodes_whatever_runs_beside_and_whatever
 
 
 def test_a_dataset_has_exactly_the_steps_asked_for_and_as_many_of_each(policies, tmp_path):
-    report = collect(behaviour_source(TASK, policies), 1600, 3, tmp_path / "data", {}, box(TASK), "steps")
+    report = collect(behaviour_source(TASK, policies), 1600, 3, tmp_path / "data", {}, action_space(TASK), "steps")
     assert report["counts"] == {"steps of calm": 800, "steps of wild": 800}
     assert sum(len(e) for e in read_dataset(tmp_path / "data")) == 1600
 
@@ -142,6 +142,6 @@ def test_no_policy_is_refused(tmp_path):
 @pytest.mark.parametrize(("steps", "made"), [(1000, 1000), (1001, 1004), (800, 800)])
 def test_about_as_many_steps_are_made_as_were_asked_for(policies, tmp_path, steps, made):
     source = behaviour_source(TASK, policies, steps)
-    report = collect(source, steps, 3, tmp_path / "data", {}, box(TASK), "steps")
+    report = collect(source, steps, 3, tmp_path / "data", {}, action_space(TASK), "steps")
     assert sum(report["counts"].values()) == made
     assert len(set(report["counts"].values())) == 1  # as many of each

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from behaviour_files import A, O, generators, torch_actor
-from onestride.data.behaviour import BehaviourPolicy, read_behaviour
+from actor_files import A, O, generators, torch_actor
+from onestride.data.actors import BehaviourPolicy, read_behaviour
 from onestride.files import CheckpointError
 
 SETTINGS = {"activation": "tanh", "squash": False, "clip_obs": 1.5, "extra_action_noise_std": 0.0, "env_id": "Point-v0"}

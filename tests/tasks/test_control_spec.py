@@ -10,7 +10,7 @@ import pytest
 from onestride.control.sensor import SensorWatch, reader_of
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError, check_numbers, observation_vector
-from onestride.tasks import CONTROLS
+from onestride.tasks import CONTROL_SPECS
 
 NUMBERS = np.array([0.25, -0.5, 3.0, 1e-3])
 UNALIGNED = np.frombuffer(b"x" + NUMBERS.tobytes(), np.float64, offset=1)
@@ -91,7 +91,10 @@ def test_the_loop_checks_logs_and_decides_on_that_vector(name):
     reader = reader_of(Driver(given), ChargedClock(), 4)
     reader.request()
     reading = reader.poll(1.0)
-    task = replace(CONTROLS["hopper-v5"](), check=lambda observation: check_numbers(observation, 4, " of a toy"))
+    task = replace(
+        CONTROL_SPECS["hopper-v5"](),
+        validate_observation=lambda observation: check_numbers(observation, 4, " of a toy"),
+    )
     refusal = SensorWatch(task, 1.0).refusal(reading, 0.0)
     if name in BAD:
         assert refusal is not None

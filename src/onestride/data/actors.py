@@ -1,8 +1,8 @@
-"""Behaviour policies: trained actors that datasets are collected with, read as weights alone.
+"""Behaviour policies: trained actors that datasets are collected with.
 
-Two forms are read: an ``.npz`` of arrays and settings, and a Stable-Baselines3 ``.zip`` (SAC, TQC, PPO, A2C) with
-the ``vecnormalize.pkl`` of its observation normaliser. Nothing in them is executed: of a pickle only numbers are
-taken, and every class it names stays a name.
+Two formats are read: an ``.npz`` of arrays and settings, and a Stable-Baselines3 ``.zip`` (SAC, TQC, PPO, A2C) with
+the ``vecnormalize.pkl`` of its observation normaliser. Nothing in them is executed: only numbers are taken from a
+pickle, and no class that it names is imported.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from onestride.files import CheckpointError, size_of_file
 
 __all__ = ["BehaviourPolicy", "read_behaviour", "read_behaviours"]
 
-LONGEST = 600  # characters of a message: names in a file may be of any length
-RAW = "raw"  # said of an actor that was trained on observations as its environment gives them
+LONGEST = 600  # longest message in characters, because names in a file may have any length
+RAW = "raw"  # marks an actor that was trained on its environment's own observations
 
 
 def read_behaviours(given: Sequence[Path]) -> list[BehaviourPolicy]:
-    """Return the policies of a command line: actors, each followed by its statistics if it has any.
+    """Return the behaviour policies that a command line names.
 
     Args:
-        given: paths of actors; after one, the path of its ``vecnormalize.pkl``, or the word ``raw``.
+        given: paths of actors. After an actor there may be the path of its ``vecnormalize.pkl``, or the word ``raw``.
 
     Raises:
-        FileNotFoundError: no such file.
-        CheckpointError: statistics without an actor before them, and whatever ``read_behaviour`` refuses.
+        FileNotFoundError: a file does not exist.
+        CheckpointError: statistics without an actor before them, or a file that ``read_behaviour`` refuses.
     """
     actors: list[tuple[Path, Path | Literal["raw"] | None]] = []
     for path in given:
@@ -52,16 +52,16 @@ def read_behaviours(given: Sequence[Path]) -> list[BehaviourPolicy]:
 
 
 def read_behaviour(path: Path, normalizer: Path | Literal["raw"] | None = None) -> BehaviourPolicy:
-    """Return the policy in ``path``, an ``.npz`` or a Stable-Baselines3 ``.zip``; nothing in it is executed.
+    """Return the behaviour policy in a file. Nothing in the file is executed.
 
     Args:
-        path: the actor's file.
-        normalizer: the ``vecnormalize.pkl`` of a ``.zip`` trained behind ``VecNormalize``; "raw" where it is known
-            that there was none. Without either, a ``.zip`` that may need one is refused.
+        path: an ``.npz`` or a Stable-Baselines3 ``.zip``.
+        normalizer: the ``vecnormalize.pkl`` of a ``.zip`` trained with ``VecNormalize``, or "raw" where there was
+            none. Without either, a ``.zip`` that may need one is refused.
 
     Raises:
-        FileNotFoundError: no such file.
-        CheckpointError: not such a file, cut short, spoilt, or an actor of a kind that is not read.
+        FileNotFoundError: a file does not exist.
+        CheckpointError: another format, a damaged file, or an actor of a kind that is not read.
     """
     statistics = normalizer if isinstance(normalizer, Path) else None
     for wanted in (path, statistics):
@@ -86,7 +86,7 @@ def read_behaviour(path: Path, normalizer: Path | Literal["raw"] | None = None) 
 
 
 def _read_npz(path: Path) -> BehaviourPolicy:
-    """The policy in arrays w0, b0, w1, ... and a JSON of settings."""
+    """Return the policy in arrays w0, b0, w1, ... and a JSON object of settings."""
     with open_archive(path) as archive:
         arrays = {name: archive.read_array(name) for name in array_names(archive)}
     if "metadata" not in arrays:

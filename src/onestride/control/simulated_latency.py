@@ -1,4 +1,4 @@
-"""Decisions beside the loop that take as long as one says, in simulated time: what lateness does, without waiting."""
+"""Asynchronous inference in simulated time: each decision takes a given time, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ import numpy as np
 
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError
-from onestride.robot.decision import Answer, Decider, NoPlanError
+from onestride.robot.decision import AsyncAnswer, Decider, NoPlanError
 
 
-class Later:
-    """Answers as a ``Worker`` would: one observation is worked on for its cost [s], and the newest one waits."""
+class SimulatedLatency:
+    """A policy with the interface of ``AsyncPolicy`` whose decisions take a given time of a simulated clock.
+
+    One observation is decided on at a time. Of those submitted meanwhile, the newest waits.
+
+    Args:
+        policy: what decides.
+        clock: the simulated clock.
+        latencies: the duration of each decision, in order [s].
+    """
 
     def __init__(self, policy: Decider, clock: ChargedClock, costs: Iterator[float]) -> None:
         self.policy, self.clock, self.costs = policy, clock, costs
         self.waiting: tuple[np.ndarray, float] | None = None
-        self.working: tuple[float, Answer] | None = None  # when it is ready
-        self.ready: Answer | None = None
+        self.working: tuple[float, AsyncAnswer] | None = None  # when it is ready
+        self.ready: AsyncAnswer | None = None
         self.number = 0
 
-    def ask(self, observation: np.ndarray, observed: float) -> None:
-        """Decide about this one next; one that still waits is replaced."""
+    def submit(self, observation: np.ndarray, observed: float) -> None:
+        """Decide about this observation next. It replaces one that still waits."""
         self._advance()
         if self.working is None:
             self._start(observation.copy(), observed, self.clock.now())
         else:
             self.waiting = observation.copy(), observed
 
-    def answer(self, until: float) -> Answer | None:
-        """The newest answer nobody took yet; lets time pass up to ``until`` for it, then None."""
+    def poll(self, until: float) -> AsyncAnswer | None:
+        """Return the newest answer that was not taken yet, or None where there is none by clock time ``until`` [s]."""
         self._advance()
         while self.ready is None:
             if self.working is None or self.working[0] > until:
@@ -49,7 +57,7 @@ class Later:
         except (NoPlanError, ObservationError) as error:
             no_plan = error
         self.number += 1
-        self.working = at + cost, Answer(observed, observation, decision, no_plan, cost, self.number)
+        self.working = at + cost, AsyncAnswer(observed, observation, decision, no_plan, cost, self.number)
 
     def _advance(self) -> None:
         while self.working is not None and self.working[0] <= self.clock.now() + 1e-12:

@@ -1,4 +1,4 @@
-"""The loop with decisions beside it: what is late, dropped and sent, with time under the test's control."""
+"""Asynchronous inference: what is late, dropped and sent, with time under the test's control."""
 
 import math
 from dataclasses import replace
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from late_robot import DT, PATIENCE, ROW, TIMEOUT, Clock, Recorder, Stamped, ages, drive, once
-from onestride.control.ladder import Patience
-from onestride.control.later import Later
+from late_robot import DT, ROW, TIMEOUT, TIMEOUTS, Clock, Recorder, Stamped, ages, drive, once
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.log import REASONS, EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision, NoPlanError
 from onestride.tasks import TASKS
@@ -24,7 +24,7 @@ def test_quick_decisions_are_each_sent_in_their_tick():
     assert (log.ticks, log.executed, log.overruns, log.starved, log.dropped) == (100, 100, 0, 0, 0)
     np.testing.assert_allclose([t for t, _ in robot.sent], DT * np.arange(100) + 0.002, atol=1e-9)
     np.testing.assert_allclose(ages(robot, log), 0.002, atol=1e-9)
-    np.testing.assert_allclose(log.started.rows[:, 1], 0.0, atol=1e-9)
+    np.testing.assert_allclose(log.tick_jitter.rows[:, 1], 0.0, atol=1e-9)
     assert not log.late
 
 
@@ -42,7 +42,7 @@ def test_a_stalled_decision_is_bridged_by_the_last_plan_at_every_deadline():
     np.testing.assert_allclose(np.diff([t for t, _ in robot.sent[15:]]), DT, atol=1e-9)  # and no burst after
 
 
-def test_a_long_stall_goes_down_the_ladder_and_its_decision_is_dropped():
+def test_a_long_stall_goes_through_the_fallback_and_its_decision_is_dropped():
     """Tick 10 takes 200 ms: tick 9's plan is good until 170 ms, then the command fades until it holds."""
     log, robot = drive(once(10, 0.2))
     # at 110 .. 170 ms the plan (7), at 180 .. 300 ms hold (13): 20 ticks, 10 .. 29; at 300 ms tick 30 is answered
@@ -52,7 +52,7 @@ def test_a_long_stall_goes_down_the_ladder_and_its_decision_is_dropped():
     drive_then = 0.09 * np.array([0.8, 0.6, 0.4, 0.2])
     np.testing.assert_allclose(hold[:4], drive_then, atol=1e-6)
     np.testing.assert_allclose(hold[4:13], 0.0, atol=1e-6)
-    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    assert ages(robot, log).max() <= TIMEOUTS.max_observation_age + 1e-9
 
 
 def test_without_end_the_robot_is_stopped_for_good():
@@ -71,7 +71,7 @@ def test_a_first_decision_that_never_comes_moves_nothing():
 
 
 def test_decisions_always_one_period_late_keep_the_robot_on_their_plans():
-    """Each takes a period and a half: none is in time, and the ladder follows the newest of them at every tick."""
+    """Each takes a period and a half: none is in time, and the fallback follows the newest of them at every tick."""
     log, robot = drive(repeat(0.015))
     assert log.executed == 0
     assert log.overruns == log.ticks == 100
@@ -91,7 +91,7 @@ def test_a_pause_of_the_whole_process_costs_its_ticks_and_nothing_stale_is_sent(
     missed = inside - 30 if deciding else inside - 31
     assert log.ticks == 100
     assert log.overruns == missed
-    # the ladder acts on waking for the tick it waited in: never a burst
+    # the fallback acts on waking for the tick it waited in: never a burst
     assert log.executed == 100 - missed
     assert log.filled == deciding
     assert log.starved == missed
@@ -100,11 +100,11 @@ def test_a_pause_of_the_whole_process_costs_its_ticks_and_nothing_stale_is_sent(
         assert after.pop(0) == pytest.approx(woke)
     assert after[0] == pytest.approx(woke + 0.002)
     np.testing.assert_allclose(after[1:], DT * np.arange(inside + 1, 100) + 0.002, atol=1e-9)
-    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
+    assert ages(robot, log).max() <= TIMEOUTS.max_observation_age + 1e-9
     # the decision in hand was made before the pause: dropped when it has expired by now, else its plan is what is left
-    expired = deciding and woke - 0.3 > PATIENCE.expiry
+    expired = deciding and woke - 0.3 > TIMEOUTS.max_observation_age
     assert log.dropped == int(expired)
-    assert log.started.rows[:, 1].max() == pytest.approx(woke - 0.31)
+    assert log.tick_jitter.rows[:, 1].max() == pytest.approx(woke - 0.31)
 
 
 def test_a_pause_across_the_end_counts_its_ticks():
@@ -112,7 +112,7 @@ def test_a_pause_across_the_end_counts_its_ticks():
     assert (log.ticks, log.overruns, log.executed) == (100, 5, 95)
 
 
-def test_a_pause_beyond_patience_ends_the_episode():
+def test_a_pause_beyond_the_timeouts_ends_the_episode():
     log, robot = drive(repeat(0.002), pauses={0.301: 0.5})
     assert log.outcome == "stopped: no decision for 0.305 s"
     assert max(t for t, _ in robot.sent) < 0.301
@@ -121,8 +121,8 @@ def test_a_pause_beyond_patience_ends_the_episode():
 
 def test_observations_that_are_not_numbers_send_nothing_and_are_counted():
     log, robot = drive(repeat(0.002), broken=lambda t: 0.2995 < t < 0.3495)
-    assert sum(log.held.values()) == 5
-    assert all(reason.startswith("observation refused") for reason in log.held)
+    assert sum(log.refused.values()) == 5
+    assert all(reason.startswith("observation refused") for reason in log.refused)
     assert log.overruns == 0
     assert log.executed == 95
     assert not log.late  # shortly before the end of a period they were no better
@@ -138,7 +138,7 @@ def test_observations_that_stay_broken_stop_the_robot():
 @pytest.mark.parametrize(("action", "reason"), [(np.nan, "not finite"), (1.5, "out of the workspace")])
 def test_bad_commands_are_never_sent_nor_the_rest_of_their_plans(action, reason):
     log, robot = drive(repeat(0.002), policy=Stamped(lambda n: np.full(6, action) if n in (31, 32) else None))
-    assert log.held == {f"command refused: {reason}": 2}
+    assert log.refused == {f"command refused: {reason}": 2}
     assert (log.overruns, log.executed, log.late) == (0, 98, {"plan": 2})
     bridged = [c[0] for t, c in robot.sent if min(abs(t - 0.309), abs(t - 0.319)) < 1e-9]
     np.testing.assert_allclose(bridged, 0.29, atol=1e-6)  # the plan before them
@@ -153,7 +153,7 @@ def test_no_plan_is_counted_and_bridged():
             return decision
 
     log, _ = drive(repeat(0.002), policy=Lost())
-    assert log.held == {"no plan: none of 64 candidates is finite": 1}
+    assert log.refused == {"no plan: none of 64 candidates is finite": 1}
     assert (log.overruns, log.executed, log.late) == (0, 99, {"plan": 1})
 
 
@@ -165,7 +165,7 @@ def test_late_rows_out_of_limits_are_not_sent_and_the_robot_slows_down():
             return decision
 
     log, robot = drive(once(10, 0.035), policy=Wild())
-    assert log.held == {"late command refused: not finite": 3}
+    assert log.refused == {"late command refused: not finite": 3}
     assert log.late == {"hold": 3}
     assert (log.filled, log.starved) == (3, 0)
     sent = [command[0] for _, command in robot.sent[10:13]]  # what came last fades
@@ -181,22 +181,22 @@ def test_whatever_happens_nothing_stale_nothing_out_of_limits_and_every_tick_acc
     bad = rng.random(1000) < 0.05
     policy = Stamped(lambda n: np.full(6, np.nan) if rng.random() < 0.03 else None)
     log, robot = drive(costs, pauses=pauses, policy=policy, broken=lambda t: bool(bad[int(t / DT) % 1000]))
-    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
-    of_plans = {round(at, 9) for at in log.sent.rows[:, 0]}
+    assert ages(robot, log).max() <= TIMEOUTS.max_observation_age + 1e-9
+    of_plans = {round(at, 9) for at in log.command_age.rows[:, 0]}
     for at, command in robot.sent:
-        if round(at, 9) in of_plans:  # others fade
-            assert at - command[0] <= PATIENCE.expiry + 1e-6  # by what the plan itself says
+        if round(at, 9) in of_plans:  # others deceleration_time
+            assert at - command[0] <= TIMEOUTS.max_observation_age + 1e-6  # by what the plan itself says
     assert log.executed + log.filled == len(robot.sent)
     if log.outcome == "timeout":
         assert log.ticks == 100
-        refused = sum(n for reason, n in log.held.items() if reason.startswith("observation"))
-        answered = log.executed + sum(n for r, n in log.held.items() if r.startswith(("command", "no plan")))
+        refused = sum(n for reason, n in log.refused.items() if reason.startswith("observation"))
+        answered = log.executed + sum(n for r, n in log.refused.items() if r.startswith(("command", "no plan")))
         assert log.ticks <= log.overruns + refused + answered  # a late answer may be refused as well
     times = np.array([t for t, _ in robot.sent])
     slots = np.floor(times / DT + 1e-9)
     assert (
         np.bincount(slots.astype(int)).max() <= 3
-    )  # the ladder's for a tick that ended late, for this one, and its own
+    )  # the fallback's for a tick that ended late, for this one, and its own
 
 
 class Slow:
@@ -217,16 +217,17 @@ def test_a_pause_just_before_the_write_is_seen(late):
     clock = Clock({})
     robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
     limits: Any = Slow(task.limits, clock, 0.109 if late else 0.1, 0.2)
-    beside = Later(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
+    asynchronous = SimulatedLatency(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
     seen: list[float] = []
     log = run_episode(
-        robot, clock, beside, replace(task, limits=limits), timeout=TIMEOUT, period=DT, patience=PATIENCE,
+        robot, clock, asynchronous, replace(task, limits=limits),
+        timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS,
         on_decision=lambda observation, decision: seen.append(observation[0]),
     )  # fmt: skip
-    assert ages(robot, log).max() <= PATIENCE.expiry + 1e-9
-    assert log.held == ({"late command refused: expired": 1} if late else {})
+    assert ages(robot, log).max() <= TIMEOUTS.max_observation_age + 1e-9
+    assert log.refused == ({"late command refused: expired": 1} if late else {})
     assert log.ticks == 100
-    assert len(seen) == log.decided.count
+    assert len(seen) == log.decision_times.count
     assert not [t for t, _ in robot.sent if 0.1 < t < 0.3]
 
 
@@ -234,7 +235,9 @@ def test_decisions_that_come_fresh_but_are_never_followed_stop_the_robot():
     """Each takes two periods of 50 ms: by the time that one could be followed it has expired."""
     clock = Clock({})
     robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, commands=None)
-    log = run_episode(robot, clock, Later(Stamped(), clock, once(0, 0.002, 0.06)), task, timeout=5.0, period=0.05)
+    log = run_episode(
+        robot, clock, SimulatedLatency(Stamped(), clock, once(0, 0.002, 0.06)), task, timeout=5.0, period=0.05
+    )
     assert log.outcome == "stopped: no decision for 0.5 s"
     assert log.duration < 0.6
 
@@ -248,46 +251,46 @@ def test_what_a_policy_refuses_is_held_and_the_next_tick_tries_again():
             return decision
 
     log, _ = drive(repeat(0.002), policy=Refuses())
-    assert log.held == {"observation refused: too large, in float32": 1}
+    assert log.refused == {"observation refused: too large, in float32": 1}
     assert (log.overruns, log.executed, log.late) == (0, 99, {"plan": 1})
 
 
 def test_reasons_are_counted_together_where_there_are_too_many():
     log = EpisodeLog(5)
     for i in range(REASONS + 50):
-        log.hold(f"the goal [{i}] is outside")
-    log.hold("the goal [3] is outside")
-    assert len(log.held) == REASONS + 1
-    assert (log.held["other reasons"], log.held["the goal [3] is outside"]) == (50, 2)
+        log.refuse(f"the goal [{i}] is outside")
+    log.refuse("the goal [3] is outside")
+    assert len(log.refused) == REASONS + 1
+    assert (log.refused["other reasons"], log.refused["the goal [3] is outside"]) == (50, 2)
 
 
 def test_buffers_do_not_grow_tick_by_tick():
     log, _ = drive(repeat(0.002), timeout=50 * DT)
     assert log.capacity == 52
-    for ring in (log.decided, log.started, log.sent):
+    for ring in (log.decision_times, log.tick_jitter, log.command_age):
         assert ring._rows.shape == (52, 2)
 
 
 def test_what_is_left_of_the_episode_before_is_ignored():
     clock = Clock({})
-    beside = Later(Stamped(), clock, repeat(0.002))
-    beside.ask(np.zeros(17), -1.0)
+    asynchronous = SimulatedLatency(Stamped(), clock, repeat(0.002))
+    asynchronous.submit(np.zeros(17), -1.0)
     robot, task = Recorder(clock), TASKS["halfcheetah-v5"]()
-    log = run_episode(robot, clock, beside, task, timeout=10 * DT - DT / 2, period=DT, patience=PATIENCE)
-    assert (log.executed, log.dropped, log.replaced, log.decided.count) == (10, 0, 0, 10)
+    log = run_episode(robot, clock, asynchronous, task, timeout=10 * DT - DT / 2, period=DT, fallback_timeouts=TIMEOUTS)
+    assert (log.executed, log.dropped, log.replaced, log.decision_times.count) == (10, 0, 0, 10)
 
 
-def test_an_expiry_shorter_than_the_period_is_refused():
+def test_an_observation_age_shorter_than_the_period_is_refused():
     with pytest.raises(ValueError, match="allow at least one period"):
-        drive(repeat(0.002), patience=Patience(0.005, 0.1, 0.5))
+        drive(repeat(0.002), fallback_timeouts=FallbackTimeouts(0.005, 0.1, 0.5))
 
 
 def test_a_task_without_rows_or_rest_still_holds_and_stops():
     clock = Clock({})
     robot = Recorder(clock)
-    task = replace(TASKS["halfcheetah-v5"](), commands=None, rest=None)
-    beside = Later(Stamped(), clock, once(10, 10.0))
-    log = run_episode(robot, clock, beside, task, timeout=TIMEOUT, period=DT, patience=PATIENCE)
+    task = replace(TASKS["halfcheetah-v5"](), commands=None, hold_command=None)
+    asynchronous = SimulatedLatency(Stamped(), clock, once(10, 10.0))
+    log = run_episode(robot, clock, asynchronous, task, timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS)
     assert log.late == {"hold": 29, "stop": 1}
     assert len(robot.sent) == log.executed == 10
 
@@ -305,9 +308,11 @@ def test_the_tasks_dwell_is_time_not_ticks():
         def decide(self, observation: np.ndarray) -> Decision:
             return Decision(observation[:3], np.zeros((32, 9), np.float32), np.zeros((1, 32, 9)), np.zeros(1), {})
 
-    log = run_episode(AtGoal(clock), clock, Later(Stay(), clock, repeat(0.002)), task, timeout=9.0, period=DT)
+    log = run_episode(
+        AtGoal(clock), clock, SimulatedLatency(Stay(), clock, repeat(0.002)), task, timeout=9.0, period=DT
+    )
     assert log.success
-    assert log.duration == pytest.approx(task.dwell * task.control_dt)
+    assert log.duration == pytest.approx(task.dwell_steps * task.control_dt)
 
 
 @pytest.mark.parametrize("name", ["kinova", "hopper-v5"])
@@ -319,11 +324,11 @@ def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
     plans = torch.randn(1, task.horizon, task.transition_dim, generator=rng)
     plans[:, 0, : task.state_dim] = given.values
     assert task.commands is not None
-    assert task.rest is not None
+    assert task.hold_command is not None
     rows = task.commands(plans[0].numpy(), first)
     assert rows.shape == (task.horizon, task.action_dim)
     np.testing.assert_allclose(rows[0], task.command(plans, given.frame)[0], atol=1e-6)
-    assert task.limits.violation(task.rest(first), first) is None
+    assert task.limits.violation(task.hold_command(first), first) is None
 
 
 def test_the_arms_later_rows_are_the_targets_its_windows_were_made_of(arm_scenes):

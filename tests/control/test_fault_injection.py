@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from onestride.control.stall import Stall, Stalled
+from onestride.control.fault_injection import FaultInjection, FaultInjector
 from onestride.robot.decision import Decision
 
 
@@ -19,8 +19,8 @@ class Quick:
 
 
 def test_a_stall_is_read_from_its_text():
-    assert Stall.parse("busy:2.0:0.05") == Stall("busy", 2.0, 0.05)
-    assert Stall.parse("pause:1:.3") == Stall("pause", 1.0, 0.3)
+    assert FaultInjection.parse("busy:2.0:0.05") == FaultInjection("busy", 2.0, 0.05)
+    assert FaultInjection.parse("pause:1:.3") == FaultInjection("pause", 1.0, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_a_stall_is_read_from_its_text():
 )  # fmt: skip
 def test_text_that_is_none_is_refused_and_quoted(text):
     with pytest.raises(ValueError, match=f"stall is '{text}'"):
-        Stall.parse(text)
+        FaultInjection.parse(text)
 
 
 def test_a_busy_stall_happens_in_the_deciding_thread_and_only_inside_the_context():
-    stalled = Stalled(Quick(), Stall("busy", 0.02, 0.005))
+    stalled = FaultInjector(Quick(), FaultInjection("busy", 0.02, 0.005))
     one = np.ones(1)
     time.sleep(0.03)
     stalled.decide(one)
@@ -54,7 +54,7 @@ def test_a_busy_stall_happens_in_the_deciding_thread_and_only_inside_the_context
 
 
 def test_a_held_lock_stops_everything_in_python():
-    with Stalled(Quick(), Stall("gil", 0.02, 0.05)) as stalled:
+    with FaultInjector(Quick(), FaultInjection("gil", 0.02, 0.05)) as stalled:
         gap, last = 0.0, time.perf_counter()
         while gap < 0.04 and last - (stalled.moments or [last])[0] < 10.0:
             now = time.perf_counter()
@@ -65,9 +65,9 @@ def test_a_held_lock_stops_everything_in_python():
 
 PAUSED = """
 import json, time
-from onestride.control.stall import Stall, Stalled
+from onestride.control.fault_injection import FaultInjection, FaultInjector
 gaps, last = [], time.perf_counter()
-with Stalled(None, Stall("pause", 0.2, 0.1)) as stalled:
+with FaultInjector(None, FaultInjection("pause", 0.2, 0.1)) as stalled:
     while len(gaps) < 2:
         now = time.perf_counter()
         if now - last > 0.09:
@@ -91,11 +91,11 @@ import json
 from dataclasses import replace
 import numpy as np, torch
 from onestride.robot.clock import RealClock
-from onestride.control.ladder import Patience
+from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
 from onestride.robot.decision import Decision
-from onestride.control.stall import Stall, Stalled
-from onestride.control.worker import Worker
+from onestride.control.fault_injection import FaultInjection, FaultInjector
+from onestride.control.async_policy import AsyncPolicy
 from onestride.tasks import TASKS
 
 clock, sent = RealClock(), []
@@ -112,14 +112,14 @@ class Quick:
     def decide(self, observation):
         return Decision(np.ones(6), np.zeros((4, 23), np.float32), np.zeros((1, 4, 23)), np.zeros(1), {})
 
-stalled = Stalled(Quick(), Stall("pause", 0.5, 0.2))
-with Worker(stalled, clock) as worker, stalled:
+stalled = FaultInjector(Quick(), FaultInjection("pause", 0.5, 0.2))
+with AsyncPolicy(stalled, clock) as worker, stalled:
     log = run_episode(Robot(), clock, worker, TASKS["halfcheetah-v5"](), timeout=1.995, period=0.01,
-                      patience=Patience(0.1, 0.05, 5.0))
+                      fallback_timeouts=FallbackTimeouts(0.1, 0.05, 5.0))
 print(json.dumps({
     "sent": [t - log.began for t in sent], "stalls": [m - log.began for m in stalled.moments], "ticks": log.ticks,
     "overruns": log.overruns, "executed": log.executed, "filled": log.filled, "starved": log.starved,
-    "ages": log.sent.rows.tolist(), "outcome": log.outcome}))
+    "ages": log.command_age.rows.tolist(), "outcome": log.outcome}))
 """
 
 

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from onestride.control.worker import Worker
+from onestride.control.async_policy import AsyncPolicy
 from onestride.robot.clock import RealClock
-from onestride.robot.decision import Beside, Decision, NoPlanError
+from onestride.robot.decision import AsyncDecider, Decision, NoPlanError
 
 CLOCK = RealClock()
 LONG = 30.0  # a test that hangs has failed [s]
@@ -17,13 +17,13 @@ class Gated:
     """Decides when it is let; the action is the observation."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.entered, self.gate, self.error = threading.Semaphore(0), threading.Semaphore(0), error
+        self.entered, self.safety_filter, self.error = threading.Semaphore(0), threading.Semaphore(0), error
         self.seen: list[float] = []
 
     def decide(self, observation: np.ndarray) -> Decision:
         self.seen.append(float(observation[0]))
         self.entered.release()
-        assert self.gate.acquire(timeout=LONG)
+        assert self.safety_filter.acquire(timeout=LONG)
         if self.error is not None:
             raise self.error
         return Decision(observation, np.zeros((4, 2)), np.zeros((1, 4, 2)), np.zeros(1), {})
@@ -35,30 +35,30 @@ def until() -> float:
 
 def test_an_answer_names_its_observation_and_is_given_once():
     policy = Gated()
-    with Worker(policy, CLOCK) as worker:
-        assert isinstance(worker, Beside)
-        assert not isinstance(policy, Beside)
-        worker.ask(np.array([1.0]), 0.5)
-        policy.gate.release()
-        answer = worker.answer(until())
+    with AsyncPolicy(policy, CLOCK) as worker:
+        assert isinstance(worker, AsyncDecider)
+        assert not isinstance(policy, AsyncDecider)
+        worker.submit(np.array([1.0]), 0.5)
+        policy.safety_filter.release()
+        answer = worker.poll(until())
         assert answer is not None
         assert answer.decision is not None
         assert (answer.observed, answer.decision.action, answer.number) == (0.5, [1.0], 1)
-        assert worker.answer(CLOCK.now()) is None
+        assert worker.poll(CLOCK.now()) is None
 
 
 def test_while_it_decides_the_caller_goes_on_and_the_newest_observation_waits():
     policy = Gated()
-    with Worker(policy, CLOCK) as worker:
-        worker.ask(np.array([1.0]), 1.0)
+    with AsyncPolicy(policy, CLOCK) as worker:
+        worker.submit(np.array([1.0]), 1.0)
         assert policy.entered.acquire(timeout=LONG)
-        assert worker.answer(CLOCK.now() + 0.001) is None
-        worker.ask(np.array([2.0]), 2.0)
-        worker.ask(np.array([3.0]), 3.0)
-        policy.gate.release(2)
-        answers = [worker.answer(until())]
+        assert worker.poll(CLOCK.now() + 0.001) is None
+        worker.submit(np.array([2.0]), 2.0)
+        worker.submit(np.array([3.0]), 3.0)
+        policy.safety_filter.release(2)
+        answers = [worker.poll(until())]
         while answers[-1] is not None and answers[-1].observed < 3.0:
-            answers.append(worker.answer(until()))
+            answers.append(worker.poll(until()))
     assert policy.seen == [1.0, 3.0]
     assert answers[-1] is not None
     assert answers[-1].number == 2
@@ -66,36 +66,36 @@ def test_while_it_decides_the_caller_goes_on_and_the_newest_observation_waits():
 
 def test_an_answer_nobody_took_is_replaced_and_its_number_tells():
     policy = Gated()
-    with Worker(policy, CLOCK) as worker:
+    with AsyncPolicy(policy, CLOCK) as worker:
         for value in (1.0, 2.0, 3.0):
-            worker.ask(np.array([value]), value)
+            worker.submit(np.array([value]), value)
             assert policy.entered.acquire(timeout=LONG)  # of the third: the answer to the second lies there
             if value < 3.0:
-                policy.gate.release()
-        answer = worker.answer(until())
-        policy.gate.release()
+                policy.safety_filter.release()
+        answer = worker.poll(until())
+        policy.safety_filter.release()
     assert answer is not None
     assert (answer.observed, answer.number) == (2.0, 2)
 
 
 def test_the_observation_is_copied_a_driver_may_fill_its_array_again():
     policy, mine = Gated(), np.array([1.0])
-    with Worker(policy, CLOCK) as worker:
-        worker.ask(mine, 1.0)
+    with AsyncPolicy(policy, CLOCK) as worker:
+        worker.submit(mine, 1.0)
         mine[:] = 9.0
-        policy.gate.release()
-        answer = worker.answer(until())
+        policy.safety_filter.release()
+        answer = worker.poll(until())
     assert answer is not None
     assert answer.observation == 1.0
 
 
 def test_no_plan_is_an_answer():
     policy = Gated(NoPlanError("none of 64 candidates is finite"))
-    with Worker(policy, CLOCK) as worker:
+    with AsyncPolicy(policy, CLOCK) as worker:
         for _ in range(2):  # and the thread goes on
-            worker.ask(np.array([1.0]), 1.0)
-            policy.gate.release()
-            answer = worker.answer(until())
+            worker.submit(np.array([1.0]), 1.0)
+            policy.safety_filter.release()
+            answer = worker.poll(until())
             assert answer is not None
             assert answer.decision is None
             assert "64 candidates" in str(answer.no_plan)
@@ -103,43 +103,43 @@ def test_no_plan_is_an_answer():
 
 def test_what_breaks_there_is_raised_here():
     policy = Gated(RuntimeError("no network"))
-    with Worker(policy, CLOCK) as worker:
-        worker.ask(np.array([1.0]), 1.0)
-        policy.gate.release()
+    with AsyncPolicy(policy, CLOCK) as worker:
+        worker.submit(np.array([1.0]), 1.0)
+        policy.safety_filter.release()
         with pytest.raises(RuntimeError, match="no network"):
-            worker.answer(until())
+            worker.poll(until())
 
 
 def test_warm_up_decides_and_throws_away():
     policy = Gated()
-    policy.gate.release(3)
-    with Worker(policy, CLOCK) as worker:
+    policy.safety_filter.release(3)
+    with AsyncPolicy(policy, CLOCK) as worker:
         assert worker.warm_up(np.array([1.0]), 3).number == 3
-        assert worker.answer(CLOCK.now()) is None
+        assert worker.poll(CLOCK.now()) is None
 
 
 def test_a_warm_up_without_a_plan_says_so():
     policy = Gated(NoPlanError("is the checkpoint trained?"))
-    policy.gate.release()
-    with Worker(policy, CLOCK) as worker, pytest.raises(NoPlanError, match="trained"):
+    policy.safety_filter.release()
+    with AsyncPolicy(policy, CLOCK) as worker, pytest.raises(NoPlanError, match="trained"):
         worker.warm_up(np.array([1.0]))
 
 
 def test_leaving_ends_the_thread():
-    worker = Worker(Gated(), CLOCK)
+    worker = AsyncPolicy(Gated(), CLOCK)
     with worker:
         pass
     assert not worker._thread.is_alive()
 
 
 def test_one_that_does_not_decide_says_so_instead_of_keeping_silent():
-    worker = Worker(Gated(), CLOCK)
-    with pytest.raises(RuntimeError, match="use the Worker within its with-block"):
-        worker.ask(np.zeros(1), 0.0)
+    worker = AsyncPolicy(Gated(), CLOCK)
+    with pytest.raises(RuntimeError, match="use the AsyncPolicy in its with-block"):
+        worker.submit(np.zeros(1), 0.0)
     with worker, pytest.raises(ValueError, match="calls is 0, expected at least 1"):
         worker.warm_up(np.zeros(1), 0)
-    with pytest.raises(RuntimeError, match="use the Worker within its with-block"):
-        worker.ask(np.zeros(1), 0.0)
+    with pytest.raises(RuntimeError, match="use the AsyncPolicy in its with-block"):
+        worker.submit(np.zeros(1), 0.0)
     with pytest.raises(RuntimeError, match="make another for the next"), worker:
         pass
 
@@ -149,7 +149,7 @@ def test_what_is_no_decision_ends_in_the_callers_thread():
         def decide(self, observation):
             return None
 
-    with Worker(Silent(), CLOCK) as worker:  # type: ignore[arg-type]
-        worker.ask(np.zeros(1), 0.0)
+    with AsyncPolicy(Silent(), CLOCK) as worker:  # type: ignore[arg-type]
+        worker.submit(np.zeros(1), 0.0)
         with pytest.raises(TypeError, match=r"Silent.decide gave NoneType, expected a Decision"):
-            worker.answer(until())
+            worker.poll(until())

@@ -1,4 +1,4 @@
-"""Episodes from behaviour policies in a task's environment: how a dataset such as medium-expert is made."""
+"""Episodes of behaviour policies in a task's environment, of which datasets such as medium-expert are made."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride.data.behaviour import BehaviourPolicy
+from onestride.data.actors import BehaviourPolicy
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.task import Task
 
-CHUNK = 10_000  # steps of one policy in a row
-WIDTH = 10  # environments side by side
+CHUNK = 10_000  # steps of one policy in a chunk
+WIDTH = 10  # environments that are stepped together
 
 
 def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy], steps: int | None = None) -> Source:
-    """Chunks of ``CHUNK`` steps, the policies in turns: as many steps of each.
+    """Return a source of chunks of ``CHUNK`` steps, by each policy in turn, with as many steps of each.
 
-    steps: of all policies together; chunks are then so much shorter that they add up to it, rounded up.
+    The last episode of a chunk is truncated to fit. An episode depends on the seed, the chunk's number and its own
+    number in the chunk alone.
 
-    The last episode of a chunk is cut off to fit (truncated). An episode depends on the seed, the chunk and its
-    number there alone.
+    Args:
+        task: whose environment is used.
+        policies: the behaviour policies.
+        steps: of all policies together. Chunks are shortened so that whole rounds add up to it, rounded up.
 
     Raises:
-        ValueError: the task has no environment to roll in, or a policy is of other shapes.
+        ValueError: the task has no environment, there is no policy, or a policy has other shapes.
     """
     if task.benchmark is None:
         raise ValueError(f"task '{task.name}' has no Gymnasium environment that a behaviour policy could act in")
@@ -66,7 +69,7 @@ def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy], steps: int
 
 
 def _cut(episode: Episode, steps: int) -> Episode:
-    """At most the first ``steps`` steps."""
+    """Return at most the first ``steps`` steps of an episode."""
     if len(episode) <= steps:
         return episode
     return replace(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.tasks import CONTROLS, TASKS
-from onestride.tasks.kinova.interface import commands
+from onestride.tasks import CONTROL_SPECS, TASKS
+from onestride.tasks.kinova.control_spec import commands
 from onestride.tasks.kinova.task import make_frame, positions
 
 
@@ -40,10 +40,10 @@ def test_a_plans_targets_are_those_of_the_batched_frame(way):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_its_interface_and_more(name):
-    task, interface = TASKS[name](), CONTROLS[name]()
-    assert TASKS.keys() == CONTROLS.keys()
-    assert (interface.name, interface.transition_dim) == (name, task.transition_dim)
-    np.testing.assert_array_equal(interface.limits.low, task.limits.low)
-    assert interface.example is None or interface.example.shape == (interface.observation_dim,)
-    for field in ("observation_dim", "action_dim", "horizon", "control_dt", "dwell"):
-        assert getattr(interface, field) == getattr(task, field)
+    task, control_spec = TASKS[name](), CONTROL_SPECS[name]()
+    assert TASKS.keys() == CONTROL_SPECS.keys()
+    assert (control_spec.name, control_spec.transition_dim) == (name, task.transition_dim)
+    np.testing.assert_array_equal(control_spec.limits.low, task.limits.low)
+    assert control_spec.example is None or control_spec.example.shape == (control_spec.observation_dim,)
+    for field in ("observation_dim", "action_dim", "horizon", "control_dt", "dwell_steps"):
+        assert getattr(control_spec, field) == getattr(task, field)

@@ -1,4 +1,4 @@
-"""Stalls on purpose, to see what the loop does about them. Simulated robots only."""
+"""Fault injection: stalls on purpose, to measure how the loop bridges them. For simulated robots only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {
     "pause": "the whole process is stopped (SIGSTOP) and continued by a small helper",
 }
 
-#: What the helper of "pause" runs: it prints when it stopped us, and ends when our end of its input is closed.
+#: The program of the "pause" helper. It prints when it stopped this process, and ends when its input is closed.
 HELPER = """
 import os, select, signal, sys, time
 process, every, length = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
@@ -37,19 +37,25 @@ while not select.select([sys.stdin], [], [], every)[0]:
 
 
 @dataclass(frozen=True)
-class Stall:
-    """Of one kind, ``every`` so many seconds, ``length`` seconds long."""
+class FaultInjection:
+    """Stalls of one kind.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        every: time between the beginnings of two stalls [s].
+        length: duration of a stall [s].
+    """
 
     kind: str
     every: float
     length: float
 
     @classmethod
-    def parse(cls, text: str) -> Stall:
-        """From text such as ``busy:2.0:0.05``.
+    def parse(cls, text: str) -> FaultInjection:
+        """Return the stalls that a text such as ``busy:2.0:0.05`` describes.
 
         Raises:
-            ValueError: it is not such a text, or the stalls would follow one another without a gap.
+            ValueError: the text is of another form, or there would be no time between two stalls.
         """
         wanted = f"expected KIND:EVERY:LENGTH in seconds, such as busy:2.0:0.05, with KIND one of {', '.join(KINDS)}"
         kind, _, numbers = text.partition(":")
@@ -65,10 +71,16 @@ class Stall:
         return stall
 
 
-class Stalled:
-    """``policy`` with stalls between entering and leaving the context. ``moments``: when each began [s], real clock."""
+class FaultInjector:
+    """A policy that stalls as long as the context lasts.
 
-    def __init__(self, policy: Decider, stall: Stall) -> None:
+    Attributes:
+        policy: what decides.
+        stall: the stalls.
+        moments: wall time at which each stall began [s].
+    """
+
+    def __init__(self, policy: Decider, stall: FaultInjection) -> None:
         self.policy, self.stall = policy, stall
         self.moments: list[float] = []
         self._next = math.inf
@@ -77,7 +89,7 @@ class Stalled:
         self._helper: subprocess.Popen[str] | None = None
 
     def decide(self, observation: np.ndarray) -> Decision:
-        """What the policy decides, after a stall where one is due."""
+        """Return the policy's decision, after a stall where one is due."""
         now = time.perf_counter()
         if now >= self._next:
             self.moments.append(now)
@@ -86,7 +98,7 @@ class Stalled:
                 pass
         return self.policy.decide(observation)
 
-    def __enter__(self) -> Stalled:
+    def __enter__(self) -> FaultInjector:
         if self.stall.kind == "busy":
             self._next = time.perf_counter() + self.stall.every
         elif self.stall.kind == "gil":

@@ -1,7 +1,7 @@
-"""The arm task as whoever drives the arm knows it (``task.py`` is the planners' side).
+"""The control interface of the arm task. ``task.py`` has the task.
 
-The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] of the base frame. A plan's row
-is [position 3, velocity 3 | displacement 3] in a frame that starts at the goal and is as large as the way still to go.
+The observation (41,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 4 x 8] in the base frame. A plan's row
+is [position 3, velocity 3 | displacement 3] in a frame at the goal whose unit of length is the remaining distance.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
 HORIZON = 32
 
-NEAREST = 0.02  # the plan's frame shrinks no further than this [m]
+NEAREST = 0.02  # smallest unit of length of the plan's frame [m]
 GOAL_RADIUS = 0.005  # r_goal of the paper [m]
 REACH_MARGIN = 0.02  # commands may leave the workspace of starts and goals by this [m]
-MAX_STEP = 1.5 * SPEED * CONTROL_DT  # a command no further than this from the arm [m]
+MAX_STEP = 1.5 * SPEED * CONTROL_DT  # largest distance of a command from the arm [m]
 
 
-def check(observation: np.ndarray) -> None:
-    """Refuse an observation no plan could be made for.
+def validate_observation(observation: np.ndarray) -> None:
+    """Raise ObservationError for an observation that cannot be acted on.
 
     Raises:
-        ObservationError: wrong shape, a non-finite number, an obstacle of no kind or size, a goal outside the
-            workspace or inside an obstacle.
+        ObservationError: a wrong shape, a number that is not finite, an obstacle of unknown kind or without size, or a
+            goal outside the workspace or inside an obstacle.
     """
     observation = observation_vector(
         observation, OBSERVATION_DIM, f": position 3, velocity 3, goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
@@ -62,20 +62,20 @@ def check(observation: np.ndarray) -> None:
         )
 
 
-def arrived(observation: np.ndarray) -> bool:
-    """Whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
+def goal_reached(observation: np.ndarray) -> bool:
+    """Return whether the end-effector is within ``GOAL_RADIUS`` of the goal."""
     return bool(np.linalg.norm(observation[:3] - observation[6:9]) <= GOAL_RADIUS)
 
 
-def rest(observation: np.ndarray) -> np.ndarray:
-    """The target that is where the tool is already (3,) [m]."""
+def hold_command(observation: np.ndarray) -> np.ndarray:
+    """Return the tool's position, as the target that keeps it there (3,) [m]."""
     return observation[:3].copy()
 
 
 def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
-    """A plan (H, 9) made of an observation (41,) -> the Cartesian position targets of all rows (H, 3) [m].
+    """Return the Cartesian position targets of all rows (H, 3) [m] of a plan (H, 9) made from an observation (41,).
 
-    Each row's is its own position and the displacement from there; the frame is ``task.make_frame``'s.
+    A row's target is its position plus its displacement. The frame is that of ``task.make_frame``.
     """
     position, goal = np.asarray(observation[:3], np.float64), observation[6:9]
     way = float(np.linalg.norm(goal - position))
@@ -86,7 +86,7 @@ def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
 
 
 def _axes(forward: np.ndarray) -> np.ndarray:
-    """Forward (a unit vector), left and up as rows (3, 3); straight up or down has no left, the base's stands in."""
+    """Return forward (a unit vector), left and up as rows (3, 3). A vertical forward has the base's left."""
     x, y, z = forward
     vertical = x * x + y * y < 1e-6
     left = np.array([-x * y, 1 - y * y, -y * z]) if vertical else np.array([-y, x, 0.0])
@@ -94,8 +94,8 @@ def _axes(forward: np.ndarray) -> np.ndarray:
     return np.stack((forward, left, np.cross(forward, left)))
 
 
-def interface() -> ControlSpec:
-    """The arm task without its planners' side."""
+def control_spec() -> ControlSpec:
+    """Return the control interface of the arm task."""
     center = (WORKSPACE_LOW + WORKSPACE_HIGH) / 2
     return ControlSpec(
         name=NAME,
@@ -104,13 +104,13 @@ def interface() -> ControlSpec:
         action_dim=3,
         horizon=HORIZON,
         control_dt=CONTROL_DT,
-        check=check,
-        arrived=arrived,
+        validate_observation=validate_observation,
+        goal_reached=goal_reached,
         limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
         commands=commands,
-        positions=True,
-        rest=rest,
-        dwell=4,
+        position_commands=True,
+        hold_command=hold_command,
+        dwell_steps=4,
         layout="position 3 [m], velocity 3 [m/s], goal 3 [m], then 4 obstacles of 8 numbers each: kind (0 absent, "
         "1 sphere, 2 box), center 3 [m], half extents 3 [m] (of a sphere the first is its radius), yaw [rad]; all in "
         "the base frame",

@@ -16,7 +16,7 @@ from onestride.runs import presets
 from onestride.runs import stages
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
-from onestride.runs.ingest import Imported, bring
+from onestride.runs.ingest import ImportReport, import_dataset
 from onestride.runs.run import data_identity, check_preset_matches_task
 from onestride.tasks import TASKS
 
@@ -54,27 +54,27 @@ def hopper(tmp_path):
 
 def refused(run, task, path, message, kind: type[Exception] = ValueError):
     with pytest.raises(kind, match=message):
-        bring(run, task, path)
+        import_dataset(run, task, path)
     assert not (run / "data").exists()
     assert not [path for path in run.glob(".*") if not path.name.endswith(".lock")]
 
 
 def test_what_came_is_said(hopper, tmp_path):
-    made = bring(tmp_path / "run", HOPPER, hopper)
+    made = import_dataset(tmp_path / "run", HOPPER, hopper)
     note = "1 of 3 episodes are shorter than a plan (32 steps): the critic alone learns from them"
-    assert made == Imported(episodes=3, steps=78, terminated=1, notes=(note,))
+    assert made == ImportReport(episodes=3, steps=78, terminated=1, notes=(note,))
 
 
 def test_another_datas_models_are_not_this_ones(hopper, tmp_path):
     """Imported again under the same name, after a mistake in it was mended, it was taken for what it had been."""
-    bring(tmp_path / "a", HOPPER, hopper)
-    bring(tmp_path / "same", HOPPER, hopper)
+    import_dataset(tmp_path / "a", HOPPER, hopper)
+    import_dataset(tmp_path / "same", HOPPER, hopper)
     shutil.rmtree(hopper)
     mended = [replace(e, actions=-e.actions) for e in episodes_of(HOPPER)]
-    bring(tmp_path / "b", HOPPER, written(hopper, HOPPER, mended))
+    import_dataset(tmp_path / "b", HOPPER, written(hopper, HOPPER, mended))
     shutil.rmtree(hopper)
     others = [replace(e, terminated=False, truncated=True) for e in episodes_of(HOPPER)]
-    bring(tmp_path / "c", HOPPER, written(hopper, HOPPER, others))
+    import_dataset(tmp_path / "c", HOPPER, written(hopper, HOPPER, others))
     identities = [data_identity(tmp_path / name) for name in ("a", "same", "b", "c")]
     assert identities[0] == identities[1]
     assert len({i["content"] for i in identities}) == 3
@@ -95,7 +95,7 @@ def test_another_environment_is_refused_where_the_dataset_names_its_own(tmp_path
 @pytest.mark.parametrize("spec", [json.dumps({"id": "HalfCheetah-v5"}), "no JSON", json.dumps([1]), 7])
 def test_what_says_nothing_or_the_same_is_taken(tmp_path, spec):
     path = written(tmp_path / "d", CHEETAH, episodes_of(CHEETAH), env_spec=spec)
-    bring(tmp_path / "run", CHEETAH, path)
+    import_dataset(tmp_path / "run", CHEETAH, path)
     assert ("environment" in read_metadata(tmp_path / "run" / "data")) == ("HalfCheetah" in str(spec))
 
 
@@ -116,17 +116,17 @@ def test_a_run_that_cannot_be_made_is_said_first(hopper, tmp_path):
 
 
 def test_the_same_again_is_left_alone_and_others_of_that_name_are_not_taken_for_it(hopper, tmp_path):
-    made = bring(tmp_path / "run", HOPPER, hopper)
+    made = import_dataset(tmp_path / "run", HOPPER, hopper)
     metadata = tmp_path / "run" / "data" / METADATA
     before = metadata.read_bytes(), metadata.stat().st_mtime_ns
-    again = bring(tmp_path / "run", HOPPER, hopper)
+    again = import_dataset(tmp_path / "run", HOPPER, hopper)
     assert again == replace(made, notes=(*made.notes, "they were there already"))
     shutil.rmtree(hopper)
     written(hopper, HOPPER, episodes_of(HOPPER, seed=1))
     with pytest.raises(FileExistsError, match="holds other episodes, also named random-v0"):
-        bring(tmp_path / "run", HOPPER, hopper)
+        import_dataset(tmp_path / "run", HOPPER, hopper)
     with pytest.raises(FileExistsError, match="is there already; choose another --run"):
-        bring(tmp_path / "run", HOPPER, written(tmp_path / "other-v0", HOPPER, episodes_of(HOPPER)))
+        import_dataset(tmp_path / "run", HOPPER, written(tmp_path / "other-v0", HOPPER, episodes_of(HOPPER)))
     assert (metadata.read_bytes(), metadata.stat().st_mtime_ns) == before
 
 
@@ -197,7 +197,7 @@ def test_other_spaces_are_refused_by_name(hopper, tmp_path, name, values, said):
 
 
 def test_a_preset_of_another_body_is_refused(hopper, tmp_path):
-    bring(tmp_path / "run", HOPPER, hopper)
+    import_dataset(tmp_path / "run", HOPPER, hopper)
     with pytest.raises(ValueError, match=r"is of task 'hopper-v5', and preset 'demo' of 'kinova'; give --preset"):
         check_preset_matches_task(tmp_path / "run", "demo", "kinova")
     check_preset_matches_task(tmp_path / "run", "hopper-tiny", "hopper-v5")
@@ -206,7 +206,7 @@ def test_a_preset_of_another_body_is_refused(hopper, tmp_path):
 
 def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
     """Also the arm's: its preset's own episodes were asked for, in a folder that holds somebody's."""
-    bring(tmp_path / "run", HOPPER, hopper)
+    import_dataset(tmp_path / "run", HOPPER, hopper)
 
     class ReachedError(Exception):
         pass

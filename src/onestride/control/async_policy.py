@@ -1,7 +1,7 @@
-"""Decisions beside the loop, in a thread of their own: the loop can still act when one of them is late.
+"""Asynchronous inference in a thread of its own, so that the loop can act when a decision is late.
 
-One slot in, one slot out, latest wins: a queue would only hand over the past. Networks compute without Python's lock,
-so the loop's thread runs meanwhile.
+There is one slot for observations and one for answers, and the latest wins: a queue would only deliver old ones.
+Networks compute without Python's global lock, so that the loop's thread runs meanwhile.
 """
 
 from __future__ import annotations
@@ -11,27 +11,32 @@ import time
 
 import numpy as np
 
-from onestride.control.realtime import step_back
+from onestride.control.realtime import lower_priority
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ObservationError
-from onestride.robot.decision import Answer, Decider, NoPlanError, decided
+from onestride.robot.decision import AsyncAnswer, Decider, NoPlanError, decided
 
 
-class Worker:
-    """Asks ``policy`` in a daemon thread. Use as a context manager: leaving it ends the thread."""
+class AsyncPolicy:
+    """Runs ``policy`` in a daemon thread, which lasts as long as the with-block that this is used in.
+
+    Args:
+        policy: what decides.
+        clock: the loop's clock.
+    """
 
     def __init__(self, policy: Decider, clock: Clock) -> None:
         self.policy, self.clock = policy, clock
         self._changed = threading.Condition()
         self._asked: tuple[float, np.ndarray] | None = None
-        self._answer: Answer | None = None
+        self._answer: AsyncAnswer | None = None
         self._broken: BaseException | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> AsyncPolicy:
         if self._thread.ident is not None:
-            raise RuntimeError("a Worker decides within one with-block; make another for the next")
+            raise RuntimeError("an AsyncPolicy decides in one with-block; make another for the next")
         self._thread.start()
         return self
 
@@ -41,20 +46,21 @@ class Worker:
             self._changed.notify_all()
         self._thread.join(timeout=5.0)  # a decision that never ends is left behind
 
-    def warm_up(self, observation: np.ndarray, calls: int = 50) -> Answer:
-        """Decide and throw away, in the thread that will decide; returns the last.
+    def warm_up(self, observation: np.ndarray, calls: int = 50) -> AsyncAnswer:
+        """Decide ``calls`` times in the thread that will decide, and return the last answer.
 
         Raises:
-            NoPlanError, ObservationError: the policy has no plan for it.
+            NoPlanError: the policy finds no plan for the observation.
+            ObservationError: the observation cannot be acted on.
             TimeoutError: a decision took longer than a minute.
-            ValueError: there are no calls.
+            ValueError: ``calls`` is less than 1.
         """
         if calls < 1:
             raise ValueError(f"calls is {calls}, expected at least 1")
         answer = None
         for _ in range(calls):
-            self.ask(observation, self.clock.now())
-            answer = self.answer(self.clock.now() + 60.0)
+            self.submit(observation, self.clock.now())
+            answer = self.poll(self.clock.now() + 60.0)
             if answer is None:
                 raise TimeoutError("no decision in a minute of warm-up; is the device right for this checkpoint?")
             if answer.no_plan is not None:
@@ -62,25 +68,29 @@ class Worker:
         assert answer is not None
         return answer
 
-    def ask(self, observation: np.ndarray, observed: float) -> None:
-        """Decide about this one next; one that still waits is replaced.
+    def submit(self, observation: np.ndarray, observed: float) -> None:
+        """Decide about this observation next. It replaces one that still waits.
+
+        Args:
+            observation: (observation_dim,), copied.
+            observed: clock time at which it was made [s].
 
         Raises:
-            RuntimeError: nobody would: the thread has not begun, or has ended.
+            RuntimeError: the thread has not begun, or has ended.
         """
         if self._thread.ident is None or self._closed:
             raise RuntimeError(
-                "nobody decides: use the Worker within its with-block (with Worker(policy, clock) as ...)"
+                "no thread decides: use the AsyncPolicy in its with-block (with AsyncPolicy(policy, clock) as ...)"
             )
         with self._changed:
             self._asked = (observed, observation.copy())  # a driver may fill the same array again
             self._changed.notify_all()
 
-    def answer(self, until: float) -> Answer | None:
-        """The newest answer nobody took yet; waits for it up to clock time ``until``, then None.
+    def poll(self, until: float) -> AsyncAnswer | None:
+        """Return the newest answer that was not taken yet, or None where there is none by clock time ``until`` [s].
 
         Raises:
-            Exception: whatever the policy raised, other than NoPlanError and ObservationError, which are answers.
+            Exception: what the policy raised, except NoPlanError and ObservationError, which are answers.
         """
         with self._changed:
             while self._answer is None and self._broken is None:
@@ -94,7 +104,7 @@ class Worker:
             return answer
 
     def _work(self) -> None:
-        step_back()
+        lower_priority()
         number = 0
         while True:
             with self._changed:
@@ -117,5 +127,5 @@ class Worker:
             took = time.perf_counter() - began
             number += 1
             with self._changed:
-                self._answer = Answer(observed, observation, decision, no_plan, took, number)
+                self._answer = AsyncAnswer(observed, observation, decision, no_plan, took, number)
                 self._changed.notify_all()

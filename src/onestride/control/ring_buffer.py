@@ -1,12 +1,19 @@
-"""Numbers kept while a robot moves, in memory taken before it moves."""
+"""A ring buffer of numbers, whose memory is taken before a robot moves."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-class Ring:
-    """The last ``capacity`` rows of ``columns`` numbers; ``count`` is how many were added in all."""
+class RingBuffer:
+    """The last ``capacity`` rows of ``columns`` numbers.
+
+    Attributes:
+        count: number of rows added so far.
+
+    Raises:
+        ValueError: the capacity is less than 1.
+    """
 
     def __init__(self, capacity: int, columns: int) -> None:
         if capacity < 1:
@@ -15,18 +22,18 @@ class Ring:
         self.count = 0
 
     def add(self, *values: float) -> None:
-        """Keep a row; the oldest goes when there is no room."""
+        """Add a row. The oldest row is overwritten when the buffer is full."""
         self._rows[self.count % len(self._rows)] = values
         self.count += 1
 
     def extend(self, rows: np.ndarray) -> None:
-        """Keep many rows (n, columns)."""
+        """Add rows (n, columns)."""
         for row in rows:
             self.add(*row)
 
     @property
     def rows(self) -> np.ndarray:
-        """What is kept, oldest first (n, columns)."""
+        """The rows that are kept, oldest first (n, columns)."""
         if self.count <= len(self._rows):
             return self._rows[: self.count]
         return np.roll(self._rows, -(self.count % len(self._rows)), axis=0)
