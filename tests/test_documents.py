@@ -72,7 +72,10 @@ def test_every_command_line_is_understood(capsys):
     shown = commands("onestride")
     assert len({words[1] for _, words in shown}) >= 10
     for page, words in shown:
-        asked = [*words[1:], *(["--preset", "hopper-tiny"] if words[1:3][-1] in LEARNED and "--preset" not in words else [])]
+        asked = [
+            *words[1:],
+            *(["--preset", "hopper-tiny"] if words[1:3][-1] in LEARNED and "--preset" not in words else []),
+        ]
         try:
             main([*asked, "--dry-run"])
         except SystemExit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from onestride.training.loop import TrainConfig, train
+from onestride.training.config import TrainConfig
+from onestride.training.loop import train
 
 ROWS, BATCH = 96, 16
 CONFIG = TrainConfig(

@@ -21,7 +21,7 @@ from onestride.runs.pairs import PairsConfig
 from onestride.runs.run import PAIRS, TEACHER, checkpoint_id
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stages import pairs_stage, train_method
-from onestride.training.loop import TrainConfig
+from onestride.training.config import TrainConfig
 
 FOLDER = Path("ablations")
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

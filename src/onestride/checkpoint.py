@@ -42,7 +42,7 @@ class Training(TypedDict):
     seconds: NotRequired[float]
     steps: NotRequired[int]
     config: NotRequired[dict[str, Any]]
-    history: NotRequired[list[list[float]]]
+    history: NotRequired[dict[str, list[list[float]]]]  # term of the loss -> [step, mean]
 
 
 class Config(TypedDict):

@@ -19,7 +19,9 @@ from onestride.methods.consistency import (
     pseudo_huber,
 )
 from onestride.methods.edm import EDMConfig, EDMPlanner, heun_step
-from onestride.training.loop import STATE, TrainConfig, train
+from onestride.training.config import TrainConfig
+from onestride.training.loop import train
+from onestride.training.state import STATE
 from plan_specs import spec_of
 
 O, A, C = 2, 3, 4  # noqa: E741

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from onestride.methods.edm import EDMConfig, EDMPlanner, NoiseLevels, Preconditioned, heun, noised
-from onestride.training.loop import TrainConfig, train
+from onestride.training.config import TrainConfig
+from onestride.training.loop import train
 from plan_specs import spec_of
 
 O, A, C = 2, 3, 4  # noqa: E741

@@ -79,7 +79,7 @@ def _policy(horizon=4):
 
 
 def _make_policy(root):
-    _policy().save(root / "dnk-0", {"id": "abc", "seconds": 1.0, "history": [[50, 0.5], [100, 0.25]]})
+    _policy().save(root / "dnk-0", {"id": "abc", "seconds": 1.0, "history": {"loss": [[50, 0.5], [100, 0.25]]}})
 
 
 def _read_policy(root):

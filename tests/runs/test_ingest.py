@@ -131,7 +131,7 @@ def test_the_same_again_is_left_alone_and_others_of_that_name_are_not_taken_for_
 
 
 def test_no_room_is_said_before_any_is_written(hopper, tmp_path, monkeypatch):
-    """Asked before the work, by what the numbers take."""
+    """DeferredInterrupt before the work, by what the numbers take."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 0))
     refused(tmp_path / "run", HOPPER, hopper, r"takes .* MB, and 0\.0 MB are free there", OSError)
 

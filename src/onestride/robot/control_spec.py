@@ -53,6 +53,8 @@ class ControlSpec:
             sensor [s]; infinite: never.
         example: an observation that can be acted on; None where zeros can.
         layout: the numbers of an observation, in order, with their units.
+        n_obs_steps: how many of the robot's last observations, one per control period and the oldest first, make the
+            observation of a decision.
         plain: whether ``plain_control`` made it, so that an exported folder can rebuild it from its numbers.
     """
 
@@ -73,6 +75,12 @@ class ControlSpec:
     example: np.ndarray | None = None
     layout: str = "as the environment gives them"
     plain: bool = False
+    n_obs_steps: int = 1
+
+    @property
+    def step_dim(self) -> int:
+        """Numbers of one observation of the robot; a decision's has ``n_obs_steps`` of them, the oldest first."""
+        return self.observation_dim // self.n_obs_steps
 
     @property
     def transition_dim(self) -> int:

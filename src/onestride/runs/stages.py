@@ -45,7 +45,9 @@ from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
 from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
-from onestride.training.loop import TrainConfig, finish, train
+from onestride.training.config import TrainConfig
+from onestride.training.datasets import Dataset, Resident
+from onestride.training.loop import finish, train
 
 # ---------------------------------------------------------------- data
 
@@ -168,16 +170,16 @@ def train_method(
     return folder
 
 
-def _data_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[dict[str, Tensor], Normalizer]:
+def _data_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Dataset, Normalizer]:
     """What a method learns from, normalised, and the normaliser of its plans."""
     if method.needs == "pairs":
-        return load_pairs(run / pairs), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
+        return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
     return material.plans(), material.normalizer
 
 
 def _train(
-    run: Path, folder: Path, task: Task, method: Method, config: Any, data: dict[str, Tensor], training: TrainConfig,
+    run: Path, folder: Path, task: Task, method: Method, config: Any, data: Dataset, training: TrainConfig,
     identity: dict[str, Any],
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
@@ -237,7 +239,7 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
     if teacher.device.type == "cuda":
         teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
-    make_pairs(teacher, material_of(run, task).windows.observations, config, folder, identity)
+    make_pairs(teacher, material_of(run, task).decision_observations(), config, folder, identity)
     return folder
 
 
@@ -251,7 +253,7 @@ def _pairs_of(run: Path, pairs: str) -> dict[str, Any]:
 
 
 def _record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
-    return {"id": _digest(training, identity), "config": asdict(training), **log}
+    return {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
 
 
 def _is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
@@ -263,7 +265,8 @@ def _is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]
     if not (folder / CONFIG).is_file():
         return False
     config = load_config(folder)
-    if config["training"].get("id") != _digest(training, identity):
+    ran_in = config["training"].get("precision", "") if training.precision == "auto" else training.precision
+    if config["training"].get("id") != _digest(training, identity, ran_in):
         raise CheckpointError(
             f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
             "choose another --run, or delete that folder"
@@ -273,6 +276,7 @@ def _is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]
     return True
 
 
-def _digest(training: TrainConfig, identity: dict[str, Any]) -> str:
-    value = [training.identity(), identity]
+def _digest(training: TrainConfig, identity: dict[str, Any], precision: str) -> str:
+    """What a training's result depends on; precision: that it ran in, which "auto" leaves to the machine."""
+    value = [training.identity() | {"precision": precision}, identity]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -103,12 +103,12 @@ def _make(model: nn.Module | None, normalizer: Normalizer, _control: ControlSpec
     return ReturnSelector(model, normalizer)
 
 
-def _data(material: Any, config: ReturnConfig) -> dict[str, Tensor]:
+def _data(material: Any, config: ReturnConfig) -> Any:
     """Normalised windows, and the standardised return from each one's first step on."""
     value = material.returns(config.discount, config.terminal_penalty)
     if len(value) > 1 and not value.std() > 0:
         raise ValueError(f"every window of {material.source} earns {value[0]:g}: there is nothing to rank plans by")
-    return material.plans() | {"value": (value - value.mean()) / value.std().clamp(min=1e-6)}
+    return material.plans(value=(value - value.mean()) / value.std().clamp(min=1e-6))
 
 
 RETURNS = SelectorKind(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.spec import PlanSpec
@@ -33,7 +33,7 @@ class SelectorKind:
         has ``sampling``, a ``CandidateSampling`` or None, candidates are drawn so.
     config: what its model is, a frozen dataclass, as it is by default; None: there is nothing to learn.
     build: (config, PlanSpec) -> an untrained model, which has ``config`` and a ``training_step``.
-    data: (``training.material.Material``, config) -> what it is trained on, columns of equal length.
+    data: (``training.material.Material``, config) -> what it is trained on: a dataset, or columns of equal length.
     """
 
     name: str
@@ -42,7 +42,7 @@ class SelectorKind:
     options: Any = NoOptions()
     config: Any = None
     build: Callable[[Any, PlanSpec], nn.Module] | None = None
-    data: Callable[[Any, Any], dict[str, Tensor]] | None = None
+    data: Callable[[Any, Any], Any] | None = None
 
     @property
     def learnt(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from onestride.networks.normalizer import Z_SCORES, Scaling
 from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
@@ -61,8 +62,8 @@ class Task(ControlSpec):
     Attributes:
         context_dim: C, size of the context.
         encode: maps observations (B, observation_dim) to ``Given``.
-        plan_window: maps observations (B, H, observation_dim) and actions (B, H, A) to plans (B, H, D) and context
-            (B, C).
+        plan_window: maps observations (B, n_obs_steps - 1 + H, step_dim), whose first rows are the history, and actions
+            (B, H, A) to plans (B, H, D) and context (B, C).
         command: maps plans (B, H, D) and their frame to the first command (B, A) in the robot's units.
         score: maps plans (B, N, H, D), observations (B, observation_dim) and frame to scores (B, N), higher is better:
             the task's own selector. None where the selector is learnt.
@@ -72,7 +73,8 @@ class Task(ControlSpec):
         first_observation: maps a scene to the robot's first observation.
         measure: maps a robot and its scene to the task's own metrics of a finished trial, with units in their names.
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
-        padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
+        scaling: how plans and context are normalised.
+    padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
             complete windows.
         early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times. In
             long episodes that start from rest, the transient at the start is a small part of the data.
@@ -92,6 +94,7 @@ class Task(ControlSpec):
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
     known: tuple[Block, ...] | None = None
+    scaling: Scaling = Z_SCORES
     padding: Literal["hold", "none"] = "hold"
     early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True

@@ -13,31 +13,65 @@ from torch import Tensor
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Normalizer
 from onestride.tasks.task import Task
-from onestride.training.windows import Windows, make_transitions, make_windows, window_returns
+from onestride.training.datasets import Dataset, Lazy, Resident
+from onestride.training.windows import (
+    CHUNK,
+    Windows,
+    WindowSource,
+    all_windows,
+    make_transitions,
+    window_returns,
+    window_source,
+)
+
+#: Windows that would take more memory than this [bytes] are made when they are asked for.
+RESIDENT = 2 * 1024**3
 
 
 @dataclass(frozen=True)
 class Material:
-    """Episodes of a task. episodes: reads them anew; source: where they lie."""
+    """Episodes of a task. episodes: reads them anew; source: where they lie; resident: memory for windows [bytes]."""
 
     task: Task
     episodes: Callable[[], Iterable[Episode]]
     source: Path
+    resident: int = RESIDENT
 
     @cached_property
-    def windows(self) -> Windows:
-        """Windows of H steps, in task units."""
-        return make_windows(self.episodes(), self.task)
+    def window_source(self) -> WindowSource:
+        """Where windows of H steps are in the episodes."""
+        return window_source(self.episodes(), self.task)
+
+    @cached_property
+    def _windows(self) -> Windows | None:
+        """All of them at once, in task units; None: there are too many."""
+        return all_windows(self.window_source) if self.window_source.nbytes <= self.resident else None
 
     @cached_property
     def normalizer(self) -> Normalizer:
         """Fitted to the windows."""
-        return Normalizer.fit(self.windows.plans, self.windows.context)
+        if self._windows is not None:
+            return Normalizer.fit(self._windows.plans, self._windows.context, self.task.scaling)
+        chunks = (self.window_source.take(slice(i, i + CHUNK)) for i in range(0, len(self.window_source), CHUNK))
+        return Normalizer.fit_chunks(chunks, self.task.scaling)
 
-    def plans(self) -> dict[str, Tensor]:
-        """Return the windows, normalised: {"plans" (M, H, D), "context" (M, C)}."""
-        windows, normalizer = self.windows, self.normalizer
-        return {"plans": normalizer.plans(windows.plans), "context": normalizer.context(windows.context)}
+    def plans(self, **columns: Tensor) -> Dataset:
+        """Return the windows, normalised: rows {"plans" (H, D), "context" (C,)}, and these columns (M, ...)."""
+        normalizer, windows, source = self.normalizer, self._windows, self.window_source
+        if windows is not None:
+            plans, context = normalizer.plans(windows.plans), normalizer.context(windows.context)
+            return Resident({"plans": plans, "context": context, **columns})
+
+        def rows(index: Tensor) -> dict[str, Tensor]:
+            plans, context = source.take(index)
+            more = {name: column[index] for name, column in columns.items()}
+            return {"plans": normalizer.plans(plans), "context": normalizer.context(context), **more}
+
+        return Lazy(len(source), rows)
+
+    def decision_observations(self) -> Tensor:
+        """Return what is observed where each window begins (M, observation_dim)."""
+        return self.window_source.decision_observations()
 
     def returns(self, discount: float, terminal_penalty: float = 0.0) -> Tensor:
         """Return the discounted return from each window's first step on (M,)."""

@@ -29,39 +29,92 @@ class Windows:
         return len(self.plans)
 
 
-def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
-    """The windows of every episode, in order, the last one of each included.
+@dataclass(frozen=True)
+class WindowSource:
+    """Episodes one after another, and where windows begin and end in them; windows are made when they are asked for.
+
+    observations (T, O) and actions (T, A), float32: an episode's last action is there twice, so that both count alike.
+    first, start, last (M,): of each window, its episode's first row, its own first row, its episode's last row.
+    """
+
+    task: Task
+    observations: Tensor
+    actions: Tensor
+    first: Tensor
+    start: Tensor
+    last: Tensor
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return the plans (B, H, D) and context (B, C) of these windows, in task units.
+
+        Rows before an episode's first and after its last repeat these.
+        """
+        start, first, last = (each[index][:, None] for each in (self.start, self.first, self.last))
+        ahead = torch.arange(self.task.horizon)
+        behind = torch.arange(1 - self.task.n_obs_steps, self.task.horizon)
+        rows = torch.minimum(start + ahead, last)
+        seen = torch.maximum(torch.minimum(start + behind, last), first)
+        return self.task.plan_window(self.observations[seen], self.actions[rows])
+
+    def decision_observations(self) -> Tensor:
+        """Return what is observed where each window begins (M, observation_dim), history included, oldest first."""
+        n = self.task.n_obs_steps
+        seen = torch.maximum(self.start[:, None] + torch.arange(1 - n, 1), self.first[:, None])
+        return self.observations[seen].flatten(1)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that all windows would take at once."""
+        return 4 * len(self) * (self.task.horizon * self.task.transition_dim + self.task.context_dim)
+
+
+def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
+    """Return where the windows of every episode are, in order, the last one of each included.
 
     Where the task's padding is "hold", every step begins a window, and one that runs past its episode's end repeats
     the last observation and action: for a position target this is holding still. Where it is "none", windows are
-    whole: an episode of T steps has T - H + 1. What begins in the task's ``early`` steps is there as many times over.
+    whole: an episode of T steps has T - H + 1. What begins in the task's early steps is there as often as it says.
 
     Raises:
         ValueError: no episode, one whose shapes are not the task's, or not one as long as a window.
     """
-    observations, actions, index = [], [], []
+    observations, actions, starts, firsts, lasts = [], [], [], [], []
     offset = longest = 0
     for episode in _checked(episodes, task):
         t = len(episode)
         observations.append(episode.observations)
         actions.append(np.concatenate((episode.actions, episode.actions[-1:])))  # (T+1, A)
-        index.append(_rows(t, task) + offset)
+        start = _starts(t, task) + offset
+        starts.append(start)
+        firsts.append(np.full(len(start), offset))
+        lasts.append(np.full(len(start), offset + t))
         offset, longest = offset + t + 1, max(longest, t)
-    all_observations = torch.from_numpy(np.concatenate(observations)).float()
-    all_actions = torch.from_numpy(np.concatenate(actions)).float()
-    all_rows = torch.from_numpy(np.concatenate(index))  # (M, H)
-    if not len(all_rows):
+    first, start, last = (torch.from_numpy(np.concatenate(each)) for each in (firsts, starts, lasts))
+    seen, acted = (torch.from_numpy(np.concatenate(each)).float() for each in (observations, actions))
+    if not len(start):
         raise ValueError(f"no episode is as long as a window of {task.horizon} steps: the longest has {longest}")
+    return WindowSource(task, seen, acted, first, start, last)
 
-    plans = torch.empty(len(all_rows), task.horizon, task.transition_dim)
-    context = torch.empty(len(all_rows), task.context_dim)
-    for rows, plan_out, context_out in zip(
-        all_rows.split(CHUNK), plans.split(CHUNK), context.split(CHUNK), strict=True
-    ):
-        plan, c = task.plan_window(all_observations[rows], all_actions[rows])
-        plan_out.copy_(plan)
-        context_out.copy_(c)
-    return Windows(plans, context, all_observations[all_rows[:, 0]])
+
+def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
+    """Return the windows of every episode at once; see ``window_source``."""
+    return all_windows(window_source(episodes, task))
+
+
+def all_windows(source: WindowSource) -> Windows:
+    """Return every window of a source at once."""
+    task = source.task
+    plans = torch.empty(len(source), task.horizon, task.transition_dim)
+    context = torch.empty(len(source), task.context_dim)
+    for first in range(0, len(source), CHUNK):
+        part = slice(first, first + CHUNK)
+        plan, c = source.take(part)
+        plans[part].copy_(plan)
+        context[part].copy_(c)
+    return Windows(plans, context, source.decision_observations())
 
 
 def window_returns(episodes: Iterable[Episode], task: Task, discount: float, terminal_penalty: float = 0.0) -> Tensor:
@@ -82,7 +135,7 @@ def window_returns(episodes: Iterable[Episode], task: Task, discount: float, ter
         to_go = np.empty(len(rewards))
         for i in reversed(range(len(rewards))):
             after = to_go[i] = rewards[i] + discount * after
-        returns.append(to_go[_rows(len(rewards), task)[:, 0].clip(max=len(rewards) - 1)])
+        returns.append(to_go[_starts(len(rewards), task)])
     return torch.from_numpy(np.concatenate(returns)).float()
 
 
@@ -103,10 +156,10 @@ def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tenso
     return {name: torch.from_numpy(np.concatenate(parts)).float() for name, parts in columns.items()}
 
 
-def _rows(steps: int, task: Task) -> np.ndarray:
-    """Which steps (M, H) the windows of an episode are made of."""
+def _starts(steps: int, task: Task) -> np.ndarray:
+    """At which steps (M,) the windows of an episode begin."""
     starts = steps if task.padding == "hold" else max(steps - task.horizon + 1, 0)
-    return np.minimum(_repeated(np.arange(starts), task)[:, None] + np.arange(task.horizon), steps)
+    return _repeated(np.arange(starts), task)
 
 
 def _repeated(starts: np.ndarray, task: Task) -> np.ndarray:
@@ -119,10 +172,10 @@ def _checked(episodes: Iterable[Episode], task: Task) -> Iterator[Episode]:
     """The episodes, if there is one and every one has the task's shapes."""
     number = -1
     for number, episode in enumerate(episodes):
-        if episode.observations.shape[1] != task.observation_dim or episode.actions.shape[1] != task.action_dim:
+        if episode.observations.shape[1] != task.step_dim or episode.actions.shape[1] != task.action_dim:
             raise ValueError(
                 f"episode {number} has observations of {episode.observations.shape[1]} and actions of "
-                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {task.observation_dim} and "
+                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {task.step_dim} and "
                 f"{task.action_dim}: is this dataset of another task?"
             )
         yield episode

@@ -13,7 +13,7 @@ from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import Ablations, Preset, Stage, distilled
 from onestride.selectors.iql import CriticOptions, IQLConfig
 from onestride.selectors.returns import ReturnConfig
-from onestride.training.loop import TrainConfig
+from onestride.training.config import TrainConfig
 
 COMPARED = ("dnk", "kdm", "kdm-f", "mlp")  # with the control
 
