@@ -74,7 +74,7 @@ class Task(ControlSpec):
         measure: maps a robot and its scene to the task's own metrics of a finished trial, with units in their names.
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
         scaling: how plans and context are normalised.
-    padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
+        padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
             complete windows.
         early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times. In
             long episodes that start from rest, the transient at the start is a small part of the data.
