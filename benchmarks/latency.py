@@ -44,13 +44,13 @@ def main(arguments: Arguments) -> None:
     rows = {}
     with track("driving", 2 * len(LATENCIES) * len(scenes)) as bar:
         for latency in LATENCIES:
-            for beside in (True, False):
+            for asynchronous in (True, False):
                 logs = []
                 for number, scene in enumerate(scenes):
                     engine.reset(number)
-                    logs.append(trial(engine, task, scene, number, latency, beside))
+                    logs.append(trial(engine, task, scene, number, latency, asynchronous))
                     bar.update(len(rows) * len(scenes) + number + 1)
-                rows[f"{latency}, {'beside' if beside else 'within'}"] = summary(logs)
+                rows[f"{latency}, {'beside' if asynchronous else 'within'}"] = summary(logs)
     for name, row in rows.items():
         print(f"{name:40s}", "  ".join(f"{c.heading} {c.cell(row)}" for c in COLUMNS))
     experiment.record(

@@ -29,7 +29,7 @@ def test_a_stall_is_read_from_its_text():
      "gil:2:nan", "pause:-2:-3"],
 )  # fmt: skip
 def test_text_that_is_none_is_refused_and_quoted(text):
-    with pytest.raises(ValueError, match=f"stall is '{text}'"):
+    with pytest.raises(ValueError, match=f"fault is '{text}'"):
         FaultInjection.parse(text)
 
 

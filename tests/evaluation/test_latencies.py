@@ -65,11 +65,11 @@ def test_costs_are_what_is_said_and_the_same_again():
     assert str(Latency(0.005, 0.08, 0.25)) == "5 ms, 80 ms every 4th"
 
 
-def test_beside_the_loop_a_slow_decision_costs_no_pace_and_within_the_tick_it_does(task):
+def test_a_slow_decision_costs_pace_with_synchronous_inference_alone(task):
     """2 s at full pace, in periods of 50 ms."""
     quick, slow, within = (
-        trial(Steady(), task, None, 0, Latency(cost), beside)
-        for cost, beside in ((0.0, True), (0.07, True), (0.07, False))
+        trial(Steady(), task, None, 0, Latency(cost), asynchronous)
+        for cost, asynchronous in ((0.0, True), (0.07, True), (0.07, False))
     )
     assert quick.success
     assert slow.success

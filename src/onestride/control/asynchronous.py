@@ -227,11 +227,11 @@ class AsynchronousTick:
         now = e.clock.now()  # again, directly before the write: this process may have stood still since
         if not own or now >= deadline or self._spills(now, deadline):
             return False
-        rest = e.rest(answer.observation)
-        e.send(command, rest, now)
+        hold = e.hold_command(answer.observation)
+        e.send(command, hold, now)
         log.executed += 1
         log.command_age.add(now - e.start, now - answer.observed)
-        e.fallback.mark_sent(command, rest, now)
+        e.fallback.mark_sent(command, hold, now)
         return True
 
     def _latency_compensated(self, command: np.ndarray, now: float, deadline: float) -> np.ndarray | None:
@@ -259,8 +259,8 @@ class AsynchronousTick:
         """
         e, log, began = self.episode, self.episode.log, self.episode.clock.now()
         safety_filter = self._safety_filter(deadline)
-        rest = e.rest(safety_filter.observation) if safety_filter.refusal is None else None
-        level, command = e.fallback.late(began, rest, safety_filter)
+        hold = e.hold_command(safety_filter.observation) if safety_filter.refusal is None else None
+        level, command = e.fallback.late(began, hold, safety_filter)
         if level == "stop":
             log.late[level] += 1
             why = safety_filter.refusal or log.last_reason
@@ -280,11 +280,11 @@ class AsynchronousTick:
             # After a pause beyond the deadline a command is sent all the same, where it costs next to nothing.
             if self._spills(now, deadline) and (now < deadline or self._writes > self._margin):
                 return None
-            e.send(command, rest, now)
+            e.send(command, hold, now)
             log.filled += 1
             if level == "plan":
                 log.command_age.add(now - e.start, now - e.fallback.observed)
-                e.fallback.mark_sent(command, rest, now)
+                e.fallback.mark_sent(command, hold, now)
         log.late[level] += 1
         return None
 

@@ -68,20 +68,20 @@ class Episode:
             return math.floor(passed / self.dt + 1e-9)
         return math.ceil(self.timeout / self.dt - 1e-9)
 
-    def send(self, command: np.ndarray, rest: np.ndarray | None, now: float) -> None:
+    def send(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> None:
         """Write a command to the robot and log it.
 
         Args:
             command: what to send (A,).
-            rest: the command that would have kept the robot where it was (A,), or None where the task knows none.
+            hold: the command that would have kept the robot where it was (A,), or None where the task knows none.
             now: clock time before the write [s].
         """
         self.robot.write(command)
         self.writes.add(self.clock.now() - now)
         self.log.mark_sent(now - self.start, self.dt)
-        self.watch.mark_sent(rest is None or not np.array_equal(command, rest))
+        self.watch.mark_sent(hold is None or not np.array_equal(command, hold))
 
-    def rest(self, observation: np.ndarray) -> np.ndarray | None:
+    def hold_command(self, observation: np.ndarray) -> np.ndarray | None:
         """Return the command that keeps the robot where it is (A,), or None where the task knows none."""
         return self.task.hold_command(observation) if self.task.hold_command is not None else None
 

@@ -117,25 +117,25 @@ class Fallback:
         if observed >= self.observed:
             self.observed, self._make, self._rows = observed, rows, None
 
-    def mark_sent(self, command: np.ndarray, rest: np.ndarray | None, now: float) -> None:
+    def mark_sent(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> None:
         """Note that a command of the plan was sent.
 
         Args:
             command: what was sent (A,).
-            rest: the command that would have kept the robot where it was (A,), or None where it is not known.
+            hold: the command that would have kept the robot where it was (A,), or None where it is not known.
             now: clock time [s].
         """
         self._moves.append((now, self._moved(now)))
         self._sent_at, self._held, self._followed = now, None, self.observed
         self._command = command
-        self._drive = None if rest is None else command - rest
+        self._drive = None if hold is None else command - hold
 
-    def late(self, now: float, rest: np.ndarray | None, admissible: Admissible) -> tuple[Level, np.ndarray | None]:
+    def late(self, now: float, hold: np.ndarray | None, admissible: Admissible) -> tuple[Level, np.ndarray | None]:
         """Return the level, and the command to send (A,) or None.
 
         Args:
             now: clock time [s].
-            rest: the command that keeps the robot where it is (A,), or None where it is not known.
+            hold: the command that keeps the robot where it is (A,), or None where it is not known.
             admissible: tells whether a command of the plan may be sent.
         """
         if self.stopped or now - self._followed > self.timeouts.stop:
@@ -146,7 +146,7 @@ class Fallback:
             return "plan", row
         if self._sent_at is None:
             return "standing", None
-        return "hold", self._hold(now, rest)
+        return "hold", self._hold(now, hold)
 
     def row(self, now: float, admissible: Admissible) -> np.ndarray | None:
         """Return the plan's command for the time from ``now`` on (A,), or None where its observation is too old."""
@@ -194,15 +194,15 @@ class Fallback:
                 return before + min(until - sent, self.row_dt)
         return self._moves[0][1] if self._moves else 0.0
 
-    def _hold(self, now: float, rest: np.ndarray | None) -> np.ndarray | None:
+    def _hold(self, now: float, hold: np.ndarray | None) -> np.ndarray | None:
         """Return a command on the way to rest. Once there it stays the same, so that a sagging robot is held up."""
-        if rest is None or self._held is not None:
+        if hold is None or self._held is not None:
             return self._held
         assert self._sent_at is not None
         left = (
             1 - (now - self._sent_at) / self.timeouts.deceleration_time if self.timeouts.deceleration_time > 0 else 0.0
         )
         if left <= 1e-9 or self._drive is None:
-            self._held = rest
-            return rest
-        return rest + left * self._drive
+            self._held = hold
+            return hold
+        return hold + left * self._drive

@@ -61,14 +61,14 @@ class FaultInjection:
         kind, _, numbers = text.partition(":")
         every, _, length = numbers.partition(":")
         try:
-            stall = cls(kind, float(every), float(length))
+            fault = cls(kind, float(every), float(length))
         except ValueError:
-            raise ValueError(f"stall is '{text}'; {wanted}") from None
+            raise ValueError(f"fault is '{text}'; {wanted}") from None
         if kind not in KINDS:
-            raise ValueError(f"stall is '{text}'; {wanted}")
-        if not (0 < stall.length < stall.every and math.isfinite(stall.every)):
-            raise ValueError(f"stall is '{text}'; expected 0 < LENGTH < EVERY, both finite")
-        return stall
+            raise ValueError(f"fault is '{text}'; {wanted}")
+        if not (0 < fault.length < fault.every and math.isfinite(fault.every)):
+            raise ValueError(f"fault is '{text}'; expected 0 < LENGTH < EVERY, both finite")
+        return fault
 
 
 class FaultInjector:
@@ -76,12 +76,12 @@ class FaultInjector:
 
     Attributes:
         policy: what decides.
-        stall: the stalls.
+        fault: the stalls.
         moments: wall time at which each stall began [s].
     """
 
-    def __init__(self, policy: Decider, stall: FaultInjection) -> None:
-        self.policy, self.stall = policy, stall
+    def __init__(self, policy: Decider, fault: FaultInjection) -> None:
+        self.policy, self.fault = policy, fault
         self.moments: list[float] = []
         self._next = math.inf
         self._over = threading.Event()
@@ -93,19 +93,19 @@ class FaultInjector:
         now = time.perf_counter()
         if now >= self._next:
             self.moments.append(now)
-            self._next = now + self.stall.every
-            while time.perf_counter() < now + self.stall.length:
+            self._next = now + self.fault.every
+            while time.perf_counter() < now + self.fault.length:
                 pass
         return self.policy.decide(observation)
 
     def __enter__(self) -> FaultInjector:
-        if self.stall.kind == "busy":
-            self._next = time.perf_counter() + self.stall.every
-        elif self.stall.kind == "gil":
+        if self.fault.kind == "busy":
+            self._next = time.perf_counter() + self.fault.every
+        elif self.fault.kind == "gil":
             self._thread = threading.Thread(target=self._hold_lock, name="stalls", daemon=True)
             self._thread.start()
         else:
-            arguments = [str(os.getpid()), str(self.stall.every), str(self.stall.length)]
+            arguments = [str(os.getpid()), str(self.fault.every), str(self.fault.length)]
             self._helper = subprocess.Popen(
                 [sys.executable, "-c", HELPER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
@@ -121,6 +121,6 @@ class FaultInjector:
 
     def _hold_lock(self) -> None:
         usleep = ctypes.PyDLL(None).usleep  # PyDLL, unlike CDLL, keeps the lock during the call
-        while not self._over.wait(self.stall.every):
+        while not self._over.wait(self.fault.every):
             self.moments.append(time.perf_counter())
-            usleep(int(1e6 * self.stall.length))
+            usleep(int(1e6 * self.fault.length))

@@ -71,9 +71,9 @@ class SynchronousTick:
         if violation is not None:
             log.refuse(f"command refused: {violation}")
             return
-        rest = e.rest(reading.observation)
-        e.send(command, rest, e.clock.now())
-        e.fallback.mark_sent(command, rest, e.clock.now())
+        hold = e.hold_command(reading.observation)
+        e.send(command, hold, e.clock.now())
+        e.fallback.mark_sent(command, hold, e.clock.now())
         log.executed += 1
 
     def _decide(self, reading: Reading) -> Decision | None:

@@ -65,12 +65,14 @@ class Charged(ChargedClock):
         super().charge(next(self.costs))
 
 
-def trial(decider: Decider, task: Task, scene: Any, seed: int, latency: Latency, beside: bool) -> EpisodeLog:
+def trial(decider: Decider, task: Task, scene: Any, seed: int, latency: Latency, asynchronous: bool) -> EpisodeLog:
     """One scene."""
     costs = latency.costs(seed)
-    clock = ChargedClock() if beside else Charged(costs)
+    clock = ChargedClock() if asynchronous else Charged(costs)
     robot = task.environment(scene, clock)
-    return run_episode(robot, clock, SimulatedLatency(decider, clock, costs) if beside else decider, task, timeout=30.0)
+    return run_episode(
+        robot, clock, SimulatedLatency(decider, clock, costs) if asynchronous else decider, task, timeout=30.0
+    )
 
 
 def summary(logs: Sequence[EpisodeLog]) -> dict[str, Any]:
