@@ -12,11 +12,12 @@ from rich.table import Table
 
 from onestride.ablations import AblationConfig, ablate
 from onestride.data.minari import read_metadata
-from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
+from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, page, report
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
+from onestride.reports.style import save
 from onestride.runs import pipeline, presets
 from onestride.runs.presets import Preset
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
@@ -96,7 +97,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    figures.save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
+    save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
     return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
 
 

@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 from onestride.evaluation import benchmark_figures as figures
 from onestride.evaluation.lineup import parts
 from onestride.files import CheckpointError
+from onestride.reports.style import COLOURS, PAPER_GREY
 from onestride.tensors import save_tensors
 
 
@@ -36,8 +37,8 @@ def test_pareto_names_every_point_apart():
     assert panel.get_xscale() == "log"
     boxes = [t.get_window_extent() for t in texts.values()]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert to_hex(texts["DNK"].get_color()) == figures.COLOURS["dnk"].lower()
-    assert to_hex(texts["DNK, paper"].get_color()) == figures.PAPER_GREY.lower()
+    assert to_hex(texts["DNK"].get_color()) == COLOURS["dnk"].lower()
+    assert to_hex(texts["DNK, paper"].get_color()) == PAPER_GREY.lower()
 
 
 def test_front_are_the_corners_of_what_is_not_beaten():

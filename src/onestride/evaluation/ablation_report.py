@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from onestride.evaluation.benchmark_figures import COLOURS, Row
+from onestride.evaluation.benchmark_figures import Row
 from onestride.evaluation.benchmark_report import LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST, narrow_table
-from onestride.evaluation.figures import STYLE
 from onestride.evaluation.report import Column, markdown
+from onestride.reports.style import COLOURS, STYLE
 
 #: Variants of equal budget, the reference first.
 VARIANTS = {

@@ -17,28 +17,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from onestride.evaluation import figures
-from onestride.evaluation.figures import STYLE, principal_components
+from onestride.evaluation.figures import principal_components
 from onestride.evaluation.lineup import RANKING, SELECTORS, parts
 from onestride.files import CheckpointError
+from onestride.reports import style
+from onestride.reports.style import GREY, GRID, LABELS, PAPER_GREY, STYLE
 from onestride.tensors import load_tensors
 
-LABELS = {**figures.LABELS, "mlp": "MLP", "cd": "CD", "ct": "CT"}
-COLOURS = {**figures.COLOURS, "mlp": "#7F6000", "cd": "#E69F00", "ct": "#56B4E9"}
 MARKERS = {"iql": "o", "engine": "P", "int8": "X", "mixture": "p", "first": "D", "classifier": "s", "unselected": "v"}
-PAPER_GREY = "#8C939E"
 
 Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}
 
 
 def label(row: str) -> str:
     generator, selector = parts(row)
-    name = LABELS.get(generator, generator)
+    name = style.label(generator)
     return name if generator == row else f"{name} ({SELECTORS[selector]})"
 
 
 def colour(row: str) -> str:
-    return COLOURS.get(parts(row)[0], "#555")
+    return style.colour(parts(row)[0])
 
 
 def ordered(rows: Iterable[str]) -> list[str]:
@@ -69,7 +67,7 @@ def pareto_figure(rows: Mapping[str, Row], paper: Mapping[str, Row], paper_label
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("time of one decision, mean [ms]")
         panel.set_ylabel("normalised return")
-        panel.grid(axis="y", color="#E6E8EC", linewidth=0.6)
+        panel.grid(axis="y", color=GRID, linewidth=0.6)
         panel.set_axisbelow(True)
         for row, (x, y, std) in theirs.items():
             bar: dict[str, Any] = {"color": PAPER_GREY, "markerfacecolor": "white", "markersize": 6, "linewidth": 0.8}
@@ -86,7 +84,7 @@ def pareto_figure(rows: Mapping[str, Row], paper: Mapping[str, Row], paper_label
         front = _front([(x, y) for x, y, _ in ours.values()])
         panel.plot(*zip(*front, strict=True), color="#444", linewidth=0.9, linestyle=":", zorder=1)
         panel.margins(x=0.16, y=0.1)
-        handles = [_dot(MARKERS[s], "#555", f"ranked by {SELECTORS[s]}") for s in RANKING]
+        handles = [_dot(MARKERS[s], GREY, f"ranked by {SELECTORS[s]}") for s in RANKING]
         handles.append(Line2D([], [], color="#444", linewidth=0.9, linestyle=":", label="not beaten in both"))
         if theirs:
             handles.append(_dot("o", PAPER_GREY, paper_label, hollow=True))
@@ -245,10 +243,10 @@ def returns_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         for text, row in zip(panel.get_yticklabels(), rows, strict=True):
             text.set(color=colour(row), fontweight="bold" if parts(row)[0] == row else "normal")
         panel.tick_params(axis="y", length=0)
-        panel.grid(axis="x", color="#E6E8EC", linewidth=0.6)
+        panel.grid(axis="x", color=GRID, linewidth=0.6)
         panel.set_axisbelow(True)
         panel.set_xlabel("normalised return of one episode; a lane per seed, its mean the black stroke")
         if any(r["fell"] for r in records):
-            handles = [_dot("o", "#555", "all the way"), _dot("x", "#555", "fell")]
+            handles = [_dot("o", GREY, "all the way"), _dot("x", GREY, "fell")]
             figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

@@ -27,13 +27,13 @@ from onestride.engine.engine import Engine
 from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
-from onestride.evaluation.figures import SHORT
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
 from onestride.files import CheckpointError, decode, write_atomically
 from onestride.policy.policy import Policy
 from onestride.progress import track
+from onestride.reports.style import FAILED
 from onestride.runs.run import task_of
 from onestride.runs.settings import ReturnsConfig
 from onestride.tasks.lockstep import make_environment
@@ -298,7 +298,7 @@ def _view(motion: Motion, row: str, shots: Shots, step: int, period: float | Non
         said = ("full speed: " if slower == 1 else f"{slower:.1f}x slower: ") + said
     draw.text((w - 8, HEADER // 2), said, "#222", _font(12), anchor="rm")
     if _down(motion, row, step):
-        draw.rounded_rectangle((8, HEADER + 8, 60, HEADER + 30), 6, fill=SHORT)
+        draw.rounded_rectangle((8, HEADER + 8, 60, HEADER + 30), 6, fill=FAILED)
         draw.text((34, HEADER + 19), "fell", "white", _font(13, bold=True), anchor="mm")
     return image
 

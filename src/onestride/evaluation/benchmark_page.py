@@ -32,6 +32,7 @@ from onestride.evaluation.report import Column, means
 from onestride.evaluation.result import read_experiment
 from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
+from onestride.reports.style import save
 from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result
 from onestride.tasks import TASKS
@@ -139,7 +140,7 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
     absent = {}
     for name, make in makers.items():
         try:
-            figures.save(make(), folder / name)
+            save(make(), folder / name)
         except (CheckpointError, FileNotFoundError) as error:
             absent[name] = _without_paths(error, folder)
     return absent
@@ -153,7 +154,7 @@ def _shoot(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
         made = film(motion, _latency_s(comparison), folder, FILMS)
     except (CheckpointError, FileNotFoundError, RenderError) as error:
         return dict.fromkeys((*FILMS.values(), "frames.png"), _without_paths(error, folder, run))
-    figures.save(figures.frames_figure(made.stills, made.moments, made.notes), folder / "frames.png")
+    save(figures.frames_figure(made.stills, made.moments, made.notes), folder / "frames.png")
     return {}
 
 

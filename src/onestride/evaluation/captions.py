@@ -10,9 +10,9 @@ from typing import Any
 
 from onestride.evaluation.benchmark_figures import label, ordered
 from onestride.evaluation.benchmark_report import ACTION_LEVEL, best_unselected
-from onestride.evaluation.figures import label as arm_label
-from onestride.evaluation.figures import ordered as arm_ordered
 from onestride.evaluation.report import UNDEFINED, Row
+from onestride.reports.style import label as arm_label
+from onestride.reports.style import ordered as arm_ordered
 
 DEVIATION = "the population standard deviation"
 PAPER = "The paper's own ± are as it reports them."

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onestride.evaluation.endurance import EnduranceConfig, Record
-from onestride.evaluation.figures import COLOURS, SHORT, STYLE
+from onestride.reports.style import COLOURS, FAILED, STYLE
 
 
 def endurance_figure(record: Record, config: EnduranceConfig, title: str) -> Figure:
@@ -35,7 +35,7 @@ def endurance_figure(record: Record, config: EnduranceConfig, title: str) -> Fig
         grid[1, 1].set_xlabel("count")
         for panel in grid[:, 0]:
             for k, moment in enumerate(record.stalls):
-                panel.axvline(moment, color=SHORT, linewidth=0.6, alpha=0.35, label=None if k else "stall injected")
+                panel.axvline(moment, color=FAILED, linewidth=0.6, alpha=0.35, label=None if k else "stall injected")
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
     return figure

@@ -13,10 +13,10 @@ import torch
 
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
-from onestride.evaluation.figures import save
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable
+from onestride.reports.style import save
 from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors

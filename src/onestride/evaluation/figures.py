@@ -6,62 +6,27 @@ state. Colours are safe for colour-blind readers: one per method (Okabe-Ito), vi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
 
-from onestride.files import LARGEST, CheckpointError, decode, read_bytes, write_atomically
+from onestride.files import LARGEST, CheckpointError, decode, read_bytes
+from onestride.reports.style import ARRIVED, CHOSEN, FAILED, OBSTACLE, SCORES, STYLE, colour, label, ordered
 from onestride.seals import unsealed
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
 from onestride.tensors import load_tensors
 
-#: The rows of a comparison, in the order of every table and picture, and what they are called there.
-LABELS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F"}
-COLOURS = {"teacher": "#0072B2", "dnk": "#D55E00", "kdm": "#009E73", "kdm-f": "#CC79A7"}
 SQUAREST = 0.45  # of a panel's width: its least height
-CHOSEN, OBSTACLE, ARRIVED, SHORT = "#111111", "#B9BEC6", "#00694D", "#8A3B00"
-SCORES = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.93, 256)))  # without the yellow that white swallows
-
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.labelcolor": "#333",
-    "axes.edgecolor": "#888",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": "#555",
-    "ytick.color": "#555",
-    "legend.frameon": False,
-    "figure.dpi": 200,
-}
-
-
-def label(row: str) -> str:
-    return LABELS.get(row, row)
-
-
-def ordered(rows: Iterable[str]) -> list[str]:
-    """Teacher first, then the students as ``LABELS`` lists them, then the others by name."""
-    order = list(LABELS)
-    return sorted(rows, key=lambda row: (order.index(row) if row in order else len(order), row))
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, 200 px per inch."""
-    write_atomically(path, lambda p: figure.savefig(p, format="png", facecolor="white"))
 
 
 # --- the candidates of one state ---------------------------------------------------------------------------------
@@ -216,7 +181,7 @@ def pca_figure(candidates: Candidates, most: int = 3) -> Figure:
             mean, directions, explained = principal_components(clouds["teacher"], 2)
             for row, marker in zip(rows, "o^", strict=True):
                 x, y = 100 * directions @ (clouds[row] - mean).T / np.sqrt(candidates.paths[row].shape[2])  # rms [cm]
-                look: dict[str, Any] = {"color": COLOURS.get(row, "#555"), "marker": marker}
+                look: dict[str, Any] = {"color": colour(row), "marker": marker}
                 panel.scatter(x, y, s=22, alpha=0.6, linewidths=0, label=label(row), **look)
                 best, name = candidates.scores[row][s].argmax(), f"{label(row)}, chosen"
                 panel.scatter(x[best], y[best], s=75, edgecolors="black", linewidths=1.2, zorder=4, label=name, **look)
@@ -265,16 +230,16 @@ def latency_figure(latency: dict[str, np.ndarray], period_ms: float = 50.0) -> F
         figure = Figure(figsize=(8, 0.95 * len(latency) + 0.9), layout="constrained")
         panels = figure.subplots(len(latency), 1, sharex=True, squeeze=False)[:, 0]
         for (row, times), panel in zip(latency.items(), panels, strict=True):
-            colour = COLOURS.get(row, "#555")
+            shade = colour(row)
             share = np.histogram(times, bins)[0] / len(times)
-            panel.stairs(share, bins, fill=True, color=colour, alpha=0.75)
+            panel.stairs(share, bins, fill=True, color=shade, alpha=0.75)
             panel.axvline(period_ms, color="black", linewidth=1.1)
             p50, p95 = np.percentile(times, (50, 95))
-            panel.axvline(p95, color=colour, linestyle="--", linewidth=1.2)
+            panel.axvline(p95, color=shade, linestyle="--", linewidth=1.2)
             panel.set_ylim(0, 1.25 * share.max())
             panel.set_yticks([])
             panel.spines["left"].set_visible(False)
-            panel.set_ylabel(label(row), rotation=0, ha="right", va="center", fontweight="bold", color=colour)
+            panel.set_ylabel(label(row), rotation=0, ha="right", va="center", fontweight="bold", color=shade)
             left = p95 > np.sqrt(low * high)  # where there is more room
             first = times.min()
             if left and 0.6 * first < period_ms < p95:
@@ -317,11 +282,11 @@ def frames_figure(stills: dict[str, list[np.ndarray]], moments: np.ndarray, note
                 panel.set(xticks=[], yticks=[])
                 panel.spines[:].set_visible(False)
                 if note:
-                    colour = ARRIVED if note.startswith("arrived") else SHORT
-                    badge = {"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": "none"}
+                    badge_colour = ARRIVED if note.startswith("arrived") else FAILED
+                    badge = {"boxstyle": "round,pad=0.3", "facecolor": badge_colour, "edgecolor": "none"}
                     place = panel.transAxes
                     panel.text(0.04, 0.96, note, color="white", fontsize=7, bbox=badge, transform=place, va="top")
-            line[0].set_ylabel(label(row), fontweight="bold", color=COLOURS.get(row, "#555"))
+            line[0].set_ylabel(label(row), fontweight="bold", color=colour(row))
         for panel, t in zip(grid[0], moments, strict=True):
             panel.set_title(f"{t:.1f} s", fontweight="normal", fontsize=9, pad=3)
     return figure

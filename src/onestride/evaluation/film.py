@@ -12,9 +12,9 @@ from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from onestride.evaluation.cameras import shoot
-from onestride.evaluation.figures import ARRIVED, COLOURS, SHORT, label, ordered
 from onestride.files import CheckpointError, write_atomically
 from onestride.progress import track
+from onestride.reports.style import ARRIVED, COLOURS, FAILED, colour, label, ordered
 from onestride.tasks.kinova.interface import GOAL_RADIUS
 from onestride.tasks.kinova.scene import Scene
 from onestride.tensors import load_tensors
@@ -101,7 +101,7 @@ def film(motion: Motion, out_mp4: Path, out_gif: Path, size: tuple[int, int] = (
         for i, t in enumerate(moments):
             for row in rows:
                 if i <= moving[row]:
-                    view[row] = _with_trail(next(shots), trails[row][motion.times[row] <= t], COLOURS.get(row, "#555"))
+                    view[row] = _with_trail(next(shots), trails[row][motion.times[row] <= t], colour(row))
                     done += 1
             pictures.append(_compose(motion, rows, view, float(t), speed))
             for row in rows:
@@ -138,12 +138,12 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")), size)
 
 
-def _with_trail(frame: np.ndarray, trail: np.ndarray, colour: str) -> np.ndarray:
+def _with_trail(frame: np.ndarray, trail: np.ndarray, shade: str) -> np.ndarray:
     """The frame and where the tool has been so far, (n, 2) [px]."""
     if len(trail) < 2:
         return frame
     image = Image.fromarray(frame)
-    ImageDraw.Draw(image).line([(float(x), float(y)) for x, y in trail], fill=colour, width=3, joint="curve")
+    ImageDraw.Draw(image).line([(float(x), float(y)) for x, y in trail], fill=shade, width=3, joint="curve")
     return np.asarray(image)
 
 
@@ -155,14 +155,14 @@ def _compose(motion: Motion, rows: list[str], view: dict[str, np.ndarray], t: fl
     for k, row in enumerate(rows):
         end = float(motion.times[row][-1])
         image.paste(Image.fromarray(view[row]), (k * w, HEADER))
-        draw.text((k * w + 14, HEADER // 2), label(row), COLOURS.get(row, "#555"), _font(24, bold=True), anchor="lm")
+        draw.text((k * w + 14, HEADER // 2), label(row), colour(row), _font(24, bold=True), anchor="lm")
         clock = f"{min(t, end):.1f} s"
         draw.text(((k + 1) * w - 14, HEADER // 2), clock, "#222", _font(22, bold=True), anchor="rm")
         if t >= end:
             note, font = motion.ending(row), _font(15, bold=True)
             badge = (24 + draw.textlength(label(row), _font(24, bold=True)) + k * w, 11)
             wide = draw.textlength(note, font) + 16
-            fill = ARRIVED if note == "arrived" else SHORT
+            fill = ARRIVED if note == "arrived" else FAILED
             draw.rounded_rectangle((*badge, badge[0] + wide, HEADER - 11), 6, fill=fill)
             draw.text((badge[0] + wide / 2, HEADER // 2), note, "white", font, anchor="mm")
         if k:
@@ -205,11 +205,11 @@ def _write_gif(path: Path, pictures: list[np.ndarray]) -> None:
 
 def _palette(picture: Image.Image, colours: int) -> Image.Image:
     """Colours of a picture, and those that small things in it are told apart by."""
-    small_things = [*COLOURS.values(), ARRIVED, "#26BF66", "#E66B38"]  # the last two: goal, obstacles
+    small_things = [*list(COLOURS.values())[:4], ARRIVED, "#26BF66", "#E66B38"]  # the last two: goal, obstacles
     w, h = picture.size
     with_patches = Image.new("RGB", (w, h + h // 4))
     with_patches.paste(picture)
-    for k, colour in enumerate(small_things):
+    for k, shade in enumerate(small_things):
         left, right = (round(edge * w / len(small_things)) for edge in (k, k + 1))
-        with_patches.paste(colour, (left, h, right, h + h // 4))
+        with_patches.paste(shade, (left, h, right, h + h // 4))
     return with_patches.quantize(colours)

@@ -7,7 +7,6 @@ from string import Template
 from typing import Any
 
 from onestride.evaluation import figures, shell
-from onestride.evaluation.figures import label, ordered
 from onestride.evaluation.film import Motion, film
 from onestride.evaluation.report import (
     DURATION,
@@ -24,6 +23,7 @@ from onestride.evaluation.report import (
 )
 from onestride.evaluation.result import read_experiment
 from onestride.files import CheckpointError, write_atomically
+from onestride.reports.style import label, ordered, save
 
 
 def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:
@@ -99,19 +99,19 @@ MP4, GIF = "arms.mp4", "arms.gif"
 def _draw_candidates(folder: Path) -> dict[str, str]:
     candidates = figures.Candidates.load(folder / "candidates.safetensors")
     s = candidates.widest()
-    figures.save(figures.candidates_figure(candidates, s), folder / "candidates.png")
-    figures.save(figures.pca_figure(candidates), folder / "pca.png")
+    save(figures.candidates_figure(candidates, s), folder / "candidates.png")
+    save(figures.pca_figure(candidates), folder / "pca.png")
     return {"candidates.png": f"Shown is scene {candidates.scenes[s]}, in which the teacher's candidates differ most."}
 
 
 def _draw_latency(folder: Path) -> dict[str, str]:
-    figures.save(figures.latency_figure(figures.read_latency(folder / "episodes.jsonl")), folder / "latency.png")
+    save(figures.latency_figure(figures.read_latency(folder / "episodes.jsonl")), folder / "latency.png")
     return {}
 
 
 def _shoot_film(folder: Path) -> dict[str, str]:
     made = film(Motion.load(folder / "motion.safetensors"), folder / MP4, folder / GIF)
-    figures.save(figures.frames_figure(made.stills, made.moments, made.notes), folder / "frames.png")
+    save(figures.frames_figure(made.stills, made.moments, made.notes), folder / "frames.png")
     played = "Played in real time." if made.speed == 1 else f"Played {made.speed} times faster than it happened."
     if made.drawn_because is not None:
         played += f" The arm is drawn as sticks: OpenGL does not work here ({made.drawn_because})."

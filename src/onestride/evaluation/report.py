@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from onestride.evaluation.figures import label, ordered
+from onestride.reports.style import label, ordered
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 PAPER = "paper, its own robot and machine"
