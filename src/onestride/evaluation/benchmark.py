@@ -18,7 +18,6 @@ import torch
 
 from onestride.data.episode import Episode
 from onestride.evaluation.batches import FIRST_SEED, Batch, Stage, rolled
-from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.ledger import CANDIDATES, SHOWN, STATES, TIMES, claim
 from onestride.evaluation.lineup import DRAWS, Entry, all_candidates_of, lineup, parts, policy_of
 from onestride.evaluation.metrics import effective_dimensions, latency, over_seeds, single, summarize
@@ -26,6 +25,7 @@ from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import EPISODES, add_records, read_records
 from onestride.files import alone
+from onestride.latency.roofline import PAUSE
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of

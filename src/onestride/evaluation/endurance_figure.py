@@ -7,11 +7,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from onestride.evaluation.endurance import EnduranceConfig, Record
+from onestride.latency.soak import Record, SoakConfig
 from onestride.reports.style import COLOURS, FAILED, STYLE
 
 
-def endurance_figure(record: Record, config: EnduranceConfig, title: str) -> Figure:
+def endurance_figure(record: Record, config: SoakConfig, title: str) -> Figure:
     """Every decision and every tick is a point; beside them, how they are distributed (logarithmic counts)."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8, 6.2), layout="constrained")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable
+from onestride.latency.soak import LoadedPolicy, Record, SoakConfig
 from onestride.reports.style import save
 from onestride.seals import seal
 from onestride.tasks.task import Task
@@ -24,7 +24,7 @@ from onestride.tensors import save_tensors
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
 
 
-def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
+def summary(record: Record, config: SoakConfig) -> dict[str, Any]:
     """One row of results: metric -> {"mean", "std", "n", "per_seed"}; each is one number of the whole run."""
     lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.started, record.sent))
     times = latency(record.decided.rows[:, 1])
@@ -100,7 +100,9 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
     return files
 
 
-def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, row: str, command: str) -> dict[str, Any]:
+def write(
+    out: Path, record: Record, loaded: LoadedPolicy, config: SoakConfig, row: str, command: str
+) -> dict[str, Any]:
     """Write results, plot and every tick's times; returns the results."""
     results, plot, ticks = targets(out)
     report = result(
@@ -157,7 +159,7 @@ def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     return made
 
 
-def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
+def _notes(record: Record, task: Task, config: SoakConfig) -> list[str]:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in record.outcomes.most_common())
     stall = config.stall
     cut = f"Ended by {record.ended_by}, {record.ticks} of {config.ticks} ticks were driven."

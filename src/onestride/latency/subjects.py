@@ -1,4 +1,4 @@
-"""Who decides in a benchmark of decisions: trained or untrained policies, their engines, and what a decision takes."""
+"""The subjects of a latency benchmark: trained or untrained policies, their engines, and the work of one decision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onestride.engine.engine import Engine
 from onestride.engine.native import NativeRunner
 from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.ranking import Batched
-from onestride.engine.reduce import reduce
+from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.engine.trunk import ReduceError
 from onestride.methods.guided import GuidedPlanner
@@ -37,26 +37,37 @@ from onestride.selectors.store import make_selector_model, wrap
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-SEEN = 512  # observations, taken in turns
+OBSERVATIONS = 512  # of the run's data, decided about in turns
 
 
-@dataclass
-class Contender:
-    """Something that decides, and what a decision of it takes."""
+@dataclass(frozen=True)
+class Subject:
+    """Something whose decisions are timed, and the work of one of them: matrix products and convolutions alone."""
 
+    name: str  # "teacher", "student", "engine", ...
+    candidates: int
     decider: Decider
     nfe: int
     flop: int
-    bytes: int
-    call_flop: int  # of one call of the network, on all candidates
+    bytes: int  # read and written
+    call_flop: int  # of one call of the network on all candidates
     settled: float | None = None  # candidates whose scores a native engine computes to the end, on average
 
+    @property
+    def row(self) -> str:
+        """The row of the record: name and number of candidates, such as "engine@64"."""
+        return f"{self.name}@{self.candidates}"
 
-# ---------------------------------------------------------------- who decides
+
+# ---------------------------------------------------------------- policies
 
 
 def trained(run: Path) -> dict[str, Policy]:
-    """The run's teacher and its first student."""
+    """Return the run's teacher and its first student.
+
+    Raises:
+        ValueError: there is no student.
+    """
     students = sorted(p.parent.name for p in run.glob("*-0/config.json"))
     if not students:
         raise ValueError(f"{run} has no student; make one with `onestride distill`")
@@ -64,19 +75,8 @@ def trained(run: Path) -> dict[str, Policy]:
     return {"teacher": Policy.from_pretrained(run / "teacher"), "student": Policy.from_pretrained(run / student)}
 
 
-def seen(run: Path | None, task: Task) -> list[np.ndarray]:
-    """What is decided about: states of the run's own data, evenly over all of it; else where its scenes begin.
-
-    Where behaviours part, at the start of an episode, a screened decision takes longer than anywhere later.
-    """
-    if run is None or task.benchmark is None:
-        return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
-    states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
-    return list(states[np.linspace(0, len(states) - 1, SEEN).round().astype(int)].astype(np.float64))
-
-
 def untrained(preset: Preset, paper_teacher: bool = False) -> dict[str, Policy]:
-    """Teacher and student of a preset's sizes with random weights: the arithmetic is the same."""
+    """Return teacher and student of a preset's sizes with random weights: a decision's work is the same."""
     task = TASKS[preset.task]()
     made = {
         "teacher": _untrained(task, preset, "teacher", preset.teacher),
@@ -101,74 +101,16 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
     return Policy(task, generator, normalizer, selector=selector)
 
 
-def contenders_of(
-    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device, observations: Sequence[np.ndarray]
-) -> dict[str, Contender]:
-    """Every row at ``n`` candidates. What a decision takes is counted on the CPU, where the policies are."""
-    made: dict[str, Contender] = {}
-    observation = np.asarray(policies["student"].task.first_observation(policies["student"].task.scenes(1, 7)[0]))
-    for name, policy in policies.items():
-        policy = with_parts(policy, policy.generator, n)
-        flop, moved, call = work_of(policy, observation)
-        there = with_parts(policy, policy.generator, n, device)
-        made[name] = Contender(there, policy.generator.nfe, flop, moved, call)
-        if device.type == "cuda" and name != "student":
-            fast = with_parts(there, CudaGraphPlanner(there.generator), n)
-            made[f"{name}-optimised"] = Contender(fast, fast.nfe, flop, moved, call)
-        elif name == "teacher":
-            try:
-                fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
-            except ReduceError:  # a U-Net stays as it is
-                continue
-            flop, moved, _ = work_of(policy, observation, Unrolled(policy.generator))
-            made["teacher-optimised"] = Contender(with_parts(policy, fast, n), fast.nfe, flop, moved, call)
-    student, call = made["student"].decider, made["student"].call_flop
-    assert isinstance(student, Policy)
-    reduced = reduce(student, draws=config.draws)
-    for name, backend in _backends(student, config).items():
-        engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
-        module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
-        flop, moved = work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
-        if backend.endswith("int8"):
-            layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
-            layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
-            moved -= 3 * sum(m.weight.numel() for m in layers)
-        settled = None
-        if isinstance(engine.runner, NativeRunner):
-            settled = _settled(engine, engine.runner, observations)
-            further = work_after_bounds(write_program(reduced, PRECISIONS.get(backend, "float32")))
-            flop, moved = (int(all_ - (n - settled) * each) for all_, each in zip((flop, moved), further, strict=True))
-        made[name] = Contender(engine, 1, flop, moved, call, settled)
-    return made
-
-
-def _settled(engine: Engine, runner: NativeRunner, observations: Sequence[np.ndarray]) -> float:
-    """Candidates that a decision about these computes to the end, on average."""
-    count = []
-    for observation in observations:
-        engine.decide(observation)
-        count.append(runner.settled)
-    engine.reset()
-    return float(np.mean(count))
-
-
-def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
-    """The engines' rows."""
-    made: dict[str, Backend]
-    if student.device.type == "cuda":
-        made = {"engine": "cuda-graph", "engine-tf32": "cuda-graph-tf32", "engine-bf16": "cuda-graph-bf16"}
-    else:
-        made = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
-        if made["engine-int8"] == "native-int8":
-            made["engine-screened"] = "native-screened"
-        made |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in made.values()}
-    if config.compiled:
-        made["engine-compiled"] = "compile"
-    return made
+def observations_of(run: Path | None, task: Task) -> list[np.ndarray]:
+    """Return what is decided about: states spread evenly over the run's data, or else first observations of scenes."""
+    if run is None or task.benchmark is None:
+        return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
+    states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
+    return list(states[np.linspace(0, len(states) - 1, OBSERVATIONS).round().astype(int)].astype(np.float64))
 
 
 def with_parts(policy: Policy, generator: Any, candidates: int, device: torch.device | None = None) -> Policy:
-    """The policy with another generator and number of candidates; on another device it is a copy."""
+    """Return the policy with another generator and number of candidates; on another device it is a copy."""
     parts = generator, policy.normalizer, policy.selector
     generator, normalizer, selector = copy.deepcopy(parts) if device not in (None, policy.device) else parts
     return Policy(
@@ -177,11 +119,87 @@ def with_parts(policy: Policy, generator: Any, candidates: int, device: torch.de
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------- what it takes
+# ---------------------------------------------------------------- subjects
+
+
+def subjects_of(
+    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device, observations: Sequence[np.ndarray]
+) -> list[Subject]:
+    """Return every subject at ``n`` candidates. The work of a decision is counted on the CPU, where policies are."""
+    made: list[Subject] = []
+    task = policies["student"].task
+    observation = np.asarray(task.first_observation(task.scenes(1, 7)[0]))
+    student, call = policies["student"], 0
+    for name, policy in policies.items():
+        policy = with_parts(policy, policy.generator, n)
+        flop, moved, call_flop = work_of(policy, observation)
+        there = with_parts(policy, policy.generator, n, device)
+        made.append(Subject(name, n, there, policy.generator.nfe, flop, moved, call_flop))
+        if name == "student":
+            student, call = there, call_flop
+        elif device.type == "cuda":
+            fast = with_parts(there, CudaGraphPlanner(there.generator), n)
+            made.append(Subject(f"{name}-optimised", n, fast, fast.nfe, flop, moved, call_flop))
+        elif name == "teacher":
+            try:
+                planner = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
+            except ReduceError:  # a U-Net stays as it is
+                continue
+            flop, moved, _ = work_of(policy, observation, Unrolled(policy.generator))
+            fast = with_parts(policy, planner, n)
+            made.append(Subject("teacher-optimised", n, fast, fast.nfe, flop, moved, call_flop))
+    reduced = reduce(student, draws=config.draws)
+    for name, backend in _backends(student, config).items():
+        engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
+        flop, moved = _engine_work(reduced, backend)
+        settled = None
+        if isinstance(engine.runner, NativeRunner):
+            settled = _settled(engine, engine.runner, observations)
+            further = work_after_bounds(write_program(reduced, PRECISIONS.get(backend, "float32")))
+            flop, moved = (int(all_ - (n - settled) * each) for all_, each in zip((flop, moved), further, strict=True))
+        made.append(Subject(name, n, engine, 1, flop, moved, call, settled))
+    return made
+
+
+def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
+    """Return the engines to time: name -> backend."""
+    made: dict[str, Backend]
+    if student.device.type == "cuda":
+        made = {"engine": "cuda-graph", "engine-tf32": "cuda-graph-tf32", "engine-bf16": "cuda-graph-bf16"}
+    else:
+        made = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
+        made |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in made.values()}
+    if config.compiled:
+        made["engine-compiled"] = "compile"
+    return made
+
+
+def _engine_work(reduced: Reduced, backend: Backend) -> tuple[int, int]:
+    """Return operations and bytes of an engine's decision, had it no bounds on scores."""
+    module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
+    flop, moved = work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
+    if backend.endswith("int8"):  # of a weight one byte is read instead of four
+        layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
+        layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
+        moved -= 3 * sum(m.weight.numel() for m in layers)
+    return flop, moved
+
+
+def _settled(engine: Engine, runner: NativeRunner, observations: Sequence[np.ndarray]) -> float:
+    """Return how many candidates a decision computes to the end, averaged over these observations."""
+    count = []
+    for observation in observations:
+        engine.decide(observation)
+        count.append(runner.settled)
+    engine.reset()
+    return float(np.mean(count))
+
+
+# ---------------------------------------------------------------- work
 
 
 class _Counter(TorchDispatchMode):
-    """Operations of matrix products and convolutions, and the bytes they read and write."""
+    """Count the operations of matrix products and convolutions, and the bytes they read and write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,17 +222,20 @@ class _Counter(TorchDispatchMode):
 
 
 def work(call: Callable[[], object]) -> tuple[int, int]:
-    """Operations and bytes of a call's products."""
+    """Return operations and bytes of a call's matrix products and convolutions."""
     with torch.no_grad(), _Counter() as counter:
         call()
     return counter.flop, counter.bytes
 
 
 def work_of(policy: Policy, observation: np.ndarray, unrolled: Unrolled | None = None) -> tuple[int, int, int]:
-    """Operations and bytes of a plain decision, and operations of one call of its network.
+    """Return operations and bytes of a decision, and operations of one call of its network.
 
     The counter cannot look into a gradient: guidance counts as two passes of the return model per step, one forward
-    and one back to the input. unrolled: counted in place of the planner's own sampling.
+    and one back to the input.
+
+    Args:
+        unrolled: counted in place of the planner's own sampling.
     """
     guided = policy.generator if isinstance(policy.generator, GuidedPlanner) else None
     planner = guided.planner if guided else policy.generator

@@ -9,9 +9,10 @@ import pytest
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
 from onestride.control.stall import Stall
-from onestride.evaluation import endurance, endurance_report
-from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
+from onestride.evaluation import endurance_report
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
+from onestride.latency import soak
+from onestride.latency.soak import LoadedPolicy, Record, SoakConfig, run_soak
 from onestride.robot.decision import Decision
 from onestride.seals import read_result
 from onestride.tasks import TASKS
@@ -46,24 +47,24 @@ class Point:
 
 
 @pytest.fixture
-def loaded(point, monkeypatch) -> Loaded:
-    monkeypatch.setattr(endurance, "WARM_UP", 2)
+def loaded(point, monkeypatch) -> LoadedPolicy:
+    monkeypatch.setattr(soak, "WARM_UP", 2)
     task = replace(
         point,
         environment=lambda scene, clock: Point(clock, scene),
         first_observation=lambda scene: np.array([0.0, 0.0, 1.0, 1.0]),
     )
-    return Loaded(Still(), task, {"kind": "student"})
+    return LoadedPolicy(Still(), task, {"kind": "student"})
 
 
-def config(**kwargs) -> EnduranceConfig:
+def config(**kwargs) -> SoakConfig:
     patience = Patience(expiry=5.0, fade=0.1, stop=5.0)  # a test machine may stand still
-    return EnduranceConfig(**{"duration": 0.3, "rate": 100.0, "patience": patience, **kwargs})
+    return SoakConfig(**{"duration": 0.3, "rate": 100.0, "patience": patience, **kwargs})
 
 
 def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
     lives = [11, 1, 8]  # the second ends before its first tick
-    record = endure(loaded, lives, config(first_scene=1))
+    record = run_soak(loaded, lives, config(first_scene=1))
     row = {name: value["mean"] for name, value in summary(record, config()).items()}
     assert row["ticks"] == 30
     assert row["control_s"] == pytest.approx(0.3)
@@ -80,7 +81,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
 
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
     settings = config(stall=Stall("busy", 0.1, 0.002))
-    record = endure(loaded, [1000], settings)
+    record = run_soak(loaded, [1000], settings)
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"
     report = write(out, record, loaded, settings, "dnk-0", "onestride run")
@@ -99,7 +100,7 @@ def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing_to_refuse_the_next(loaded, tmp_path, monkeypatch):
-    record = endure(loaded, [1000], config())
+    record = run_soak(loaded, [1000], config())
 
     def full(*_):
         raise OSError("the disk is full")
@@ -115,12 +116,12 @@ def test_a_report_that_cannot_be_written_leaves_nothing_to_refuse_the_next(loade
 def test_a_task_without_a_simulated_robot_is_refused(loaded):
     for scenes, task in (([], loaded.task), ([1], replace(loaded.task, environment=lambda scene, clock: None))):
         with pytest.raises(ValueError, match="no simulated robot"):
-            endure(replace(loaded, task=task), scenes, config())
+            run_soak(replace(loaded, task=task), scenes, config())
 
 
 def test_scenes_that_end_before_they_begin_end_the_run(loaded):
     with pytest.raises(ValueError, match="the last one ended: worn out"):
-        endure(loaded, [1, 1], config())
+        run_soak(loaded, [1, 1], config())
 
 
 def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_path):
@@ -133,7 +134,7 @@ def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_pa
     task, settings = replace(loaded.task, environment=lambda scene, clock: Stopped(clock, scene)), config()
     record = Record(settings)
     with pytest.raises(KeyboardInterrupt):
-        endure(replace(loaded, task=task), [12], settings, record)
+        run_soak(replace(loaded, task=task), [12], settings, record)
     assert 5 <= record.ticks < 30  # a late tick reads twice
     assert record.outcomes == {"ended by KeyboardInterrupt": 1}
     assert 0.05 <= record.wall_s < 5
@@ -202,7 +203,7 @@ def test_memory_taken_for_a_run_does_not_grow_with_its_ticks(loaded):
 
 def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
     """Decided at 100 Hz, the body still takes a step every 50 ms."""
-    monkeypatch.setattr(endurance, "WARM_UP", 2)
+    monkeypatch.setattr(soak, "WARM_UP", 2)
 
     class Zero:
         def decide(self, observation: np.ndarray) -> Decision:
@@ -216,8 +217,8 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
         robots.append(made(scene, clock))
         return robots[-1]
 
-    loaded = Loaded(Zero(), replace(task, environment=environment), {})
-    record = endure(loaded, task.scenes(2, 0), config(duration=0.25))
+    loaded = LoadedPolicy(Zero(), replace(task, environment=environment), {})
+    record = run_soak(loaded, task.scenes(2, 0), config(duration=0.25))
     assert record.ticks == 25
     assert robots[-1].steps <= 5
 

@@ -1,4 +1,4 @@
-"""The control loop over minutes of wall time: is every tick there, on time, and does memory stay where it was?
+"""A soak test: the control loop over minutes of wall time. Is every tick there, on time, and does memory stay level?
 
 Scenes follow one another until the time is up. Resets between them are no control time and count nowhere.
 """
@@ -11,8 +11,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ WATCH_EVERY = 0.5  # how often memory is looked at and the bar moves [s]
 
 
 @dataclass(frozen=True)
-class EnduranceConfig:
+class SoakConfig:
     """duration [s] of control, rate [Hz] of decisions, timeout [s] of one scene."""
 
     duration: float
@@ -76,45 +76,44 @@ class EnduranceConfig:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What decides, the task it is for, and what is written down about it."""
+class LoadedPolicy:
+    """A policy or an engine, its task, and what the record says about it."""
 
     decider: Policy | Engine
     task: Task
     about: dict[str, Any]
 
 
-def load_decider(folder: Path, device: str, engine: Backend | None = None) -> Loaded:
-    """What a folder holds, ready to decide. The one place that knows what may lie there.
-
-    A trained policy, run as it is or, with ``engine``, reduced and on that backend; or an exported engine.
+def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = None) -> LoadedPolicy:
+    """Load what a folder holds: a trained policy, with ``engine`` folded and on that backend, or an exported engine.
 
     Raises:
-        CheckpointError: nothing that decides; see ``Policy.from_pretrained`` and ``Engine.from_folder``.
-        ValueError: an exported engine on another backend than its own, or a policy that cannot be reduced.
+        CheckpointError: it holds neither; see ``Policy.from_pretrained`` and ``Engine.from_folder``.
+        ValueError: an exported engine is asked to run on another backend or device than its own, or the policy cannot
+            be folded.
     """
     if (folder / CONTRACT).is_file():
         made, contract = Engine.from_folder(folder), load_contract(folder)
         if engine not in (None, "auto", backend := backend_of(contract)):
             raise ValueError(f"{folder} was exported for {backend}, which runs it; leave --engine {engine} away")
         if device != "cpu":
-            raise ValueError(
-                f"{folder} was exported for {backend}, which runs on the CPU; leave --device {device} away"
-            )
-        return Loaded(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
+            raise ValueError(f"{folder} is for {backend}, which runs on the CPU; leave --device {device} away")
+        return LoadedPolicy(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)
     about = without_history(load_config(folder))
     if engine is None:
-        return Loaded(policy, policy.task, about)
+        return LoadedPolicy(policy, policy.task, about)
     made = Engine.from_policy(policy, engine, plan=True)  # the ladder follows plans
-    return Loaded(made, policy.task, about | {"engine": made.chosen})
+    return LoadedPolicy(made, policy.task, about | {"engine": made.chosen})
 
 
 class Record:
-    """A whole run's numbers, filled as it goes on; times [s] are since it began. Memory for the ticks' is taken before
-    the first. ended_by: what ended it before its time; None: nothing."""
+    """The numbers of a whole run, filled as it goes on; times [s] are since it began.
 
-    def __init__(self, config: EnduranceConfig) -> None:
+    Memory for the ticks' times is taken before the first. ended_by: the exception that ended the run early, or None.
+    """
+
+    def __init__(self, config: SoakConfig) -> None:
         room = min(config.ticks + 1000, KEPT)
         self.decided, self.started, self.sent = Ring(room, 2), Ring(room, 2), Ring(room, 2)  # as in EpisodeLog
         self.memory = Ring(math.ceil(min(2 * config.duration / WATCH_EVERY + 100, KEPT)), 2)  # when, resident [MB]
@@ -133,14 +132,14 @@ class Record:
         self.began, self._stolen_before = time.perf_counter(), stolen_s()
 
     def end(self, stalls: Sequence[float]) -> None:
-        """stalls: moments of the clock."""
+        """The run is over. stalls: moments of the clock."""
         self.wall_s = time.perf_counter() - self.began
         if self._stolen_before is not None and (stolen := stolen_s()) is not None:
             self.stolen_s = stolen - self._stolen_before
         self.stalls = [moment - self.began for moment in stalls]
 
     def add(self, log: EpisodeLog) -> None:
-        """An episode is over."""
+        """Add an episode that is over."""
         shift = np.array([log.began - self.began, 0.0])
         for mine, theirs in ((self.decided, log.decided), (self.started, log.started), (self.sent, log.sent)):
             mine.extend(theirs.rows + shift)
@@ -151,17 +150,18 @@ class Record:
         self.outcomes[log.outcome] += 1
 
 
-def endure(
-    loaded: Loaded,
+def run_soak(
+    loaded: LoadedPolicy,
     scenes: Sequence[Any],
-    config: EnduranceConfig,
+    config: SoakConfig,
     record: Record | None = None,
     closing: Signals | None = None,
 ) -> Record:
     """Drive scene after scene for ``config.duration`` of control, on wall time.
 
-    record: a new one, filled as the run goes on; whoever gave it has it after an exception too. closing: holds back the
-    signals that come after the one that ended the run, until whoever gave it has written the record and leaves it.
+    Args:
+        record: filled as the run goes on, so that the caller has it after an exception too.
+        closing: holds back signals that come after the one that ended the run, until the caller has written the record.
 
     Raises:
         ValueError: the task has no simulated robot, or in none of the scenes it can begin.
@@ -180,7 +180,7 @@ def endure(
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()
             try:
-                with _Watch(record, bar, config.duration), stalled or nullcontext():
+                with _watching(record, bar, config.duration), stalled or nullcontext():
                     _drive(worker, clock, task, scenes, config, record, closing)
             except BaseException as error:
                 record.ended_by = type(error).__name__
@@ -192,7 +192,7 @@ def endure(
 
 
 def _drive(
-    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: EnduranceConfig, record: Record,
+    worker: Worker, clock: RealClock, task: Task, scenes: Sequence[Any], config: SoakConfig, record: Record,
     closing: Signals,
 ) -> None:  # fmt: skip
     number, empty = config.first_scene, 0
@@ -223,31 +223,29 @@ def _drive(
             raise ValueError(f"no scene of task '{task.name}' can begin; the last one ended: {log.outcome}")
 
 
-class _Watch:
-    """Looks at memory and moves the bar, in a thread of its own: the ticks do neither."""
+@contextmanager
+def _watching(record: Record, bar: Any, duration: float) -> Iterator[None]:
+    """Sample memory and move the bar in a thread of its own, so that no tick does."""
+    over = threading.Event()
 
-    def __init__(self, record: Record, bar: Any, duration: float) -> None:
-        self.record, self.bar, self.duration = record, bar, duration
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
+    def watch() -> None:
         to_back()
-        while not self._over.wait(WATCH_EVERY):
-            passed = time.perf_counter() - self.record.began
-            self.record.memory.add(passed, resident_mb())
-            self.bar.update(min(int(passed), math.ceil(self.duration) - 1))
+        while not over.wait(WATCH_EVERY):
+            passed = time.perf_counter() - record.began
+            record.memory.add(passed, resident_mb())
+            bar.update(min(int(passed), math.ceil(duration) - 1))
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM [MB]; NaN where the system does not say."""
+    """Return this process's resident memory [MB]; NaN where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:
@@ -256,7 +254,7 @@ def resident_mb() -> float:
 
 
 def stolen_s() -> float | None:
-    """Time that a virtual machine's host has taken from all its cores since it started [s]; None: nobody says."""
+    """Return the time a virtual machine's host has taken from its cores since it started [s], if the system says."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
         return int(fields[8]) / os.sysconf("SC_CLK_TCK")

@@ -11,9 +11,9 @@ from torch import nn
 
 from onestride.cli import main
 from onestride.engine.backends import preferred
-from onestride.evaluation import bench as benching
-from onestride.evaluation.bench_contenders import trained, untrained, with_parts, work, work_of
 from onestride.evaluation.bench_tables import by_candidates, cells, lines
+from onestride.latency import bench as benching
+from onestride.latency.subjects import trained, untrained, with_parts, work, work_of
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import BenchConfig
@@ -71,7 +71,6 @@ def test_the_record_is_of_the_schema(record):
     names = ["teacher", "teacher-optimised", "student", "engine", "engine-int8"]
     backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
     int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
-    names += ["engine-screened"] if int8 == "native-int8" else []
     names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
