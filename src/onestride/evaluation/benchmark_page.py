@@ -10,31 +10,30 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from onestride.evaluation import benchmark_figures, captions, figures, shell
+from onestride.evaluation import benchmark_figures, figures, shell
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
-from onestride.evaluation.benchmark_report import (
+from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.rollouts import EPISODES, read_records
+from onestride.files import CheckpointError, write_atomically
+from onestride.reports.style import save
+from onestride.reports.table import Column, cells, means, with_speed_up
+from onestride.runs.settings import ReturnsConfig
+from onestride.seals import read_result
+from onestride.studies.dnk_table1 import (
     LATENCY,
     PAPER,
     RETURN,
     SPEED_UP,
     UNSELECTED,
     WORST,
-    detail_cells,
-    generation_cells,
-    paper_rows,
+    detail_table,
+    generators_table,
+    paper_of,
     selected,
-    table_cells,
-    with_speed_up,
+    table,
 )
-from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
-from onestride.evaluation.report import Column, means
-from onestride.evaluation.result import read_experiment
-from onestride.evaluation.rollouts import EPISODES, read_records
-from onestride.files import CheckpointError, write_atomically
-from onestride.reports.style import save
-from onestride.runs.settings import ReturnsConfig
-from onestride.seals import read_result
 from onestride.tasks import TASKS
 
 FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}
@@ -95,6 +94,7 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
     for name in (*PICTURES, *FILMS.values()):
         if not (folder / name).is_file():
             absent.setdefault(name, f"there is no {name}")
+    main = table(comparison)
     text = shell.document(
         comparison,
         title=f"{comparison['experiment']}: {_names(comparison)}",
@@ -102,14 +102,14 @@ def write(folder: Path, run: Path, pictures: bool = True, page: Path | None = No
         headline=_headline(comparison),
         body=BODY.substitute(
             replay=_film(folder, "replay", _replay_caption(comparison), absent),
-            table=shell.table(table_cells(comparison, paper=True)),
-            caption=escape(captions.returns(comparison)),
-            details=shell.table(detail_cells(comparison)),
-            generation=shell.table(generation_cells(comparison)),
+            table=shell.table(cells(main)),
+            caption=escape(" ".join(main.caption)),
+            details=shell.table(cells(detail_table(comparison))),
+            generation=shell.table(cells(generators_table(comparison))),
             films="\n".join(_film(folder, row, label(row), absent) for row in FILMED if row in comparison["rows"]),
-            paper=PAPER_COLUMNS if paper_rows(comparison) else "",
+            paper=PAPER_COLUMNS if paper_of(comparison) else "",
             pictures="\n".join(
-                _picture(folder, name, absent, PAPER_POINTS * (name == "pareto.png" and bool(paper_rows(comparison))))
+                _picture(folder, name, absent, PAPER_POINTS * (name == "pareto.png" and bool(paper_of(comparison))))
                 for name in PICTURES
             ),
         ),
@@ -132,7 +132,7 @@ def _draw(folder: Path, comparison: dict[str, Any]) -> dict[str, str]:
         return figures.latency_figure({row: times[row] for row in ordered(times)}, 1e3 * _control_dt(comparison))
 
     makers = {
-        "pareto.png": lambda: benchmark_figures.pareto_figure(rows, paper_rows(comparison), PAPER),
+        "pareto.png": lambda: benchmark_figures.pareto_figure(rows, paper_of(comparison), PAPER),
         "returns.png": lambda: benchmark_figures.returns_figure(read_records(folder / EPISODES)),
         "pca.png": lambda: benchmark_figures.pca_figure(benchmark_figures.read_plans(folder / SHOWN)),
         "latency.png": latency,

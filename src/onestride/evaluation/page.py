@@ -8,22 +8,11 @@ from typing import Any
 
 from onestride.evaluation import figures, shell
 from onestride.evaluation.film import Motion, film
-from onestride.evaluation.report import (
-    DURATION,
-    INFERENCE,
-    RATE,
-    SUCCESS,
-    UNDEFINED,
-    Column,
-    Row,
-    generation_cells,
-    means,
-    speed_up,
-    table_cells,
-)
 from onestride.evaluation.result import read_experiment
 from onestride.files import CheckpointError, write_atomically
 from onestride.reports.style import label, ordered, save
+from onestride.reports.table import UNDEFINED, Column, Row, cells, means, speed_up
+from onestride.studies.dnk_table2 import DURATION, INFERENCE, RATE, SUCCESS, candidates_table, table
 
 
 def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path:
@@ -61,8 +50,8 @@ def write(folder: Path, pictures: bool = True, page: Path | None = None) -> Path
         lead=_summary(comparison),
         headline=_headline(comparison),
         body=BODY.substitute(
-            table=shell.table([list(metric) for metric in zip(*table_cells(comparison, paper=True), strict=True)]),
-            generation=shell.table(generation_cells(comparison)),
+            table=shell.table([list(metric) for metric in zip(*cells(table(comparison, paper=True)), strict=True)]),
+            generation=shell.table(cells(candidates_table(comparison))),
             film=_film_element(folder, captions, absent),
             pictures="\n".join(_picture_element(folder, name, captions, absent) for name in PICTURES),
         ),
@@ -168,7 +157,7 @@ def _headline(comparison: dict[str, Any]) -> str:
 
 
 def _against(column: Column, student: Row, teacher: Row) -> str:
-    return f"{column.heading}: {column.cell(student)}, {label('teacher')} {column.cell(teacher)}"
+    return f"{column.title}: {column.cell(student)}, {label('teacher')} {column.cell(teacher)}"
 
 
 def _picture_element(folder: Path, name: str, captions: dict[str, str], absent: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from onestride.evaluation.report import UNDEFINED
+from onestride.reports.table import UNDEFINED
 
 FACTS = ("started", "wall_s", "commit", "seeds", "machine", "versions", "config")
 

@@ -1,4 +1,4 @@
-"""What minutes of the control loop come to: a record by the schema, a plot, and every tick's times."""
+"""What minutes of ``onestride run --duration`` come to: a record, a plot, every tick's times, and a table of runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable
 from onestride.latency.soak import LoadedPolicy, Record, SoakConfig
+from onestride.reports.documents import records
 from onestride.reports.style import save
+from onestride.reports.table import Column, Table
 from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
 
+COLUMNS = (
+    Column("engine", "engine"), Column("rate", "rate", "Hz"), Column("ended", "scenes ended"),
+    Column("ticks", "ticks", digits=0), Column("overruns", "overruns", digits=0),
+    Column("starved_ticks", "starved", digits=0), Column("late_plan", "late: plan", digits=0),
+    Column("late_hold", "hold", digits=0), Column("late_stop", "stop", digits=0),
+    Column("dropped_decisions", "dropped", digits=0), Column("decision_ms_p50", "decision p50", "ms"),
+    Column("decision_ms_p99", "p99"), Column("decision_ms_max", "max", digits=1),
+    Column("jitter_ms_p50", "jitter p50", "ms", 3), Column("jitter_ms_p99", "p99", digits=3),
+    Column("jitter_ms_max", "max", digits=1), Column("stolen_ms", "stolen", "ms", 0),
+    Column("rss_growth_percent", "memory growth", "%", kind="change"),
+)  # fmt: skip
+ENDED = "scenes ended: "  # begins a metric: how many scenes ended so
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
 
 
@@ -59,10 +73,6 @@ def summary(record: Record, config: SoakConfig) -> dict[str, Any]:
         **{f"{ENDED}{outcome}": count for outcome, count in record.outcomes.most_common()},
     }
     return {name: {"mean": value, "std": None, "n": 1, "per_seed": []} for name, value in values.items()}
-
-
-#: Begins a metric: how many scenes ended so.
-ENDED = "scenes ended: "
 
 
 def memory_growth(mb: np.ndarray) -> tuple[float | None, float | None, float | None]:
@@ -124,39 +134,24 @@ def write(
     return report
 
 
-#: What of a report is shown beside others: heading, metric, format.
-SHOWN = (
-    ("ticks", "ticks", "{:.0f}"), ("overruns", "overruns", "{:.0f}"), ("starved", "starved_ticks", "{:.0f}"),
-    ("late: plan", "late_plan", "{:.0f}"), ("hold", "late_hold", "{:.0f}"), ("stop", "late_stop", "{:.0f}"),
-    ("dropped", "dropped_decisions", "{:.0f}"), ("decision p50 [ms]", "decision_ms_p50", "{:.2f}"),
-    ("p99", "decision_ms_p99", "{:.2f}"), ("max", "decision_ms_max", "{:.1f}"),
-    ("jitter p50 [ms]", "jitter_ms_p50", "{:.3f}"), ("p99", "jitter_ms_p99", "{:.3f}"),
-    ("max", "jitter_ms_max", "{:.1f}"), ("stolen [ms]", "stolen_ms", "{:.0f}"),
-    ("memory growth [%]", "rss_growth_percent", "{:+.2f}"),
-)  # fmt: skip
-
-
-def cells(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """Reports by name -> a header, then a line for each."""
-    made = [["", "engine", "rate [Hz]", "scenes ended", *(heading for heading, _, _ in SHOWN)]]
+def table(reports: Mapping[str, dict[str, Any]]) -> Table:
+    """Return a line per report."""
+    rows = {}
     for name, report in reports.items():
         ((measured, row),) = report["rows"].items()
-        engine = report["config"].get(measured, {}).get("engine", "").split(":")[0]
-        rate = f"{report['config']['run']['rate']:g}"
-        ended = {name.removeprefix(ENDED): value["mean"] for name, value in row.items() if name.startswith(ENDED)}
-        scenes = ", ".join(f"{count:.0f} {outcome}" for outcome, count in ended.items())
-        values = (row.get(metric, {}).get("mean") for _, metric, _ in SHOWN)  # earlier reports have fewer
-        shown = zip(SHOWN, values, strict=True)
-        made.append(
-            [
-                name,
-                engine,
-                rate,
-                scenes,
-                *("" if value is None else form.format(value) for (_, _, form), value in shown),
-            ]
-        )
-    return made
+        ended = {end.removeprefix(ENDED): value["mean"] for end, value in row.items() if end.startswith(ENDED)}
+        shown = {
+            "engine": report["config"].get(measured, {}).get("engine", "").split(":")[0],
+            "rate": f"{report['config']['run']['rate']:g}",
+            "ended": ", ".join(f"{count:.0f} {outcome}" for outcome, count in ended.items()),
+        }
+        rows[name] = row | {metric: {"text": text} for metric, text in shown.items()}
+    return Table(COLUMNS, rows)
+
+
+def tables(results: Path) -> dict[str, Table]:
+    """Return the table of all committed runs."""
+    return {"realtime": table(records(results / "realtime"))}
 
 
 def _notes(record: Record, task: Task, config: SoakConfig) -> list[str]:
