@@ -17,10 +17,10 @@ from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Teacher
 from onestride.control.ladder import Patience
-from onestride.evaluation import endurance_report
 from onestride.files import alone
 from onestride.latency import soak
 from onestride.runs import presets
+from onestride.studies import realtime
 
 
 def run(capsys, *arguments: str) -> str:
@@ -201,9 +201,9 @@ def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, cap
         added(record, log)
         signal.raise_signal(signal.SIGINT)
 
-    added, written = soak.Record.add, endurance_report.write
+    added, written = soak.Record.add, realtime.write
     monkeypatch.setattr(soak.Record, "add", stopped_by_a_signal)
-    monkeypatch.setattr(endurance_report, "write", impatient)
+    monkeypatch.setattr(realtime, "write", impatient)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
     try:

@@ -9,18 +9,28 @@ import pytest
 from onestride.evaluation.benchmark import CLOUD_METRICS
 from onestride.evaluation.lineup import parts
 from onestride.evaluation.metrics import over_seeds, summarize
-from onestride.evaluation.numbers import MARKED
-from onestride.evaluation.tables import DOCUMENT, LOCOMOTION, RESULT, RESULTS, generated
+from onestride.reports.documents import RESULTS, documents, generated
+from onestride.reports.numbers import MARKED
 
 ROOT = Path(__file__).parent.parent
 #: Results of returns; what lies beside one has a dot in its name.
-RETURNS = [path for path in sorted((ROOT / LOCOMOTION).glob("*.json")) if "." not in path.stem]
+ARM = RESULTS / "kinova" / "comparison.json"
+RETURNS = [path for path in sorted((ROOT / RESULTS / "locomotion").glob("*.json")) if "." not in path.stem]
 
 
-def test_the_readmes_tables_and_numbers_are_those_of_the_results():
-    text = (ROOT / DOCUMENT).read_text()
-    assert generated(ROOT, text) == text, "run `make tables`"
-    assert len(MARKED.findall(text)) > 40
+def test_the_documents_tables_and_numbers_are_those_of_the_results():
+    texts = documents(ROOT)
+    for path, text in generated(ROOT, texts).items():
+        assert text == texts[path], f"{path} differs from results/: run `make tables`"
+    assert sum(len(MARKED.findall(text)) for text in texts.values()) > 40
+
+
+def test_a_table_that_no_document_shows_is_missed_and_one_that_no_result_makes_is_refused():
+    texts = documents(ROOT)
+    with pytest.raises(ValueError, match=r"no document shows the tables \['bench-halfcheetah"):
+        generated(ROOT, {path: text.replace("table: bench-halfcheetah", "") for path, text in texts.items()})
+    with pytest.raises(ValueError, match=r"shows the tables \['kinvoa'\], which no result makes"):
+        generated(ROOT, texts | {ROOT / "docs/new.md": "<!-- table: kinvoa -->\n<!-- /table -->"})
 
 
 def test_every_record_says_when_it_began_and_in_which_zone():
@@ -32,8 +42,8 @@ def test_every_record_says_when_it_began_and_in_which_zone():
 
 
 def test_the_comparison_follows_from_its_records():
-    comparison = json.loads((ROOT / RESULT).read_text())
-    records = [json.loads(line) for line in (ROOT / RESULT).with_name("episodes.jsonl").read_text().splitlines()]
+    comparison = json.loads((ROOT / ARM).read_text())
+    records = [json.loads(line) for line in (ROOT / ARM).with_name("episodes.jsonl").read_text().splitlines()]
     for row, metrics in comparison["rows"].items():
         mine = [r for r in records if r["row"] == row]
         for name in ("success", "decision_ms_mean", "terminal_error_mm", "min_clearance_mm", "completion_time_s"):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from onestride.ablations import AblationConfig, ablate
 from onestride.data.minari import read_metadata
-from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, page, report
+from onestride.evaluation import benchmark_page, page
 from onestride.evaluation.benchmark import benchmark
 from onestride.evaluation.comparison import compare
 from onestride.evaluation.result import read_experiment
@@ -21,6 +21,7 @@ from onestride.reports.style import save
 from onestride.runs import pipeline, presets
 from onestride.runs.presets import Preset
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.studies import dnk_ablations, dnk_table1, dnk_table2
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -84,10 +85,10 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
     if isinstance(config, ReturnsConfig):
         folder = benchmark(run, config, command, device)
         written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, benchmark_report.terminal_table(read_experiment(folder / "comparison.json")))
+        return Outcome(folder, written, dnk_table1.terminal_table(read_experiment(folder / "comparison.json")))
     folder = compare(run, config, command, device)
     written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, report.terminal_table(read_experiment(folder / "comparison.json")))
+    return Outcome(folder, written, dnk_table2.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
@@ -97,8 +98,8 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
     config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
     folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
+    save(dnk_ablations.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
+    return Outcome(folder, None, dnk_ablations.terminal_table(read_experiment(folder / "comparison.json")))
 
 
 # ---------------------------------------------------------------- publishing

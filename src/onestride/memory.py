@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     A step of training frees and allocates the same tensors as the last one. The C library gives such pieces back to
     the system each time, and every page of them comes back through a fault, zeroed: a quarter of a step's time of a
-    student (``benchmarks/speed.py``). Results do not change. Memory stays at the process's peak from then on. Where
+    student (see ``studies/``). Results do not change. Memory stays at the process's peak from then on. Where
     the C library is not glibc, nothing happens.
     """
     try:

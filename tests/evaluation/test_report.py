@@ -1,6 +1,5 @@
-"""Tables against their JSON, pictures of known data, and a page that needs nothing else."""
+"""Pictures of known data, and a page that needs nothing else."""
 
-import io
 import json
 import re
 
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
-from onestride.evaluation import cameras, report
+from onestride.evaluation import cameras
 from onestride.evaluation import film as film_module
 from onestride.evaluation import page as page_module
 from onestride.evaluation.figures import (
@@ -77,60 +75,6 @@ def write_motion(path, motion):
         named = {"joints": motion.joints, "times": motion.times, "path": motion.path}
         tensors |= {f"{kind}.{row}": by_row[row] for kind, by_row in named.items()}
     save_tensors(path, {k: torch.from_numpy(v).clone() for k, v in tensors.items()})
-
-
-def cells(markdown):
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
-
-
-# --- tables ---
-
-
-def test_table_holds_the_json(comparison):
-    header, _, teacher, dnk = cells(report.table(comparison))
-    teacher, dnk = dict(zip(header, teacher, strict=True)), dict(zip(header, dnk, strict=True))
-    assert teacher[""] == "Teacher"
-    assert dnk[""] == "DNK"
-    assert teacher["inference [ms]"] == "120.00 ± 3.25"
-    assert teacher["success"] == "95.0 %"
-    assert dnk["speed-up"] == "15.0x"
-    assert dnk["completion time [s]"] == "–"  # null  # noqa: RUF001
-    assert dnk["terminal error [mm]"] == "–"  # missing  # noqa: RUF001
-
-
-def test_the_papers_rows_are_asked_for_and_labelled(comparison):
-    lines = cells(report.table(comparison, paper=True))
-    assert len(lines) == len(cells(report.table(comparison))) + 2
-    assert all("paper, its own robot and machine" in line[0] for line in lines[-2:])
-    assert "25195.62 ± 283.24" in lines[-2]
-    assert {"37.0x", "79.999 ± 0.019", "0.5020 ± 0.0245"} < set(lines[-1])
-
-
-def test_generation_table_by_seed(comparison):
-    _, _, teacher, dnk = cells(report.generation_table(comparison))
-    assert teacher[-1] == "95.0 / 95.0 %"
-    assert dnk[1] == "1"
-
-
-def test_terminal_table_keeps_its_units(comparison):
-    console = Console(width=110, file=io.StringIO(), record=True)
-    console.print(report.terminal_table(comparison))
-    text = console.export_text()
-    assert "time [s]" in text
-    assert "15.0x" in text
-
-
-def test_insert_tables_round_trip():
-    page = "a\n<!-- table: main -->\nold\n<!-- /table -->\nb\n<!-- table: other -->\nkept\n<!-- /table -->\n"
-    filled = report.insert_tables(page, {"main": "| \\1 new |"})
-    assert filled == page.replace("old", "| \\1 new |")
-    assert report.insert_tables(filled, {"main": "old"}) == page
-
-
-@pytest.mark.parametrize("page", ["", "<!-- table: main -->\n<!-- table: other -->\n<!-- /table -->"])
-def test_insert_tables_names_what_is_missing(page):
-    with pytest.raises(ValueError, match=r"no place for the tables \['main'\]"):
-        report.insert_tables(page, {"main": "x"})
 
 
 # --- figures ---

@@ -11,12 +11,13 @@ from torch import nn
 
 from onestride.cli import main
 from onestride.engine.backends import preferred
-from onestride.evaluation.bench_tables import by_candidates, cells, lines
 from onestride.latency import bench as benching
 from onestride.latency.subjects import trained, untrained, with_parts, work, work_of
+from onestride.reports.table import cells
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import BenchConfig
+from onestride.studies.bench import by_candidates, lines, table
 
 pytest.importorskip("onnxruntime")
 
@@ -105,19 +106,19 @@ def test_pairs_are_rows_of_their_own(record):
     assert rows["pairs@8"]["pairs_per_s"]["n"] == benching.BLOCKS
     assert rows["pairs@8"]["pairs_per_s"]["mean"] > 0
     said = json.loads(record.read_text())
-    without = cells(said)
+    without = cells(table(said))
     said["rows"] |= rows
-    table = cells(said)
-    assert [line[:-1] for line in table[:-1]] == without  # one line and one column more
-    assert table[-1][:-1] == ["pairs@8"] + ["–"] * (len(without[0]) - 1)  # noqa: RUF001
-    assert [line[-1] for line in table[1:-1]] == ["–"] * (len(without) - 1)  # noqa: RUF001
-    assert cells(said, 4) == [line for line in without if line[0] == "" or line[0].endswith("@4")]
-    short = by_candidates(said)
+    whole = cells(table(said))
+    assert [line[:-1] for line in whole[:-1]] == without  # one line and one column more
+    assert whole[-1][:-1] == ["pairs@8"] + ["–"] * (len(without[0]) - 1)  # noqa: RUF001
+    assert [line[-1] for line in whole[1:-1]] == ["–"] * (len(without) - 1)  # noqa: RUF001
+    assert cells(table(said, 4)) == [line for line in without if line[0] == "" or line[0].endswith("@4")]
+    short = cells(by_candidates(said))
     assert short[0] == ["p50 [ms]", "1 candidates", "4 candidates"]
     assert [line[0] for line in short[1:]] == [line[0][:-2] for line in without if line[0].endswith("@4")]
     assert short[1][2] == f"{said['rows']['teacher@4']['decision_ms_p50']['mean']:.2f}"
     del said["rows"]["teacher@4"]
-    assert by_candidates(said)[1] == [*short[1][:2], "–"]  # noqa: RUF001
+    assert cells(by_candidates(said))[1] == [*short[1][:2], "–"]  # noqa: RUF001
 
 
 @pytest.mark.gpu

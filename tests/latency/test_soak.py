@@ -9,12 +9,13 @@ import pytest
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
 from onestride.control.stall import Stall
-from onestride.evaluation import endurance_report
-from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
 from onestride.latency import soak
 from onestride.latency.soak import LoadedPolicy, Record, SoakConfig, run_soak
+from onestride.reports.table import UNDEFINED, cells
 from onestride.robot.decision import Decision
 from onestride.seals import read_result
+from onestride.studies import realtime
+from onestride.studies.realtime import memory_growth, summary, targets, write
 from onestride.tasks import TASKS
 from onestride.tensors import load_tensors
 
@@ -106,7 +107,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_to_refuse_the_next(loade
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(endurance_report, "save", full)
+        patched.setattr(realtime, "save", full)
         with pytest.raises(OSError, match="disk is full"):
             write(tmp_path / "run.json", record, loaded, config(), "dnk-0", "onestride run")
     assert list(tmp_path.iterdir()) == []
@@ -223,14 +224,12 @@ def test_the_simulated_cheetah_keeps_its_own_time(monkeypatch):
     assert robots[-1].steps <= 5
 
 
-def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_left_empty():
-    row = {metric: {"mean": 2.0} for _, metric, _ in endurance_report.SHOWN} | {"rss_growth_percent": {"mean": None}}
-    row |= {
-        f"{endurance_report.ENDED}{outcome}": {"mean": count} for outcome, count in (("arrived", 7), ("timeout", 1))
-    }
+def test_reports_are_shown_a_line_each_and_what_was_not_measured_is_a_dash():
+    row = {column.metric: {"mean": 2.0} for column in realtime.COLUMNS} | {"rss_growth_percent": {"mean": None}}
+    row |= {f"{realtime.ENDED}{outcome}": {"mean": count} for outcome, count in (("arrived", 7), ("timeout", 1))}
     decider = {"engine": "onnx, 1 thread: p90 1 ms at the start"}
     report = {"rows": {"dnk-0": row}, "config": {"dnk-0": decider, "run": {"rate": 20.0}}}
-    header, line = endurance_report.cells({"cheetah": report})
-    assert len(header) == len(line) == len(endurance_report.SHOWN) + 4
+    header, line = cells(realtime.table({"cheetah": report}))
+    assert len(header) == len(line) == len(realtime.COLUMNS) + 1
     assert line[:5] == ["cheetah", "onnx, 1 thread", "20", "7 arrived, 1 timeout", "2"]
-    assert line[-1] == ""
+    assert line[-1] == UNDEFINED

@@ -106,9 +106,9 @@ class Run(Common):
     def _soak(self, duration: float) -> None:
         """Everything that can be wrong is said before anything moves."""
         from onestride.control.realtime import ADVICE
-        from onestride.evaluation import endurance_report
         from onestride.latency import soak
         from onestride.progress import console
+        from onestride.studies import realtime
 
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
@@ -134,7 +134,7 @@ class Run(Common):
             )
         name = f"{folder.name}-{config.rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
         out = self.out or folder.parent / "realtime" / name
-        endurance_report.targets(out)
+        realtime.targets(out)
         scenes = loaded.task.scenes(max(soak.SCENES, self.scene + 1), 0)
         record, closing = soak.Record(config), Signals()
         try:
@@ -144,9 +144,9 @@ class Run(Common):
             closing.wait()  # an impatient second signal neither
             try:
                 if record.ticks:
-                    metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
+                    metrics = {name: value["mean"] for name, value in realtime.summary(record, config).items()}
                     print(json.dumps(metrics, indent=2))  # first: a disk may be full
-                    endurance_report.write(out, record, loaded, config, folder.name, typed())
+                    realtime.write(out, record, loaded, config, folder.name, typed())
                     console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
                     print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
             finally:
@@ -219,8 +219,8 @@ class Bench:
     """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
-        from onestride.evaluation.bench_tables import lines
         from onestride.latency.bench import bench
+        from onestride.studies.bench import lines
 
         def show(record: dict[str, Any]) -> None:
             print("\n".join([*lines(record), *record["notes"]]), flush=True)

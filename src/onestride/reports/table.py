@@ -63,25 +63,26 @@ class Column:
         counted = f" of {n}" if self.kind == "share" and n is not None else ""
         return " ± ".join(shown if self.spread else shown[:1]) + end + counted
 
-    def mean(self, row: Row) -> str:
-        """Return the mean alone."""
-        return replace(self, spread=False).cell(row)
-
 
 @dataclass(frozen=True)
 class Table:
-    """Lines by what they are called, a cell of each for every column; ``caption``: sentences that stand below."""
+    """Lines by what they are called, a cell of each for every column.
+
+    caption: paragraphs that stand below. corner: above the names. spread: with deviations, where a column has them.
+    """
 
     columns: tuple[Column, ...]
     rows: Mapping[str, Row]
     caption: tuple[str, ...] = ()
     corner: str = ""
+    spread: bool = True
 
 
 def cells(table: Table) -> list[list[str]]:
     """Return a heading, then a line for every row; the first cell of each is its name."""
-    lines = [[name, *(column.cell(row) for column in table.columns)] for name, row in table.rows.items()]
-    return [[table.corner, *(column.title for column in table.columns)], *lines]
+    columns = [column if table.spread else replace(column, spread=False) for column in table.columns]
+    lines = [[name, *(column.cell(row) for column in columns)] for name, row in table.rows.items()]
+    return [[table.corner, *(column.title for column in columns)], *lines]
 
 
 def markdown(table: Table) -> str:
@@ -93,14 +94,13 @@ def markdown(table: Table) -> str:
 
 def terminal(table: Table, title: str) -> rich.Table:
     """Return the table for a terminal: means alone, narrow; headings and names wrap, numbers do not."""
-    made = rich.Table(title=title, title_justify="left")
-    made.add_column(table.corner)
-    for column in table.columns:
-        shown = [column.mean(row) for row in table.rows.values()]
-        width = max(map(len, (*column.title.split(), *shown)))
-        made.add_column(Text(column.title), justify="right", width=width)  # not markup: [ms] is a unit
-    for name, row in table.rows.items():
-        made.add_row(name, *(column.mean(row) for column in table.columns))
+    (corner, *headings), *lines = cells(replace(table, spread=False))
+    made = rich.Table(corner, title=title, title_justify="left")
+    for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
+        width = max(map(len, (*heading.split(), *shown)))
+        made.add_column(Text(heading), justify="right", width=width)  # not markup: [ms] is a unit
+    for line in lines:
+        made.add_row(*line)
     return made
 
 

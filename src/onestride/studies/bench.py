@@ -10,27 +10,16 @@ from onestride.reports.documents import records
 from onestride.reports.table import Column, Table, cells
 
 SHOWN = 64  # candidates of the rows that documents show
-COLUMNS = tuple(
-    Column(metric, heading, unit, digits, kind, spread=False)
-    for metric, heading, unit, digits, kind in (
-        ("decision_ms_p50", "p50", "ms", 3, "number"),
-        ("decision_ms_p95", "p95", "", 3, "number"),
-        ("decision_ms_p99", "p99", "", 3, "number"),
-        ("decision_ms_max", "max", "", 3, "number"),
-        ("after_pause_ms_p50", "after a pause", "", 3, "number"),
-        ("planning_ms_p50", "planning p50", "", 3, "number"),
-        ("decisions_per_s", "per s", "", 0, "number"),
-        ("nfe", "NFE", "", 0, "number"),
-        ("batch_forwards", "forwards", "", 2, "number"),
-        ("gflop", "GFLOP", "", 3, "number"),
-        ("mb", "MB", "", 1, "number"),
-        ("share_of_ceiling", "of ceiling", "", 0, "fraction"),
-        ("speed_up_over_teacher", "x teacher", "", 1, "number"),
-        ("speed_up_over_student", "x student", "", 2, "number"),
-        ("speed_up_over_student_p99", "x student, p99", "", 2, "number"),
-        ("pairs_per_s", "pairs per s", "", 0, "number"),
-    )
-)
+COLUMNS = (
+    Column("decision_ms_p50", "p50", "ms", 3), Column("decision_ms_p95", "p95", digits=3),
+    Column("decision_ms_p99", "p99", digits=3), Column("decision_ms_max", "max", digits=3),
+    Column("after_pause_ms_p50", "after a pause", digits=3), Column("planning_ms_p50", "planning p50", digits=3),
+    Column("decisions_per_s", "per s", digits=0), Column("nfe", "NFE", digits=0), Column("batch_forwards", "forwards"),
+    Column("gflop", "GFLOP", digits=3), Column("mb", "MB", digits=1),
+    Column("share_of_ceiling", "of ceiling", digits=0, kind="fraction"),
+    Column("speed_up_over_teacher", "x teacher", digits=1), Column("speed_up_over_student", "x student"),
+    Column("speed_up_over_student_p99", "x student, p99"), Column("pairs_per_s", "pairs per s", digits=0),
+)  # fmt: skip
 
 
 def table(record: dict[str, Any], candidates: int | None = None) -> Table:
@@ -40,7 +29,7 @@ def table(record: dict[str, Any], candidates: int | None = None) -> Table:
     others = "teacher and student draw theirs anew, which is part of their time."
     said = f"{config['rounds'] * config['burst']} decisions each. {BANK.format(draws=config['draws'], others=others)}"
     columns = tuple(column for column in COLUMNS if any(column.metric in row for row in rows.values()))
-    return Table(columns, rows, (said,))
+    return Table(columns, rows, (said,), spread=False)
 
 
 def by_candidates(record: dict[str, Any]) -> Table:
@@ -50,8 +39,8 @@ def by_candidates(record: dict[str, Any]) -> Table:
         if COLUMNS[0].metric in row:
             subject, _, number = name.partition("@")
             rows.setdefault(subject, {})[number] = row[COLUMNS[0].metric]
-    columns = (Column(f"{n}", f"{n} candidates", spread=False) for n in record["config"]["candidates"])
-    return Table(tuple(columns), rows, corner=COLUMNS[0].title)
+    columns = (Column(f"{n}", f"{n} candidates") for n in record["config"]["candidates"])
+    return Table(tuple(columns), rows, corner=COLUMNS[0].title, spread=False)
 
 
 def lines(record: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from onestride.selectors.sampling import Sampling
 from onestride.selectors.store import load_selector
 from onestride.tasks.lockstep import Lockstep
 
-COMMAND = "python -m onestride.studies.candidate_sampling"
 POOR = 0.9  # normalised return of an episode
 STARTS = FIRST_SEED - 27_000
 DRAWS = 256
@@ -51,42 +50,34 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """A run with a critic that has temperatures of its own; which student; episodes of every training seed."""
+def main(run: Path, student: str = "dnk", episodes: int = 70, out: Path | None = None) -> None:
+    """Measure every way in turns, print the table and write the record.
 
-    run: Path
-    student: str = "dnk"
-    episodes: int = 70
-    out: Path | None = None
-
-
-def main(arguments: Arguments) -> None:
-    """Measure every way in turns, print the table and write the record."""
-    experiment = Experiment(task_of(arguments.run).name, typed(COMMAND), arguments.out)
-    found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed
-    names = [name for name, (row, _) in found if row == arguments.student]
+    Args:
+        run: With a critic that has temperatures of its own.
+        student: Which of its students.
+        episodes: Of every training seed.
+        out: Where the record goes; nothing is overwritten.
+    """
+    experiment = Experiment(task_of(run).name, typed("onestride.studies.candidate_sampling"), out)
+    found = sorted(rows_of(run).items(), key=lambda item: item[1])  # by row and seed
+    names = [name for name, (row, _) in found if row == student]
     if not names:
-        raise ValueError(f"{arguments.run} holds no student '{arguments.student}'")
-    drawn = {way: sampling_of(arguments.run, way) for way in WAYS}
+        raise ValueError(f"{run} holds no student '{student}'")
+    drawn = {way: sampling_of(run, way) for way in WAYS}
     returns: dict[tuple[str, str], list[float]] = {}
     pool = ProcessPoolExecutor(usable_cores(), get_context("spawn"))
     with pool, track("trials", len(names) * len(WAYS)) as bar:
-        jobs = {
-            pool.submit(earned, arguments.run, name, drawn[way], arguments.episodes): (way, name)
-            for name in names
-            for way in WAYS
-        }
+        jobs = {pool.submit(earned, run, name, drawn[way], episodes): (way, name) for name in names for way in WAYS}
         for number, done in enumerate(as_completed(jobs)):
             way, name = jobs[done]
             returns[way, name] = done.result()
             bar.update(number + 1, f"{way} {name}: {np.mean(returns[way, name]):.3f}")
     experiment.record(
-        config={"student": arguments.student, "episodes": arguments.episodes}
-        | {way: vars(sampling) for way, sampling in drawn.items()},
+        config={"student": student, "episodes": episodes} | {way: vars(drawn[way]) for way in WAYS},
         seeds={"episodes": STARTS, "training": [int(name.rpartition("-")[2]) for name in names]},
         rows={way: summary([returns[way, name] for name in names]) for way in WAYS},
-        notes=[f"{arguments.episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
+        notes=[f"{episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
         show=lambda record: console.print(terminal(table(record), f"{record['experiment']}: means over seeds")),
     )
 
@@ -149,4 +140,4 @@ def tables(results: Path) -> dict[str, Table]:
 
 if __name__ == "__main__":
     with mendable():
-        main(tyro.cli(Arguments, description=__doc__))
+        tyro.cli(main, description=__doc__)

@@ -67,34 +67,30 @@ class Delay:
 DELAYS = (*map(Delay, (0.005, 0.025, 0.045, 0.06, 0.07, 0.095)), Delay(0.005, 0.08, 0.25), Delay(0.005, 0.15, 0.1))
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """An exported folder of a task with a simulated robot."""
+def main(folder: tyro.conf.Positional[Path], scenes: int = 100, out: Path | None = None) -> None:
+    """Drive every scene with every delay, print the table and write the record.
 
-    folder: tyro.conf.Positional[Path]
-    scenes: int = 100
-    out: Path | None = None
-
-
-def main(arguments: Arguments) -> None:
-    """Drive every scene with every delay, print the table and write the record."""
-    if arguments.scenes < 1:
-        raise ValueError(f"scenes is {arguments.scenes}, expected at least 1")
-    engine = Engine.from_folder(arguments.folder, threads=1)
+    Args:
+        folder: An exported engine of a task with a simulated robot.
+        scenes: Of an evaluation, the first ones.
+        out: Where the record goes; nothing is overwritten.
+    """
+    if scenes < 1:
+        raise ValueError(f"scenes is {scenes}, expected at least 1")
+    engine = Engine.from_folder(folder, threads=1)
     task = TASKS[engine.task.name]()
-    experiment = Experiment(f"latency-{task.name}", typed("python -m onestride.studies.decision_delay"), arguments.out)
-    scenes = task.scenes(arguments.scenes, 0)
+    experiment = Experiment(f"latency-{task.name}", typed("onestride.studies.decision_delay"), out)
     rows: dict[str, Any] = {}
-    with track("driving", 2 * len(DELAYS) * len(scenes)) as bar:
+    with track("driving", 2 * len(DELAYS) * scenes) as bar:
         for delay in DELAYS:
             for beside in (True, False):
                 logs = []
-                for number, scene in enumerate(scenes):
+                for number, scene in enumerate(task.scenes(scenes, 0)):
                     engine.reset(number)
                     logs.append(trial(engine, task, scene, number, delay, beside))
-                    bar.update(len(rows) * len(scenes) + number + 1)
+                    bar.update(len(rows) * scenes + number + 1)
                 rows[f"{delay}, {'beside' if beside else 'within'}"] = summary(logs)
-    config = {"task": task.name, "scenes": arguments.scenes, "engine": engine.chosen, "control_dt_s": task.control_dt}
+    config = {"task": task.name, "scenes": scenes, "engine": engine.chosen, "control_dt_s": task.control_dt}
     experiment.record(
         config=config,
         seeds={"scenes": 0},
@@ -149,4 +145,4 @@ def tables(results: Path) -> dict[str, Table]:
 
 if __name__ == "__main__":
     with mendable():
-        main(tyro.cli(Arguments, description=__doc__))
+        tyro.cli(main, description=__doc__)

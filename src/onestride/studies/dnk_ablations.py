@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich import table as rich
 
 from onestride.reports.captions import counts, generators
 from onestride.reports.documents import records
 from onestride.reports.style import COLOURS, GREY, GRID, STYLE
-from onestride.reports.table import Row, Table, variants
+from onestride.reports.table import Row, Table, terminal, variants
 from onestride.studies.dnk_table1 import DISTANCE, LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST
 
 #: Settings of equal budget, the reference first, and what a reader calls them.
@@ -60,9 +61,10 @@ def numbers_table(comparison: dict[str, Any]) -> Table:
     return Table(NUMBERS, _numbered(comparison["rows"]), (said,))
 
 
-def terminal_table(comparison: dict[str, Any]) -> Table:
-    """Return the main numbers, rows named and ordered as in the documents."""
-    return Table(TERMINAL, by_setting(comparison["rows"]) | _numbered(comparison["rows"]))
+def terminal_table(comparison: dict[str, Any]) -> rich.Table:
+    """Return the main numbers for the end of a program, rows named and ordered as in the documents."""
+    rows = by_setting(comparison["rows"]) | _numbered(comparison["rows"])
+    return terminal(Table(TERMINAL, rows), f"{comparison['experiment']}: means over seeds")
 
 
 def _numbered(rows: Mapping[str, Row]) -> dict[str, Row]:

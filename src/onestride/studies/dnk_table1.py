@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich import table as rich
+
 from onestride.evaluation.variant import RANKINGS, Variant
 from onestride.reports.captions import ALONE, BANK, DEVIATION, counts, generators
 from onestride.reports.documents import records
 from onestride.reports.style import label
-from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, variants, with_speed_up
+from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, terminal, variants, with_speed_up
 
 PAPER = "paper, D4RL's own data, RTX 5090"
 RETURN = Column("return_normalised", "return", digits=4)
+SIGMA = Column("sigma_ep", "sigma_ep", digits=4, spread=False)  # itself a spread
 WORST = Column("worst_seed_return", "worst seed", digits=4)
 UNSELECTED = Column("unselected_return", "unselected return", digits=4)
 SPREAD = Column("action_spread", "candidates' spread", digits=3)
@@ -27,33 +30,17 @@ P50, P95, P99 = (Column(f"decision_ms_{name}", name, "ms") for name in ("p50", "
 SPEED_UP = Column("speed_up", "speed-up, times", digits=1)
 NFE = Column("nfe", "network calls", digits=0)
 OF_TEACHER = Column("of_teacher", "of its teacher's by the same selector (episodes)")
-COLUMNS = (
-    RETURN,
-    Column("sigma_ep", "sigma_ep", digits=4, spread=False),  # itself a spread
-    WORST,
-    LATENCY,
-    SPEED_UP,
-)
+COLUMNS = (RETURN, SIGMA, WORST, LATENCY, SPEED_UP)
 DETAILS = (
-    NFE,
-    UNSELECTED,
-    SPREAD,
-    Column("fell", "fell", digits=0, kind="share", spread=False),
-    LATENCY,
-    P50,
-    P95,
-    P99,
+    NFE, UNSELECTED, SPREAD, Column("fell", "fell", digits=0, kind="share", spread=False), LATENCY, P50, P95, P99,
     Column("control_hz", "decisions per second", digits=1),
-)
+)  # fmt: skip
 GENERATORS = (
-    UNSELECTED,
-    SPREAD,
-    DISTANCE,
-    Column("plan_spread", "whole plans' spread", digits=3),
-    Column("plan_dimensions", "directions of it", digits=1),
+    UNSELECTED, SPREAD, DISTANCE,
+    Column("plan_spread", "whole plans' spread", digits=3), Column("plan_dimensions", "directions of it", digits=1),
     Column("own_action_spread", "spread, own states", digits=3),
     Column("own_teacher_distance", "distance, own states", digits=3),
-)
+)  # fmt: skip
 TERMINAL = (RETURN, WORST, UNSELECTED, LATENCY, P95, SPEED_UP)
 RATIOS = {"dnk": "both by IQL", "dnk-engine": "by IQL, DNK in the engine", "dnk-classifier": "both by the return model"}
 #: Rankings that choose among candidates, without engines.
@@ -97,6 +84,12 @@ def generators_table(comparison: dict[str, Any]) -> Table:
         lines[label(variant.generator)] = {**line, f"by {variant.ranking}": rows[name].get(RETURN.metric, {})}
     ranked = (replace(RETURN, metric=f"by {who}", heading=f"return by {RANKINGS[who]}") for who in choosing)
     return Table((*ranked, *GENERATORS), lines, (generators(comparison),))
+
+
+def terminal_table(comparison: dict[str, Any]) -> rich.Table:
+    """Return the main numbers for the end of a program."""
+    rows = labelled(selected(with_speed_up(comparison["rows"])))
+    return terminal(Table(TERMINAL, rows), f"{comparison['experiment']}: means over seeds")
 
 
 def ratio_table(comparisons: Mapping[str, dict[str, Any]]) -> Table:

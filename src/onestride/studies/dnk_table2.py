@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import table as rich
+
 from onestride.evaluation.result import read_experiment
 from onestride.reports.captions import DEVIATION, PAPER
-from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, variants, with_speed_up
+from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, terminal, variants, with_speed_up
 
 SUCCESS = Column("success", "success", digits=1, kind="percent", spread=False)
 DURATION = Column("completion_time_s", "completion time", "s")
@@ -18,30 +20,21 @@ SPEED_UP = Column("speed_up", "speed-up", digits=1, kind="times")
 ERROR = Column("terminal_error_mm", "terminal error", "mm")
 RATE = Column("control_hz", "measured rate", "Hz", digits=3)
 COLUMNS = (
-    Column("completion", "completion", digits=1, kind="percent"),
-    SUCCESS,
-    DURATION,
-    Column("executed_steps", "executed steps"),
-    INFERENCE,
-    P95,
-    SPEED_UP,
-    ERROR,
-    Column("min_clearance_mm", "clearance, path", "mm"),
-    Column("min_clearance_arm_mm", "clearance, arm", "mm"),
-    RATE,
-    Column("overrun_ratio", "overrun ratio", digits=4),
-)
+    Column("completion", "completion", digits=1, kind="percent"), SUCCESS, DURATION,
+    Column("executed_steps", "executed steps"), INFERENCE, P95, SPEED_UP, ERROR,
+    Column("min_clearance_mm", "clearance, path", "mm"), Column("min_clearance_arm_mm", "clearance, arm", "mm"),
+    RATE, Column("overrun_ratio", "overrun ratio", digits=4),
+)  # fmt: skip
 CANDIDATES = (
     Column("nfe", "network calls", digits=0, spread=False),
-    Column("candidate_spread_mm", "candidate spread", "mm", digits=1),
-    Column("teacher_distance_mm", "distance from the teacher's path", "mm", digits=1),
+    Column("candidate_spread_mm", "candidate spread", "mm", 1),
+    Column("teacher_distance_mm", "distance from the teacher's path", "mm", 1),
     Column("candidates_free", "candidates free of collision", digits=0, kind="percent"),
     Column("both_sides_used", "both sides used", digits=0, kind="percent", spread=False),
     Column("side_distance_from_teacher", "sides' distance from the teacher's"),
-    Column("sides", "left / right / over"),
-    Column("by_seed", "success by training seed"),
-)
-TERMINAL = (SUCCESS, DURATION, INFERENCE, P95, SPEED_UP, ERROR, RATE)
+    Column("sides", "left / right / over"), Column("by_seed", "success by training seed"),
+)  # fmt: skip
+TERMINAL = (SUCCESS, DURATION, INFERENCE, P95, SPEED_UP, ERROR)
 
 
 def table(comparison: dict[str, Any], paper: bool = False) -> Table:
@@ -66,12 +59,19 @@ def candidates_table(comparison: dict[str, Any]) -> Table:
     return Table(CANDIDATES, made, (said,))
 
 
+def terminal_table(comparison: dict[str, Any]) -> rich.Table:
+    """Return the main numbers for the end of a program."""
+    rows = _labelled(with_speed_up(comparison["rows"]))
+    return terminal(Table(TERMINAL, rows), f"{comparison['experiment']}: means over trials")
+
+
 def _labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
     return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
 def _over(comparison: dict[str, Any], what: str, metric: str) -> str:
-    counts = ", ".join(f"{name} {row[metric]['n']}" for name, row in _labelled(comparison["rows"]).items())
+    rows = _labelled(comparison["rows"])
+    counts = ", ".join(f"{name} {row[metric]['n']}" for name, row in rows.items() if metric in row)
     return f"{DEVIATION} over {what} ({counts})"
 
 

@@ -8,7 +8,6 @@ What no candidate follows there, no selector can choose.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,53 +36,47 @@ STARTS = FIRST_SEED + 50_000  # none of an evaluation's
 WHOLE_NOISE = "teacher, whole noise"  # the row of a teacher whose candidates' noise is not scaled
 SHARE = Column("followed", "follow the better behaviour", digits=1, kind="percent")
 COLUMNS = (
-    SHARE,
-    Column("starts_without", "first states without such a candidate", digits=1, kind="percent"),
+    SHARE, Column("starts_without", "first states without such a candidate", digits=1, kind="percent"),
     Column("followed_at_0.3", "follow it, λ = 0.3", digits=1, kind="percent"),
-    *(Column(f"followed_at_{λ}", f"λ = {λ}", digits=1, kind="percent") for λ in ("0.5", "0.7", "1")),
+    *(Column(f"followed_at_{t}", f"λ = {t}", digits=1, kind="percent") for t in ("0.5", "0.7", "1")),
     Column("mode_distance", "distance from the nearer behaviour", digits=3),
-)
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """A run with planners, the behaviours its data was collected with (the better one first), where to write."""
+def main(run: Path, behaviours: tuple[Path, ...], starts: int = 256, out: Path | None = None) -> None:
+    """Measure every planner, print the table and write the record.
 
-    run: Path
-    behaviours: tuple[Path, ...]
-    out: Path | None = None
-    starts: int = 256
-
-    def __post_init__(self) -> None:
-        if len(self.behaviours) < 2:
-            raise ValueError(f"--behaviours names {len(self.behaviours)}; candidates follow one of at least two")
-
-
-def main(arguments: Arguments) -> None:
-    """Measure every planner, print the table and write the record."""
-    task = task_of(arguments.run)
-    experiment = Experiment(task.name, typed("python -m onestride.studies.mode_coverage"), arguments.out)
-    behaviours = read_behaviours(arguments.behaviours)
+    Args:
+        run: With planners, and a critic if candidates drawn for it are to be measured too.
+        behaviours: Policies that its data was collected with, the better one first.
+        starts: First states, each of an episode outside every evaluation.
+        out: Where the record goes; nothing is overwritten.
+    """
+    if len(behaviours) < 2:
+        raise ValueError(f"--behaviours names {len(behaviours)}; candidates follow one of at least two")
+    task = task_of(run)
+    experiment = Experiment(task.name, typed("onestride.studies.mode_coverage"), out)
+    policies = read_behaviours(behaviours)
     assert task.benchmark is not None
-    first = first_states(task.benchmark.environment, arguments.starts)
-    found = sorted(rows_of(arguments.run).items(), key=lambda item: item[1])  # by row and seed
+    first = first_states(task.benchmark.environment, starts)
+    found = sorted(rows_of(run).items(), key=lambda item: item[1])  # by row and seed
     planners = {name: row for name, row in found if row[0] not in ("ct", "cd")}
-    critic = arguments.run / CRITIC if (arguments.run / CRITIC).is_dir() else None
+    critic = run / CRITIC if (run / CRITIC).is_dir() else None
     rows: dict[str, list[dict[str, float]]] = {}
     with track("planners", len(planners)) as bar:
         for number, (name, (row, seed)) in enumerate(planners.items()):
-            policy = Policy.from_pretrained(arguments.run / name, selector=unselected)
-            rows.setdefault(row, []).append(measure(policy, first, behaviours, seed))
+            policy = Policy.from_pretrained(run / name, selector=unselected)
+            rows.setdefault(row, []).append(measure(policy, first, policies, seed))
             if critic is not None:
-                ranked = Policy.from_pretrained(arguments.run / name, selector=critic)
+                ranked = Policy.from_pretrained(run / name, selector=critic)
                 if not torch.equal(ranked.temperature, policy.temperature):  # candidates are drawn for it otherwise
-                    rows.setdefault(f"{row}-iql", []).append(measure(ranked, first, behaviours, seed))
+                    rows.setdefault(f"{row}-iql", []).append(measure(ranked, first, policies, seed))
             if row == "teacher":
                 policy.temperature[:] = 1.0
-                rows[WHOLE_NOISE] = [measure(policy, first, behaviours, seed)]
+                rows[WHOLE_NOISE] = [measure(policy, first, policies, seed)]
             bar.update(number + 1)
     experiment.record(
-        config={"behaviours": [{"name": b.name, "weights": b.identity} for b in behaviours], "starts": len(first)},
+        config={"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
         seeds={"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
         rows={row: summary(measured) for row, measured in rows.items()},
         notes=[
@@ -169,4 +162,4 @@ def tables(results: Path) -> dict[str, Table]:
 
 if __name__ == "__main__":
     with mendable():
-        main(tyro.cli(Arguments, description=__doc__))
+        tyro.cli(main, description=__doc__)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record
 from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable
+from onestride.latency.soak import LoadedPolicy, Record, SoakConfig
 from onestride.reports.documents import records
 from onestride.reports.style import save
 from onestride.reports.table import Column, Table
@@ -23,34 +23,22 @@ from onestride.seals import seal
 from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
 
-COLUMNS = tuple(
-    Column(metric, heading, unit, digits, kind)
-    for metric, heading, unit, digits, kind in (
-        ("engine", "engine", "", 0, "number"),
-        ("rate", "rate", "Hz", 0, "number"),
-        ("ended", "scenes ended", "", 0, "number"),
-        ("ticks", "ticks", "", 0, "number"),
-        ("overruns", "overruns", "", 0, "number"),
-        ("starved_ticks", "starved", "", 0, "number"),
-        ("late_plan", "late: plan", "", 0, "number"),
-        ("late_hold", "hold", "", 0, "number"),
-        ("late_stop", "stop", "", 0, "number"),
-        ("dropped_decisions", "dropped", "", 0, "number"),
-        ("decision_ms_p50", "decision p50", "ms", 2, "number"),
-        ("decision_ms_p99", "p99", "", 2, "number"),
-        ("decision_ms_max", "max", "", 1, "number"),
-        ("jitter_ms_p50", "jitter p50", "ms", 3, "number"),
-        ("jitter_ms_p99", "p99", "", 3, "number"),
-        ("jitter_ms_max", "max", "", 1, "number"),
-        ("stolen_ms", "stolen", "ms", 0, "number"),
-        ("rss_growth_percent", "memory growth", "%", 2, "change"),
-    )
-)
+COLUMNS = (
+    Column("engine", "engine"), Column("rate", "rate", "Hz"), Column("ended", "scenes ended"),
+    Column("ticks", "ticks", digits=0), Column("overruns", "overruns", digits=0),
+    Column("starved_ticks", "starved", digits=0), Column("late_plan", "late: plan", digits=0),
+    Column("late_hold", "hold", digits=0), Column("late_stop", "stop", digits=0),
+    Column("dropped_decisions", "dropped", digits=0), Column("decision_ms_p50", "decision p50", "ms"),
+    Column("decision_ms_p99", "p99"), Column("decision_ms_max", "max", digits=1),
+    Column("jitter_ms_p50", "jitter p50", "ms", 3), Column("jitter_ms_p99", "p99", digits=3),
+    Column("jitter_ms_max", "max", digits=1), Column("stolen_ms", "stolen", "ms", 0),
+    Column("rss_growth_percent", "memory growth", "%", kind="change"),
+)  # fmt: skip
 ENDED = "scenes ended: "  # begins a metric: how many scenes ended so
 EDGE = 0.05  # memory at the beginning and at the end: the median of so much of the samples
 
 
-def summary(record: Record, config: EnduranceConfig) -> dict[str, Any]:
+def summary(record: Record, config: SoakConfig) -> dict[str, Any]:
     """One row of results: metric -> {"mean", "std", "n", "per_seed"}; each is one number of the whole run."""
     lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.started, record.sent))
     times = latency(record.decided.rows[:, 1])
@@ -122,7 +110,9 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
     return files
 
 
-def write(out: Path, record: Record, loaded: Loaded, config: EnduranceConfig, row: str, command: str) -> dict[str, Any]:
+def write(
+    out: Path, record: Record, loaded: LoadedPolicy, config: SoakConfig, row: str, command: str
+) -> dict[str, Any]:
     """Write results, plot and every tick's times; returns the results."""
     results, plot, ticks = targets(out)
     report = result(
@@ -164,7 +154,7 @@ def tables(results: Path) -> dict[str, Table]:
     return {"realtime": table(records(results / "realtime"))}
 
 
-def _notes(record: Record, task: Task, config: EnduranceConfig) -> list[str]:
+def _notes(record: Record, task: Task, config: SoakConfig) -> list[str]:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in record.outcomes.most_common())
     stall = config.stall
     cut = f"Ended by {record.ended_by}, {record.ticks} of {config.ticks} ticks were driven."

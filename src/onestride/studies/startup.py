@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,19 +29,11 @@ from onestride.progress import console, track
 from onestride.reports.documents import records
 from onestride.reports.table import Column, Table, terminal
 
-#: Of a start: what each step takes, from the one before.
-STEPS = (
-    Column("interpreter_s", "Python", "s"),
-    Column("library_s", "library", "s"),
-    Column("folder_s", "folder", "s"),
-    Column("decision_s", "decision", "s", digits=3),
-)
 COLUMNS = (
-    *STEPS,
-    Column("total_s", "to the first decision", "s"),
-    Column("total_max_s", "slowest", "s"),
-    Column("starts", "starts", digits=0),
-)
+    Column("interpreter_s", "Python", "s"), Column("library_s", "library", "s"), Column("folder_s", "folder", "s"),
+    Column("decision_s", "decision", "s", 3), Column("total_s", "to the first decision", "s"),
+    Column("total_max_s", "slowest", "s"), Column("starts", "starts", digits=0),
+)  # fmt: skip
 #: What a process of its own does: the moments are of the clock that all processes share.
 STARTS = """
 import time
@@ -66,28 +57,26 @@ print(json.dumps(moments))
 """
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Folders to start from; rounds of each, in turns."""
+def main(
+    folders: tyro.conf.Positional[tuple[Path, ...]], rounds: int = 20, builds: int = 3, out: Path | None = None
+) -> None:
+    """Start from every folder in turns, print the table and write the record.
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    rounds: int = 20
-    builds: int = 3
-    """Starts that build the C files first."""
-    out: Path | None = None
-
-
-def main(arguments: Arguments) -> None:
-    """Start from every folder in turns, print the table and write the record."""
-    if not arguments.folders:
+    Args:
+        folders: Exported engines and checkpoints.
+        rounds: Starts from each of them.
+        builds: Starts from a native one that build its C files first.
+        out: Where the record goes; nothing is overwritten.
+    """
+    if not folders:
         raise ValueError("name at least one folder: an exported engine or a checkpoint")
-    experiment = Experiment("startup", typed("python -m onestride.studies.startup"), arguments.out)
-    kinds = {folder: kind_of(folder) for folder in arguments.folders}
+    experiment = Experiment("startup", typed("onestride.studies.startup"), out)
+    kinds = {folder: kind_of(folder) for folder in folders}
     if len({name for _, name in kinds.values()}) < len(kinds):
         raise ValueError(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
     taken: dict[str, list[list[float]]] = {name: [] for _, name in kinds.values()}
-    with track("starting", arguments.rounds) as bar:
-        for number in range(arguments.rounds + 1):
+    with track("starting", rounds) as bar:
+        for number in range(rounds + 1):
             for folder, (kind, name) in kinds.items():
                 moments = start(kind, folder)
                 if number:  # the first reads the disk and builds what is not there yet
@@ -95,11 +84,11 @@ def main(arguments: Arguments) -> None:
             bar.update(number)
     for folder, (_, name) in kinds.items():
         if ", native" in name:
-            for _ in range(arguments.builds):
+            for _ in range(builds):
                 with TemporaryDirectory() as cache:
                     taken.setdefault(f"{name}, first on a machine", []).append(start("exported", folder, cache))
     experiment.record(
-        config={"rounds": arguments.rounds, "builds": arguments.builds},
+        config={"rounds": rounds, "builds": builds},
         seeds={},
         rows={name: summary(moments) for name, moments in taken.items() if moments},
         notes=["seconds since the process was asked for, with files in memory; medians, and the slowest start"],
@@ -133,8 +122,8 @@ def summary(moments: Sequence[Sequence[float]]) -> dict[str, Any]:
     They are medians, but for the slowest start.
     """
     at = np.asarray(moments)
-    steps = np.median(np.diff(at, axis=1, prepend=0.0), axis=0)
-    return {column.metric: single(float(step)) for column, step in zip(STEPS, steps, strict=True)} | {
+    steps = np.median(np.diff(at, axis=1, prepend=0.0), axis=0)  # each from the one before
+    return {column.metric: single(float(step)) for column, step in zip(COLUMNS[:4], steps, strict=True)} | {
         "total_s": single(float(np.median(at[:, -1]))),
         "total_max_s": single(float(at[:, -1].max())),
         "starts": single(len(at)),
@@ -154,4 +143,4 @@ def tables(results: Path) -> dict[str, Table]:
 
 if __name__ == "__main__":
     with mendable():
-        main(tyro.cli(Arguments, description=__doc__))
+        tyro.cli(main, description=__doc__)

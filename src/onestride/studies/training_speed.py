@@ -1,4 +1,4 @@
-"""How fast training runs, and what changes it: memory that is kept, threads that sleep where they wait, busy neighbours.
+"""How fast training runs, and what changes that: memory that is kept, threads that sleep, busy processes beside it.
 
 python -m onestride.studies.training_speed [--preset demo] [--busy 0 2 8] [--out results/training/NAME.json]
 
@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,13 +52,13 @@ def main(
     preset: str = "demo", rounds: int = 3, steps: int = 60, busy: tuple[int, ...] = (), out: Path | None = None
 ) -> None:
     """Time trainings in turns, print the table and write the record."""
-    experiment = Experiment("speed", typed("python -m onestride.studies.training_speed"), out)
+    experiment = Experiment("speed", typed("onestride.studies.training_speed"), out)
     speeds: dict[str, list[float]] = {}
     pairs = [(kind, count) for count in busy for kind in ("teacher", "student")]
     with track("timing", rounds * (len(ROWS) + 2 * len(pairs))) as bar:
 
-        def timed(name: str, *what: Any) -> None:
-            speeds.setdefault(name, []).append(trained_apart(preset, *what, steps))
+        def timed(name: str, kind: str, keep: bool, waiting: Mapping[str, str] | None) -> None:
+            speeds.setdefault(name, []).append(trained_apart(preset, kind, keep, waiting, steps))
             bar.update(sum(map(len, speeds.values())), name)
 
         for number in range(rounds):

@@ -2,14 +2,15 @@
 
 import pytest
 
-from onestride.evaluation.numbers import with_numbers
 from onestride.files import write_json
+from onestride.reports.numbers import with_numbers
 
 
 @pytest.fixture
 def results(tmp_path):
     rows = {"dnk": {"return": {"mean": 0.75}, "share": {"mean": 0.768}}, "a teacher": {"return": {"mean": 1.5}}}
     write_json(tmp_path / "bodies" / "hopper.json", {"rows": rows})
+    write_json(tmp_path / "paper" / "body.json", {"source": "a paper", "rows": rows})
     return tmp_path
 
 
@@ -23,7 +24,7 @@ def mark(asked, shown="?"):
         ("bodies/hopper dnk return .2f", "0.75"),
         ("bodies/hopper dnk share .0%", "77 %"),
         ("bodies/hopper 'dnk/a teacher' return .3f", "0.500"),
-        ("paper/walker2d dnk/teacher return_normalised .2f", "1.07"),
+        ("paper/body dnk return .2f", "0.75"),
     ],
 )
 def test_a_mark_has_the_results_number_whatever_stood_there(results, asked, shown):
