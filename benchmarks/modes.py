@@ -18,10 +18,10 @@ from torch import Tensor
 
 from onestride.commands.base import mendable, typed
 from onestride.data.behaviour import BehaviourPolicy, read_behaviours
-from onestride.evaluation.batches import FIRST_SEED
-from onestride.evaluation.benchmark import candidates_at
+from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.modes import WHOLE_NOISE, coverage, summary
 from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.policy.policy import Policy, unselected
 from onestride.progress import track
 from onestride.runs.run import CRITIC, rows_of, task_of

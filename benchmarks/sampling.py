@@ -22,8 +22,8 @@ from onestride.commands.base import mendable, typed
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
-from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.evaluation.samplings import POOR, summary, table
 from onestride.policy.policy import Policy
 from onestride.progress import track

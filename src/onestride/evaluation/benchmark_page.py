@@ -27,10 +27,9 @@ from onestride.evaluation.benchmark_report import (
     table_cells,
     with_speed_up,
 )
-from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
+from onestride.evaluation.records import EPISODES, MOTION, SHOWN, TIMES, read_records
 from onestride.evaluation.report import Column, means
 from onestride.evaluation.result import read_experiment
-from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
 from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result
