@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onestride import ablations
+from onestride.studies import ablations
 from onestride.evaluation.variant import Variant
 from onestride.reports.table import cells
 from onestride.studies import dnk_ablations as study

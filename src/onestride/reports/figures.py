@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from onestride.evaluation.records import read_records
 from onestride.evaluation.variant import Variant
-from onestride.files import LARGEST, CheckpointError, read_bytes
+from onestride.files import CheckpointError
 from onestride.reports.films import Strip
 from onestride.reports.style import ARRIVED, COLOURS, FAILED, GREY, GRID, STYLE, colour, dot, label, ordered
-from onestride.seals import unsealed
 
 # --- principal components ----------------------------------------------------------------------------------------
 
@@ -43,9 +43,14 @@ def pca_figure(
     Args:
         states: what each of the S states is called. unit: of the axes.
         scores: of the candidates (S, N): the best of each is marked.
+
+    Raises:
+        CheckpointError: those of the teacher or of every student are missing.
     """
-    teacher = next(variant for variant in candidates if variant.method == "teacher")
-    students = [variant for variant in candidates if variant != teacher]
+    teacher, *students = candidates
+    if teacher.method != "teacher" or not students:
+        shown = ", ".join(variant.label for variant in candidates)
+        raise CheckpointError(f"there are candidates of {shown} alone: the teacher and one student are needed")
     shown = range(min(most, len(states)))
     axis = "component {}" + f" [{unit}]" * bool(unit)
     tall = 4.2 if len(students) == len(shown) == 1 else 2.1
@@ -85,24 +90,15 @@ def pca_figure(
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
-class Decided(TypedDict):
-    """What is read of an episode's record."""
-
-    row: str
-    decision_ms: list[float]
-
-
 def read_latency(path: Path) -> dict[str, np.ndarray]:
-    """Return the wall time of every decision [ms] by row, from ``episodes.jsonl``.
+    """Return the wall time of every decision [ms] by row, from the records of ``episodes.jsonl``.
 
     Raises:
-        CheckpointError: no such file, a broken line, or no decision in it.
+        CheckpointError: a broken line, or no decision.
     """
     times: dict[str, list[float]] = {}
-    for number, line in enumerate(read_bytes(path, 16 * LARGEST).splitlines(), 1):
-        where = f"{path}, line {number}"
-        episode = unsealed(line, where, Decided, required=False, advice="evaluate again")
-        times.setdefault(episode["row"], []).extend(episode["decision_ms"])
+    for record in read_records(path):
+        times.setdefault(record["row"], []).extend(record.get("decision_ms", []))
     if not any(times.values()):
         raise CheckpointError(f"{path} holds no decision: evaluate again")
     return {row: np.array(each) for row, each in times.items() if each}

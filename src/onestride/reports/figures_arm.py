@@ -19,10 +19,10 @@ from matplotlib.patches import Circle, Polygon
 from matplotlib.patheffects import Normal, Stroke
 
 from onestride.evaluation.variant import Variant
-from onestride.files import CheckpointError, decode
+from onestride.files import decode
+from onestride.reports.motions import read_arrays
 from onestride.reports.style import CHOSEN, OBSTACLE, SCORES, STYLE
 from onestride.tasks.kinova.scene import ABSENT, SPHERE
-from onestride.tensors import load_tensors
 
 SQUAREST = 0.45  # of a panel's width: its least height
 
@@ -43,21 +43,12 @@ class Candidates:
         """Read ``candidates.safetensors``. variants: those to read, by their rows.
 
         Raises:
-            CheckpointError: no such file, or a tensor is missing, or the teacher or every student.
+            CheckpointError: no such file, or a tensor is missing.
         """
-        tensors, header = load_tensors(path)
-        arrays = {name: value.double().numpy() for name, value in tensors.items()}
-        rows = [row for row in variants if f"paths.{row}" in arrays]
-        missing = [n for n in ("obstacles", "start", "goal", *(f"scores.{row}" for row in rows)) if n not in arrays]
-        if missing or "teacher" not in rows or len(rows) < 2:
-            raise CheckpointError(
-                f"{path} lacks {missing or 'the paths of the teacher or of every student'}, it holds {sorted(arrays)}: "
-                "evaluate again"
-            )
-        paths, scores = ({variants[row]: arrays[f"{kind}.{row}"] for row in rows} for kind in ("paths", "scores"))
-        numbers = header.get("scenes", json.dumps(list(range(len(arrays["start"])))))
+        shared, of, header = read_arrays(path, variants, ("obstacles", "start", "goal"), ("paths", "scores"))
+        numbers = header.get("scenes", json.dumps(list(range(len(shared["start"])))))
         scenes = decode(numbers, list[int], f"{path}, header, scenes")
-        return cls(scenes, arrays["obstacles"], arrays["start"], arrays["goal"], paths, scores)
+        return cls(scenes, **shared, paths=of["paths"], scores=of["scores"])
 
     def widest(self) -> int:
         """Return the scene (an index below S) in which the teacher's candidates differ most."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from onestride.engine.engine import Engine
-from onestride.evaluation.batches import FIRST_SEED
-from onestride.evaluation.lineup import lineup, policy_of
+from onestride.evaluation.entries import evaluation_variants, policy_of
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError, decode
 from onestride.policy.policy import Policy
@@ -26,6 +26,30 @@ from onestride.tasks.lockstep import make_environment
 from onestride.tensors import load_tensors, save_tensors
 
 LONGEST = 8.0  # of a body's motion [s]
+
+
+def read_arrays(
+    path: Path, variants: Mapping[str, Variant], shared: Sequence[str], kinds: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, dict[Variant, np.ndarray]], dict[str, str]]:
+    """Read an evaluation's file of tensors: those that all rows share, those of each kind by variant, and the header.
+
+    Args:
+        variants: those to read, by their rows. kinds: a row's tensors are named ``<kind>.<row>``.
+
+    Raises:
+        CheckpointError: no such file, or a tensor is missing.
+    """
+    tensors, header = load_tensors(path)
+    arrays = {name: value.double().numpy() for name, value in tensors.items()}
+    rows = [row for row in variants if f"{kinds[0]}.{row}" in arrays]
+    wanted = (*shared, *(f"{kind}.{row}" for kind in kinds for row in rows))
+    missing = [name for name in wanted if name not in arrays]
+    if missing or not rows:
+        raise CheckpointError(
+            f"{path} lacks {missing or f'{kinds[0]}.<row>'}, it holds {sorted(arrays)}: evaluate again"
+        )
+    of = {kind: {variants[row]: arrays[f"{kind}.{row}"] for row in rows} for kind in kinds}
+    return {name: arrays[name] for name in shared}, of, header
 
 
 @dataclass(frozen=True)
@@ -44,16 +68,9 @@ class ArmMotion:
         Raises:
             CheckpointError: no such file, or a tensor is missing.
         """
-        tensors, _ = load_tensors(path)
-        arrays = {name: value.double().numpy() for name, value in tensors.items()}
-        rows = [row for row in variants if f"joints.{row}" in arrays]
-        wanted = ["obstacles", "start", "goal", *(f"{kind}.{row}" for row in rows for kind in ("times", "path"))]
-        missing = [name for name in wanted if name not in arrays]
-        if missing or not rows:
-            raise CheckpointError(f"{path} lacks {missing or 'joints.<row>'}, holds {sorted(arrays)}: evaluate again")
-        of = {kind: {variants[row]: arrays[f"{kind}.{row}"] for row in rows} for kind in ("joints", "times", "path")}
-        scene = Scene(arrays["start"], arrays["goal"], arrays["obstacles"])
-        return cls(scene, of["joints"], {v: t - t[0] for v, t in of["times"].items()}, of["path"])
+        shared, of, _ = read_arrays(path, variants, ("start", "goal", "obstacles"), ("joints", "times", "path"))
+        times = {variant: t - t[0] for variant, t in of["times"].items()}
+        return cls(Scene(**shared), of["joints"], times, of["path"])
 
     def ending(self, variant: Variant) -> str:
         """Return how it ended, in a word or two."""
@@ -124,7 +141,7 @@ def body_motion(
         return BodyMotion.load(path)
     task = task_of(run)
     assert task.benchmark is not None
-    first = {entry.row: entry for entry in reversed(lineup(run, config)) if entry.row in rows}
+    first = {entry.row: entry for entry in reversed(evaluation_variants(run, config)) if entry.row in rows}
     actions: dict[str, np.ndarray] = {}
     fell: dict[str, bool] = {}
     with track("motion", len(first)) as bar:

@@ -43,11 +43,11 @@ def makers(folder: Path, found: Mapping[str, Variant], control_dt: float) -> pag
 
     def draw_candidates() -> dict[str, str]:
         candidates = Candidates.load(folder / "candidates.safetensors", found)
-        s = candidates.widest()
-        save(candidates_figure(candidates, s), folder / "candidates.png")
         scaled = {v: 100 * paths / np.sqrt(paths.shape[2]) for v, paths in candidates.paths.items()}  # rms [cm]
         names = [f"scene {scene}" for scene in candidates.scenes]
         save(pca_figure(scaled, names, "cm", candidates.scores), folder / "pca.png")
+        s = candidates.widest()
+        save(candidates_figure(candidates, s), folder / "candidates.png")
         return {"candidates.png": f"Shown is {names[s]}, in which the teacher's candidates differ most."}
 
     def draw_latency() -> None:

@@ -23,9 +23,9 @@ from onestride.commands.base import mendable, typed
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
-from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.metrics import over_seeds, single
 from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.policy.policy import Policy
 from onestride.progress import console, track
 from onestride.reports.captions import DEVIATION

@@ -5,21 +5,19 @@ Its text is ``locomotion_page.html.j2``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
-from onestride.evaluation.rollouts import EPISODES, read_records
+from onestride.evaluation.records import EPISODES, MOTION, SHOWN, TIMES, read_records
 from onestride.evaluation.variant import Variant
-from onestride.files import CheckpointError
 from onestride.reports import page
 from onestride.reports.figures import frames_figure, latency_figure, pca_figure
 from onestride.reports.figures_returns import pareto_figure, returns_figure
 from onestride.reports.films import SIDE_BY_SIDE, film_bodies
-from onestride.reports.motions import body_motion
+from onestride.reports.motions import body_motion, read_arrays
 from onestride.reports.style import label, save
 from onestride.reports.table import variants
 from onestride.runs.settings import ReturnsConfig
@@ -27,7 +25,6 @@ from onestride.seals import read_result
 from onestride.studies import dnk_table1 as table1
 from onestride.studies.dnk_table1 import LATENCY, PAPER, RETURN, SPEED_UP, UNSELECTED, WORST, paper_of, selected
 from onestride.tasks import TASKS
-from onestride.tensors import load_tensors
 
 FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos
 FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}
@@ -67,9 +64,10 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
         save(returns_figure({v: each for v, each in episodes.items() if each}), folder / "returns.png")
 
     def draw_components() -> None:
-        candidates = read_candidates(folder / SHOWN, found)
-        states = [f"state {s + 1}" for s in range(len(next(iter(candidates.values()))))]
-        save(pca_figure(candidates, states), folder / "pca.png")
+        plans = read_arrays(folder / SHOWN, found, (), ("plans",))[1]["plans"]  # (S, N, H, D)
+        scaled = {v: each / np.sqrt(np.prod(each.shape[2:])) for v, each in plans.items()}  # rms
+        states = [f"state {s + 1}" for s in range(len(next(iter(plans.values()))))]
+        save(pca_figure(scaled, states), folder / "pca.png")
 
     def draw_latency() -> None:
         measured = read_result(folder / TIMES, dict[str, list[float]])
@@ -89,19 +87,6 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
         ("latency.png",): draw_latency,
         (*FILMS.values(), "frames.png"): film,
     }
-
-
-def read_candidates(path: Path, found: Mapping[str, Variant]) -> dict[Variant, np.ndarray]:
-    """Return the candidates (S, N, H, D) of these rows, normalised, scaled for root mean squares over H D.
-
-    Raises:
-        CheckpointError: no such file, or the teacher or every student is missing.
-    """
-    tensors, _ = load_tensors(path)
-    plans = {row: tensors[f"plans.{row}"].double().numpy() for row in found if f"plans.{row}" in tensors}
-    if "teacher" not in plans or len(plans) < 2:
-        raise CheckpointError(f"{path} holds plans of {list(plans)}: the teacher and one student are needed")
-    return {found[row]: each / np.sqrt(np.prod(each.shape[2:])) for row, each in plans.items()}
 
 
 def values(comparison: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from onestride.commands.base import mendable, typed
 from onestride.data.behaviour import BehaviourPolicy, read_behaviours
-from onestride.evaluation.batches import FIRST_SEED
-from onestride.evaluation.benchmark import candidates_at
+from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
 from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.evaluation.variant import Variant
 from onestride.policy.policy import Policy, unselected
 from onestride.progress import console, track
