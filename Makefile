@@ -17,11 +17,11 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/onestride bench
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m onestride.studies.training_speed
 
 # The tables and numbers in README.md and docs/, from results/.
 tables: $(READY)
-	$(BIN)/python -m onestride.evaluation.tables
+	$(BIN)/python -m onestride.reports.documents
 
 # The documentation site, into site/.
 docs: $(READY)

@@ -17,9 +17,10 @@ from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Pairs
 from onestride.control.fallback import FallbackTimeouts
-from onestride.evaluation import endurance, endurance_report
 from onestride.files import exclusive
+from onestride.latency import soak
 from onestride.runs import presets
+from onestride.studies import realtime
 
 
 def run(capsys, *arguments: str) -> str:
@@ -121,7 +122,7 @@ def tiny_run(tmp_path_factory):
 
 def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     comparison = json.loads((tiny_run / "evaluation" / "comparison.json").read_text())
-    assert comparison["schema"] == 1
+    assert comparison["schema"] == 2
     assert list(comparison["rows"]) == ["teacher", "dnk", "kdm"]
     row = comparison["rows"]["dnk"]
     assert row["nfe"]["mean"] == 1
@@ -179,8 +180,8 @@ def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, c
         added(record, log)
         raise KeyboardInterrupt
 
-    added = endurance.Record.add
-    monkeypatch.setattr(endurance.Record, "add", interrupted)
+    added = soak.Record.add
+    monkeypatch.setattr(soak.Record, "add", interrupted)
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
     with pytest.raises(SystemExit, match="130"):
         run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
@@ -201,9 +202,9 @@ def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, cap
         added(record, log)
         signal.raise_signal(signal.SIGINT)
 
-    added, written = endurance.Record.add, endurance_report.write
-    monkeypatch.setattr(endurance.Record, "add", stopped_by_a_signal)
-    monkeypatch.setattr(endurance_report, "write", impatient)
+    added, written = soak.Record.add, realtime.write
+    monkeypatch.setattr(soak.Record, "add", stopped_by_a_signal)
+    monkeypatch.setattr(realtime, "write", impatient)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
     try:
@@ -288,10 +289,10 @@ def test_what_an_exported_folder_was_not_made_for_is_refused(tiny_run, tmp_path,
     assert "was exported for onnx-int8, which runs it; leave --engine onnx away" in refused(
         capsys, *r, "--engine", "onnx"
     )
-    loaded = endurance.load_decider(tmp_path / "e", "cpu", "onnx-int8")
+    loaded = soak.load_policy_or_engine(tmp_path / "e", "cpu", "onnx-int8")
     assert loaded.about["engine"].startswith("onnx-int8")
     with pytest.raises(ValueError, match="runs on the CPU; leave --device cuda away"):
-        endurance.load_decider(tmp_path / "e", "cuda")
+        soak.load_policy_or_engine(tmp_path / "e", "cuda")
 
 
 @pytest.mark.parametrize("error", [MemoryError("291 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

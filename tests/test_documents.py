@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from onestride.cli import main
-from onestride.evaluation.numbers import MARKED
-from onestride.evaluation.tables import documents
 from onestride.plans.spec import PlanSpec
 from onestride.registry import attribute
+from onestride.reports.documents import documents
+from onestride.reports.numbers import MARKED
 
 ROOT = Path(__file__).parent.parent
 TEXTS = documents(ROOT)

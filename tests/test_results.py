@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from onestride.evaluation.benchmark import CLOUD_METRICS
-from onestride.evaluation.lineup import parts
 from onestride.evaluation.metrics import over_seeds, summarize
-from onestride.evaluation.numbers import MARKED
-from onestride.evaluation.tables import LOCOMOTION, RESULT, RESULTS, documents, generated
+from onestride.evaluation.records import Key
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.variant import Variant
+from onestride.reports.documents import RESULTS, documents, generated
+from onestride.reports.numbers import MARKED
 
 ROOT = Path(__file__).parent.parent
 #: Results of returns; what lies beside one has a dot in its name.
-RETURNS = [path for path in sorted((ROOT / LOCOMOTION).glob("*.json")) if "." not in path.stem]
+ARM = RESULTS / "kinova" / "comparison.json"
+RETURNS = [path for path in sorted((ROOT / RESULTS / "locomotion").glob("*.json")) if "." not in path.stem]
 
 
 def test_the_documents_tables_and_numbers_are_those_of_the_results():
@@ -34,15 +36,22 @@ def test_a_table_that_no_document_shows_is_missed_and_one_that_no_result_makes_i
 
 
 def test_every_record_says_when_it_began_and_in_which_zone():
-    records = {path: json.loads(path.read_text()) for path in (ROOT / RESULTS).rglob("*.json") if "." not in path.stem}
+    paths = (path for path in (ROOT / RESULTS).rglob("*.json") if "." not in path.stem and "paper" not in path.parts)
+    records = {path: json.loads(path.read_text()) for path in paths}
     assert len(records) > 20
     for path, record in records.items():
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"]), path
 
 
+def test_every_row_of_planners_says_its_variant():
+    for path in (*RETURNS, ROOT / ARM, ROOT / RESULTS / "kinova-real" / "comparison.json"):
+        for row, metrics in read_experiment(path)["rows"].items():
+            assert Variant.of(metrics).row == row, path
+
+
 def test_the_comparison_follows_from_its_records():
-    comparison = json.loads((ROOT / RESULT).read_text())
-    records = [json.loads(line) for line in (ROOT / RESULT).with_name("episodes.jsonl").read_text().splitlines()]
+    comparison = json.loads((ROOT / ARM).read_text())
+    records = [json.loads(line) for line in (ROOT / ARM).with_name("episodes.jsonl").read_text().splitlines()]
     for row, metrics in comparison["rows"].items():
         mine = [r for r in records if r["row"] == row]
         for name in ("success", "decision_ms_mean", "terminal_error_mm", "min_clearance_mm", "completion_time_s"):
@@ -65,8 +74,8 @@ def test_metrics_of_candidates_stand_in_the_order_of_their_seeds(path):
     comparison, records = json.loads(path.read_text()), sorted(beside(path, "candidates"), key=lambda r: r["seed"])
     compared = 0
     for row, metrics in comparison["rows"].items():
-        mine = [r for r in records if r["row"] == parts(row)[0]]
-        for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
+        mine = [r for r in records if r["row"] == Variant.of(metrics).generator]
+        for name in {name for r in mine for name in r} - Key.__annotations__.keys() - {"digest"}:
             if name in metrics:
                 expected = over_seeds([r[name] for r in mine])
                 assert metrics[name]["per_seed"] == expected["per_seed"], (row, name)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 
-from onestride.ablations import AblationConfig, ablate
 from onestride.data.minari import read_metadata
-from onestride.evaluation import ablation_report, benchmark_page, benchmark_report, figures, page, report
-from onestride.evaluation.benchmark import benchmark
-from onestride.evaluation.comparison import compare
+from onestride.evaluation import evaluate as evaluation
 from onestride.evaluation.result import read_experiment
 from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
+from onestride.reports.style import save
 from onestride.runs import stages
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
+from onestride.studies import arm_page, dnk_ablations, dnk_table1, dnk_table2, locomotion_page
+from onestride.studies.ablations import ablate
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -63,25 +63,21 @@ def imported(run: Path) -> bool:
 
 def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:
     """The run's planners compared as its task is: trials of the arm, returns of a benchmark."""
+    folder = evaluation.evaluate(run, config, command, device)
+    comparison, page = read_experiment(folder / "comparison.json"), run / "report.html"
     if isinstance(config, ReturnsConfig):
-        folder = benchmark(run, config, command, device)
-        written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, benchmark_report.terminal_table(read_experiment(folder / "comparison.json")))
-    folder = compare(run, config, command, device)
-    written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, report.terminal_table(read_experiment(folder / "comparison.json")))
+        locomotion_page.write(folder, run, pictures, page, device)
+        return Outcome(folder, page, dnk_table1.terminal_table(comparison))
+    arm_page.write(folder, run, pictures, page)
+    return Outcome(folder, page, dnk_table2.terminal_table(comparison))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     """DNK with one piece taken away at a time, beside the run's table."""
-    assert isinstance(preset.evaluate, ReturnsConfig)
-    assert preset.ablations is not None
-    evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
-    pairs, seeds = preset.stage("pairs").config, preset.stage("dnk").seeds
-    config = AblationConfig(preset.ablations.training, pairs, evaluated, seeds)
-    folder = ablate(run, preset.ablations.student, config, command, device)
-    figures.save(ablation_report.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, ablation_report.terminal_table(read_experiment(folder / "comparison.json")))
+    folder = ablate(run, preset, command, device)
+    comparison = read_experiment(folder / "comparison.json")
+    save(dnk_ablations.figure(comparison), folder / "ablations.png")
+    return Outcome(folder, None, dnk_ablations.terminal_table(comparison))
 
 
 # ---------------------------------------------------------------- publishing

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     A training step frees and allocates tensors of the same sizes as the one before. By default the C library returns
     their memory to the system, and every page comes back zeroed through a page fault. For a student that is a quarter
-    of a step's time (``benchmarks/speed.py``). Results do not change. From then on the process keeps its peak of
+    of a step's time (``studies/training_speed.py``). Results do not change. From then on the process keeps its peak of
     memory. Nothing happens where the C library is not glibc.
     """
     try:

@@ -25,7 +25,7 @@ from onestride.engine.program import (
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import RefusedError
 from onestride.engine.trunk import ReduceError
-from onestride.evaluation.bench_contenders import untrained
+from onestride.latency.subjects import untrained
 from onestride.methods.koopman import OPERATORS
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import NoPlanError

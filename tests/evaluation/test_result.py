@@ -1,6 +1,5 @@
 """Records of experiments: refused before any work, or written whole."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from onestride.cores import usable_cores
 from onestride.evaluation import result
 from onestride.evaluation.result import SPENT, Experiment, commit, processor
 from onestride.seals import read_result
+from onestride.studies import training_speed
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STUDIES = Path(training_speed.__file__).parent
 
 
 def record(experiment: Experiment) -> dict:
@@ -23,9 +23,9 @@ def record(experiment: Experiment) -> dict:
 
 def test_a_record_says_who_when_and_on_what(tmp_path):
     out = tmp_path / "new" / "here.json"
-    made = record(Experiment("startup", "benchmarks/startup.py", out))
+    made = record(Experiment("startup", "onestride.studies.startup", out))
     assert read_result(out) == made
-    assert (made["schema"], made["experiment"], made["command"]) == (1, "startup", "benchmarks/startup.py")
+    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies.startup")
     assert made["rows"] == {"row": {}}
     assert made["notes"] == ["a note"]
     assert made["wall_s"] > 0
@@ -70,18 +70,12 @@ def test_a_folder_that_cannot_be_made_is_said_first(tmp_path):
         Experiment("bench", "onestride bench", tmp_path / "file" / "mine.json")
 
 
-def test_a_benchmark_refuses_before_it_measures(tmp_path, monkeypatch):
+def test_a_study_refuses_before_it_measures(tmp_path):
     """It took its time, then overwrote what was there."""
-    spec = importlib.util.spec_from_file_location("speed", BENCHMARKS / "speed.py")
-    assert spec is not None
-    assert spec.loader is not None
-    speed = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "speed", speed)
-    spec.loader.exec_module(speed)
     out = tmp_path / "mine.json"
     out.write_text("mine")
     with pytest.raises(FileExistsError, match="there already"):
-        speed.main(speed.Arguments(out=out))
+        training_speed.main(out=out)
     assert out.read_text() == "mine"
 
 
@@ -163,8 +157,10 @@ def test_a_processors_generation_is_told_where_its_name_does_not():
     assert processor(arm) == {"generation": "implementer 0x41 part 0xd0c", "vectors": ["asimd", "asimddp"]}
 
 
-def test_a_benchmarks_arguments_are_on_record(monkeypatch):
+def test_a_studys_arguments_are_on_record(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/modes.py", "--run", "my runs/a", "--starts", "8"])
-    assert typed("benchmarks/modes.py") == "benchmarks/modes.py --run 'my runs/a' --starts 8"
-    for path in BENCHMARKS.glob("*.py"):
-        assert f'typed("benchmarks/{path.name}")' in path.read_text(), path
+    assert typed("onestride.studies.startup") == "onestride.studies.startup --run 'my runs/a' --starts 8"
+    measuring = [path for path in STUDIES.glob("*.py") if "__main__" in path.read_text()]
+    assert len(measuring) > 3
+    for path in measuring:
+        assert f'typed("onestride.studies.{path.stem}")' in path.read_text(), path

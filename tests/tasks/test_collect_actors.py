@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onestride.runs.pipeline import behaviour_stage
+from onestride.runs.stages import behaviour_stage
 
 from onestride.data.actors import BehaviourPolicy
 from onestride.data.collect import collect

@@ -84,18 +84,18 @@ class Run(Common):
         if not self.timeout > 0:
             raise ValueError(f"timeout is {self.timeout:g}, expected a positive number of seconds")
         if self.duration is not None:
-            self._endure(self.duration)
+            self._soak(self.duration)
             return
         for name in ("rate", "max_observation_age", "deceleration_time", "stop", "fault", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(
                     f"--{name.replace('_', '-')} belongs to a measured run; give --duration with it, in seconds"
                 )
-        from onestride.evaluation.endurance import load_decider
         from onestride.evaluation.rollouts import run_trial
+        from onestride.latency.soak import load_policy_or_engine
         from onestride.progress import console
 
-        loaded = load_decider(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
+        loaded = load_policy_or_engine(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
         policy, task = loaded.decider, loaded.task
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
@@ -105,26 +105,27 @@ class Run(Common):
         del record["decision_ms"]
         print(json.dumps(record, indent=2))
 
-    def _endure(self, duration: float) -> None:
+    def _soak(self, duration: float) -> None:
         """Everything that can be wrong is said before anything moves."""
         from onestride.control.realtime import ADVICE
-        from onestride.evaluation import endurance, endurance_report
+        from onestride.latency import soak
         from onestride.progress import console
+        from onestride.studies import realtime
 
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
         fault = FaultInjection.parse(self.fault) if self.fault is not None else None
 
-        def config_at(rate: float) -> endurance.EnduranceConfig:
+        def config_at(rate: float) -> soak.SoakConfig:
             timeouts = FallbackTimeouts.at(
                 1 / rate if rate > 0 else 0.0, self.max_observation_age, self.deceleration_time, self.stop
             )
-            return endurance.EnduranceConfig(duration, rate, timeouts, self.timeout, self.scene, fault, self.realtime)
+            return soak.SoakConfig(duration, rate, timeouts, self.timeout, self.scene, fault, self.realtime)
 
         if self.rate is not None:  # before a checkpoint is loaded
             config_at(self.rate)
         folder = self.checkpoint or self.run / "dnk-0"
-        loaded = endurance.load_decider(folder, self.device, self.engine)
+        loaded = soak.load_policy_or_engine(folder, self.device, self.engine)
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
         learnt = 1 / loaded.task.control_dt
@@ -137,19 +138,19 @@ class Run(Common):
             )
         name = f"{folder.name}-{config.rate:g}hz-{time.strftime('%Y%m%d-%H%M%S')}.json"
         out = self.out or folder.parent / "realtime" / name
-        endurance_report.targets(out)
-        scenes = loaded.task.scenes(max(endurance.SCENES, self.scene + 1), 0)
-        record, closing = endurance.Record(config), Signals()
+        realtime.targets(out)
+        scenes = loaded.task.scenes(max(soak.SCENES, self.scene + 1), 0)
+        record, closing = soak.Record(config), Signals()
         try:
-            endurance.endure(loaded, scenes, config, record, closing)
+            soak.run_soak(loaded, scenes, config, record, closing)
         finally:  # what ended it early, Ctrl-C or the robot's driver, takes nothing of what was measured
             closing.watch()
             closing.wait()  # an impatient second signal neither
             try:
                 if record.ticks:
-                    metrics = {name: value["mean"] for name, value in endurance_report.summary(record, config).items()}
+                    metrics = {name: value["mean"] for name, value in realtime.summary(record, config).items()}
                     print(json.dumps(metrics, indent=2))  # first: a disk may be full
-                    endurance_report.write(out, record, loaded, config, folder.name, typed())
+                    realtime.write(out, record, loaded, config, folder.name, typed())
                     console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
                     print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
             finally:
@@ -222,8 +223,8 @@ class Bench:
     """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
-        from onestride.evaluation.bench import bench
-        from onestride.evaluation.bench_tables import lines
+        from onestride.latency.bench import bench
+        from onestride.studies.bench import lines
 
         def show(record: dict[str, Any]) -> None:
             print("\n".join([*lines(record), *record["notes"]]), flush=True)

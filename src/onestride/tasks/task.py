@@ -14,6 +14,7 @@ from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec
+from onestride.tasks.metric import Metric
 
 #: Maps plans (B, N, H, D) in task units, observation (B, observation_dim) and frame to scores (B, N), higher is better.
 Selector = Callable[[Tensor, Tensor, Any], Tensor]
@@ -72,6 +73,11 @@ class Task(ControlSpec):
         environment: maps a scene and a clock to a simulated robot in that scene.
         first_observation: maps a scene to the robot's first observation.
         measure: maps a robot and its scene to the task's own metrics of a finished trial, with units in their names.
+        measure_candidates: maps paths (N, H, 3), the teacher's from the same noise, a scene and whether ``showcase``
+            names it to metrics of candidates before any selector; None: nothing is measured of them.
+        showcase: maps scenes to the numbers of those that figures and films show; all of them by default.
+        metrics: what of ``measure`` and ``measure_candidates``, or of a benchmark's episodes, goes into tables.
+        notes: what readers of these tables have to know.
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
         scaling: how plans and context are normalised.
         padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
@@ -93,6 +99,10 @@ class Task(ControlSpec):
     environment: Callable[[Any, Clock], Any]
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
+    measure_candidates: Callable[[np.ndarray, np.ndarray, Any, bool], dict[str, float]] | None = None
+    showcase: Callable[[Sequence[Any]], list[int]] = lambda scenes: list(range(len(scenes)))
+    metrics: tuple[Metric, ...] = ()
+    notes: tuple[str, ...] = ()
     known: tuple[Block, ...] | None = None
     scaling: Scaling = Z_SCORES
     padding: Literal["hold", "none"] = "hold"

@@ -1,0 +1,131 @@
+"""What is evaluated as one row of a table: a method, and how its candidates are drawn, ranked and computed.
+
+A result's row carries these fields under ``"variant"``; a reader takes them from there and never parses a row's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from onestride.files import CheckpointError
+
+#: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
+METHODS = {
+    "teacher": "Teacher",
+    "dnk": "DNK",
+    "kdm": "KDM",
+    "kdm-f": "KDM-F",
+    "mlp": "MLP",
+    "cd": "CD",
+    "ct": "CT",
+}
+#: ``Variant.ranking`` -> its name for a reader, in the order of every table.
+RANKINGS = {
+    "task": "the task's own",
+    "iql": "IQL",
+    "engine": "IQL, engine",
+    "int8": "IQL, engine in 8 bits",
+    "mixture": "IQL, λ of training",
+    "first": "IQL, first action",
+    "classifier": "classifier",
+    "unselected": "unselected",
+}
+_SELECTORS = {"returns": "classifier", "none": "unselected"}  # in rows' names
+_BACKENDS = {"torch": "", "engine": "engine", "engine-int8": "int8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of an evaluation.
+
+    method: "teacher", "dnk", "kdm", "kdm-f", "mlp", "ct", "cd", or the name of another one.
+    selector: "iql", "returns", "task" (the task's own score), "none" (one candidate), or another one's name.
+    backend: what computes decisions.
+    candidates: drawn per decision, where not as many as the checkpoint says.
+    sampling: how candidates' noise is scaled: as the selector asks, or as in training.
+    scored_steps: of a plan, where not as many as the selector's own; 1 scores the first action alone.
+    steps: of a teacher sampled by DDIM, where not its own sampler.
+    setting: what of an ablation's training differs, such as "no-spectral".
+    """
+
+    method: str
+    selector: str
+    backend: Literal["torch", "engine", "engine-int8"] = "torch"
+    candidates: int | None = None
+    sampling: Literal["selector", "training"] = "selector"
+    scored_steps: int | None = None
+    steps: int | None = None
+    setting: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "scored_steps", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of a variant is {value}, expected at least 1 or None")
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Variant:
+        """Return the variant of a result's row.
+
+        Raises:
+            CheckpointError: it has none, or one of another version.
+        """
+        try:
+            return msgspec.convert(row["variant"], cls)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"a row of the result names no variant ({error}); evaluate again") from error
+
+    def fields(self) -> dict[str, Any]:
+        """Return the variant as a result's row holds it."""
+        return asdict(self)
+
+    @property
+    def generator(self) -> str:
+        """The part of the row's name that says where candidates come from: "dnk", "teacher-ddim-5", "no-spectral"."""
+        name = self.method
+        if self.setting:
+            name = self.setting if name == "dnk" else f"{name}-{self.setting}"
+        if self.steps is not None:
+            name += f"-ddim-{self.steps}"
+        if self.candidates is not None:
+            name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
+        return name
+
+    @property
+    def ranking(self) -> str:
+        """The part of the row's name that says who ranks the candidates and how: "iql", "classifier", "engine"."""
+        first_action = self.sampling == "training" and self.scored_steps == 1
+        how = [_BACKENDS[self.backend], "mixture" if self.sampling == "training" and not first_action else ""]
+        how.append("first" if first_action else f"scored-{self.scored_steps}" if self.scored_steps else "")
+        how = [name for name in how if name]
+        implied = how and self.selector in ("iql", "task")
+        return "-".join(how if implied else [_SELECTORS.get(self.selector, self.selector), *how])
+
+    @property
+    def row(self) -> str:
+        """The row's name: the generator, and the ranking where it is not the generator's usual one."""
+        usual = "classifier" if self.method == "teacher" and self.steps is None else "iql"
+        return self.generator if self.ranking in (usual, "task") else f"{self.generator}-{self.ranking}"
+
+    @property
+    def label(self) -> str:
+        """The row's name for a reader: "DNK (classifier)", "Teacher, DDIM, 5 steps"."""
+        name = METHODS.get(self.method, self.method)
+        if self.setting:
+            name += f", {self.setting}"
+        for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
+            if count is not None:
+                name += f", {what.format(count)}{'' if count == 1 else 's'}"
+        return name if self.row == self.generator else f"{name} ({RANKINGS.get(self.ranking, self.ranking)})"
+
+    @property
+    def order(self) -> tuple[int, str, str, int, int, bool, int, str]:
+        """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
+        place = list(METHODS).index(self.method) if self.method in METHODS else len(METHODS)
+        ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
+        counts = -(self.steps or 0), self.candidates or 0
+        return place, self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking

@@ -1,0 +1,154 @@
+"""Tables as data: columns that say how a metric is shown, rows by their names; one renderer for each medium.
+
+Every number comes from a result's record or from ``results/paper``; none is typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import table as rich
+from rich.text import Text
+
+from onestride.evaluation.variant import Variant
+from onestride.files import read_json
+
+UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
+
+Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}, or {"text"}; and its variant
+Kind = Literal["number", "change", "times", "percent", "share", "fraction"]
+
+#: Kind -> factor, sign, and what follows a number.
+KINDS: dict[Kind, tuple[float, str, str]] = {
+    "number": (1, "", ""),
+    "change": (1, "+", ""),
+    "times": (1, "", "x"),
+    "percent": (100, "", " %"),
+    "share": (100, "", " %"),  # with the number that it is a share of
+    "fraction": (100, "", "%"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as it is shown; ``spread``: with its standard deviation, where it has one."""
+
+    metric: str
+    heading: str
+    unit: str = ""
+    digits: int = 2
+    kind: Kind = "number"
+    spread: bool = True
+
+    @property
+    def title(self) -> str:
+        """Return the heading with its unit."""
+        return f"{self.heading} [{self.unit}]" if self.unit else self.heading
+
+    def cell(self, row: Row) -> str:
+        """Return "mean ± std" of the row's metric; of one value there is no spread: "mean ± –"."""
+        found = row.get(self.metric, {})
+        if "text" in found:
+            return found["text"]
+        mean, std, n = found.get("mean"), found.get("std"), found.get("n")
+        if mean is None:
+            return UNDEFINED
+        factor, sign, end = KINDS[self.kind]
+        shown = [f"{factor * number:{sign}.{self.digits}f}" for number in (mean, std) if number is not None]
+        if n == 1:
+            shown[1:] = [UNDEFINED for _ in shown[1:]]
+        counted = f" of {n}" if self.kind == "share" and n is not None else ""
+        return " ± ".join(shown if self.spread else shown[:1]) + end + counted
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines by what they are called, a cell of each for every column.
+
+    caption: paragraphs that stand below. corner: above the names. spread: with deviations, where a column has them.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Mapping[str, Row]
+    caption: tuple[str, ...] = ()
+    corner: str = ""
+    spread: bool = True
+
+
+def cells(table: Table) -> list[list[str]]:
+    """Return a heading, then a line for every row; the first cell of each is its name."""
+    columns = [column if table.spread else replace(column, spread=False) for column in table.columns]
+    lines = [[name, *(column.cell(row) for column in columns)] for name, row in table.rows.items()]
+    return [[table.corner, *(column.title for column in columns)], *lines]
+
+
+def markdown(table: Table) -> str:
+    """Return the table as Markdown, its caption below."""
+    heading, *lines = ("| " + " | ".join(line) + " |" for line in cells(table))
+    ruled = [heading, "| --- |" + " ---: |" * len(table.columns), *lines]
+    return "\n\n".join(("\n".join(ruled), *table.caption))
+
+
+def terminal(table: Table, title: str) -> rich.Table:
+    """Return the table for a terminal: means alone, narrow; headings and names wrap, numbers do not."""
+    (corner, *headings), *lines = cells(replace(table, spread=False))
+    made = rich.Table(corner, title=title, title_justify="left")
+    for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
+        width = max(map(len, (*heading.split(), *shown)))
+        made.add_column(Text(heading), justify="right", width=width)  # not markup: [ms] is a unit
+    for line in lines:
+        made.add_row(*line)
+    return made
+
+
+def variants(rows: Mapping[str, Row]) -> dict[str, Variant]:
+    """Return each row's variant, in the order of every table."""
+    found = {name: Variant.of(row) if "variant" in row else _named(name) for name, row in rows.items()}
+    return {name: found[name] for name in sorted(found, key=lambda name: found[name].order)}
+
+
+def _named(name: str) -> Variant:  # until every result says its variants
+    ranked = {
+        "iql": {"selector": "iql"}, "classifier": {"selector": "returns"}, "unselected": {"selector": "none"},
+        "engine": {"selector": "iql", "backend": "engine"}, "int8": {"selector": "iql", "backend": "engine-int8"},
+        "mixture": {"selector": "iql", "sampling": "training"},
+        "first": {"selector": "iql", "sampling": "training", "scored_steps": 1},
+    }  # fmt: skip
+    made, _, last = name.rpartition("-")
+    fields: dict[str, Any] = ranked.get(last, {"selector": "returns" if name == "teacher" else "iql"})
+    made = made if last in ranked else name
+    if made.startswith("teacher-ddim-"):
+        return Variant(method="teacher", steps=int(made.rpartition("-")[2]), **fields)
+    if made.startswith("candidates-"):
+        return Variant(method="dnk", candidates=int(made.rpartition("-")[2]), **fields)
+    if made.startswith("no-") or made in ("single-lambda", "ancestral"):
+        return Variant(method="dnk", setting=made, **fields)
+    return Variant(method=made, **fields)
+
+
+def means(row: Row) -> Row:
+    """Return the row without its deviations."""
+    return {metric: {"mean": value.get("mean")} for metric, value in row.items()}
+
+
+def with_speed_up(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the rows with how many times faster than the teacher each one decides, on average, where it is known."""
+    teacher = rows.get("teacher", {})
+    return {name: {**row, "speed_up": {"mean": speed_up(row, teacher)}} for name, row in rows.items()}
+
+
+def speed_up(row: Row, teacher: Row) -> float | None:
+    """Return the teacher's mean time of a decision over the row's; None where either was not measured."""
+    ours, theirs = (each.get("decision_ms_mean", {}).get("mean") for each in (row, teacher))
+    return theirs / ours if ours and theirs else None
+
+
+def paper_rows(study: str) -> dict[str, Row]:
+    """Return what a paper reports for a study such as "dnk-table2"; nothing where it does not have it."""
+    package = Path(__file__).parents[1]
+    folders = (package / "paper", package.parents[1] / "results" / "paper")  # installed; in the repository
+    found = next((file for folder in folders if (file := folder / f"{study}.json").is_file()), None)
+    return {} if found is None else read_json(found)["rows"]

@@ -1,0 +1,165 @@
+"""Which behaviour do candidates follow at an episode's first state, where the data holds all of them?
+
+python -m onestride.studies.mode_coverage --run RUN --behaviours expert.npz medium.npz [--out results/modes/NAME.json]
+
+What no candidate follows there, no selector can choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from onestride.commands.base import mendable, typed
+from onestride.data.actors import BehaviourPolicy, read_behaviours
+from onestride.evaluation.candidates import candidates_at
+from onestride.evaluation.metrics import over_seeds
+from onestride.evaluation.result import Experiment
+from onestride.evaluation.rollouts import FIRST_SEED
+from onestride.evaluation.variant import Variant
+from onestride.policy.policy import Policy, unselected
+from onestride.progress import console, track
+from onestride.reports.captions import over_seeds as deviation
+from onestride.reports.documents import records
+from onestride.reports.style import label
+from onestride.reports.table import Column, Table, terminal
+from onestride.runs.run import CRITIC, task_of, trained_methods
+
+STARTS = FIRST_SEED + 50_000  # none of an evaluation's
+WHOLE_NOISE = "teacher, whole noise"  # the row of a teacher whose candidates' noise is not scaled
+SHARE = Column("followed", "follow the better behaviour", digits=1, kind="percent")
+COLUMNS = (
+    SHARE, Column("starts_without", "first states without such a candidate", digits=1, kind="percent"),
+    Column("followed_at_0.3", "follow it, λ = 0.3", digits=1, kind="percent"),
+    *(Column(f"followed_at_{t}", f"λ = {t}", digits=1, kind="percent") for t in ("0.5", "0.7", "1")),
+    Column("mode_distance", "distance from the nearer behaviour", digits=3),
+)  # fmt: skip
+
+
+def main(run: Path, behaviours: tuple[Path, ...], starts: int = 256, out: Path | None = None) -> None:
+    """Measure every planner, print the table and write the record.
+
+    Args:
+        run: With planners, and a critic if candidates drawn for it are to be measured too.
+        behaviours: Policies that its data was collected with, the better one first.
+        starts: First states, each of an episode outside every evaluation.
+        out: Where the record goes; nothing is overwritten.
+    """
+    if len(behaviours) < 2:
+        raise ValueError(f"--behaviours names {len(behaviours)}; candidates follow one of at least two")
+    task = task_of(run)
+    experiment = Experiment(task.name, typed("onestride.studies.mode_coverage"), out)
+    policies = read_behaviours(behaviours)
+    assert task.benchmark is not None
+    first = first_states(task.benchmark.environment, starts)
+    found = sorted(trained_methods(run).items(), key=lambda item: item[1])  # by row and seed
+    planners = {name: row for name, row in found if row[0] not in ("ct", "cd")}
+    critic = run / CRITIC if (run / CRITIC).is_dir() else None
+    rows: dict[str, list[dict[str, float]]] = {}
+    with track("planners", len(planners)) as bar:
+        for number, (name, (row, seed)) in enumerate(planners.items()):
+            policy = Policy.from_pretrained(run / name, selector=unselected)
+            rows.setdefault(row, []).append(measure(policy, first, policies, seed))
+            if critic is not None:
+                ranked = Policy.from_pretrained(run / name, selector=critic)
+                if not torch.equal(ranked.temperature, policy.temperature):  # candidates are drawn for it otherwise
+                    rows.setdefault(f"{row}-iql", []).append(measure(ranked, first, policies, seed))
+            if row == "teacher":
+                policy.temperature[:] = 1.0
+                rows[WHOLE_NOISE] = [measure(policy, first, policies, seed)]
+            bar.update(number + 1)
+    experiment.record(
+        config={"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
+        seeds={"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
+        rows={row: summary(measured) for row, measured in rows.items()},
+        notes=[
+            f"At {len(first)} first states outside the evaluation, 64 candidates each; one follows the behaviour whose "
+            "mean action there is nearer to its first action.",
+        ],
+        show=lambda record: console.print(terminal(table(record), f"{record['experiment']}: means over seeds")),
+    )
+
+
+def first_states(environment: str, count: int) -> np.ndarray:
+    """Return the first observations (count, O) of an environment's episodes."""
+    env = gymnasium.make(environment)
+    states = [env.reset(seed=STARTS + i)[0] for i in range(count)]
+    env.close()
+    return np.stack(states)
+
+
+def measure(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
+    """Return how 64 candidates at each of these observations (B, O) cover the behaviours."""
+    plans = candidates_at(policy, torch.from_numpy(first).float(), seed)
+    actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.task.state_dim :]
+    limits = (torch.from_numpy(bound).float() for bound in (policy.task.limits.low, policy.task.limits.high))
+    modes: Tensor = torch.stack([torch.from_numpy(b.act(first)).float() for b in behaviours])
+    return coverage(actions.clamp(*limits), modes, policy.temperature)
+
+
+def coverage(actions: Tensor, modes: Tensor, temperature: Tensor) -> dict[str, float]:
+    """Return how often the first of the modes is followed.
+
+    Args:
+        actions: Of candidates (B, N, A).
+        modes: What each behaviour would do (K, B, A).
+        temperature: Of the noise of each candidate (N,).
+
+    Returns:
+        The share of candidates nearest to modes[0], by temperature too where there are several; the share of the B
+        states in which no candidate is; the root mean square distance from the nearest mode, averaged.
+    """
+    distance = (actions - modes[:, :, None]).square().mean(-1).sqrt()  # (K, B, N)
+    followed = (distance.argmin(0) == 0).float()
+    made = {
+        "followed": float(followed.mean()),
+        "starts_without": float((followed.sum(1) == 0).float().mean()),
+        "mode_distance": float(distance.amin(0).mean()),
+    }
+    several = temperature.unique().tolist()
+    if len(several) > 1:
+        made |= {f"followed_at_{t:g}": float(followed[:, temperature == t].mean()) for t in several}
+    return made
+
+
+def summary(per_seed: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the metrics of one row over its training seeds."""
+    return {name: over_seeds([measured[name] for measured in per_seed]) for name in per_seed[0]}
+
+
+def table(record: dict[str, Any]) -> Table:
+    """Return a line per planner and way to draw its candidates, the teacher with all its noise first."""
+    rows = record["rows"]
+    found = {name: _variant(name) for name in rows}
+    shown = {}
+    for name in sorted(
+        rows, key=lambda name: (found[name].order[0], not found[name].setting, found[name].selector != "none")
+    ):
+        who = label(found[name].method)
+        how = ", λ = 1" if found[name].setting else " (IQL)" if found[name].selector == "iql" else ""
+        shown[who + how] = rows[name]
+    said = f"{deviation(rows.values(), SHARE.metric)}, {record['config']['starts']} first states each."
+    return Table(COLUMNS, shown, (said,))
+
+
+def _variant(name: str) -> Variant:  # until the record says it
+    setting = "whole-noise" if name == WHOLE_NOISE else ""
+    method = "teacher" if setting else name.removesuffix("-iql")
+    return Variant(method=method, selector="iql" if name.endswith("-iql") else "none", setting=setting)
+
+
+def tables(results: Path) -> dict[str, Table]:
+    """Return a table for every committed dataset."""
+    return {f"modes-{name}": table(record) for name, record in records(results / "modes").items()}
+
+
+if __name__ == "__main__":
+    with mendable():
+        tyro.cli(main, description=__doc__)
