@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from onestride.cli import main
-from onestride.commands.base import on_purpose
 from onestride.commands.drive import Export, Run
 from onestride.commands.stages import Pairs
 from onestride.control.fallback import FallbackTimeouts
+from onestride.errors import on_purpose
 from onestride.files import exclusive
 from onestride.latency import soak
 from onestride.runs import presets

@@ -13,10 +13,11 @@ from typing import Annotated, Union
 
 import tyro
 
-from onestride.commands.base import Common, InRun, mendable
+from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Import, Pairs, Train, train_command
+from onestride.errors import report_user_errors
 from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.stage import Preset
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = None
     try:
-        with mendable():
+        with report_user_errors():
             name = _preset_asked_for(arguments)
             preset = presets.load(name)
             if (trained := _to_train(arguments)) is not None:

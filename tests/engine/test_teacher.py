@@ -21,7 +21,7 @@ SOLVERS = [
 
 
 def priors(policy, observation):
-    start, prior = policy._encode(torch.from_numpy(observation).float()[None])
+    start, prior = policy.encode(torch.from_numpy(observation).float()[None])
     return prior[0], policy.normalizer.context(start.context)
 
 

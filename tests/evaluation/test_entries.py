@@ -66,10 +66,14 @@ def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
         "unselected": {"selector": "none"},
     }  # fmt: skip
     policies = {name: policy_of(run, entry(run, "dnk-0", **given), "cpu") for name, given in fields.items()}
-    assert {s: policies[s].selector.rows for s in ("iql", "mixture", "first")} == {"iql": 2, "mixture": 2, "first": 1}
+    assert {s: policies[s].selector.scored_steps for s in ("iql", "mixture", "first")} == {
+        "iql": 2,
+        "mixture": 2,
+        "first": 1,
+    }
     hottest = {s: float(policy.temperature.max()) for s, policy in policies.items()}
     assert hottest == pytest.approx({"iql": 1.0, "mixture": 0.7, "first": 0.7, "unselected": 0.5})
-    assert {s: policy.handicap is None for s, policy in policies.items()} == {
+    assert {s: policy.score_penalty is None for s, policy in policies.items()} == {
         "iql": False, "mixture": True, "first": True, "unselected": True
     }  # fmt: skip
 
@@ -77,7 +81,8 @@ def test_the_papers_critic_judges_the_first_action_of_trainings_candidates(run):
 def test_a_critic_that_ranks_as_in_training_has_no_row_for_that(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     config = tmp_path / "run" / "iql" / "config.json"
-    seal(config, json.loads(config.read_text()) | {"sampling": None})
+    said = json.loads(config.read_text())
+    seal(config, said | {"options": said["options"] | {"temperatures": []}})
     assert not [e.row for e in evaluation_variants(tmp_path / "run", CONFIG) if e.row.endswith("-mixture")]
 
 
@@ -100,7 +105,7 @@ def test_a_row_is_another_with_another_checkpoint_or_another_way_of_its_critic(a
     ranked, alone, as_in_training = makers()
     assert alone == {"checkpoint": ranked["checkpoint"], "selector": None}
     config = json.loads((again / "iql" / "config.json").read_text())
-    seal(again / "iql" / "config.json", config | {"sampling": None})
+    seal(again / "iql" / "config.json", config | {"options": config["options"] | {"temperatures": [], "temperature_penalty": 0.0}})
     assert makers() == [{**ranked, "selector": as_in_training["selector"]}, alone, as_in_training]
     config["training"]["id"] = "another"
     seal(again / "iql" / "config.json", config)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from onestride.commands.base import typed
 from onestride.cores import usable_cores
+from onestride.errors import command_line
 from onestride.evaluation import result
 from onestride.evaluation.result import SPENT, Experiment, commit, processor
 from onestride.seals import read_result
@@ -159,8 +159,8 @@ def test_a_processors_generation_is_told_where_its_name_does_not():
 
 def test_a_studys_arguments_are_on_record(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/modes.py", "--run", "my runs/a", "--starts", "8"])
-    assert typed("onestride.studies.startup") == "onestride.studies.startup --run 'my runs/a' --starts 8"
+    assert command_line("onestride.studies.startup") == "onestride.studies.startup --run 'my runs/a' --starts 8"
     measuring = [path for path in STUDIES.glob("*.py") if "__main__" in path.read_text()]
     assert len(measuring) > 3
     for path in measuring:
-        assert f'typed("onestride.studies.{path.stem}")' in path.read_text(), path
+        assert f'command_line("onestride.studies.{path.stem}")' in path.read_text(), path

@@ -35,7 +35,7 @@ def test_a_students_decision_is_the_sum_of_its_layers():
     n, plan, hidden, latent, gains = 64, 4 * 23, 16, 16, 8
     layers = [(plan, hidden), (hidden, hidden), (hidden, latent), (latent, latent), (latent, gains), (gains, latent)]
     layers += [(latent, latent), (latent, hidden), (hidden, hidden), (hidden, plan)]
-    critics = getattr(policy.selector, "rows", 1) * 2 * (23 * 16 + 16 * 16 + 16)
+    critics = policy.selector.scored_steps * 2 * (23 * 16 + 16 * 16 + 16)
     assert call == 2 * n * sum(a * b for a, b in layers)
     assert flop == call + 2 * n * critics
 

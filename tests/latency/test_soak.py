@@ -81,7 +81,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
 
 
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
-    settings = config(stall=FaultInjection("busy", 0.1, 0.002))
+    settings = config(fault=FaultInjection("busy", 0.1, 0.002))
     record = run_soak(loaded, [1000], settings)
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"

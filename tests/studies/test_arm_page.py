@@ -69,7 +69,7 @@ def leave_what_an_evaluation_leaves(run):
 
 def test_page_is_self_contained(run, monkeypatch, make_arm_policy):
     leave_what_an_evaluation_leaves(run)
-    make_arm_policy("teacher").save(run / "teacher", {"history": [[10, 2.0], [20, 1.5]]})
+    make_arm_policy("teacher").save(run / "teacher", {"history": {"loss": [[10, 2.0], [20, 1.5]]}})
     monkeypatch.setattr(films, "render_arm", lambda scene, joints, size: np.zeros((len(joints), 80, 96, 3), np.uint8))
     page = arm_page.write(run / "evaluation", run).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)

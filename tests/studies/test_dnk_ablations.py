@@ -26,7 +26,7 @@ RECORD = {"rows": ROWS, "experiment": "hopper-v5", "config": {"evaluate": {"epis
 
 
 def test_every_setting_that_is_trained_has_a_name():
-    assert {setting or "dnk" for setting in study.SETTINGS} == {*ablations.OTHER_STUDENTS, *ablations.OTHER_PAIRS}
+    assert {setting or "dnk" for setting in study.SETTINGS} == {setting.name or "dnk" for setting in ablations.SETTINGS}
 
 
 def test_settings_are_lines_the_reference_first():

@@ -62,7 +62,7 @@ def test_page_is_self_contained(folder, monkeypatch, make_arm_policy):
     actions = {row: np.zeros((6, 6), np.float32) for row in FILMED[:2]}
     motion = BodyMotion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
     motion.save(folder / "motion.safetensors")
-    make_arm_policy("teacher").save(folder.parent / "teacher", {"history": [[10, 2.0], [20, 1.5]]})
+    make_arm_policy("teacher").save(folder.parent / "teacher", {"history": {"loss": [[10, 2.0], [20, 1.5]]}})
     page = locomotion_page.write(folder, folder.parent).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 5 + 3 + 1  # pictures; films of two rows and the replay; training

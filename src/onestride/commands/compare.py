@@ -9,7 +9,8 @@ from typing import Literal
 
 import tyro
 
-from onestride.commands.base import Common, InRun, say, typed
+from onestride.commands.base import Common, InRun, print_outcome
+from onestride.errors import command_line
 from onestride.runs import presets
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.tasks.bodies import BODIES
@@ -30,8 +31,8 @@ class Evaluate(Common):
         from onestride import experiment
 
         files = experiment.published(self.publish, self._dataset()) if self.publish is not None else {}
-        outcome = experiment.evaluate(self.run, self.evaluate, typed(), self.device, self.pictures)
-        say(outcome)
+        outcome = experiment.evaluate(self.run, self.evaluate, command_line(), self.device, self.pictures)
+        print_outcome(outcome)
         experiment.publish(outcome.folder, files)
 
     def _dataset(self) -> str | None:
@@ -58,7 +59,7 @@ class Quickstart(Common):
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
         task = experiment.task_named(self.task or preset.task)
         experiment.make(self.run, preset, task, self.behaviours, self.device)
-        say(experiment.evaluate(self.run, preset.evaluate, typed(), self.device, self.pictures))
+        print_outcome(experiment.evaluate(self.run, preset.evaluate, command_line(), self.device, self.pictures))
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
         if task.benchmark is not None:
@@ -121,9 +122,9 @@ class Reproduce(InRun):
         if self.what == "table1":
             task = experiment.task_named(preset.task)
             experiment.make(run, preset, task, self.behaviours, self.device)
-            outcome = experiment.evaluate(run, preset.evaluate, typed(), self.device, self.pictures)
+            outcome = experiment.evaluate(run, preset.evaluate, command_line(), self.device, self.pictures)
         else:
-            outcome = experiment.ablations(run, preset, typed(), self.device)
-        say(outcome)
+            outcome = experiment.ablations(run, preset, command_line(), self.device)
+        print_outcome(outcome)
         experiment.publish(outcome.folder, files)
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal
 
 import tyro
 
-from onestride.commands.base import Common, typed
+from onestride.commands.base import Common
 from onestride.control.fallback import FallbackTimeouts
 from onestride.control.fault_injection import FaultInjection
 from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
+from onestride.errors import command_line
 from onestride.runs import presets
 from onestride.runs.settings import BenchConfig
 
@@ -150,7 +151,7 @@ class Run(Common):
                 if record.ticks:
                     metrics = {name: value["mean"] for name, value in realtime.summary(record, config).items()}
                     print(json.dumps(metrics, indent=2))  # first: a disk may be full
-                    realtime.write(out, record, loaded, config, folder.name, typed())
+                    realtime.write(out, record, loaded, config, folder.name, command_line())
                     console.print(f"scheduling: {record.granted['scheduler']}. {ADVICE}", highlight=False)
                     print(f"results: {out.with_suffix('.json')}\nplot:    {out.with_suffix('.png')}")
             finally:
@@ -229,4 +230,4 @@ class Bench:
         def show(record: dict[str, Any]) -> None:
             print("\n".join([*lines(record), *record["notes"]]), flush=True)
 
-        bench(self.run, presets.load(self.preset), self.bench, typed(), self.out, self.device, show)
+        bench(self.run, presets.load(self.preset), self.bench, command_line(), self.out, self.device, show)

@@ -50,7 +50,7 @@ def measure_candidates(
 def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
     """Return candidates (B, N, H, D) at observations (B, O), normalised, without a sampler's own noise."""
     policy.reset(seed)
-    start, prior = policy._encode(rows)
-    kwargs = {"solver": "ddim"} if policy.config["kind"] == "teacher" else {}
+    start, prior = policy.encode(rows)
+    kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
     flat = policy.generator.sample(prior.flatten(0, 1), policy.normalizer.context(start.context), **kwargs)
     return flat.view_as(prior)

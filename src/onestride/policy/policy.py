@@ -106,7 +106,7 @@ class Policy:
         began = time.perf_counter()
         observation = self._vector(observation)
         row = torch.from_numpy(observation.astype(np.float32)[None]).to(self.device)
-        given, prior = self._encode(row)
+        given, prior = self.encode(row)
         encoded = self._now()
         plans = self._generate(prior, given)
         generated = self._now()
@@ -140,7 +140,7 @@ class Policy:
             )
         vectors = np.stack([self._vector(observation) for observation in observations])
         rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
-        given, prior = self._encode(rows)
+        given, prior = self.encode(rows)
         plans = self._generate(prior, given)
         scores, best = self._select(plans, rows, given.frame)
         each = torch.arange(len(rows), device=self.device)
@@ -156,7 +156,7 @@ class Policy:
         task.validate_observation(vector)
         return vector
 
-    def _encode(self, rows: Tensor) -> tuple[Given, Tensor]:
+    def encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
         given = self.task.encode(rows)
         shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import tyro
 
-from onestride.commands.base import mendable, typed
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
+from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import over_seeds, single
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import FIRST_SEED
@@ -59,7 +59,7 @@ def main(run: Path, student: str = "dnk", episodes: int = 70, out: Path | None =
         episodes: Of every training seed.
         out: Where the record goes; nothing is overwritten.
     """
-    experiment = Experiment(task_of(run).name, typed("onestride.studies.candidate_sampling"), out)
+    experiment = Experiment(task_of(run).name, command_line("onestride.studies.candidate_sampling"), out)
     found = sorted(trained_methods(run).items(), key=lambda item: item[1])  # by row and seed
     names = [name for name, (row, _) in found if row == student]
     if not names:
@@ -141,5 +141,5 @@ def tables(results: Path) -> dict[str, Table]:
 
 
 if __name__ == "__main__":
-    with mendable():
+    with report_user_errors():
         tyro.cli(main, description=__doc__)

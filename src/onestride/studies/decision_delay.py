@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import tyro
 
-from onestride.commands.base import mendable, typed
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.engine.engine import Engine
+from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single, summarize
 from onestride.evaluation.result import Experiment
 from onestride.progress import console, track
@@ -80,7 +80,7 @@ def main(folder: tyro.conf.Positional[Path], scenes: int = 100, out: Path | None
         raise ValueError(f"scenes is {scenes}, expected at least 1")
     engine = Engine.from_folder(folder, threads=1)
     task = TASKS[engine.task.name]()
-    experiment = Experiment(f"latency-{task.name}", typed("onestride.studies.decision_delay"), out)
+    experiment = Experiment(f"latency-{task.name}", command_line("onestride.studies.decision_delay"), out)
     rows: dict[str, Any] = {}
     with track("driving", 2 * len(DELAYS) * scenes) as bar:
         for delay in DELAYS:
@@ -145,5 +145,5 @@ def tables(results: Path) -> dict[str, Table]:
 
 
 if __name__ == "__main__":
-    with mendable():
+    with report_user_errors():
         tyro.cli(main, description=__doc__)

@@ -17,8 +17,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from onestride.commands.base import mendable, typed
 from onestride.data.actors import BehaviourPolicy, read_behaviours
+from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
 from onestride.evaluation.result import Experiment
@@ -55,7 +55,7 @@ def main(run: Path, behaviours: tuple[Path, ...], starts: int = 256, out: Path |
     if len(behaviours) < 2:
         raise ValueError(f"--behaviours names {len(behaviours)}; candidates follow one of at least two")
     task = task_of(run)
-    experiment = Experiment(task.name, typed("onestride.studies.mode_coverage"), out)
+    experiment = Experiment(task.name, command_line("onestride.studies.mode_coverage"), out)
     policies = read_behaviours(behaviours)
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, starts)
@@ -161,5 +161,5 @@ def tables(results: Path) -> dict[str, Table]:
 
 
 if __name__ == "__main__":
-    with mendable():
+    with report_user_errors():
         tyro.cli(main, description=__doc__)

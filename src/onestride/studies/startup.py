@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 
 from onestride.checkpoint import load_config
-from onestride.commands.base import mendable, typed
 from onestride.engine.folder import CONTRACT, load_contract
+from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single
 from onestride.evaluation.result import Experiment
 from onestride.progress import console, track
@@ -70,7 +70,7 @@ def main(
     """
     if not folders:
         raise ValueError("name at least one folder: an exported engine or a checkpoint")
-    experiment = Experiment("startup", typed("onestride.studies.startup"), out)
+    experiment = Experiment("startup", command_line("onestride.studies.startup"), out)
     kinds = {folder: kind_of(folder) for folder in folders}
     if len({name for _, name in kinds.values()}) < len(kinds):
         raise ValueError(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
@@ -142,5 +142,5 @@ def tables(results: Path) -> dict[str, Table]:
 
 
 if __name__ == "__main__":
-    with mendable():
+    with report_user_errors():
         tyro.cli(main, description=__doc__)

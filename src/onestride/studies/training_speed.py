@@ -25,8 +25,8 @@ import torch
 import tyro
 
 import onestride.training.loop
-from onestride.commands.base import mendable, typed
 from onestride.cores import WAITING
+from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single, summarize
 from onestride.evaluation.result import Experiment
 from onestride.policy.policy import make_generator
@@ -52,7 +52,7 @@ def main(
     preset: str = "demo", rounds: int = 3, steps: int = 60, busy: tuple[int, ...] = (), out: Path | None = None
 ) -> None:
     """Time trainings in turns, print the table and write the record."""
-    experiment = Experiment("speed", typed("onestride.studies.training_speed"), out)
+    experiment = Experiment("speed", command_line("onestride.studies.training_speed"), out)
     speeds: dict[str, list[float]] = {}
     pairs = [(kind, count) for count in busy for kind in ("teacher", "student")]
     with track("timing", rounds * (len(ROWS) + 2 * len(pairs))) as bar:
@@ -142,5 +142,5 @@ def beside(count: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    with mendable():
+    with report_user_errors():
         tyro.cli(main, description=__doc__)

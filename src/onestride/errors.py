@@ -1,0 +1,63 @@
+"""Whose an error is: a user's to mend, told in one line, or a bug of ours, which shows where it is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: What torch says when there is no memory for something, on the CPU and on a GPU.
+NO_MEMORY = ("can't allocate memory", "out of memory")
+
+
+def command_line(program: str = "onestride") -> str:
+    """Return what was typed, for the record: the program with its arguments, as a shell takes them."""
+    return shlex.join([program, *sys.argv[1:]])
+
+
+@contextmanager
+def report_user_errors() -> Iterator[None]:
+    """Print errors that a user can mend as one message on stderr and exit with code 2; a bug shows where it is.
+
+    The system's own errors and missing packages are a user's to mend; of others, those that this program raises on
+    purpose.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as shells call it
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        if not (isinstance(error, (OSError, ModuleNotFoundError)) or on_purpose(error)):
+            raise
+        print(f"onestride: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
+            raise
+        print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def on_purpose(error: Exception) -> bool:
+    """Return whether a ``raise`` statement of this program made the error, here or in a process that it started.
+
+    Errors of other libraries and of built-in functions are bugs of ours: we gave them what they cannot take.
+    """
+    if isinstance(remote := error.__cause__, Exception) and type(remote).__name__ == "_RemoteTraceback":
+        lines = [line.strip() for line in str(remote).splitlines()]
+        places = [i for i, line in enumerate(lines) if line.startswith('File "')]
+        if not places:
+            return False
+        file, line = lines[places[-1]].split('"')[1], lines[places[-1] + 1]
+    else:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        file, line = frame.filename, frame.line or ""
+    script = getattr(sys.modules["__main__"], "__file__", None)  # a benchmark
+    ours = Path(file).is_relative_to(Path(__file__).parent) or file == script
+    return ours and line.startswith("raise ")
