@@ -63,6 +63,10 @@ class Column:
         counted = f" of {n}" if self.kind == "share" and n is not None else ""
         return " ± ".join(shown if self.spread else shown[:1]) + end + counted
 
+    def mean(self, row: Row) -> str:
+        """Return the mean alone."""
+        return replace(self, spread=False).cell(row)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -80,9 +84,9 @@ class Table:
 
 def cells(table: Table) -> list[list[str]]:
     """Return a heading, then a line for every row; the first cell of each is its name."""
-    columns = [column if table.spread else replace(column, spread=False) for column in table.columns]
-    lines = [[name, *(column.cell(row) for column in columns)] for name, row in table.rows.items()]
-    return [[table.corner, *(column.title for column in columns)], *lines]
+    shown = [column.cell if table.spread else column.mean for column in table.columns]
+    lines = [[name, *(cell(row) for cell in shown)] for name, row in table.rows.items()]
+    return [[table.corner, *(column.title for column in table.columns)], *lines]
 
 
 def markdown(table: Table) -> str:
