@@ -114,6 +114,11 @@ def variants(rows: Mapping[str, Row]) -> dict[str, Variant]:
     return {name: found[name] for name in sorted(found, key=lambda name: found[name].order)}
 
 
+def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the rows by what a reader calls them, in the order of every table."""
+    return {variant.label: rows[name] for name, variant in variants(rows).items()}
+
+
 def _named(name: str) -> Variant:  # until every result says its variants
     ranked = {
         "iql": {"selector": "iql"}, "classifier": {"selector": "returns"}, "unselected": {"selector": "none"},
