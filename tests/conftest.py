@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from onestride.data.episode import Episode
-from onestride.evaluation import benchmark
+from onestride.evaluation import returns
+from onestride.evaluation.evaluate import evaluate
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
 from onestride.policy.policy import Policy, make_generator
@@ -177,7 +178,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _few_warm_ups():
     patch = pytest.MonkeyPatch()
-    patch.setattr(benchmark, "WARM_UP", 1)
+    patch.setattr(returns, "WARM_UP", 1)
     yield
     patch.undo()
 
@@ -185,7 +186,7 @@ def _few_warm_ups():
 @pytest.fixture(scope="session")
 def evaluated(run):
     """The run, and the folder of its evaluation."""
-    folder = benchmark.benchmark(run, CONFIG, "onestride evaluate")
+    folder = evaluate(run, CONFIG, "onestride evaluate")
     return run, folder
 
 

@@ -121,7 +121,7 @@ def tiny_run(tmp_path_factory):
 
 def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     comparison = json.loads((tiny_run / "evaluation" / "comparison.json").read_text())
-    assert comparison["schema"] == 1
+    assert comparison["schema"] == 2
     assert list(comparison["rows"]) == ["teacher", "dnk", "kdm"]
     row = comparison["rows"]["dnk"]
     assert row["nfe"]["mean"] == 1

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from onestride.evaluation.benchmark import CLOUD_METRICS
-from onestride.evaluation.lineup import parts
 from onestride.evaluation.metrics import over_seeds, summarize
+from onestride.evaluation.records import Key
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.variant import Variant
 from onestride.reports.documents import RESULTS, documents, generated
 from onestride.reports.numbers import MARKED
 
@@ -41,6 +42,12 @@ def test_every_record_says_when_it_began_and_in_which_zone():
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"]), path
 
 
+def test_every_row_of_planners_says_its_variant():
+    for path in (*RETURNS, *((ROOT / RESULTS).glob("kinova*/comparison.json"))):
+        for row, metrics in read_experiment(path)["rows"].items():
+            assert Variant.of(metrics).row == row, path
+
+
 def test_the_comparison_follows_from_its_records():
     comparison = json.loads((ROOT / ARM).read_text())
     records = [json.loads(line) for line in (ROOT / ARM).with_name("episodes.jsonl").read_text().splitlines()]
@@ -66,8 +73,8 @@ def test_metrics_of_candidates_stand_in_the_order_of_their_seeds(path):
     comparison, records = json.loads(path.read_text()), sorted(beside(path, "candidates"), key=lambda r: r["seed"])
     compared = 0
     for row, metrics in comparison["rows"].items():
-        mine = [r for r in records if r["row"] == parts(row)[0]]
-        for name in (f"{where}{metric}" for where in ("", "own_") for metric in CLOUD_METRICS):
+        mine = [r for r in records if r["row"] == Variant.of(metrics).generator]
+        for name in {name for r in mine for name in r} - Key.__annotations__.keys() - {"digest"}:
             if name in metrics:
                 expected = over_seeds([r[name] for r in mine])
                 assert metrics[name]["per_seed"] == expected["per_seed"], (row, name)

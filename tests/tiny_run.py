@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from onestride.cli import main
+from onestride.evaluation.entries import Entry
+from onestride.evaluation.variant import Variant
 from onestride.runs import presets
 
 PRESET = "hopper-tiny"
@@ -17,9 +19,15 @@ CHUNK = 2_000  # steps of one behaviour policy in a row; twice that are collecte
 #: Rows in the table's order, each as often as it has seeds.
 ROWS = [
     "teacher", "teacher-iql", "teacher-mixture", "teacher-unselected",
-    "dnk", "dnk-classifier", "dnk-engine", "dnk-first", "dnk-int8", "dnk-mixture", "dnk-unselected",
-    "cd", "cd-unselected", "ct", "ct-unselected", "kdm", "kdm-classifier", "kdm-unselected",
+    "dnk", "dnk-engine", "dnk-int8", "dnk-mixture", "dnk-first", "dnk-classifier", "dnk-unselected",
+    "kdm", "kdm-classifier", "kdm-unselected", "cd", "cd-unselected", "ct", "ct-unselected",
 ]  # fmt: skip
+
+
+def entry(run, name, selector="iql", **fields):
+    """The planner in the run's folder of that name, with seed 0."""
+    method = name.rpartition("-")[0] or name
+    return Entry(Variant(method=method, selector=selector, **fields), run / name)
 
 
 def write_behaviour(path, deviation, seed):

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from rich.table import Table
 
-from onestride.ablations import AblationConfig, ablate
 from onestride.data.minari import read_metadata
 from onestride.evaluation import benchmark_page, page
-from onestride.evaluation.benchmark import benchmark
-from onestride.evaluation.comparison import compare
+from onestride.evaluation import evaluate as evaluation
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
 from onestride.reports.style import save
 from onestride.runs import pipeline, presets
 from onestride.runs.presets import Preset
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
-from onestride.studies import dnk_ablations, dnk_table1, dnk_table2
+from onestride.studies import ablations as ablation
+from onestride.studies import dnk_table1, dnk_table2
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -82,24 +81,21 @@ def imported(run: Path) -> bool:
 
 def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:
     """The run's planners compared as its task is: trials of the arm, returns of a benchmark."""
+    folder = evaluation.evaluate(run, config, command, device)
+    comparison = read_experiment(folder / "comparison.json")
     if isinstance(config, ReturnsConfig):
-        folder = benchmark(run, config, command, device)
         written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, dnk_table1.terminal_table(read_experiment(folder / "comparison.json")))
-    folder = compare(run, config, command, device)
+        return Outcome(folder, written, dnk_table1.terminal_table(comparison))
     written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, dnk_table2.terminal_table(read_experiment(folder / "comparison.json")))
+    return Outcome(folder, written, dnk_table2.terminal_table(comparison))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     """DNK with one piece taken away at a time, beside the run's table."""
-    assert isinstance(preset.evaluate, ReturnsConfig)
-    assert preset.ablation_training is not None
-    evaluated = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
-    config = AblationConfig(preset.ablation_training, preset.pairs, evaluated, preset.seeds)
-    folder = ablate(run, preset.ablation_student or preset.student, config, command, device)
-    save(dnk_ablations.figure(read_experiment(folder / "comparison.json")), folder / "ablations.png")
-    return Outcome(folder, None, dnk_ablations.terminal_table(read_experiment(folder / "comparison.json")))
+    folder = ablation.ablate(run, preset, command, device)
+    comparison = read_experiment(folder / "comparison.json")
+    save(ablation.figure(comparison), folder / "ablations.png")
+    return Outcome(folder, None, ablation.terminal_table(comparison))
 
 
 # ---------------------------------------------------------------- publishing

@@ -8,10 +8,19 @@ import pytest
 import torch
 
 from onestride.evaluation import benchmark_film, benchmark_page
-from onestride.evaluation.benchmark import summary
 from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
+from onestride.evaluation.evaluate import summary
+from onestride.evaluation.variant import Variant
 from onestride.files import write_json
+from onestride.tasks.gym import METRICS
 from onestride.tensors import save_tensors
+
+VARIANTS = {
+    "teacher": Variant(method="teacher", selector="returns"),
+    "dnk": Variant(method="dnk", selector="iql"),
+    "dnk-classifier": Variant(method="dnk", selector="returns"),
+    "dnk-unselected": Variant(method="dnk", selector="none"),
+}
 
 
 @pytest.fixture
@@ -25,10 +34,10 @@ def folder(tmp_path):
     times = {"teacher": [0.12, 0.1], "dnk": [0.004, 0.005], "dnk-classifier": [0.005]}
     clouds = [{"row": "dnk", "seed": seed, "action_spread": 0.2, "teacher_distance": 0.1} for seed in (0, 1)]
     comparison = {
-        "schema": 1, "experiment": "halfcheetah-v5", "command": "onestride evaluate",
+        "schema": 2, "experiment": "halfcheetah-v5", "command": "onestride evaluate",
         "config": {"evaluate": {"episodes": 3}},
         "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
-        "rows": {row: summary(records, clouds, times, dict.fromkeys(rows, 1), row) for row in rows},
+        "rows": {row: summary(VARIANTS[row], METRICS, records, clouds, times, dict.fromkeys(rows, 1)) for row in rows},
         "notes": ["mind <this>"],
     }  # fmt: skip
     folder = tmp_path / "evaluation"

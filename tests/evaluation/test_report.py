@@ -40,8 +40,10 @@ def metric(mean, std=0.5):
 def comparison() -> dict:
     teacher = {"success": metric(0.95), "decision_ms_mean": metric(120.0, 3.25), "completion_time_s": metric(9.5)}
     dnk = {"success": metric(1.0), "decision_ms_mean": metric(8.0, 0.125), "completion_time_s": metric(None, None)}
+    for name, row in (("teacher", teacher), ("dnk", dnk)):
+        row |= {"variant": {"method": name, "selector": "task"}}
     return {
-        "schema": 1, "experiment": "kinova", "command": "onestride demo", "config": {"steps": 10},
+        "schema": 2, "experiment": "kinova", "command": "onestride demo", "config": {"steps": 10},
         "seeds": {"scenes": 0, "training": [0, 1]},
         "versions": {}, "machine": {"cores": 2}, "started": "now", "wall_s": 1.0, "notes": ["mind <this>"],
         "rows": {"dnk": dnk | {"nfe": metric(1.0, 0.0)}, "teacher": teacher},

@@ -23,7 +23,7 @@ def test_a_record_says_who_when_and_on_what(tmp_path):
     out = tmp_path / "new" / "here.json"
     made = record(Experiment("startup", "onestride.studies startup", out))
     assert read_result(out) == made
-    assert (made["schema"], made["experiment"], made["command"]) == (1, "startup", "onestride.studies startup")
+    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies startup")
     assert made["rows"] == {"row": {}}
     assert made["notes"] == ["a note"]
     assert made["wall_s"] > 0

@@ -87,7 +87,7 @@ def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
     out = tmp_path / "deep" / "run.json"
     report = write(out, record, loaded, settings, "dnk-0", "onestride run")
     assert read_result(out) == json.loads(json.dumps(report))
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["experiment"] == "realtime-point"
     assert report["config"]["run"]["stall"] == {"kind": "busy", "every": 0.1, "length": 0.002}
     assert report["config"]["granted"]["scheduler"] == "normal"

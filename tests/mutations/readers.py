@@ -25,9 +25,8 @@ from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.evaluation.benchmark_film import Motion, load_motion, save_motion
 from onestride.evaluation.figures import Candidates, read_latency
-from onestride.evaluation.ledger import Claimed
+from onestride.evaluation.records import Manifest, add_records, read_records
 from onestride.evaluation.result import Experiment, read_experiment
-from onestride.evaluation.rollouts import add_records, read_records
 from onestride.files import write_json
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator
@@ -245,9 +244,9 @@ def _make_evaluation(root):
     ]
     add_records(root / "episodes.jsonl", trials)
     seal(root / "latency.json", {"dnk": [0.001, 0.002]})
-    entry = {"checkpoint": "abc", "ranked_by": None, "candidates": 4, "steps": None}
-    settings = {"episodes": 2, "width": 2, "states": 3, "precision": "32-true", "task": TASK.name}
-    seal(root / "evaluation.json", {**settings, "entries": {"dnk/0": entry}})
+    settings = {"width": 2, "states": 3, "precision": "32-true", "task": TASK.name}
+    planners = {"dnk/0": {"checkpoint": "abc", "selector": None}}
+    seal(root / "evaluation.json", {"settings": settings, "episodes": 2, "planners": planners})
     shapes = {"obstacles": (1, 4, 8), "start": (1, 3), "goal": (1, 3)}
     for row in ("teacher", "dnk"):
         shapes |= {f"paths.{row}": (1, 2, 3, 3), f"scores.{row}": (1, 2)}
@@ -269,7 +268,7 @@ def _read_evaluation(root):
         read_records(root / "episodes.jsonl"),
         read_latency(root / "episodes.jsonl"),
         check_seal(root / "latency.json"),
-        check_seal(root / "evaluation.json", Claimed),
+        check_seal(root / "evaluation.json", Manifest),
         (candidates.scenes, candidates.paths, candidates.scores, candidates.start),
         (motion.actions, motion.fell, motion.seed, motion.environment),
     )

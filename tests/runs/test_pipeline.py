@@ -15,12 +15,12 @@ from onestride.checkpoint import load_config
 from onestride.policy.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
 from onestride.methods.guided import GuidedPlanner
-from onestride.evaluation.lineup import Entry, lineup, policy_of
+from onestride.evaluation.entries import evaluation_variants, policy_of
 from onestride.files import CheckpointError, alone
 from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector
 from onestride.tensors import load_unsealed
-from tiny_run import CHUNK, CONFIG, PRESET, ROWS, copy_without, keyed, records_of, stage, words
+from tiny_run import CHUNK, CONFIG, PRESET, ROWS, copy_without, entry, keyed, records_of, stage, words
 
 
 def test_the_data_has_the_steps_asked_for_half_of_each_policy(run):
@@ -137,8 +137,8 @@ def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):
     weights = (there / "iql" / "model.safetensors").read_bytes()
     stage(there, "critic", "--rows", "1", "--margin", "3.5")
     assert (there / "iql" / "model.safetensors").read_bytes() == weights
-    assert "dnk-first" not in {e.row for e in lineup(there, CONFIG)}
-    selector = policy_of(there, Entry("dnk", 0, there / "dnk-0", "iql"), "cpu").selector
+    assert "dnk-first" not in {e.row for e in evaluation_variants(there, CONFIG)}
+    selector = policy_of(there, entry(there, "dnk-0"), "cpu").selector
     assert (selector.rows, selector.sampling.margin) == (1, 3.5)
     trained = (there / "dnk-0" / "model.safetensors").read_bytes()
     assert Policy.from_pretrained(there / "dnk-0").selector.rows == 2

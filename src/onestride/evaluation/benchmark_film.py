@@ -24,12 +24,12 @@ from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
 from onestride.engine.engine import Engine
-from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.benchmark_figures import colour, label, ordered
 from onestride.evaluation.cameras import _backends
 from onestride.evaluation.film import FPS as GIF_FPS
 from onestride.evaluation.film import _font, _write_gif, _write_mp4
 from onestride.evaluation.lineup import lineup, policy_of
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.files import CheckpointError, decode, write_atomically
 from onestride.policy.policy import Policy
 from onestride.progress import track

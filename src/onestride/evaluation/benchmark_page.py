@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from onestride.evaluation import benchmark_figures, figures, shell
 from onestride.evaluation.benchmark_figures import label, ordered, parts
 from onestride.evaluation.benchmark_film import FILMED, SIDE_BY_SIDE, RenderError, film, motion_of
-from onestride.evaluation.ledger import MOTION, SHOWN, TIMES
+from onestride.evaluation.records import EPISODES, MOTION, SHOWN, TIMES, read_records
 from onestride.evaluation.result import read_experiment
-from onestride.evaluation.rollouts import EPISODES, read_records
 from onestride.files import CheckpointError, write_atomically
 from onestride.reports.style import save
 from onestride.reports.table import Column, cells, means, with_speed_up

@@ -1,4 +1,4 @@
-"""What is measured of a trial, of many trials, and of a cloud of candidates."""
+"""What is measured of a trial, of many trials, and of a set of candidates."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onestride.tasks.kinova.distance import signed_distance
+from onestride.tasks.metric import Metric
 
-#: Metrics of one trial that are averaged into a row.
-TRIAL_METRICS = (
-    "completion",
-    "success",
-    "completion_time_s",
-    "executed_steps",
-    "decision_ms_mean",
-    "decision_ms_p50",
-    "decision_ms_p95",
-    "decision_ms_p99",
-    "decision_ms_max",
-    "terminal_error_mm",
-    "min_clearance_mm",
-    "min_clearance_arm_mm",
-    "control_hz",
-    "overrun_ratio",
-    "starved_ratio",
-    "held_commands",
-    "nfe",
+#: What every trial in a scene with a clock is measured by, beside its task's own metrics.
+TRIAL = (
+    Metric("success", "success", digits=1, kind="share", spread=False, better="higher"),
+    Metric("completion_time_s", "completion time", "s", better="lower"),
+    Metric("executed_steps", "executed steps"),
+    Metric("decision_ms_mean", "inference", "ms", better="lower"),
+    *(Metric(f"decision_ms_{name}", name, "ms", better="lower") for name in ("p50", "p95", "p99", "max")),
+    Metric("control_hz", "measured rate", "Hz", digits=3, better="higher"),
+    Metric("overrun_ratio", "overrun ratio", digits=4, better="lower"),
+    Metric("starved_ratio", "starved ratio", digits=4, better="lower"),
+    Metric("held_commands", "held commands", better="lower"),
+    Metric("nfe", "network calls", digits=0, better="lower"),
 )
 
 
@@ -56,11 +49,6 @@ def latency(decisions_s: Sequence[float] | NDArray[np.floating]) -> dict[str, fl
     return {f"decision_ms_{name}": float(value) for name, value in zip(names, values, strict=True)}
 
 
-def spread(paths: NDArray[np.floating]) -> float:
-    """How far candidates (N, H, 3) lie from their mean path, root mean square over candidates and rows [m]."""
-    return float(np.sqrt(np.square(paths - paths.mean(0)).sum(-1).mean()))
-
-
 def effective_dimensions(clouds: torch.Tensor) -> torch.Tensor:
     """In how many directions clouds (..., N, K) spread: the participation ratio of their covariance (...,).
 
@@ -71,39 +59,6 @@ def effective_dimensions(clouds: torch.Tensor) -> torch.Tensor:
     gram = off @ off.mT  # the covariance's non-zero eigenvalues are this one's
     total = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     return total.square() / gram.square().sum((-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def free_share(paths: NDArray[np.floating], obstacles: NDArray[np.floating], radius: float = 0.03) -> float:
-    """Share of candidates (N, H, 3) that stay farther than ``radius`` [m], the tool's, from every obstacle (K, 8)."""
-    n, h, _ = paths.shape
-    distance = signed_distance(torch.from_numpy(paths.reshape(-1, 3)).double(), torch.from_numpy(obstacles).double())
-    return float((distance.view(n, h).amin(1) > radius).double().mean())
-
-
-def sides(paths: NDArray[np.floating], start: NDArray, goal: NDArray, obstacle: NDArray) -> NDArray[np.floating]:
-    """Shares (3,) of candidates (N, H, 3) that pass an obstacle on the left, on the right and over it.
-
-    Looked at where a path is nearest, along start -> goal, to the obstacle's centre: the direction from the
-    centre to the path there is left, right or up, whichever it is nearest to.
-    """
-    forward = (goal - start) / np.linalg.norm(goal - start)
-    left = np.array([-forward[1], forward[0], 0.0])
-    left /= max(float(np.linalg.norm(left)), 1e-9)
-    up = np.cross(forward, left)
-    offset = paths - obstacle[1:4]  # (N, H, 3)
-    beside = np.abs(offset @ forward).argmin(1)  # (N,)
-    there = offset[np.arange(len(paths)), beside]
-    lateral, vertical = there @ left, there @ up
-    over = vertical > np.abs(lateral)
-    return np.array([np.mean(~over & (lateral > 0)), np.mean(~over & (lateral <= 0)), np.mean(over)])
-
-
-def blocking_obstacle(start: NDArray, goal: NDArray, obstacles: NDArray) -> int:
-    """Index of the obstacle (K, 8) whose centre is nearest to the straight line from start to goal."""
-    line = goal - start
-    along = np.clip((obstacles[:, 1:4] - start) @ line / (line @ line), 0, 1)
-    gap = np.linalg.norm(obstacles[:, 1:4] - (start + along[:, None] * line), axis=1)
-    return int(np.where(obstacles[:, 0] > 0, gap, np.inf).argmin())
 
 
 def single(value: float | None) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import torch
 
 from onestride.checkpoint import typed
 from onestride.cores import usable_cores
-from onestride.files import read_json, vacant, versions, write_json
+from onestride.files import CheckpointError, read_json, vacant, versions, write_json
 from onestride.seals import check_files, read_result, seal
 
+SCHEMA = 2  # a row of planners says its ``Variant``
 #: Beside the records of work that several commands share: when the first of them began, and what all took.
 SPENT = "spent.json"
 #: Vector instructions that decide how fast a processor is here, as Linux names them.
@@ -23,7 +24,7 @@ VECTORS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_
 
 
 class Result(TypedDict):
-    """What is read of an experiment's record, whatever its schema; it may hold more."""
+    """What is read of an experiment's record; it may hold more."""
 
     schema: int
     experiment: str
@@ -45,6 +46,8 @@ def read_experiment(path: Path, *, beside: bool = False) -> dict[str, Any]:
     """
     found: dict[str, Any] = read_result(path)
     typed(found, Result, path)
+    if found["schema"] != SCHEMA:
+        raise CheckpointError(f"{path} is of schema {found['schema']}, this version reads {SCHEMA}; evaluate again")
     if beside:
         check_files(path, found.get("files", {}), advice="evaluate again")
     return found
@@ -137,7 +140,7 @@ def result(
 ) -> dict[str, Any]:
     """The record of an experiment; rows are {row: {metric: {"mean", "std", "n", "per_seed"}}}."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "experiment": experiment,
         "command": command,
         "config": config,

@@ -110,32 +110,13 @@ def terminal(table: Table, title: str) -> rich.Table:
 
 def variants(rows: Mapping[str, Row]) -> dict[str, Variant]:
     """Return each row's variant, in the order of every table."""
-    found = {name: Variant.of(row) if "variant" in row else _named(name) for name, row in rows.items()}
+    found = {name: Variant.of(row) for name, row in rows.items()}
     return {name: found[name] for name in sorted(found, key=lambda name: found[name].order)}
 
 
 def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Return the rows by what a reader calls them, in the order of every table."""
     return {variant.label: rows[name] for name, variant in variants(rows).items()}
-
-
-def _named(name: str) -> Variant:  # until every result says its variants
-    ranked = {
-        "iql": {"selector": "iql"}, "classifier": {"selector": "returns"}, "unselected": {"selector": "none"},
-        "engine": {"selector": "iql", "backend": "engine"}, "int8": {"selector": "iql", "backend": "engine-int8"},
-        "mixture": {"selector": "iql", "sampling": "training"},
-        "first": {"selector": "iql", "sampling": "training", "scored_steps": 1},
-    }  # fmt: skip
-    made, _, last = name.rpartition("-")
-    fields: dict[str, Any] = ranked.get(last, {"selector": "returns" if name == "teacher" else "iql"})
-    made = made if last in ranked else name
-    if made.startswith("teacher-ddim-"):
-        return Variant(method="teacher", steps=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("candidates-"):
-        return Variant(method="dnk", candidates=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("no-") or made in ("single-lambda", "ancestral"):
-        return Variant(method="dnk", setting=made, **fields)
-    return Variant(method=made, **fields)
 
 
 def means(row: Row) -> Row:

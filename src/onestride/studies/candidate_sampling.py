@@ -21,8 +21,8 @@ import torch
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
-from onestride.evaluation.batches import FIRST_SEED
 from onestride.evaluation.metrics import over_seeds, single
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.reports.captions import DEVIATION

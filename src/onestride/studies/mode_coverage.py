@@ -8,6 +8,7 @@ What no candidate follows there, no selector can choose.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from onestride.data.behaviour import BehaviourPolicy, read_behaviours
-from onestride.evaluation.batches import FIRST_SEED
-from onestride.evaluation.benchmark import candidates_at
+from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.evaluation.variant import Variant
 from onestride.policy.policy import Policy, unselected
 from onestride.progress import track
@@ -30,7 +31,8 @@ from onestride.reports.table import Column, Table
 from onestride.runs.run import CRITIC, rows_of, task_of
 
 STARTS = FIRST_SEED + 50_000  # none of an evaluation's
-WHOLE_NOISE = "teacher, whole noise"  # the row of a teacher whose candidates' noise is not scaled
+#: How candidates are drawn (as for whom, and in which setting) -> ends of its rows' names and labels, in their order.
+DRAWN = {("none", "whole-noise"): (", whole noise", ", λ = 1"), ("none", ""): ("", ""), ("iql", ""): ("-iql", " (IQL)")}
 SHARE = Column("followed", "follow the better behaviour", digits=1, kind="percent")
 COLUMNS = (
     SHARE, Column("starts_without", "first states without such a candidate", digits=1, kind="percent"),
@@ -51,23 +53,25 @@ def measure(run: Path, behaviours: tuple[Path, ...], starts: int = 256) -> dict[
     found = sorted(rows_of(run).items(), key=lambda item: item[1])  # by row and seed
     planners = {name: row for name, row in found if row[0] not in ("ct", "cd")}
     critic = run / CRITIC if (run / CRITIC).is_dir() else None
-    rows: dict[str, list[dict[str, float]]] = {}
+    measured: dict[Variant, list[dict[str, float]]] = {}
     with track("planners", len(planners)) as bar:
-        for number, (name, (row, seed)) in enumerate(planners.items()):
+        for number, (name, (method, seed)) in enumerate(planners.items()):
             policy = Policy.from_pretrained(run / name, selector=unselected)
-            rows.setdefault(row, []).append(covered(policy, first, policies, seed))
+            drawn = Variant(method=method, selector="none")
+            measured.setdefault(drawn, []).append(covered(policy, first, policies, seed))
             if critic is not None:
                 ranked = Policy.from_pretrained(run / name, selector=critic)
                 if not torch.equal(ranked.temperature, policy.temperature):  # candidates are drawn for it otherwise
-                    rows.setdefault(f"{row}-iql", []).append(covered(ranked, first, policies, seed))
-            if row == "teacher":
+                    for_critic = replace(drawn, selector="iql")
+                    measured.setdefault(for_critic, []).append(covered(ranked, first, policies, seed))
+            if method == "teacher":
                 policy.temperature[:] = 1.0
-                rows[WHOLE_NOISE] = [covered(policy, first, policies, seed)]
+                measured[replace(drawn, setting="whole-noise")] = [covered(policy, first, policies, seed)]
             bar.update(number + 1)
     return {
         "config": {"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
         "seeds": {"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
-        "rows": {row: summary(measured) for row, measured in rows.items()},
+        "rows": {v.method + DRAWN[v.selector, v.setting][0]: summary(v, found) for v, found in measured.items()},
         "notes": [
             f"At {len(first)} first states outside the evaluation, 64 candidates each; one follows the behaviour whose "
             "mean action there is nearer to its first action.",
@@ -117,26 +121,19 @@ def coverage(actions: Tensor, modes: Tensor, temperature: Tensor) -> dict[str, f
     return made
 
 
-def summary(per_seed: Sequence[dict[str, float]]) -> dict[str, Any]:
+def summary(variant: Variant, per_seed: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Return the metrics of one row over its training seeds."""
-    return {name: over_seeds([measured[name] for measured in per_seed]) for name in per_seed[0]}
+    metrics = {name: over_seeds([found[name] for found in per_seed]) for name in per_seed[0]}
+    return {"variant": variant.fields(), **metrics}
 
 
 def table(record: dict[str, Any]) -> Table:
     """Return a line per planner and way to draw its candidates, the teacher with all its noise first."""
-    rows = record["rows"]
-    found = {name: _variant(name) for name in rows}
-    order = {name: (v.order[0], not v.setting, v.selector != "none") for name, v in found.items()}
-    ways = {name: ", λ = 1" if v.setting else " (IQL)" if v.selector == "iql" else "" for name, v in found.items()}
-    shown = {label(found[name].method) + ways[name]: rows[name] for name in sorted(rows, key=order.__getitem__)}
-    said = f"{deviation(rows.values(), SHARE.metric)}, {record['config']['starts']} first states each."
-    return Table(COLUMNS, shown, (said,))
-
-
-def _variant(name: str) -> Variant:  # until the record says it
-    setting = "whole-noise" if name == WHOLE_NOISE else ""
-    method = "teacher" if setting else name.removesuffix("-iql")
-    return Variant(method=method, selector="iql" if name.endswith("-iql") else "none", setting=setting)
+    found = {Variant.of(row): row for row in record["rows"].values()}
+    order = sorted(found, key=lambda v: (v.order[0], list(DRAWN).index((v.selector, v.setting))))
+    rows = {label(v.method) + DRAWN[v.selector, v.setting][1]: found[v] for v in order}
+    said = f"{deviation(found.values(), SHARE.metric)}, {record['config']['starts']} first states each."
+    return Table(COLUMNS, rows, (said,))
 
 
 def tables(results: Path) -> dict[str, Table]:

@@ -13,6 +13,7 @@ from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec
+from onestride.tasks.metric import Metric
 
 #: plans (B, N, H, D) in task units, observation (B, observation_dim), frame -> scores (B, N), higher is better.
 Selector = Callable[[Tensor, Tensor, Any], Tensor]
@@ -62,6 +63,11 @@ class Task(ControlSpec):
     scenes(count, seed) -> problems to evaluate on, never trained on.
     environment(scene, clock) -> a simulated robot in that scene; first_observation(scene) is what it reads first.
     measure(robot, scene) -> the task's own metrics of a finished trial, units in their names.
+    measure_candidates(paths (N, H, 3), the teacher's from the same noise, scene, shown) -> metrics of candidates before
+        any selector; shown: whether ``showcase`` names the scene. None: nothing is measured of them.
+    showcase(scenes) -> numbers of the scenes that figures and films show; by default all.
+    metrics: what of ``measure`` and ``measure_candidates``, or of a benchmark's episodes, goes into tables; notes: what
+        their readers have to know.
     known: which entries of a plan the observation gives (``PlanSpec``); None: the observation columns of row 0.
     padding: how windows end an episode. "hold" repeats the last row (position targets), "none" takes whole ones only.
     early: (steps, times): what begins in an episode's first steps is learnt from so many times. Where long episodes
@@ -81,6 +87,10 @@ class Task(ControlSpec):
     environment: Callable[[Any, Clock], Any]
     first_observation: Callable[[Any], np.ndarray]
     measure: Callable[[Any, Any], dict[str, Any]]
+    measure_candidates: Callable[[np.ndarray, np.ndarray, Any, bool], dict[str, float]] | None = None
+    showcase: Callable[[Sequence[Any]], list[int]] = lambda scenes: list(range(len(scenes)))
+    metrics: tuple[Metric, ...] = ()
+    notes: tuple[str, ...] = ()
     known: tuple[Block, ...] | None = None
     padding: Literal["hold", "none"] = "hold"
     early: tuple[int, int] = (0, 1)

@@ -15,7 +15,6 @@ any order, and smooth to learn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +32,10 @@ from onestride.tasks.kinova.arm import (
     WRIST_HEIGHT,
 )
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
-from onestride.tasks.kinova.demonstrations import evaluation_scenes
+from onestride.tasks.kinova.demonstrations import evaluation_scenes, open_on_both_sides
 from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.interface import NEAREST, REACH_MARGIN, interface
+from onestride.tasks.kinova.measures import METRICS, NOTES, measure, measure_candidates
 from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.task import Native, Task
@@ -175,18 +175,6 @@ def first_observation(scene: Scene) -> np.ndarray:
     return np.concatenate((scene.start, np.zeros(3), scene.goal, scene.obstacles.ravel()))
 
 
-def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
-    """Of a finished trial: how near the goal it ended, and how near an obstacle it came, tip and whole arm."""
-    error = float(np.linalg.norm(arm.ee_path[-1] - scene.goal))
-    way = float(np.linalg.norm(scene.start - scene.goal))
-    return {
-        "completion": max(0.0, 1.0 - error / way),
-        "terminal_error_mm": 1e3 * error,
-        "min_clearance_mm": 1e3 * arm.min_clearance_ee,
-        "min_clearance_arm_mm": 1e3 * arm.min_clearance_arm,
-    }
-
-
 SCORE = GeometryScore(positions, clearance, goal_of)
 
 
@@ -217,5 +205,9 @@ def task() -> Task:
         environment=SimulatedArm,
         first_observation=first_observation,
         measure=measure,
+        measure_candidates=measure_candidates,
+        showcase=open_on_both_sides,
+        metrics=METRICS,
+        notes=NOTES,
         native=Native("arm", _constants()),
     )

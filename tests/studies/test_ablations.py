@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from onestride import ablations, experiment
+from onestride import experiment
 from onestride.checkpoint import load_config
 from onestride.files import CheckpointError
 from onestride.runs import presets
+from onestride.studies import ablations
 from tiny_run import CONFIG, PRESET
 
 
@@ -20,8 +21,8 @@ def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, 
     shutil.copytree(run, whole)
     for name, kept in (("CANDIDATES", (1, 4)), ("DDIM_STEPS", (20, 4, 1))):
         monkeypatch.setattr(ablations, name, kept)
-    kept = ("dnk", "no-action", "no-weights")
-    monkeypatch.setattr(ablations, "OTHER_STUDENTS", {k: ablations.OTHER_STUDENTS[k] for k in kept})
+    left_out = ("no-spectral", "no-inverse")
+    monkeypatch.setattr(ablations, "SETTINGS", [s for s in ablations.SETTINGS if s.name not in left_out])
     preset = replace(presets.load(PRESET), evaluate=CONFIG, seeds=(0,))
     with pytest.raises(CheckpointError, match="dnk-1 is not trained yet, and comes first: `onestride distill"):
         experiment.ablations(whole, replace(preset, seeds=(0, 1)), "test", "cpu")

@@ -1,8 +1,15 @@
-"""Ablations of DNK as tables and one figure: what each piece is worth, how many candidates and steps are enough."""
+"""What the DNK paper claims but does not show: one piece of DNK taken away at a time, on pairs of one teacher.
+
+Everything goes into ``<run>/ablations``, beside the table's own checkpoints, which it needs. Every setting has the same
+budget, so its reference, the whole DNK, is trained anew with it. What needs no other training is the table's: its
+teacher by fewer DDIM steps, and its DNK with 1 to 256 candidates. DNK without state-dependent gains (KDM-F) and a plain
+MLP on the same pairs are rows of the table itself, with all of its budget.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +19,105 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import table as rich
 
+from onestride.checkpoint import load_config
+from onestride.evaluation.entries import Entry
+from onestride.evaluation.evaluate import evaluate
+from onestride.evaluation.variant import Variant
+from onestride.methods.koopman import KoopmanConfig
 from onestride.reports.captions import counts, generators
 from onestride.reports.documents import records
 from onestride.reports.style import COLOURS, GREY, GRID, STYLE
 from onestride.reports.table import Row, Table, terminal, variants
+from onestride.runs.pairs import PairsConfig
+from onestride.runs.pipeline import distill_stage, pairs_stage
+from onestride.runs.presets import Preset
+from onestride.runs.run import PAIRS, TEACHER, identity_of
+from onestride.runs.settings import ReturnsConfig
 from onestride.studies.dnk_table1 import DISTANCE, LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST
 
-#: Settings of equal budget, the reference first, and what a reader calls them.
-SETTINGS = {
-    "": "DNK, whole",
-    "no-spectral": "without the spectral term",
-    "no-inverse": "without the inverse term",
-    "no-weights": "without sample weights",
-    "no-action": "without the action loss",
-    "single-lambda": "one λ instead of a mix",
-    "ancestral": "pairs of an ancestral teacher",
-}
+FOLDER = Path("ablations")
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+DDIM_STEPS = (20, 10, 5, 2, 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training of DNK. name: of its variants, "" the reference. label: for readers. student, pairs: the change."""
+
+    name: str
+    label: str
+    student: Callable[[KoopmanConfig], KoopmanConfig] = lambda student: student
+    pairs: Callable[[PairsConfig], PairsConfig] | None = None
+
+
+SETTINGS = (
+    Setting("", "DNK, whole"),
+    Setting("no-spectral", "without the spectral term", lambda student: replace(student, spectral=0.0)),
+    Setting("no-inverse", "without the inverse term", lambda student: replace(student, inverse=0.0)),
+    Setting("no-weights", "without sample weights", lambda student: replace(student, weighted=False)),
+    Setting("no-action", "without the action loss", lambda student: replace(student, action=0.0)),
+    Setting(
+        "single-lambda",
+        "one λ instead of a mix",
+        pairs=lambda pairs: replace(pairs, temperatures=(0.5,), probabilities=(1.0,)),
+    ),
+    Setting("ancestral", "pairs of an ancestral teacher", pairs=lambda pairs: replace(pairs, solver="ddpm")),
+)
 COLUMNS = (RETURN, WORST, UNSELECTED, SPREAD, DISTANCE)
 NUMBERS = (NFE, RETURN, WORST, UNSELECTED, DISTANCE, LATENCY)
 TERMINAL = (RETURN, WORST, UNSELECTED, DISTANCE)
 
 
+def ablate(run: Path, preset: Preset, command: str, device: str = "cpu") -> Path:
+    """Train and evaluate every variant; writes ``run/ablations/evaluation/comparison.json``.
+
+    Raises:
+        CheckpointError: the run has no teacher, selectors, pairs or DNK yet.
+    """
+    assert isinstance(preset.evaluate, ReturnsConfig)
+    config = replace(preset.evaluate, crossed=(), decisions=min(preset.evaluate.decisions, 50))
+    for seed in preset.seeds:  # said before any training, not after
+        identity_of(run / f"dnk-{seed}", "distill")
+    most = load_config(run / TEACHER)["generator"]["n_steps"]
+    entries = [
+        Entry(Variant(method="teacher", selector=selector, steps=steps), run / TEACHER, seed)
+        for steps in DDIM_STEPS
+        if steps <= most
+        for selector in ("iql", "none")
+        for seed in range(config.teacher_seeds)
+    ]  # the first, the whole teacher, says at which states candidates are compared
+    entries += [
+        Entry(Variant(method="dnk", selector="iql", candidates=count), run / f"dnk-{seed}", seed)
+        for count in CANDIDATES
+        for seed in preset.seeds
+    ]
+    for setting in SETTINGS:
+        for seed in preset.seeds:
+            folder = train(run, setting, seed, preset, device)
+            for selector in ("iql", "none"):
+                entries.append(Entry(Variant(method="dnk", selector=selector, setting=setting.name), folder, seed))
+    return evaluate(run, config, command, device, name=str(FOLDER / "evaluation"), entries=entries)
+
+
+def train(run: Path, setting: Setting, seed: int, preset: Preset, device: str = "cpu") -> Path:
+    """Train DNK in one setting, on pairs of its own where it changes them; returns its folder."""
+    pairs, training = PAIRS, preset.ablation_training
+    assert training is not None
+    if setting.pairs is not None:
+        pairs = str(FOLDER / f"pairs-{setting.name}")
+        pairs_stage(run, setting.pairs(preset.pairs), device, name=pairs)
+    student = setting.student(preset.ablation_student or preset.student)
+    name = str(FOLDER / (setting.name or "dnk"))
+    return distill_stage(run, student, replace(training, seed=seed), name=name, pairs=pairs)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
 def by_setting(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Return the rows that differ in their training alone, by what they are called."""
     found = {v.setting: rows[name] for name, v in _ranked(rows) if v.method == "dnk" and v.candidates is None}
-    return {name: found[setting] for setting, name in SETTINGS.items() if setting in found}
+    return {setting.label: found[setting.name] for setting in SETTINGS if setting.name in found}
 
 
 def by_number(rows: Mapping[str, Row], what: str) -> dict[int, tuple[str, Row]]:
@@ -112,7 +193,7 @@ def figure(comparison: dict[str, Any]) -> Figure:
 
 
 def _settings(panel: Axes, rows: Mapping[str, Row], metric: str, title: str) -> None:
-    whole = SETTINGS[""]
+    whole = SETTINGS[0].label
     shown = {name: row[metric] for name, row in by_setting(rows).items() if metric in row}
     for place, (name, found) in enumerate(shown.items()):
         shade = COLOURS["dnk"] if name == whole else GREY

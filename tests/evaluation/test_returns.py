@@ -17,16 +17,19 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.evaluation import batches
-from onestride.evaluation.benchmark import benchmark, summary
-from onestride.evaluation.lineup import Entry, policy_of
+from onestride.evaluation import rollouts
+from onestride.evaluation.entries import policy_of
+from onestride.evaluation.evaluate import evaluate, summary
 from onestride.evaluation.result import SPENT
+from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.seals import seal
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
 from onestride.tensors import load_tensors
-from tiny_run import CONFIG, ROWS, copy_without, keyed, records_of
+from tiny_run import CONFIG, ROWS, copy_without, entry, keyed, records_of
+
+DNK = Variant(method="dnk", selector="iql")
 
 
 def test_every_row_has_every_episode_once(evaluated):
@@ -44,16 +47,16 @@ def test_an_episode_is_the_policys_in_the_environment(evaluated):
     lockstep = Lockstep("Hopper-v5", CONFIG.width)
     records = keyed(records_of(folder))
     for row, name, selector in (("dnk", "dnk-0", "iql"), ("teacher-unselected", "teacher", "none")):
-        policy = policy_of(run, Entry(row, 0, run / name, selector), "cpu")
-        for number, episode in enumerate(batches.roll(policy, lockstep, 0, 0, CONFIG.episodes)):
+        policy = policy_of(run, entry(run, name, selector), "cpu")
+        for number, episode in enumerate(rollouts.roll(policy, lockstep, 0, 0, CONFIG.episodes)):
             assert records[row, 0, number]["steps"] == len(episode)
             assert records[row, 0, number]["return_raw"] == float(episode.rewards.astype(float).sum())
     lockstep.close()
 
 
 def test_two_processes_roll_the_same_episodes(run, evaluated):
-    entries = [Entry("dnk", 0, run / "dnk-0", "iql"), Entry("dnk-unselected", 0, run / "dnk-0", "none")]
-    folder = benchmark(run, replace(CONFIG, workers=2), "test", name="by-two", entries=entries)
+    entries = [entry(run, "dnk-0"), entry(run, "dnk-0", "none")]
+    folder = evaluate(run, replace(CONFIG, workers=2), "test", name="by-two", entries=entries)
     records = keyed(records_of(evaluated[1]))
     assert keyed(records_of(folder)) == {k: r for k, r in records.items() if k[0] in ("dnk", "dnk-unselected")}
     ours, theirs = (load_tensors(f / "states.safetensors")[0] for f in (folder, evaluated[1]))
@@ -63,9 +66,9 @@ def test_two_processes_roll_the_same_episodes(run, evaluated):
 
 def test_a_process_that_is_killed_is_said(run):
     """What it would have rolled is missing; the other batches may have come before."""
-    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
-    two = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in (0, 2)]
-    found = batches.rolled(stage, two, 2)
+    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    two = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in (0, 2)]
+    found = rollouts.rolled(stage, two, 2)
     watch = Thread(target=lambda: [os.kill(p.pid, signal.SIGKILL) for p in wait_for_children()])
     watch.start()
     with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
@@ -84,17 +87,17 @@ def test_a_process_that_is_killed_between_two_submissions_is_said(run, monkeypat
         return submit(pool, *call)
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", one_then_closed)
-    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
-    two = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in (0, 2)]
+    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    two = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in (0, 2)]
     with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
-        list(batches.rolled(stage, two, 2))
+        list(rollouts.rolled(stage, two, 2))
     assert not active_children()
 
 
 def test_who_stops_listening_leaves_no_process(run):
-    stage = batches.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
-    many = [batches.Batch(Entry("dnk", 0, run / "dnk-0", "iql"), first, 2) for first in range(100)]
-    found = batches.rolled(stage, many, 2)
+    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    many = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in range(100)]
+    found = rollouts.rolled(stage, many, 2)
     assert next(found)[0] in many
     assert len(active_children()) == 2
     found.close()
@@ -126,18 +129,18 @@ def test_every_seed_meets_the_same_starts_with_noise_of_its_own():
     for seed in range(5):
         for first in range(0, 500, 50):
             policy, lockstep = Silent(), Silent()
-            batches.roll(policy, lockstep, seed, first, 50)
+            rollouts.roll(policy, lockstep, seed, first, 50)
             noise += policy.asked
             starts.append(lockstep.asked)
     assert len(set(noise)) == len(noise) == 50
     assert starts[:10] * 5 == starts
-    assert list(chain(*starts[:10])) == list(range(batches.FIRST_SEED, batches.FIRST_SEED + 500))
+    assert list(chain(*starts[:10])) == list(range(rollouts.FIRST_SEED, rollouts.FIRST_SEED + 500))
 
 
 def test_the_result_says_everything(evaluated):
     _, folder = evaluated
     report = json.loads((folder / "comparison.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["experiment"] == "hopper-v5"
     assert list(report["rows"]) == ROWS
     for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
@@ -155,6 +158,7 @@ def test_the_result_says_everything(evaluated):
     assert all("history" not in entry.get("training", {}) for entry in report["config"].values())
     records = records_of(folder)
     for row, metrics in report["rows"].items():
+        assert Variant.of(metrics).row == row
         mine = [r for r in records if r["row"] == row]
         returns = [r["return_normalised"] for r in mine]
         assert metrics["return_normalised"]["per_seed"] == [pytest.approx(np.mean(returns))]
@@ -189,7 +193,7 @@ def test_lost_records_are_made_again_the_same(again, evaluated, lost):
     folder = again / "evaluation"
     path = folder / "episodes.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-lost]))
-    benchmark(again, CONFIG, "onestride evaluate")
+    evaluate(again, CONFIG, "onestride evaluate")
     assert keyed(records_of(folder)) == keyed(records_of(evaluated[1]))
     before, after = (json.loads((f / "comparison.json").read_text()) for f in (evaluated[1], folder))
     for row in ROWS:
@@ -198,7 +202,7 @@ def test_lost_records_are_made_again_the_same(again, evaluated, lost):
 
 def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monkeypatch):
     copy_without(run, tmp_path / "run")
-    made, honest = [], batches.roll
+    made, honest = [], rollouts.roll
 
     def dies(policy, lockstep, seed, first, count):
         if len(made) == 5:
@@ -206,14 +210,14 @@ def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monk
         made.append((seed, first))
         return honest(policy, lockstep, seed, first, count)
 
-    monkeypatch.setattr(batches, "roll", dies)
+    monkeypatch.setattr(rollouts, "roll", dies)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+        evaluate(tmp_path / "run", CONFIG, "onestride evaluate")
     path = tmp_path / "run" / "evaluation" / "episodes.jsonl"
     assert len(path.read_text().splitlines()) == 10
     path.write_text(path.read_text()[:-25])  # the kill came in the middle of a line
     made[:] = [None] * 20
-    benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+    evaluate(tmp_path / "run", CONFIG, "onestride evaluate")
     assert len(made) - 20 == len(ROWS) - 4
     assert keyed(records_of(tmp_path / "run" / "evaluation")) == keyed(records_of(evaluated[1]))
 
@@ -224,27 +228,27 @@ def test_a_finished_evaluation_again_rolls_nothing(again, monkeypatch):
         return {p.name: p.read_bytes() for p in (again / "evaluation").iterdir() if p.name not in timed}
 
     before = records()
-    monkeypatch.setattr(batches, "roll", None)
-    benchmark(again, CONFIG, "onestride evaluate")
+    monkeypatch.setattr(rollouts, "roll", None)
+    evaluate(again, CONFIG, "onestride evaluate")
     assert records() == before
 
 
 def test_nothing_to_evaluate(run, tmp_path):
     shutil.copytree(run / "data", tmp_path / "run" / "data")
     with pytest.raises(CheckpointError, match="holds no planner to evaluate"):
-        benchmark(tmp_path / "run", CONFIG, "onestride evaluate")
+        evaluate(tmp_path / "run", CONFIG, "onestride evaluate")
 
 
 def test_other_entries_are_evaluated_beside_the_table(again, evaluated):
     """Under a name of their own; an entry that stands in the table too has the same episodes."""
-    chosen = [Entry("dnk", 0, again / "dnk-0", "iql"), Entry("dnk-5", 0, again / "dnk-0", "iql", candidates=5)]
-    chosen.append(Entry("dnk-unselected", 0, again / "dnk-0", "none"))
-    folder = benchmark(again, CONFIG, "test", name="other", entries=chosen)
+    chosen = [entry(again, "dnk-0"), entry(again, "dnk-0", candidates=5)]
+    chosen.append(entry(again, "dnk-0", "none"))
+    folder = evaluate(again, CONFIG, "test", name="other", entries=chosen)
     assert folder == again / "other"
     records, table = keyed(records_of(folder)), keyed(records_of(evaluated[1]))
-    assert {row for row, _, _ in records} == {"dnk", "dnk-5", "dnk-unselected"}
+    assert {row for row, _, _ in records} == {"dnk", "candidates-5", "dnk-unselected"}
     assert all(r == table[key] for key, r in records.items() if key in table)
-    assert records["dnk-5", 0, 0] != records["dnk", 0, 0] | {"row": "dnk-5"}
+    assert records["candidates-5", 0, 0] != records["dnk", 0, 0] | {"row": "candidates-5"}
 
 
 def test_a_row_is_mean_and_deviation_over_its_seeds():
@@ -255,7 +259,7 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
         for n, v in enumerate(np.array(values) + shift)
     ]
     clouds = [{"row": "dnk", "seed": s, "action_spread": 0.1 * s} for s in range(3)]
-    made = summary(records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1}, "dnk")
+    made = summary(DNK, TASKS["hopper-v5"]().metrics, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
     assert made["return_normalised"]["per_seed"] == [2.0, 2.0, 0.5]
     assert made["return_normalised"]["mean"] == pytest.approx(1.5)
     assert made["return_normalised"]["std"] == pytest.approx(np.std([2.0, 2.0, 0.5]))
@@ -276,12 +280,8 @@ def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_sca
     shutil.copytree(again / "teacher", quiet)
     config = json.loads((quiet / "config.json").read_text())
     seal(quiet / "config.json", config | {"temperatures": [0.1], "shares": [1.0]})
-    entries = [
-        Entry(f"{folder.name}{end}", 0, folder, selector)
-        for folder in (again / "teacher", quiet)
-        for selector, end in (("returns", ""), ("none", "-unselected"))
-    ]
-    folder = benchmark(again, CONFIG, "test", name="noise", entries=entries)
+    entries = [entry(again, name, selector) for name in ("teacher", "quiet") for selector in ("returns", "none", "iql")]
+    folder = evaluate(again, CONFIG, "test", name="noise", entries=entries)
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
     assert rows["quiet"]["action_spread"]["mean"] < rows["teacher"]["action_spread"]["mean"]
     assert rows["quiet"]["teacher_distance"]["mean"] == 0.0
@@ -293,7 +293,7 @@ def test_metrics_of_candidates_stand_in_the_order_of_the_seeds():
         {"row": "dnk", "seed": s, "return_normalised": 0.1 * s, "return_raw": s, "fell": False} for s in (2, 0, 1)
     ]
     clouds = [{"row": "dnk", "seed": s, "action_spread": float(s)} for s in (1, 2, 0)]
-    made = summary(records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1}, "dnk")
+    made = summary(DNK, TASKS["hopper-v5"]().metrics, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
     assert made["action_spread"]["per_seed"] == [0.0, 1.0, 2.0]
     assert made["return_normalised"]["per_seed"] == pytest.approx([0.0, 0.1, 0.2])
     assert (made["decision_ms_mean"]["std"], made["decision_ms_mean"]["n"]) == (pytest.approx(1.0), 2)

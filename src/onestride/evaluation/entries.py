@@ -1,0 +1,140 @@
+"""The planners of a run as an evaluation has them: each variant with its checkpoint and its training's seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onestride.checkpoint import CONFIG, load_config
+from onestride.engine.backends import preferred
+from onestride.engine.engine import Engine
+from onestride.evaluation.variant import Variant
+from onestride.files import CheckpointError
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import Policy, Precision, unselected
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, rows_of, task_of
+from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.seals import digest
+from onestride.selectors.iql import CriticSelector
+from onestride.selectors.store import judging, judging_of, load_selector
+
+DRAWS = 256  # decisions of an engine with noise of their own
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One planner under evaluation. seed: of its training, or of noise and starts where it is trained once."""
+
+    variant: Variant
+    folder: Path
+    seed: int = 0
+
+    @property
+    def row(self) -> str:
+        return self.variant.row
+
+
+def evaluation_variants(run: Path, config: EvaluateConfig | ReturnsConfig) -> list[Entry]:
+    """Return a run's planners in every variant that its table shows, in the table's order.
+
+    Raises:
+        CheckpointError: there is nothing to evaluate, or nothing to compare.
+    """
+    trained = rows_of(run)
+    scenes = isinstance(config, EvaluateConfig)
+    if scenes and ("teacher" not in trained or len(trained) < 2):
+        found = ", ".join(trained) or "nothing"
+        raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {found}")
+    if not trained:
+        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
+    entries = []
+    for name, (method, seed) in trained.items():
+        rankings: list[dict[str, Any]] = [{"selector": "task"}] if scenes else _rankings(run, name, method, config)
+        seeds = range(config.teacher_seeds) if method == TEACHER and not scenes else (seed,)
+        entries += [Entry(Variant(method=method, **ranking), run / name, s) for ranking in rankings for s in seeds]
+    return sorted(entries, key=lambda e: (e.variant.order, e.seed))
+
+
+def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[dict[str, Any]]:
+    """Return how a benchmark's table has one method's candidates ranked, as fields of a ``Variant``.
+
+    By IQL, by the return model where whole plans are there to be judged, and not at all; where the run's critic scores
+    or samples otherwise than the paper's, also as the paper has it; by engines too.
+    """
+    critic = judging(1, None)
+    if (run / CRITIC / CONFIG).is_file():
+        critic |= judging_of(load_config(run / CRITIC))
+    whole = load_config(run / name).get("horizon") == task_of(run).horizon
+    rankings: list[dict[str, Any]] = [{"selector": "iql"}, {"selector": "none"}]
+    if method == TEACHER or (whole and method in config.crossed):
+        rankings.append({"selector": "returns"})
+    if critic["sampling"] and method in config.mixture:
+        rankings.append({"selector": "iql", "sampling": "training"})
+    if critic["judged_rows"] > 1 and method in config.first_action:
+        rankings.append({"selector": "iql", "sampling": "training", "scored_steps": 1})
+    if method in config.engines:
+        rankings += [{"selector": "iql", "backend": backend} for backend in ("engine", "engine-int8")]
+    return rankings
+
+
+def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:
+    """Return the entry's planner with its selector. Engines run on the CPU.
+
+    Args:
+        precision: of a generator of many calls. One-step generators are in float32, as an engine runs them.
+    """
+    variant = entry.variant
+    if load_config(entry.folder)["kind"] != TEACHER:
+        precision = "32-true"
+    settings: dict[str, Any] = {"precision": precision, "candidates": variant.candidates}
+    if variant.selector == "none":
+        settings |= {"selector": unselected, "candidates": 1}
+    elif (folder := _selector_folder(run, variant)) is not None:
+        selector = settings["selector"] = load_selector(folder, task_of(run))
+        if isinstance(selector, CriticSelector):
+            selector.sampling = None if variant.sampling == "training" else selector.sampling
+            selector.rows = variant.scored_steps or selector.rows
+    policy = _load(entry, device, **settings)
+    if variant.backend == "torch":
+        return policy
+    backend = preferred(policy, int8=variant.backend == "engine-int8")
+    return Engine.from_policy(policy, backend, threads=torch.get_num_threads(), draws=DRAWS)
+
+
+def all_candidates_of(entry: Entry, device: str) -> Policy:
+    """Return the entry's planner as it was trained, with all its candidates and no selector."""
+    return _load(entry, device, selector=unselected)
+
+
+def made_by(run: Path, entries: Sequence[Entry]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return which training's checkpoint and selector every row and seed is made by, as its records say it."""
+    return {(e.row, e.seed): _made_by(run, e) for e in entries}
+
+
+def _made_by(run: Path, entry: Entry) -> dict[str, Any]:
+    folder, variant = _selector_folder(run, entry.variant), entry.variant
+    made = {"checkpoint": load_config(entry.folder)["training"].get("id"), "selector": None}
+    if folder is not None:
+        config = load_config(folder)
+        options = judging_of(config) | ({"sampling": None} if variant.sampling == "training" else {})
+        made["selector"] = digest(json.dumps([config["training"]["id"], options], sort_keys=True).encode())
+    return made
+
+
+def _selector_folder(run: Path, variant: Variant) -> Path | None:
+    if variant.selector in ("none", "task"):
+        return None
+    return run / {"returns": RETURNS, "iql": CRITIC}.get(variant.selector, variant.selector)
+
+
+def _load(entry: Entry, device: str, **settings: Any) -> Policy:
+    policy = Policy.from_pretrained(entry.folder, device=device, **settings)
+    if entry.variant.steps is not None:
+        planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
+        planner.config = replace(planner.config, solver="ddim", sample_steps=entry.variant.steps)
+    return policy

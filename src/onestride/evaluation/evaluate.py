@@ -1,0 +1,143 @@
+"""One evaluation of a run's planners: every episode kept, candidates compared, decisions timed, one record of it all.
+
+An evaluation that was stopped goes on. Planners trained later and further episodes join; a planner that was trained
+anew is evaluated anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.evaluation.candidates import measure_candidates
+from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
+from onestride.evaluation.metrics import TRIAL, latency, over_seeds, single, summarize
+from onestride.evaluation.provenance import provenance, training_notes
+from onestride.evaluation.records import CANDIDATES, EPISODES, Key, Manifest, Record, Store, open_manifest
+from onestride.evaluation.result import Experiment
+from onestride.evaluation.returns import Returns
+from onestride.evaluation.rollouts import Batch
+from onestride.evaluation.scenes import Scenes
+from onestride.evaluation.variant import Variant
+from onestride.files import alone
+from onestride.progress import console, track
+from onestride.runs.run import CRITIC, RETURNS
+from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.seals import seal
+from onestride.tasks.metric import Metric
+
+
+def evaluate(
+    run: Path,
+    config: EvaluateConfig | ReturnsConfig,
+    command: str,
+    device: str = "cpu",
+    *,
+    name: str | None = None,
+    entries: Sequence[Entry] = (),
+) -> Path:
+    """Evaluate planners of the run; writes ``comparison.json`` and what it is made of into the folder it returns.
+
+    Args:
+        name: of the folder in the run: by default ``evaluation``, and ``evaluation-real`` for scenes on wall time.
+        entries: which planners; by default those of the run's table.
+
+    Raises:
+        CheckpointError: nothing to evaluate, or the folder holds an evaluation under other settings.
+    """
+    entries = entries or evaluation_variants(run, config)
+    made = made_by(run, entries)
+    if isinstance(config, EvaluateConfig):
+        folder = run / (name or ("evaluation" if config.clock == "charged" else "evaluation-real"))
+        way: Scenes | Returns = Scenes(run, config, folder, entries, device)
+    else:
+        folder = run / (name or "evaluation")
+        way = Returns(run, config, folder, entries, device)
+    experiment = Experiment(way.task.name, command, spent=folder)
+    with alone(folder):
+        store = Store(folder / EPISODES, made)
+        planners = {f"{row}/{seed}": maker for (row, seed), maker in made.items()}
+        wanted: Manifest = {"settings": way.settings, "episodes": way.count, "planners": planners}
+        open_manifest(folder, wanted, store.episodes, way.width, way.together)
+        experiment.resume(store.begun)
+        _roll(way, store, experiment)
+        clouds = measure_candidates(folder, entries, made, way.measure, way.show)
+        times = way.times() if isinstance(way, Returns) else {}
+    metrics = (*TRIAL, *way.task.metrics)
+    last = {e.row: e for e in entries}
+    calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(way, Returns) else {}
+    rows = {row: summary(e.variant, metrics, store.records, clouds, times, calls) for row, e in last.items()}
+    selectors = {RETURNS, CRITIC} if isinstance(way, Returns) else set()
+    report = experiment.record(
+        config={
+            "evaluate": asdict(config),
+            "engine": {"draws": DRAWS},
+            **provenance(run, way.task, {str(e.folder.relative_to(run)) for e in entries} | selectors),
+        },
+        seeds=way.seeds | {"training": sorted({e.seed for e in entries})},
+        rows=rows,
+        notes=[*way.notes(), *training_notes(run, way.task)],
+    )
+    beside = (EPISODES, CANDIDATES, *way.files)
+    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
+    return folder
+
+
+def _roll(way: Scenes | Returns, store: Store, experiment: Experiment) -> None:
+    """Roll every episode that is missing."""
+    if anew := [f"{e.folder.name} ({e.row})" for e in way.entries if (e.row, e.seed) in store.stale]:
+        names = ", ".join(dict.fromkeys(anew))
+        console.print(f"evaluating anew, since checkpoint or selector is another one: {names}", highlight=False)
+    wanted = {(e.row, e.seed, n) for e in way.entries for n in range(way.count)}
+    firsts = range(0, way.count, way.width)
+    batches = [Batch(e, first, min(way.width, way.count - first)) for first in firsts for e in way.entries]
+    batches = [b for b in batches if not {(b.entry.row, b.entry.seed, n) for n in b.numbers} <= store.done]
+    with track(f"{way.unit}s", len(wanted), done=len(wanted & store.done)) as bar:
+        for batch, measured in way.roll(batches):
+            row, seed = batch.entry.row, batch.entry.seed
+            numbered = [{way.unit: n, **record} for n, record in zip(batch.numbers, measured, strict=True)]
+            new = store.add(row, seed, numbered)
+            experiment.keep()
+            bar.update(len(wanted & store.done), f"{row} {seed}: {way.progress(new)}")
+
+
+def summary(
+    variant: Variant,
+    metrics: Sequence[Metric],
+    records: Sequence[Record],
+    candidates: Sequence[Record],
+    times: Mapping[str, Sequence[float]],
+    calls: Mapping[str, int],
+) -> dict[str, Any]:
+    """Return one row: its variant, and its metrics with mean, standard deviation, number and means of every seed.
+
+    Standard deviations are over trials and, of returns in an environment that waits, over seeds, as the paper's are.
+    """
+    mine = [r for r in records if r["row"] == variant.row]
+    seeds = [r["seed"] for r in mine]
+    made = {m.name: summarize([r[m.name] for r in mine], seeds) for m in metrics if m.name in mine[0]}
+    if variant.row in calls:
+        for name in ("return_normalised", "return_raw"):
+            made[name] = over_seeds(made[name]["per_seed"])
+        by_seed = [[r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))]
+        made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed])
+        made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
+        made |= {"episodes": single(len(mine)), "nfe": single(calls[variant.row])}
+        alone = [r for r in records if r["row"] == f"{variant.generator}-unselected"]
+        if alone:
+            per_seed = summarize([r["return_normalised"] for r in alone], [r["seed"] for r in alone])["per_seed"]
+            made["unselected_return"] = over_seeds(per_seed)
+    compared = sorted((c for c in candidates if c["row"] == variant.generator), key=lambda c: c["seed"])
+    for name in dict.fromkeys(name for c in compared for name in c if name not in Key.__annotations__):
+        known = [c for c in compared if name in c]
+        made[name] = summarize([c[name] for c in known], [c["seed"] for c in known])
+    if variant.row in times:
+        took = times[variant.row]
+        made |= {name: single(value) for name, value in latency(took).items()}
+        made["decision_ms_mean"] |= {"std": 1e3 * float(np.std(took)), "n": len(took)}
+        made["control_hz"] = single(1e3 / made["decision_ms_mean"]["mean"])
+    return {"variant": variant.fields()} | made

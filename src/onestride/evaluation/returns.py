@@ -1,0 +1,170 @@
+"""Returns in an environment that waits for its planner: the protocol of the DNK paper's Table I (section V-B).
+
+Seeds x episodes. Every generator is also run unselected, since a good selector can hide a collapsed student.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from onestride.data.episode import Episode
+from onestride.evaluation.candidates import candidates_at
+from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
+from onestride.evaluation.metrics import effective_dimensions
+from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
+from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
+from onestride.latency.roofline import PAUSE
+from onestride.policy.policy import Policy, Precision
+from onestride.progress import track
+from onestride.runs.run import TEACHER, task_of
+from onestride.runs.settings import ReturnsConfig
+from onestride.seals import read_result, seal
+from onestride.tensors import load_tensors, save_tensors
+from onestride.training.loop import fast_precision
+
+COMPARED = 32  # of a planner's states: so many times 64 candidates of the teacher, from each of which it samples anew
+WARM_UP = 30  # decisions thrown away before the first that is timed
+
+
+class Returns:
+    """How planners are evaluated by the returns of a benchmark: see ``evaluate``."""
+
+    unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
+
+    def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
+        task = task_of(run)
+        assert task.benchmark is not None
+        self.run, self.config, self.folder, self.entries, self.device = run, config, folder, entries, device
+        self.task, self.benchmark, self.count, self.width = task, task.benchmark, config.episodes, config.width
+        self.precision: Precision = fast_precision() if config.precision == "auto" else config.precision
+        self.settings = {"width": config.width, "states": config.states, "precision": self.precision, "task": task.name}
+        self.seeds = {"episodes": FIRST_SEED}
+        self.reference = f"{entries[0].row}-{entries[0].seed}"
+
+    def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
+        """Return every batch's records; states that a planner visits by itself are kept for its candidates."""
+        width = min(self.config.width, self.config.episodes)
+        stage = Stage(self.run, self.benchmark.environment, width, self.device, self.precision)
+        states = dict(load_tensors(self.folder / STATES)[0]) if (self.folder / STATES).exists() else {}
+        for batch, episodes in rolled(stage, batches, self.config.workers):
+            key = f"{batch.entry.row}-{batch.entry.seed}"
+            if key not in states or batch.first == 0:
+                seen = np.concatenate([e.observations[:-1] for e in episodes])
+                evenly = np.linspace(0, len(seen) - 1, self.config.states).round().astype(int)
+                states[key] = torch.from_numpy(seen[evenly])
+                save_tensors(self.folder / STATES, states)
+            yield batch, [self._record(episode) for episode in episodes]
+
+    def _record(self, episode: Episode) -> Record:
+        total = float(episode.rewards.astype(np.float64).sum())
+        return {
+            "return_raw": total,
+            "return_normalised": self.benchmark.normalised(total),
+            "steps": len(episode),
+            "fell": episode.terminated,
+        }
+
+    def progress(self, made: Sequence[Record]) -> str:
+        """Return what a progress bar says of the last batch."""
+        return f"{np.mean([r['return_normalised'] for r in made]):.3f}"
+
+    # ------------------------------------------------------------ candidates
+
+    @cached_property
+    def states(self) -> dict[str, torch.Tensor]:
+        """States (n, O) by row and seed."""
+        return load_tensors(self.folder / STATES)[0]
+
+    @cached_property
+    def teacher(self) -> Policy:
+        return Policy.from_pretrained(self.run / TEACHER, device=self.device)
+
+    def measure(self, entry: Entry) -> list[Record]:
+        """Return how the entry's candidates spread, and how far they are from the teacher's from the same noise.
+
+        At states that the first entry visits and, as ``own_``, at those that the planner visits, usually ranked.
+        """
+        policy, made = all_candidates_of(entry, self.device), {}
+        usual, own = f"{entry.variant.generator}-{entry.seed}", f"{entry.row}-{entry.seed}"
+        for where, key in (("", self.reference), ("own_", usual if usual in self.states else own)):
+            few = self.states[key][:: -(-len(self.states[key]) // COMPARED)].to(self.device)
+            made |= {f"{where}{name}": value for name, value in self._measured(policy, few, entry.seed).items()}
+        return [made]
+
+    def _measured(self, policy: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
+        plans = candidates_at(policy, observations, seed)
+        mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
+        made = {"action_spread": float(mine.std(1).mean())}
+        if policy.task.horizon != self.teacher.task.horizon:
+            return made
+        self.teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
+        theirs = candidates_at(self.teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
+        free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
+        return made | {
+            "teacher_distance": float((mine - theirs).square().mean().sqrt()),
+            "plan_spread": float(free.std(1).mean()),
+            "plan_dimensions": float(effective_dimensions(free).mean()),
+        }
+
+    def show(self, entries: Sequence[Entry]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return plans of every generator that plans as far as its task."""
+        observations, kept = self.states[self.reference][: self.config.shown].to(self.device), {}
+        for entry in entries:
+            policy = all_candidates_of(entry, self.device)
+            if policy.task.horizon == self.task.horizon:
+                kept[f"plans.{entry.variant.generator}"] = candidates_at(policy, observations, 0).cpu().contiguous()
+        return kept, {}
+
+    # ------------------------------------------------------------ latency
+
+    def times(self) -> dict[str, list[float]]:
+        """Return the wall time of single decisions [s], all rows in turns on the same observations.
+
+        Before each a pause and a decision that is not counted, as in ``bench``: a row is not to pay for the one before.
+        """
+        path = self.folder / TIMES
+        if path.exists():
+            return read_result(path, dict[str, list[float]])
+        first = {e.row: e for e in reversed(self.entries) if e.variant.selector != "none"}
+        policies = {row: policy_of(self.run, entry, self.device) for row, entry in sorted(first.items())}
+        observations = self.states[self.reference].double().numpy()
+        for policy in policies.values():
+            policy.warm_up(observations[0], WARM_UP)
+        times: dict[str, list[float]] = {row: [] for row in policies}
+        with track("latency", self.config.decisions) as bar:
+            for i in range(self.config.decisions):
+                for row, policy in policies.items():
+                    time.sleep(PAUSE)
+                    policy.decide(observations[i % len(observations)])
+                    times[row].append(policy.decide(observations[i % len(observations)]).timings["total"])
+                bar.update(i + 1)
+        seal(path, times)
+        return times
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the numbers has to know."""
+        return [
+            f"Environment {self.benchmark.environment}, which waits for the planner; {self.count} episodes of at most "
+            "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
+            "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
+            "return_normalised: mean and population standard deviation over seeds of each seed's mean; students' seeds "
+            "are training seeds, the teacher has one training and its seeds are those of its noise and starts.",
+            "Rows ending in -unselected draw one candidate and take it: what the generator is worth by itself.",
+            "action_spread: standard deviation of the first action over 64 candidates, normalised, at states the "
+            "teacher visits; own_: at states the row's planner visits. teacher_distance: root mean square distance of "
+            "first actions from the teacher's from the same noise (DDIM). plan_spread: of all entries of a plan. "
+            "plan_dimensions: in how many directions they spread, the participation ratio of their variances.",
+            f"Episodes: generators of many calls in {self.precision}, one-step generators, selectors and engines in "
+            "32-true (-int8: large products in 8 bits). Latencies: single decisions, everything in 32-true, all rows "
+            "in turns on the same observations, warm-up thrown away.",
+            f"Engines (rows -engine, -int8) take their noise from a seeded bank that comes round after {DRAWS} "
+            "decisions; everybody else draws noise anew for every decision.",
+            "Rows ct and cd ranked by Q: an argmax over candidates of one action rewards the critic's errors; their "
+            "rows -unselected are without it.",
+        ]
