@@ -22,9 +22,10 @@ from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
-from onestride.runs.run import TEACHER, task_of
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
 from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result, seal
+from onestride.tasks.metric import EPISODE
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training.loop import fast_precision
 
@@ -36,6 +37,7 @@ class Returns:
     """How planners are evaluated by the returns of a benchmark: see ``evaluate``."""
 
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
+    selectors = frozenset({RETURNS, CRITIC})  # folders of the run
 
     def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
         task = task_of(run)
@@ -44,7 +46,7 @@ class Returns:
         self.task, self.benchmark, self.count, self.width = task, task.benchmark, config.episodes, config.width
         self.precision: Precision = fast_precision() if config.precision == "auto" else config.precision
         self.settings = {"width": config.width, "states": config.states, "precision": self.precision, "task": task.name}
-        self.seeds = {"episodes": FIRST_SEED}
+        self.seeds, self.metrics = {"episodes": FIRST_SEED}, dict.fromkeys((*EPISODE, *task.metrics))
         self.reference = f"{entries[0].row}-{entries[0].seed}"
 
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:

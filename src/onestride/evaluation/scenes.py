@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from onestride.evaluation.entries import Entry, policy_of
+from onestride.evaluation.metrics import TRIAL
 from onestride.evaluation.records import MOTION, SHOWN, Record
 from onestride.evaluation.rollouts import Batch, run_trial
 from onestride.runs.run import task_of
@@ -27,11 +28,12 @@ class Scenes:
     """How planners are evaluated in a task's scenes: see ``evaluate``."""
 
     unit, width, files, together = "scene", 1, (SHOWN, MOTION), (SHOWN,)
+    selectors = frozenset[str]()  # folders of the run: it is the task's own
 
     def __init__(self, run: Path, config: EvaluateConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
         self.config, self.folder, self.entries, self.task = config, folder, entries, task_of(run)
         self.settings, self.count = asdict(config) | {"task": self.task.name}, config.trials
-        self.seeds = {"scenes": config.scene_seed}
+        self.seeds, self.metrics = {"scenes": config.scene_seed}, (*TRIAL, *self.task.metrics)
         self.policy = cache(lambda entry: policy_of(run, entry, device))
         self.paths = cache(self._paths)
 
