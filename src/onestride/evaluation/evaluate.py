@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from onestride.evaluation.candidates import measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
 from onestride.evaluation.metrics import latency, over_seeds, single, summarize
 from onestride.evaluation.provenance import provenance, training_notes
-from onestride.evaluation.records import CANDIDATES, EPISODES, Key, Manifest, Record, Store, open_manifest
+from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
 from onestride.evaluation.rollouts import Batch
@@ -28,6 +27,7 @@ from onestride.progress import console, track
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.seals import seal
 from onestride.tasks.metric import Metric
+from onestride.tensors import save_tensors
 
 
 def evaluate(
@@ -64,18 +64,14 @@ def evaluate(
         open_manifest(folder, wanted, store.episodes, protocol.width, protocol.together)
         experiment.resume(store.begun)
         _roll(protocol, store, experiment)
-        clouds = measure_candidates(folder, entries, made, protocol.measure, protocol.show)
+        clouds = _measure_candidates(protocol, made)
         times = protocol.times() if isinstance(protocol, Returns) else {}
     last = {e.row: e for e in entries}
     calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(protocol, Returns) else {}
     rows = {row: summary(e.variant, protocol.metrics, store.records, clouds, times, calls) for row, e in last.items()}
     folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors
     report = experiment.record(
-        config={
-            "evaluate": asdict(config),
-            "engine": {"draws": DRAWS},
-            **provenance(run, protocol.task, folders),
-        },
+        config={"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)},
         seeds=protocol.seeds | {"training": sorted({e.seed for e in entries})},
         rows=rows,
         notes=[*protocol.notes(), *training_notes(run, protocol.task)],
@@ -105,6 +101,27 @@ def _roll(protocol: Scenes | Returns, store: Store, experiment: Experiment) -> N
             bar.update(len(wanted & store.done), f"{row} {seed}: {protocol.progress(new)}")
 
 
+def _measure_candidates(protocol: Scenes | Returns, made: Mapping[tuple[str, int], Record]) -> list[Record]:
+    """Return records of every generator's candidates before any selector; keep some of them for figures."""
+    entries = protocol.entries
+    reference = "/".join(map(str, made[entries[0].row, entries[0].seed].values()))
+    found, makers = {}, {}
+    for entry in entries:
+        if entry.variant.selector in ("none", "task"):  # each generator once, whoever ranks
+            key = entry.variant.generator, entry.seed
+            found[key], makers[key] = entry, {**made.get(key, made[entry.row, entry.seed]), "reference": reference}
+    store = Store(protocol.folder / CANDIDATES, makers)
+    with track("candidates", len(found)) as bar:
+        for number, ((row, seed), entry) in enumerate(found.items(), 1):
+            if not {(row, seed, place) for place in protocol.places} <= store.done:
+                store.add(row, seed, protocol.measure(entry))
+            bar.update(number)
+    if not (protocol.folder / SHOWN).exists():
+        first_seeds = {e.variant.generator: e for e in reversed(found.values())}
+        save_tensors(protocol.folder / SHOWN, *protocol.show(list(first_seeds.values())))
+    return store.records
+
+
 def summary(
     variant: Variant,
     metrics: Iterable[Metric],
@@ -127,9 +144,8 @@ def summary(
         made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed])
         made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
         made |= {"episodes": single(len(mine)), "nfe": single(calls[variant.row])}
-        alone = [r for r in records if r["row"] == f"{variant.generator}-unselected"]
-        if alone:
-            per_seed = summarize([r["return_normalised"] for r in alone], [r["seed"] for r in alone])["per_seed"]
+        if plain := [r for r in records if r["row"] == f"{variant.generator}-unselected"]:
+            per_seed = summarize([r["return_normalised"] for r in plain], [r["seed"] for r in plain])["per_seed"]
             made["unselected_return"] = over_seeds(per_seed)
     compared = sorted((c for c in candidates if c["row"] == variant.generator), key=lambda c: c["seed"])
     for name in dict.fromkeys(name for c in compared for name in c if name not in Key.__annotations__):

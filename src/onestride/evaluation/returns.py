@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from onestride.data.episode import Episode
-from onestride.evaluation.candidates import candidates_at
+from onestride.evaluation.candidates import candidates_at, measure_candidates
 from onestride.evaluation.ceilings import PAUSE
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
-from onestride.evaluation.metrics import effective_dimensions
 from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
 from onestride.policy.policy import Policy, Precision
@@ -38,6 +37,7 @@ class Returns:
 
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
     selectors = frozenset({RETURNS, CRITIC})  # folders of the run
+    places = (None,)
 
     def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
         task = task_of(run)
@@ -96,23 +96,11 @@ class Returns:
         usual, own = f"{entry.variant.generator}-{entry.seed}", f"{entry.row}-{entry.seed}"
         for where, key in (("", self.reference), ("own_", usual if usual in self.states else own)):
             few = self.states[key][:: -(-len(self.states[key]) // COMPARED)].to(self.device)
-            made |= {f"{where}{name}": value for name, value in self._measured(policy, few, entry.seed).items()}
+            made |= {
+                f"{where}{name}": value
+                for name, value in measure_candidates(policy, self.teacher, few, entry.seed).items()
+            }
         return [made]
-
-    def _measured(self, policy: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
-        plans = candidates_at(policy, observations, seed)
-        mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
-        made = {"action_spread": float(mine.std(1).mean())}
-        if policy.task.horizon != self.teacher.task.horizon:
-            return made
-        self.teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
-        theirs = candidates_at(self.teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
-        free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
-        return made | {
-            "teacher_distance": float((mine - theirs).square().mean().sqrt()),
-            "plan_spread": float(free.std(1).mean()),
-            "plan_dimensions": float(effective_dimensions(free).mean()),
-        }
 
     def show(self, entries: Sequence[Entry]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return plans of every generator that plans as far as its task."""
