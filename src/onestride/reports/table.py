@@ -5,7 +5,7 @@ Every number comes from a result's record or from ``results/paper``; none is typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from onestride.evaluation.variant import Variant
 from onestride.files import read_json
+from onestride.tasks.metric import Metric
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 
@@ -68,6 +69,12 @@ class Column:
         return replace(self, spread=False).cell(row)
 
 
+def columns(metrics: Iterable[Metric]) -> dict[str, Column]:
+    """Return the columns of what a task or an evaluation measures, by their metrics; shares are in percent."""
+    kinds: dict[str, Kind] = {"share": "percent", "percent": "percent", "number": "number"}
+    return {m.name: Column(m.name, m.heading, m.unit, m.digits, kinds[m.kind], m.spread) for m in metrics}
+
+
 @dataclass(frozen=True)
 class Table:
     """Lines by what they are called, a cell of each for every column.
@@ -97,8 +104,12 @@ def markdown(table: Table) -> str:
 
 
 def terminal(table: Table, title: str) -> rich.Table:
-    """Return the table for a terminal: means alone, narrow; headings and names wrap, numbers do not."""
-    (corner, *headings), *lines = cells(replace(table, spread=False))
+    """Return the table for a terminal, narrow: means alone, of what any row has.
+
+    Headings and names wrap, numbers do not.
+    """
+    known = tuple(column for column in table.columns if any(column.metric in row for row in table.rows.values()))
+    (corner, *headings), *lines = cells(replace(table, columns=known, spread=False))
     made = rich.Table(corner, title=title, title_justify="left")
     for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
         width = max(map(len, (*heading.split(), *shown)))
