@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.table import Table
 
 from onestride.data.minari import read_metadata
-from onestride.evaluation import benchmark_page, page
 from onestride.evaluation import evaluate as evaluation
 from onestride.evaluation.result import read_experiment
 from onestride.files import read_json, together, writable, write_atomically, write_json
@@ -20,7 +19,7 @@ from onestride.runs import pipeline, presets
 from onestride.runs.presets import Preset
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.studies import ablations as ablation
-from onestride.studies import dnk_table1, dnk_table2
+from onestride.studies import arm_page, dnk_table1, dnk_table2, locomotion_page
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -82,12 +81,12 @@ def imported(run: Path) -> bool:
 def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:
     """The run's planners compared as its task is: trials of the arm, returns of a benchmark."""
     folder = evaluation.evaluate(run, config, command, device)
-    comparison = read_experiment(folder / "comparison.json")
+    comparison, page = read_experiment(folder / "comparison.json"), run / "report.html"
     if isinstance(config, ReturnsConfig):
-        written = benchmark_page.write(folder, run, pictures=pictures, page=run / "report.html", device=device)
-        return Outcome(folder, written, dnk_table1.terminal_table(comparison))
-    written = page.write(folder, pictures=pictures, page=run / "report.html")
-    return Outcome(folder, written, dnk_table2.terminal_table(comparison))
+        locomotion_page.write(folder, run, pictures, page, device)
+        return Outcome(folder, page, dnk_table1.terminal_table(comparison))
+    arm_page.write(folder, run, pictures, page)
+    return Outcome(folder, page, dnk_table2.terminal_table(comparison))
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:

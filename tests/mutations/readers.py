@@ -23,13 +23,15 @@ from onestride.data.episode import Episode
 from onestride.data.minari import SEAL, write_dataset
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
-from onestride.evaluation.benchmark_film import Motion, load_motion, save_motion
-from onestride.evaluation.figures import Candidates, read_latency
 from onestride.evaluation.records import Manifest, add_records, read_records
 from onestride.evaluation.result import Experiment, read_experiment
+from onestride.evaluation.variant import Variant
 from onestride.files import write_json
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator
+from onestride.reports.figures import read_latency
+from onestride.reports.figures_arm import Candidates
+from onestride.reports.motions import BodyMotion
 from onestride.runs.pairs import MANIFEST, SCHEMA, load_pairs
 from onestride.runs.run import episodes_of
 from onestride.seals import check_seal, seal, sha256
@@ -252,17 +254,17 @@ def _make_evaluation(root):
         shapes |= {f"paths.{row}": (1, 2, 3, 3), f"scores.{row}": (1, 2)}
     tensors = {name: torch.arange(float(np.prod(shape))).view(shape) for name, shape in shapes.items()}
     save_tensors(root / "candidates.safetensors", tensors, {"scenes": "[4]"})
-    save_motion(
-        Motion("HalfCheetah-v5", 0, 0.05, {"dnk": np.zeros((3, 6), np.float32)}, {"dnk": False}),
-        root / "motion.safetensors",
-    )
+    motion = BodyMotion("HalfCheetah-v5", 0, 0.05, {"dnk": np.zeros((3, 6), np.float32)}, {"dnk": False})
+    motion.save(root / "motion.safetensors")
     rows = {"dnk": {"success": {"mean": 1.0, "std": 0.0, "n": 2, "per_seed": [1.0]}}}
     made = Experiment("kinova", "onestride evaluate").record(config={}, seeds={"training": [0]}, rows=rows, notes=["a"])
     seal(root / "comparison.json", made, ["episodes.jsonl", "latency.json", "candidates.safetensors"])
 
 
 def _read_evaluation(root):
-    candidates, motion = Candidates.load(root / "candidates.safetensors"), load_motion(root / "motion.safetensors")
+    variants = {row: Variant(method=row, selector="task") for row in ("teacher", "dnk")}
+    candidates = Candidates.load(root / "candidates.safetensors", variants)
+    motion = BodyMotion.load(root / "motion.safetensors")
     return (
         read_experiment(root / "comparison.json", beside=True),
         read_records(root / "episodes.jsonl"),

@@ -10,7 +10,7 @@ CODE = """
 import os, sys
 import numpy as np
 import onestride
-import onestride.evaluation.cameras, onestride.evaluation.evaluate
+import onestride.reports.render, onestride.evaluation.evaluate
 from onestride.tasks import TASKS
 for name in ("kinova", "hopper-v5"):
     TASKS[name]()

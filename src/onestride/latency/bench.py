@@ -189,7 +189,7 @@ def _metrics(subject: Subject, samples: Samples) -> dict[str, Any]:
 def _pairs(
     teacher: Policy, observations: Sequence[np.ndarray], config: PairsConfig, size: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return rows of pairs per second in blocks of ``size``: by the teacher, on a GPU also by its calls as one graph."""
+    """Return rows of pairs per second, in blocks of ``size``: by the teacher, on a GPU also as one graph."""
     teacher = with_parts(teacher, teacher.generator, teacher.candidates, device)
     makers = {"pairs": teacher}
     if device.type == "cuda":

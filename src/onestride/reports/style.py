@@ -14,13 +14,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from onestride.evaluation.variant import METHODS
 from onestride.files import write_atomically
 
 #: The methods, in the order of every table and figure, and what a reader calls them.
-LABELS = {
-    "teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT",
-}  # fmt: skip
+LABELS = METHODS
 COLOURS = {
     "teacher": "#0072B2", "dnk": "#D55E00", "kdm": "#009E73", "kdm-f": "#CC79A7", "mlp": "#7F6000", "cd": "#E69F00",
     "ct": "#56B4E9",
@@ -59,6 +59,12 @@ def ordered(methods: Iterable[str]) -> list[str]:
     """Return methods in the order of ``LABELS``, then the others by name."""
     order = list(LABELS)
     return sorted(methods, key=lambda method: (order.index(method) if method in order else len(order), method))
+
+
+def dot(marker: str, shade: str, name: str, hollow: bool = False) -> Line2D:
+    """Return a legend's entry for points."""
+    face = "white" if hollow else shade
+    return Line2D([], [], marker=marker, color=shade, markerfacecolor=face, linestyle="none", markersize=6, label=name)
 
 
 def save(figure: Figure, path: Path) -> None:

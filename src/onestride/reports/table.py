@@ -130,21 +130,12 @@ def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
     return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
-def means(row: Row) -> Row:
-    """Return the row without its deviations."""
-    return {metric: {"mean": value.get("mean")} for metric, value in row.items()}
-
-
 def with_speed_up(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Return the rows with how many times faster than the teacher each one decides, on average, where it is known."""
-    teacher = rows.get("teacher", {})
-    return {name: {**row, "speed_up": {"mean": speed_up(row, teacher)}} for name, row in rows.items()}
-
-
-def speed_up(row: Row, teacher: Row) -> float | None:
-    """Return the teacher's mean time of a decision over the row's; None where either was not measured."""
-    ours, theirs = (each.get("decision_ms_mean", {}).get("mean") for each in (row, teacher))
-    return theirs / ours if ours and theirs else None
+    times = {name: row.get("decision_ms_mean", {}).get("mean") for name, row in rows.items()}
+    teacher = times.get("teacher")
+    ratios = {name: teacher / time if teacher and time else None for name, time in times.items()}
+    return {name: {**row, "speed_up": {"mean": ratios[name]}} for name, row in rows.items()}
 
 
 def paper_rows(study: str) -> dict[str, Row]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from onestride.evaluation.endurance_figure import endurance_figure
 from onestride.evaluation.metrics import latency
 from onestride.evaluation.result import result, utc
 from onestride.files import together, writable
 from onestride.latency.soak import LoadedPolicy, Record, SoakConfig
 from onestride.reports.documents import records
+from onestride.reports.figures_soak import soak_figure
 from onestride.reports.style import save
 from onestride.reports.table import Column, Table
 from onestride.seals import seal
@@ -124,7 +124,7 @@ def write(
     tensors = {name: torch.from_numpy(ring.rows.copy()).float() for name, ring in named.items()}
     with together((results, plot, ticks)):  # else what is there would refuse the next attempt
         save_tensors(ticks, tensors | {"stalls": torch.tensor(record.stalls)})
-        save(endurance_figure(record, config, f"{loaded.task.name}, {row}"), plot)
+        save(soak_figure(record, config, f"{loaded.task.name}, {row}"), plot)
         seal(results, report)
     return report
 

@@ -1,4 +1,4 @@
-"""One picture of a long run: decision times, jitter and memory over time, with the stalls that were injected."""
+"""A soak test as a figure: decision times, jitter and memory over time, with the stalls that were injected."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from onestride.latency.soak import Record, SoakConfig
 from onestride.reports.style import COLOURS, FAILED, STYLE
 
 
-def endurance_figure(record: Record, config: SoakConfig, title: str) -> Figure:
-    """Every decision and every tick is a point; beside them, how they are distributed (logarithmic counts)."""
+def soak_figure(record: Record, config: SoakConfig, title: str) -> Figure:
+    """Return every decision and every tick as a point; beside them, how they are distributed (logarithmic counts)."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8, 6.2), layout="constrained")
         grid = figure.subplots(3, 2, width_ratios=(4, 1), sharex="col")

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.evaluation import benchmark_film, benchmark_page
-from onestride.evaluation.benchmark_film import FILMED, Motion, RenderError, Shots, save_motion
 from onestride.evaluation.evaluate import summary
 from onestride.evaluation.variant import Variant
+from onestride.experiment import PICTURES
 from onestride.files import write_json
+from onestride.reports import films
+from onestride.reports.motions import BodyMotion
+from onestride.reports.render import RenderError
+from onestride.studies import locomotion_page
+from onestride.studies.locomotion_page import FILMED
 from onestride.tasks.metric import EPISODE
 from onestride.tensors import save_tensors
 
@@ -49,62 +53,62 @@ def folder(tmp_path):
     return folder
 
 
-def fake_shots(motion, row, steps, size):
-    steps = np.unique(steps)
-    return Shots(steps, np.full((len(steps), 48, 64, 3), 200, np.uint8), 0.1 * steps)
+def fake_frames(environment, seed, actions, steps, size):
+    return np.full((len(steps), 48, 64, 3), 200, np.uint8), 0.1 * steps
 
 
-def test_page_is_self_contained(folder, monkeypatch):
-    monkeypatch.setattr(benchmark_film, "shoot", fake_shots)
+def test_page_is_self_contained(folder, monkeypatch, make_arm_policy):
+    monkeypatch.setattr(films, "render_body", fake_frames)
     actions = {row: np.zeros((6, 6), np.float32) for row in FILMED[:2]}
-    motion = Motion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
-    save_motion(motion, folder / "motion.safetensors")
-    page = benchmark_page.write(folder, folder.parent).read_text()
+    motion = BodyMotion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
+    motion.save(folder / "motion.safetensors")
+    make_arm_policy("teacher").save(folder.parent / "teacher", {"history": [[10, 2.0], [20, 1.5]]})
+    page = locomotion_page.write(folder, folder.parent).read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-    assert len(sources) == 5 + 3  # pictures; films of two rows and the replay
+    assert len(sources) == 5 + 3 + 1  # pictures; films of two rows and the replay; training
     assert all(source.startswith("data:") for source in sources)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     assert "Not shown" not in page
     assert "mind &lt;this&gt;" in page
     assert "0.8885 ± 0.0042" in page
-    assert "paper, D4RL&#x27;s own data, RTX 5090: return" in page
+    assert "paper, D4RL&#39;s own data, RTX 5090: return" in page
     assert "Teacher: 110 ms a decision, 2.2 times slower; DNK: 4.5 ms a decision, full speed." in page
-    assert all((folder / name).is_file() for name in benchmark_page.PUBLISHED)
+    assert all((folder / name).is_file() for name in PICTURES if name != "ablations.png")
     other = json.loads((folder / "comparison.json").read_text()) | {"experiment": "hopper-v5"}
     (folder / "comparison.json").write_text(json.dumps(other))
-    assert "The paper's columns" in page
+    assert "The paper&#39;s columns" in page
     assert "Hollow and grey" in page
-    hopper = benchmark_page.write(folder, folder.parent, pictures=False, page=folder.parent / "hopper.html").read_text()
-    assert "The paper's columns" not in hopper  # the paper has no such body
+    hopper = locomotion_page.write(folder, folder.parent, pictures=False, out=folder.parent / "hopper.html").read_text()
+    assert "The paper&#39;s columns" not in hopper  # the paper has no such body
     assert "Hollow and grey" not in hopper
     (folder / "comparison.json").write_text(json.dumps(other | {"experiment": "halfcheetah-v5"}))
-    again = benchmark_page.write(folder, folder.parent, pictures=False, page=folder.parent / "other.html")
+    again = locomotion_page.write(folder, folder.parent, pictures=False, out=folder.parent / "other.html")
     assert again.read_text() == page
 
 
-def test_page_says_what_is_missing(folder, monkeypatch):
+def test_page_says_what_is_missing(folder):
     (folder / "latency.json").unlink()
     (folder / "candidates.safetensors").unlink()
     (folder / "episodes.jsonl").write_text("")
-    page = benchmark_page.write(folder, folder.parent).read_text()
-    assert page.count("Not shown") == 4 + 3
+    page = locomotion_page.write(folder, folder.parent).read_text()
+    assert page.count("Not shown") == 5 + 3
     assert "because there is no episode" in page
     assert "holds no Minari dataset" in page  # nor planners to film
     assert str(folder.parent) not in page
 
 
 def test_page_without_opengl(folder, monkeypatch):
-    def shoot(*_):
+    def render(*_):
         raise RenderError("no OpenGL")
 
-    monkeypatch.setattr(benchmark_film, "shoot", shoot)
+    monkeypatch.setattr(films, "render_body", render)
     actions = {row: np.zeros((6, 6), np.float32) for row in FILMED[:2]}
-    motion = Motion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
-    save_motion(motion, folder / "motion.safetensors")
-    page = benchmark_page.write(folder, folder.parent).read_text()
+    motion = BodyMotion("HalfCheetah-v5", 0, 0.05, actions, dict.fromkeys(actions, False))
+    motion.save(folder / "motion.safetensors")
+    page = locomotion_page.write(folder, folder.parent).read_text()
     assert "Not shown: the replay, because no OpenGL." in page
 
 
 def test_no_comparison(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no comparison\.json: evaluate first"):
-        benchmark_page.write(tmp_path, tmp_path)
+        locomotion_page.write(tmp_path, tmp_path)

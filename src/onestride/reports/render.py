@@ -1,0 +1,142 @@
+"""Frames of recorded motions, rendered by MuJoCo.
+
+MuJoCo renders in a process of its own: OpenGL's backend is fixed when ``mujoco`` is first imported, and one that is not
+installed fails there.
+"""
+
+# mujoco is compiled, its names are not seen:
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as from_bytes
+from safetensors.numpy import save as to_bytes
+
+from onestride.tasks.kinova.arm import CAMERA, build_model
+from onestride.tasks.kinova.scene import Scene
+from onestride.tasks.kinova.simulation import render_frames
+from onestride.tasks.lockstep import make_environment
+from onestride.tasks.physics import mujoco
+
+Size = tuple[int, int]  # width, height [px]
+
+
+class RenderError(RuntimeError):
+    """No OpenGL works here; the message has every backend's complaint."""
+
+
+def render_arm(scene: Scene, joints: np.ndarray, size: Size) -> np.ndarray:
+    """Return frames (n, h, w, 3) uint8 of joints (n, 7) [rad].
+
+    Raises:
+        RenderError: no OpenGL works here.
+    """
+    request = {"joints": joints, "start": scene.start, "goal": scene.goal, "obstacles": scene.obstacles}
+    return _rendered(request, {}, len(joints), size)[0]
+
+
+def seen_by_camera(scene: Scene, size: Size, points: np.ndarray) -> np.ndarray:
+    """Return where points (n, 3) [m] are seen in the arm's frames (n, 2) [px]."""
+    width, height = size
+    model = build_model(scene.obstacles)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = model.camera(CAMERA).id
+    focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)  # [px]
+    x, y, z = ((points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)).T  # right, up, backward
+    return np.stack((width / 2 - focal * x / z, height / 2 + focal * y / z), -1)
+
+
+def render_body(
+    environment: str, seed: int, actions: np.ndarray, steps: np.ndarray, size: Size
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames (n, h, w, 3) uint8 of a body after so many control periods each, and how far it came (n,) [m].
+
+    Args:
+        environment: Gymnasium's id. seed: of its start. actions: (T, A), what the body did.
+        steps: (n,), in order.
+
+    Raises:
+        RenderError: no OpenGL works here.
+    """
+    about = {"environment": environment, "seed": seed}
+    return _rendered({"actions": actions, "steps": steps.astype(np.int64)}, about, len(steps), size)
+
+
+def _backends() -> list[str | None]:
+    """Values of MUJOCO_GL to try; None leaves it to MuJoCo, which is right where there is a display."""
+    if "MUJOCO_GL" in os.environ:
+        return [os.environ["MUJOCO_GL"]]
+    headless = sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return ["egl", "osmesa"] if headless else [None]
+
+
+def _rendered(
+    request: dict[str, np.ndarray], about: dict[str, Any], count: int, size: Size
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the other process writes: frames, then a distance [m] for each."""
+    text = json.dumps(about | {"size": size}).encode()
+    sent = to_bytes({**request, "about": np.frombuffer(text, np.uint8)})
+    shape = (count, size[1], size[0], 3)
+    reasons = []
+    for backend in _backends():
+        variables = os.environ | ({"MUJOCO_GL": backend} if backend else {}) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        answer = subprocess.run(
+            [sys.executable, "-m", __name__], input=sent, capture_output=True, env=variables, check=False
+        )
+        if answer.returncode == 0:
+            pixels = int(np.prod(shape))
+            frames = np.frombuffer(answer.stdout, np.uint8, pixels).reshape(shape)
+            return frames, np.frombuffer(answer.stdout[pixels:], np.float64)
+        complaints = answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        reasons.append(f"MUJOCO_GL={backend or 'unset'}: {complaints[-1]}")
+    raise RenderError("; ".join(reasons))
+
+
+# --- the other process -------------------------------------------------------------------------------------------
+
+
+def worker_main() -> None:
+    """Answer a request on the standard input: raw frames on the standard output, then a distance for each."""
+    request = from_bytes(sys.stdin.buffer.read())
+    about = json.loads(request["about"].tobytes())
+    distances = []
+    for frame, distance in (_body if "environment" in about else _arm)(request, about):
+        sys.stdout.buffer.write(frame.tobytes())
+        distances.append(distance)
+    sys.stdout.buffer.write(np.array(distances, np.float64).tobytes())
+
+
+def _arm(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tuple[np.ndarray, float]]:
+    scene, joints = Scene(request["start"], request["goal"], request["obstacles"]), request["joints"]
+    for frame in render_frames(scene, joints, np.arange(len(joints), dtype=np.float64), *about["size"], fps=1.0):
+        yield frame, 0.0
+
+
+def _body(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tuple[np.ndarray, float]]:
+    width, height = about["size"]
+    # The camera is named, or it would stay where the body started.
+    settings = {"camera_name": "track", "width": width, "height": height}
+    env: Any = make_environment(about["environment"], render_mode="rgb_array", **settings)
+    model = env.unwrapped.model
+    floor = model.geom("floor")  # a quick body leaves the 40 m of it that are drawn; the plane itself has no end
+    floor.size[:2] *= 10
+    model.mat_texrepeat[floor.matid] *= 10
+    env.reset(seed=about["seed"])
+    for step in range(request["steps"].max() + 1):
+        if step:
+            env.step(request["actions"][step - 1])
+        if step in request["steps"]:
+            yield np.asarray(env.render()), float(env.unwrapped.data.qpos[0])
+    env.close()
+
+
+if __name__ == "__main__":
+    worker_main()
