@@ -75,7 +75,7 @@ def test_the_record_is_of_the_schema(record):
     names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
-    assert (said["schema"], said["experiment"]) == (1, "bench")
+    assert (said["schema"], said["experiment"]) == (2, "bench")
     for row in said["rows"].values():
         assert all(set(metric) == {"mean", "std", "n", "per_seed"} for metric in row.values())
         order = [row[f"decision_ms_{name}"]["mean"] for name in ("p50", "p95", "p99", "max")]
