@@ -88,6 +88,11 @@ class Table:
     corner: str = ""
     spread: bool = True
 
+    def known(self) -> Table:
+        """Return the table without the columns that no row has."""
+        known = (column for column in self.columns if any(column.metric in row for row in self.rows.values()))
+        return replace(self, columns=tuple(known))
+
 
 def cells(table: Table) -> list[list[str]]:
     """Return a heading, then a line for every row; the first cell of each is its name."""
@@ -108,8 +113,7 @@ def terminal(table: Table, title: str) -> rich.Table:
 
     Headings and names wrap, numbers do not.
     """
-    known = tuple(column for column in table.columns if any(column.metric in row for row in table.rows.values()))
-    (corner, *headings), *lines = cells(replace(table, columns=known, spread=False))
+    (corner, *headings), *lines = cells(replace(table.known(), spread=False))
     made = rich.Table(corner, title=title, title_justify="left")
     for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
         width = max(map(len, (*heading.split(), *shown)))
