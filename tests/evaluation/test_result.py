@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 
@@ -12,9 +12,7 @@ from onestride.cores import usable_cores
 from onestride.evaluation import result
 from onestride.evaluation.result import SPENT, Experiment, commit, processor
 from onestride.seals import read_result
-from onestride.studies import training_speed
-
-STUDIES = Path(training_speed.__file__).parent
+from onestride.studies.__main__ import MEASURED, main
 
 
 def record(experiment: Experiment) -> dict:
@@ -23,9 +21,9 @@ def record(experiment: Experiment) -> dict:
 
 def test_a_record_says_who_when_and_on_what(tmp_path):
     out = tmp_path / "new" / "here.json"
-    made = record(Experiment("startup", "onestride.studies.startup", out))
+    made = record(Experiment("startup", "onestride.studies startup", out))
     assert read_result(out) == made
-    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies.startup")
+    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies startup")
     assert made["rows"] == {"row": {}}
     assert made["notes"] == ["a note"]
     assert made["wall_s"] > 0
@@ -75,7 +73,7 @@ def test_a_study_refuses_before_it_measures(tmp_path):
     out = tmp_path / "mine.json"
     out.write_text("mine")
     with pytest.raises(FileExistsError, match="there already"):
-        training_speed.main(out=out)
+        main(["training_speed", "--out", str(out)])
     assert out.read_text() == "mine"
 
 
@@ -157,10 +155,13 @@ def test_a_processors_generation_is_told_where_its_name_does_not():
     assert processor(arm) == {"generation": "implementer 0x41 part 0xd0c", "vectors": ["asimd", "asimddp"]}
 
 
-def test_a_studys_arguments_are_on_record(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/somewhere/modes.py", "--run", "my runs/a", "--starts", "8"])
-    assert typed("onestride.studies.startup") == "onestride.studies.startup --run 'my runs/a' --starts 8"
-    measuring = [path for path in STUDIES.glob("*.py") if "__main__" in path.read_text()]
-    assert len(measuring) > 3
-    for path in measuring:
-        assert f'typed("onestride.studies.{path.stem}")' in path.read_text(), path
+def test_what_was_typed_is_on_record(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py", "modes", "--run", "my runs/a", "--starts", "8"])
+    assert typed("onestride.studies") == "onestride.studies modes --run 'my runs/a' --starts 8"
+
+
+def test_a_study_that_there_is_not_is_named_with_those_there_are():
+    for name in MEASURED:
+        assert callable(import_module(f"onestride.studies.{name}").measure)
+    with pytest.raises(ValueError, match=r"'modes' is no study that measures; there are candidate_sampling, "):
+        main(["modes"])

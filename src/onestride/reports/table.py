@@ -63,6 +63,10 @@ class Column:
         counted = f" of {n}" if self.kind == "share" and n is not None else ""
         return " ± ".join(shown if self.spread else shown[:1]) + end + counted
 
+    def mean(self, row: Row) -> str:
+        """Return the mean alone."""
+        return replace(self, spread=False).cell(row)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -80,9 +84,9 @@ class Table:
 
 def cells(table: Table) -> list[list[str]]:
     """Return a heading, then a line for every row; the first cell of each is its name."""
-    columns = [column if table.spread else replace(column, spread=False) for column in table.columns]
-    lines = [[name, *(column.cell(row) for column in columns)] for name, row in table.rows.items()]
-    return [[table.corner, *(column.title for column in columns)], *lines]
+    shown = [column.cell if table.spread else column.mean for column in table.columns]
+    lines = [[name, *(cell(row) for cell in shown)] for name, row in table.rows.items()]
+    return [[table.corner, *(column.title for column in table.columns)], *lines]
 
 
 def markdown(table: Table) -> str:
@@ -106,27 +110,13 @@ def terminal(table: Table, title: str) -> rich.Table:
 
 def variants(rows: Mapping[str, Row]) -> dict[str, Variant]:
     """Return each row's variant, in the order of every table."""
-    found = {name: Variant.of(row) if "variant" in row else _named(name) for name, row in rows.items()}
+    found = {name: Variant.of(row) for name, row in rows.items()}
     return {name: found[name] for name in sorted(found, key=lambda name: found[name].order)}
 
 
-def _named(name: str) -> Variant:  # until every result says its variants
-    ranked = {
-        "iql": {"selector": "iql"}, "classifier": {"selector": "returns"}, "unselected": {"selector": "none"},
-        "engine": {"selector": "iql", "backend": "engine"}, "int8": {"selector": "iql", "backend": "engine-int8"},
-        "mixture": {"selector": "iql", "sampling": "training"},
-        "first": {"selector": "iql", "sampling": "training", "scored_steps": 1},
-    }  # fmt: skip
-    made, _, last = name.rpartition("-")
-    fields: dict[str, Any] = ranked.get(last, {"selector": "returns" if name == "teacher" else "iql"})
-    made = made if last in ranked else name
-    if made.startswith("teacher-ddim-"):
-        return Variant(method="teacher", steps=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("candidates-"):
-        return Variant(method="dnk", candidates=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("no-") or made in ("single-lambda", "ancestral"):
-        return Variant(method="dnk", setting=made, **fields)
-    return Variant(method=made, **fields)
+def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the rows by what a reader calls them, in the order of every table."""
+    return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
 def means(row: Row) -> Row:

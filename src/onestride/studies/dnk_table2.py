@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich import table as rich
 
 from onestride.evaluation.result import read_experiment
 from onestride.reports.captions import DEVIATION, PAPER
-from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, terminal, variants, with_speed_up
+from onestride.reports.table import UNDEFINED, Column, Row, Table, labelled, paper_rows, terminal, with_speed_up
 
 SUCCESS = Column("success", "success", digits=1, kind="percent", spread=False)
 DURATION = Column("completion_time_s", "completion time", "s")
@@ -39,11 +38,11 @@ TERMINAL = (SUCCESS, DURATION, INFERENCE, P95, SPEED_UP, ERROR)
 
 def table(comparison: dict[str, Any], paper: bool = False) -> Table:
     """Return mean ± standard deviation over trials; ``paper``: with the paper's rows below."""
-    made = _labelled(with_speed_up(comparison["rows"]))
+    made = labelled(with_speed_up(comparison["rows"]))
     caption = _over(comparison, "all trials of all training seeds", "success")
     said = (f"{caption}; students have {len(comparison['seeds']['training'])} seeds.",)
     if paper:
-        theirs = _labelled(with_speed_up(paper_rows("dnk-table2")))
+        theirs = labelled(with_speed_up(paper_rows("dnk-table2")))
         made |= {f"{name} (paper, its own robot and machine)": row for name, row in theirs.items()}
         said = (*said, PAPER)
     return Table(COLUMNS, made, said)
@@ -52,7 +51,7 @@ def table(comparison: dict[str, Any], paper: bool = False) -> Table:
 def candidates_table(comparison: dict[str, Any]) -> Table:
     """Return what the generators make: how varied candidates are, and success by training seed."""
     rows = comparison["rows"]
-    made = {name: {**row, "sides": _sides(row), "by_seed": _by_seed(row)} for name, row in _labelled(rows).items()}
+    made = {name: {**row, "sides": _sides(row), "by_seed": _by_seed(row)} for name, row in labelled(rows).items()}
     open_on_both = max((row["side_left"]["n"] for row in rows.values() if "side_left" in row), default=0)
     caption = _over(comparison, "the starts of all scenes and training seeds", "candidate_spread_mm")
     said = f"{caption}; of sides, over those that are open on both (at most {open_on_both})."
@@ -61,16 +60,12 @@ def candidates_table(comparison: dict[str, Any]) -> Table:
 
 def terminal_table(comparison: dict[str, Any]) -> rich.Table:
     """Return the main numbers for the end of a program."""
-    rows = _labelled(with_speed_up(comparison["rows"]))
+    rows = labelled(with_speed_up(comparison["rows"]))
     return terminal(Table(TERMINAL, rows), f"{comparison['experiment']}: means over trials")
 
 
-def _labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
-    return {variant.label: rows[name] for name, variant in variants(rows).items()}
-
-
 def _over(comparison: dict[str, Any], what: str, metric: str) -> str:
-    rows = _labelled(comparison["rows"])
+    rows = labelled(comparison["rows"])
     counts = ", ".join(f"{name} {row[metric]['n']}" for name, row in rows.items() if metric in row)
     return f"{DEVIATION} over {what} ({counts})"
 
