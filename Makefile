@@ -17,7 +17,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/onestride bench
-	$(BIN)/python -m onestride.studies.training_speed
+	$(BIN)/python -m onestride.studies training_speed
 
 # The tables and numbers in README.md and docs/, from results/.
 tables: $(READY)

@@ -41,7 +41,7 @@ LOOSE = {
             "tensors",
         ),
         "ground",
-    ),  # fmt: skip
+    ),
     "experiment": "studies",
     "cli": "commands",
     "__main__": "commands",

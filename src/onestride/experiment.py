@@ -18,8 +18,8 @@ from onestride.reports.style import save
 from onestride.runs import stages
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
-from onestride.studies import arm_page, dnk_ablations, dnk_table1, dnk_table2, locomotion_page
-from onestride.studies.ablations import ablate
+from onestride.studies import ablations as ablation
+from onestride.studies import arm_page, dnk_table1, dnk_table2, locomotion_page
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -74,10 +74,10 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     """DNK with one piece taken away at a time, beside the run's table."""
-    folder = ablate(run, preset, command, device)
+    folder = ablation.ablate(run, preset, command, device)
     comparison = read_experiment(folder / "comparison.json")
-    save(dnk_ablations.figure(comparison), folder / "ablations.png")
-    return Outcome(folder, None, dnk_ablations.terminal_table(comparison))
+    save(ablation.figure(comparison), folder / "ablations.png")
+    return Outcome(folder, None, ablation.terminal_table(comparison))
 
 
 # ---------------------------------------------------------------- publishing

@@ -1,20 +1,18 @@
 """Records of experiments: refused before any work, or written whole."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 
 from onestride.cores import usable_cores
 from onestride.errors import command_line
 from onestride.evaluation import result
-from onestride.evaluation.result import SPENT, Experiment, commit, processor
+from onestride.evaluation.result import SPENT, Experiment
+from onestride.machine import commit
 from onestride.seals import read_result
-from onestride.studies import training_speed
-
-STUDIES = Path(training_speed.__file__).parent
+from onestride.studies.__main__ import MEASURED, main
 
 
 def record(experiment: Experiment) -> dict:
@@ -23,9 +21,9 @@ def record(experiment: Experiment) -> dict:
 
 def test_a_record_says_who_when_and_on_what(tmp_path):
     out = tmp_path / "new" / "here.json"
-    made = record(Experiment("startup", "onestride.studies.startup", out))
+    made = record(Experiment("startup", "onestride.studies startup", out))
     assert read_result(out) == made
-    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies.startup")
+    assert (made["schema"], made["experiment"], made["command"]) == (2, "startup", "onestride.studies startup")
     assert made["rows"] == {"row": {}}
     assert made["notes"] == ["a note"]
     assert made["wall_s"] > 0
@@ -75,7 +73,7 @@ def test_a_study_refuses_before_it_measures(tmp_path):
     out = tmp_path / "mine.json"
     out.write_text("mine")
     with pytest.raises(FileExistsError, match="there already"):
-        training_speed.main(out=out)
+        main(["training_speed", "--out", str(out)])
     assert out.read_text() == "mine"
 
 
@@ -105,62 +103,13 @@ def test_what_nobody_wrote_down_is_unknown_and_not_what_the_last_command_took(tm
     assert record(experiment)["wall_s"] is None
 
 
-def test_a_folder_from_before_goes_on_from_its_comparison(tmp_path):
-    (tmp_path / "comparison.json").write_text(json.dumps({"started": "2026-11-21T03:19:53Z", "wall_s": 100.0}))
-    experiment = Experiment("hopper-v5", "onestride evaluate", spent=tmp_path)
-    experiment.resume(begun=True)
-    made = record(experiment)
-    assert 100 < made["wall_s"] < 101
-    assert made["started"] == "2026-11-21T03:19:53Z"
+def test_what_was_typed_is_on_record(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py", "modes", "--run", "my runs/a", "--starts", "8"])
+    assert command_line("onestride.studies") == "onestride.studies modes --run 'my runs/a' --starts 8"
 
 
-def test_the_commit_is_that_of_the_sources_and_says_when_they_differ(tmp_path):
-    def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
-
-    sources = tmp_path / "src"
-    sources.mkdir()
-    (sources / "a.py").write_text("1\n")
-    assert commit(sources) is None
-    git("init")
-    assert commit(sources) is None  # inside somebody's repository, and not part of it
-    git("add", "src")
-    git("commit", "-m", "a")
-    found = commit(sources)
-    assert found is not None
-    assert len(found) == 40
-    (sources / "a.py").write_text("2\n")
-    assert commit(sources) == f"{found}-dirty"
-
-
-X86 = """processor\t: 0
-vendor_id\t: AuthenticAMD
-cpu family\t: 26
-model\t\t: 2
-model name\t: AMD EPYC
-stepping\t: 1
-flags\t\t: fpu avx2 fma avx512f avx512_vnni
-
-processor\t: 1
-model\t\t: 99
-"""
-
-
-def test_a_processors_generation_is_told_where_its_name_does_not():
-    assert processor(X86) == {
-        "cpu": "AMD EPYC",
-        "generation": "AuthenticAMD family 26 model 2 stepping 1",
-        "vectors": ["avx2", "fma", "avx512f", "avx512_vnni"],
-    }
-    arm = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
-    assert processor(arm) == {"generation": "implementer 0x41 part 0xd0c", "vectors": ["asimd", "asimddp"]}
-
-
-def test_a_studys_arguments_are_on_record(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/somewhere/modes.py", "--run", "my runs/a", "--starts", "8"])
-    assert command_line("onestride.studies.startup") == "onestride.studies.startup --run 'my runs/a' --starts 8"
-    measuring = [path for path in STUDIES.glob("*.py") if "__main__" in path.read_text()]
-    assert len(measuring) > 3
-    for path in measuring:
-        assert f'command_line("onestride.studies.{path.stem}")' in path.read_text(), path
+def test_a_study_that_there_is_not_is_named_with_those_there_are():
+    for name in MEASURED:
+        assert callable(import_module(f"onestride.studies.{name}").measure)
+    with pytest.raises(ValueError, match=r"'modes' is no study that measures; there are candidate_sampling, "):
+        main(["modes"])

@@ -87,9 +87,6 @@ def test_the_record_is_of_the_schema(record):
     assert rows["student@4"]["speed_up_over_student"]["mean"] == 1.0
     assert rows["engine@4"]["gflop"]["mean"] < rows["student@4"]["gflop"]["mean"]
     assert "observations: where scenes begin" in said["notes"]
-    for name, made_by in (("engine", backend), ("engine-int8", int8), ("engine-onnx", "onnx")):
-        if f"{name}@4" in rows:
-            assert ("candidates_settled" in rows[f"{name}@4"]) == made_by.startswith("native")
     assert rows["engine-int8@4"]["mb"]["mean"] < rows["engine@4"]["mb"]["mean"]
     ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
     assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)

@@ -272,9 +272,13 @@ def _read_evaluation(root):
         read_latency(root / "episodes.jsonl"),
         check_seal(root / "latency.json"),
         check_seal(root / "evaluation.json", Manifest),
-        (candidates.scenes, candidates.paths, candidates.scores, candidates.start),
+        (candidates.scenes, _by_row(candidates.paths), _by_row(candidates.scores), candidates.start),
         (motion.actions, motion.fell, motion.seed, motion.environment),
     )
+
+
+def _by_row(arrays):
+    return {variant.row: array for variant, array in arrays.items()}
 
 
 # ---- exported folders ----

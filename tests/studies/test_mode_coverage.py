@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from onestride.evaluation.variant import Variant
 from onestride.reports.table import cells
-from onestride.studies.mode_coverage import WHOLE_NOISE, coverage, summary, table
+from onestride.studies.mode_coverage import coverage, summary, table
 
 
 def test_candidates_follow_the_nearest_behaviour():
@@ -34,8 +37,10 @@ def test_one_temperature_is_not_told_apart():
 def test_a_line_per_planner_the_teacher_with_all_its_noise_first():
     seeds = [{"followed": 0.2, "starts_without": 0.0, "mode_distance": 0.1}]
     seeds.append({"followed": 0.4, "starts_without": 0.5, "mode_distance": 0.3})
-    rows = {"dnk-iql": summary(seeds), "dnk": summary(seeds), "teacher": summary(seeds[:1])}
-    rows |= {WHOLE_NOISE: summary(seeds[1:])}
+    dnk, teacher = Variant(method="dnk", selector="none"), Variant(method="teacher", selector="none")
+    rows = {"dnk-iql": summary(replace(dnk, selector="iql"), seeds), "dnk": summary(dnk, seeds)}
+    rows |= {"teacher": summary(teacher, seeds[:1])}
+    rows |= {"teacher, whole noise": summary(replace(teacher, setting="whole-noise"), seeds[1:])}
     assert rows["dnk"]["followed"] == {
         "mean": pytest.approx(0.3), "std": pytest.approx(0.1), "n": 2, "per_seed": [0.2, 0.4],
     }  # fmt: skip

@@ -12,5 +12,5 @@ def test_parts_are_medians_and_the_slowest_start_is_kept():
     wanted |= {"total_s": 0.9, "total_max_s": 2.0, "starts": 3}
     assert {name: metric["mean"] for name, metric in row.items()} == pytest.approx(wanted)
     assert {column.metric for column in COLUMNS} == set(row)
-    _, line = cells(table({"here": {"rows": {"arm": row}}}))
+    _, line = cells(table({"rows": {"arm": row}}))
     assert line == ["arm (here)", "0.10", "0.20", "0.30", "0.100", "0.90", "2.00", "3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +44,16 @@ def evaluation_variants(run: Path, config: EvaluateConfig | ReturnsConfig) -> li
     Raises:
         CheckpointError: there is nothing to evaluate, or nothing to compare.
     """
+    task_of(run)  # that there is no data comes first
     trained = trained_methods(run)
     scenes = isinstance(config, EvaluateConfig)
     if scenes and ("teacher" not in trained or len(trained) < 2):
         found = ", ".join(trained) or "nothing"
         raise CheckpointError(f"{run} needs a teacher and a student to compare, found: {found}")
     if not trained:
-        raise CheckpointError(f"{run} holds no planner to evaluate; train one with `onestride teacher --run {run}`")
+        raise CheckpointError(
+            f"{run} holds no planner to evaluate; train one with `onestride train teacher --run {run}`"
+        )
     entries = []
     for name, (method, seed) in trained.items():
         rankings: list[dict[str, Any]] = [{"selector": "task"}] if scenes else _rankings(run, name, method, config)
@@ -120,12 +122,8 @@ def all_candidates_of(entry: Entry, device: str) -> Policy:
     return _load(entry, device, selector=unselected)
 
 
-def made_by(run: Path, entries: Sequence[Entry]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return which training's checkpoint and selector every row and seed is made by, as its records say it."""
-    return {(e.row, e.seed): _made_by(run, e) for e in entries}
-
-
-def _made_by(run: Path, entry: Entry) -> dict[str, Any]:
+def made_by(run: Path, entry: Entry) -> dict[str, Any]:
+    """Return which training's checkpoint and selector an entry is made by, as its records say it."""
     folder, variant = _selector_folder(run, entry.variant), entry.variant
     made = {"checkpoint": load_config(entry.folder)["training"].get("id"), "selector": None}
     if folder is not None:

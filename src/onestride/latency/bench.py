@@ -84,7 +84,7 @@ def bench(
     policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
     task = policies["student"].task
     observations = observations_of(run, task)
-    subjects = {s.row: s for n in config.candidates for s in subjects_of(policies, n, config, place, observations)}
+    subjects = {s.row: s for n in config.candidates for s in subjects_of(policies, n, config, place)}
     samples = _measure(subjects, observations, config, place)
     rows = {row: _metrics(subject, samples) for row, subject in subjects.items()}
     if config.pairs is not None:
@@ -111,7 +111,6 @@ def _notes(
         f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
         f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
-        "candidates_settled: those that every critic is asked about; what the others save is in gflop and mb",
         f"share_of_ceiling is of float32 products with as many rows, {by}",
         ", ".join((f"engine is {made_by['engine']}", *(f"{name} {made_by[name]}" for name in beside))),
         "observations: " + ("where scenes begin" if observations < OBSERVATIONS else "states of the data, in turns"),
@@ -172,7 +171,6 @@ def _metrics(subject: Subject, samples: Samples) -> dict[str, Any]:
         "planning_ms_p50": 1e3 * float(np.median(samples[row, "planning"])),
         "decisions_per_s": 1 / median,
         "nfe": subject.nfe,
-        **({} if subject.settled is None else {"candidates_settled": subject.settled}),
         "batch_forwards": subject.flop / subject.call_flop,
         "gflop": subject.flop / 1e9,
         "mb": subject.bytes / 1e6,

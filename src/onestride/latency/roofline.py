@@ -101,25 +101,23 @@ def _product_graph(weight: Tensor, rows: int) -> bytes:
 
 
 def _shortest(call: Callable[[], object], times: int, device: torch.device | None = None) -> float:
-    """The shortest of some calls [s], of a GPU by its own clock."""
-    if device is not None and device.type == "cuda":
-        return _shortest_on_gpu(call, times, device)
-    shortest = float("inf")
-    for _ in range(times):
-        began = time.perf_counter()
-        call()
-        shortest = min(shortest, time.perf_counter() - began)
-    return shortest
-
-
-def _shortest_on_gpu(call: Callable[[], object], times: int, device: torch.device) -> float:
-    shortest = float("inf")
+    """The shortest of some calls [s], on a GPU by its own clock."""
+    if device is None:
+        return min(_clocked(call) for _ in range(times))
     with torch.cuda.device(device):
-        for _ in range(times):
-            began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            began.record()
-            call()
-            ended.record()
-            ended.synchronize()
-            shortest = min(shortest, 1e-3 * began.elapsed_time(ended))
-    return shortest
+        return min(_clocked_by_gpu(call) for _ in range(times))
+
+
+def _clocked(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _clocked_by_gpu(call: Callable[[], object]) -> float:
+    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    began.record()
+    call()
+    ended.record()
+    ended.synchronize()
+    return 1e-3 * began.elapsed_time(ended)

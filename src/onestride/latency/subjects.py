@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from onestride.data.minari import read_dataset
-from onestride.engine.backends import PRECISIONS, Backend, preferred
+from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
-from onestride.engine.native import NativeRunner
-from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
@@ -50,7 +48,6 @@ class Subject:
     flop: int
     bytes: int  # read and written
     call_flop: int  # of one call of the network on all candidates
-    settled: float | None = None  # candidates whose scores a native engine computes to the end, on average
 
     @property
     def row(self) -> str:
@@ -118,9 +115,7 @@ def with_parts(policy: Policy, generator: Any, candidates: int, device: torch.de
 # ---------------------------------------------------------------- subjects
 
 
-def subjects_of(
-    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device, observations: Sequence[np.ndarray]
-) -> list[Subject]:
+def subjects_of(policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device) -> list[Subject]:
     """Return every subject at ``n`` candidates. The work of a decision is counted on the CPU, where policies are."""
     made: list[Subject] = []
     task = policies["student"].task
@@ -147,13 +142,7 @@ def subjects_of(
     reduced = reduce(student, draws=config.draws)
     for name, backend in _backends(student, config).items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
-        flop, moved = _engine_work(reduced, backend)
-        settled = None
-        if isinstance(engine.runner, NativeRunner):
-            settled = _settled(engine, engine.runner, observations)
-            further = work_after_bounds(write_program(reduced, PRECISIONS.get(backend, "float32")))
-            flop, moved = (int(all_ - (n - settled) * each) for all_, each in zip((flop, moved), further, strict=True))
-        made.append(Subject(name, n, engine, 1, flop, moved, call, settled))
+        made.append(Subject(name, n, engine, 1, *_engine_work(reduced, backend), call))
     return made
 
 
@@ -171,7 +160,7 @@ def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
 
 
 def _engine_work(reduced: Reduced, backend: Backend) -> tuple[int, int]:
-    """Return operations and bytes of an engine's decision, had it no bounds on scores."""
+    """Return operations and bytes of an engine's decision."""
     module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
     flop, moved = work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
     if backend.endswith("int8"):  # of a weight one byte is read instead of four
@@ -179,16 +168,6 @@ def _engine_work(reduced: Reduced, backend: Backend) -> tuple[int, int]:
         layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
         moved -= 3 * sum(m.weight.numel() for m in layers)
     return flop, moved
-
-
-def _settled(engine: Engine, runner: NativeRunner, observations: Sequence[np.ndarray]) -> float:
-    """Return how many candidates a decision computes to the end, averaged over these observations."""
-    count = []
-    for observation in observations:
-        engine.decide(observation)
-        count.append(runner.settled)
-    engine.reset()
-    return float(np.mean(count))
 
 
 # ---------------------------------------------------------------- work

@@ -32,8 +32,7 @@ def tables(root: Path) -> dict[str, str]:
     """Return every study's tables by their names, made from the results below ``root``."""
     made: dict[str, str] = {}
     for found in iter_modules(import_module(STUDIES).__path__):
-        study = import_module(f"{STUDIES}.{found.name}")
-        if hasattr(study, "tables"):
+        if found.name != "__main__" and hasattr(study := import_module(f"{STUDIES}.{found.name}"), "tables"):
             made |= {name: markdown(table) for name, table in study.tables(root / RESULTS).items()}
     return made
 

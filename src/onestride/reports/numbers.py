@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from onestride.files import read_json
 
@@ -23,7 +23,7 @@ def with_numbers(text: str, results: Path) -> str:
     Raises:
         ValueError: a mark that asks for what there is not; the message has the mark.
     """
-    read: dict[str, Any] = {}
+    rows = cache(lambda file: read_json(results / f"{file}.json")["rows"])
 
     def made(found: re.Match[str]) -> str:
         asked = found["asked"]
@@ -33,16 +33,11 @@ def with_numbers(text: str, results: Path) -> str:
                 f"'{asked}' is no number: expected FILE ROW METRIC FORMAT, such as a/b dnk/teacher fell .2f"
             )
         file, row, metric, form = words
-        if file not in read:
-            read[file] = read_json(results / f"{file}.json")["rows"]
-        values = []
-        for name in row.split("/"):
-            value = read[file].get(name, {}).get(metric, {}).get("mean")
-            if value is None:
-                raise ValueError(f"'{asked}': {file} has no {metric} of row {name}")
-            values.append(value)
-        number = values[0] if len(values) == 1 else values[0] / values[1]
-        shown = format(number, form).replace("%", " %")
+        values = {name: rows(file).get(name, {}).get(metric, {}).get("mean") for name in row.split("/")}
+        if missing := [name for name, value in values.items() if value is None]:
+            raise ValueError(f"'{asked}': {file} has no {metric} of row {missing[0]}")
+        first, *others = values.values()
+        shown = format(first / others[0] if others else first, form).replace("%", " %")
         return f"<!-- number: {asked} -->{shown}<!-- /number -->"
 
     return MARKED.sub(made, text)

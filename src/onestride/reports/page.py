@@ -10,7 +10,6 @@ import base64
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def headline(rows: Mapping[str, Row], shown: Mapping[Column, tuple[str, Column]]
         return []
     cards = []
     for column, (what, against) in shown.items():
-        large = replace(column, spread=False).cell(rows[student])
+        large = column.mean(rows[student])
         unit = f" {column.unit}" if column.unit and large != UNDEFINED else ""
         ours, theirs = (f"{found[row].label} {against.cell(rows[row])}" for row in (student, "teacher"))
         cards.append((large + unit, f"{found[student].label}: {what}", f"{against.title}: {ours}, {theirs}"))

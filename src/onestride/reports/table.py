@@ -5,7 +5,7 @@ Every number comes from a result's record or from ``results/paper``; none is typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from onestride.evaluation.variant import Variant
 from onestride.files import read_json
+from onestride.tasks.metric import Metric
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 
@@ -63,6 +64,16 @@ class Column:
         counted = f" of {n}" if self.kind == "share" and n is not None else ""
         return " ± ".join(shown if self.spread else shown[:1]) + end + counted
 
+    def mean(self, row: Row) -> str:
+        """Return the mean alone."""
+        return replace(self, spread=False).cell(row)
+
+
+def columns(metrics: Iterable[Metric]) -> dict[str, Column]:
+    """Return the columns of what a task or an evaluation measures, by their metrics; shares are in percent."""
+    kinds: dict[str, Kind] = {"share": "percent", "percent": "percent", "number": "number"}
+    return {m.name: Column(m.name, m.heading, m.unit, m.digits, kinds[m.kind], m.spread) for m in metrics}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -77,12 +88,17 @@ class Table:
     corner: str = ""
     spread: bool = True
 
+    def known(self) -> Table:
+        """Return the table without the columns that no row has."""
+        known = (column for column in self.columns if any(column.metric in row for row in self.rows.values()))
+        return replace(self, columns=tuple(known))
+
 
 def cells(table: Table) -> list[list[str]]:
     """Return a heading, then a line for every row; the first cell of each is its name."""
-    columns = [column if table.spread else replace(column, spread=False) for column in table.columns]
-    lines = [[name, *(column.cell(row) for column in columns)] for name, row in table.rows.items()]
-    return [[table.corner, *(column.title for column in columns)], *lines]
+    shown = [column.cell if table.spread else column.mean for column in table.columns]
+    lines = [[name, *(cell(row) for cell in shown)] for name, row in table.rows.items()]
+    return [[table.corner, *(column.title for column in table.columns)], *lines]
 
 
 def markdown(table: Table) -> str:
@@ -93,8 +109,11 @@ def markdown(table: Table) -> str:
 
 
 def terminal(table: Table, title: str) -> rich.Table:
-    """Return the table for a terminal: means alone, narrow; headings and names wrap, numbers do not."""
-    (corner, *headings), *lines = cells(replace(table, spread=False))
+    """Return the table for a terminal, narrow: means alone, of what any row has.
+
+    Headings and names wrap, numbers do not.
+    """
+    (corner, *headings), *lines = cells(replace(table.known(), spread=False))
     made = rich.Table(corner, title=title, title_justify="left")
     for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
         width = max(map(len, (*heading.split(), *shown)))
@@ -106,44 +125,21 @@ def terminal(table: Table, title: str) -> rich.Table:
 
 def variants(rows: Mapping[str, Row]) -> dict[str, Variant]:
     """Return each row's variant, in the order of every table."""
-    found = {name: Variant.of(row) if "variant" in row else _named(name) for name, row in rows.items()}
+    found = {name: Variant.of(row) for name, row in rows.items()}
     return {name: found[name] for name in sorted(found, key=lambda name: found[name].order)}
 
 
-def _named(name: str) -> Variant:  # until every result says its variants
-    ranked = {
-        "iql": {"selector": "iql"}, "classifier": {"selector": "returns"}, "unselected": {"selector": "none"},
-        "engine": {"selector": "iql", "backend": "engine"}, "int8": {"selector": "iql", "backend": "engine-int8"},
-        "mixture": {"selector": "iql", "sampling": "training"},
-        "first": {"selector": "iql", "sampling": "training", "scored_steps": 1},
-    }  # fmt: skip
-    made, _, last = name.rpartition("-")
-    fields: dict[str, Any] = ranked.get(last, {"selector": "returns" if name == "teacher" else "iql"})
-    made = made if last in ranked else name
-    if made.startswith("teacher-ddim-"):
-        return Variant(method="teacher", steps=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("candidates-"):
-        return Variant(method="dnk", candidates=int(made.rpartition("-")[2]), **fields)
-    if made.startswith("no-") or made in ("single-lambda", "ancestral"):
-        return Variant(method="dnk", setting=made, **fields)
-    return Variant(method=made, **fields)
-
-
-def means(row: Row) -> Row:
-    """Return the row without its deviations."""
-    return {metric: {"mean": value.get("mean")} for metric, value in row.items()}
+def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the rows by what a reader calls them, in the order of every table."""
+    return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
 def with_speed_up(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Return the rows with how many times faster than the teacher each one decides, on average, where it is known."""
-    teacher = rows.get("teacher", {})
-    return {name: {**row, "speed_up": {"mean": speed_up(row, teacher)}} for name, row in rows.items()}
-
-
-def speed_up(row: Row, teacher: Row) -> float | None:
-    """Return the teacher's mean time of a decision over the row's; None where either was not measured."""
-    ours, theirs = (each.get("decision_ms_mean", {}).get("mean") for each in (row, teacher))
-    return theirs / ours if ours and theirs else None
+    times = {name: row.get("decision_ms_mean", {}).get("mean") for name, row in rows.items()}
+    teacher = times.get("teacher")
+    ratios = {name: teacher / time if teacher and time else None for name, time in times.items()}
+    return {name: {**row, "speed_up": {"mean": ratios[name]}} for name, row in rows.items()}
 
 
 def paper_rows(study: str) -> dict[str, Row]:

@@ -1,6 +1,6 @@
 """What is earned when candidates are drawn otherwise for a run's critic, on starts outside every evaluation.
 
-python -m onestride.studies.candidate_sampling --run RUN [--student dnk] [--out results/sampling/NAME.json]
+python -m onestride.studies candidate_sampling --run RUN [--student dnk] [--out results/sampling/NAME.json]
 
 Rows: as the run's critic has it ("own"), and with the margin for all but the lowest temperature ("lowest"). To choose
 by, before an evaluation; engines decide, one process per core.
@@ -8,29 +8,26 @@ by, before an evaluation; engines decide, one process per core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import tyro
 
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
-from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import over_seeds, single
-from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.policy.policy import Policy
-from onestride.progress import console, track
+from onestride.processes import run_jobs
+from onestride.progress import track
 from onestride.reports.captions import DEVIATION
 from onestride.reports.documents import records
-from onestride.reports.table import Column, Table, terminal
+from onestride.reports.table import Column, Table
 from onestride.runs.run import CRITIC, task_of, trained_methods
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.iql import CriticSelector
@@ -50,46 +47,30 @@ COLUMNS = (
 )
 
 
-def main(run: Path, student: str = "dnk", episodes: int = 70, out: Path | None = None) -> None:
-    """Measure every way in turns, print the table and write the record.
-
-    Args:
-        run: With a critic that has temperatures of its own.
-        student: Which of its students.
-        episodes: Of every training seed.
-        out: Where the record goes; nothing is overwritten.
-    """
-    experiment = Experiment(task_of(run).name, command_line("onestride.studies.candidate_sampling"), out)
+def measure(run: Path, student: str = "dnk", episodes: int = 70) -> dict[str, Any]:
+    """Return the record of every way: of a student of the run, so many episodes of every training seed."""
     found = sorted(trained_methods(run).items(), key=lambda item: item[1])  # by row and seed
     names = [name for name, (row, _) in found if row == student]
     if not names:
         raise ValueError(f"{run} holds no student '{student}'")
-    drawn = {way: sampling_of(run, way) for way in WAYS}
-    returns: dict[tuple[str, str], list[float]] = {}
-    pool = ProcessPoolExecutor(usable_cores(), get_context("spawn"))
-    with pool, track("trials", len(names) * len(WAYS)) as bar:
-        jobs = {pool.submit(earned, run, name, drawn[way], episodes): (way, name) for name in names for way in WAYS}
-        for number, done in enumerate(as_completed(jobs)):
-            way, name = jobs[done]
-            returns[way, name] = done.result()
-            bar.update(number + 1, f"{way} {name}: {np.mean(returns[way, name]):.3f}")
-    experiment.record(
-        config={"student": student, "episodes": episodes} | {way: vars(drawn[way]) for way in WAYS},
-        seeds={"episodes": STARTS, "training": [int(name.rpartition("-")[2]) for name in names]},
-        rows={way: summary([returns[way, name] for name in names]) for way in WAYS},
-        notes=[f"{episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
-        show=lambda record: console.print(terminal(table(record), f"{record['experiment']}: means over seeds")),
-    )
-
-
-def sampling_of(run: Path, way: str) -> CandidateSampling:
-    """Return how candidates are drawn for the run's critic, that way."""
-    sampling = critic_of(run).options.sampling
-    if sampling is None:
+    own = critic_of(run).options.sampling
+    if own is None:
         raise ValueError(
             f"{run / CRITIC} ranks candidates as they are drawn in training; see onestride train iql --help"
         )
-    return sampling if way == "own" else replace(sampling, penalty_free_below=min(sampling.temperatures))
+    drawn = {"own": own, "lowest": replace(own, penalty_free_below=min(own.temperatures))}
+    jobs = [(name, way) for way in WAYS for name in names]
+    returns: dict[tuple[str, str], list[float]] = {}
+    with track("trials", len(jobs)) as bar:
+        for job, made in run_jobs(partial(deciding, run, drawn, episodes), jobs, min(usable_cores(), len(jobs))):
+            returns[job] = made
+            bar.update(len(returns), f"{job[1]} {job[0]}: {np.mean(made):.3f}")
+    return {
+        "config": {"student": student, "episodes": episodes} | {way: vars(drawn[way]) for way in WAYS},
+        "seeds": {"episodes": STARTS, "training": [int(name.rpartition("-")[2]) for name in names]},
+        "rows": {way: summary([returns[name, way] for name in names]) for way in WAYS},
+        "notes": [f"{episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
+    }
 
 
 def critic_of(run: Path) -> CriticSelector:
@@ -99,22 +80,28 @@ def critic_of(run: Path) -> CriticSelector:
     return selector
 
 
-def earned(run: Path, name: str, sampling: CandidateSampling, episodes: int) -> list[float]:
-    """Return the normalised returns of one student, in a process of its own."""
-    torch.set_num_threads(1)
+@contextmanager
+def deciding(
+    run: Path, drawn: Mapping[str, CandidateSampling], episodes: int
+) -> Iterator[Callable[[tuple[str, str]], Any]]:
+    """Give what plays a student's episodes with its candidates drawn one way, and returns their normalised returns."""
     task, selector = task_of(run), critic_of(run)
     assert task.benchmark is not None
-    selector.options = replace(selector.options, **vars(sampling))
-    policy = Policy.from_pretrained(run / name, selector=selector)
-    engine = Engine.from_policy(policy, preferred(policy), threads=1, draws=DRAWS)
-    lockstep = Lockstep(task.benchmark.environment, 1)
-    found = []
-    for number in range(episodes):
-        engine.reset(7 * number)
-        (episode,) = lockstep.roll([STARTS + number], lambda observations, _: engine.act(observations))
-        found.append(task.benchmark.normalised(float(episode.rewards.astype(np.float64).sum())))
+    normalised, lockstep = task.benchmark.normalised, Lockstep(task.benchmark.environment, 1)
+
+    def earned(job: tuple[str, str]) -> list[float]:
+        name, selector.options = job[0], replace(selector.options, **vars(drawn[job[1]]))
+        policy = Policy.from_pretrained(run / name, selector=selector)
+        engine = Engine.from_policy(policy, preferred(policy), threads=1, draws=DRAWS)
+        found = []
+        for number in range(episodes):
+            engine.reset(7 * number)
+            (episode,) = lockstep.roll([STARTS + number], lambda observations, _: engine.act(observations))
+            found.append(normalised(float(episode.rewards.astype(np.float64).sum())))
+        return found
+
+    yield earned
     lockstep.close()
-    return found
 
 
 def summary(per_seed: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -138,8 +125,3 @@ def table(record: dict[str, Any]) -> Table:
 def tables(results: Path) -> dict[str, Table]:
     """Return a table for every committed dataset."""
     return {f"sampling-{name}": table(record) for name, record in records(results / "sampling").items()}
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        tyro.cli(main, description=__doc__)

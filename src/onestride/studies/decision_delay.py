@@ -1,6 +1,6 @@
 """What the time that decisions take does to a robot: trials in simulated time, where each takes as long as one says.
 
-python -m onestride.studies.decision_delay exported/arm [--scenes 100] [--out results/latency/NAME.json]
+python -m onestride.studies decision_delay exported/arm [--scenes 100] [--out results/latency/NAME.json]
 
 Scenes are those of evaluations, and the outcome depends on no machine's speed. Rows: asynchronous inference, where the
 loop goes on (``SimulatedLatency`` for an ``AsyncPolicy``), or synchronous inference, where the robot holds the last
@@ -22,13 +22,11 @@ from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.engine.engine import Engine
-from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single, summarize
-from onestride.evaluation.result import Experiment
-from onestride.progress import console, track
+from onestride.progress import track
 from onestride.reports.captions import DEVIATION
 from onestride.reports.documents import records
-from onestride.reports.table import Column, Table, terminal
+from onestride.reports.table import Column, Table
 from onestride.robot.clock import ChargedClock
 from onestride.robot.decision import Decider
 from onestride.tasks import TASKS
@@ -68,19 +66,12 @@ class Delay:
 DELAYS = (*map(Delay, (0.005, 0.025, 0.045, 0.06, 0.07, 0.095)), Delay(0.005, 0.08, 0.25), Delay(0.005, 0.15, 0.1))
 
 
-def main(folder: tyro.conf.Positional[Path], scenes: int = 100, out: Path | None = None) -> None:
-    """Drive every scene with every delay, print the table and write the record.
-
-    Args:
-        folder: An exported engine of a task with a simulated robot.
-        scenes: Of an evaluation, the first ones.
-        out: Where the record goes; nothing is overwritten.
-    """
+def measure(folder: tyro.conf.Positional[Path], scenes: int = 100) -> dict[str, Any]:
+    """Return the record of an exported engine in so many scenes of its task, whose robot is simulated."""
     if scenes < 1:
         raise ValueError(f"scenes is {scenes}, expected at least 1")
     engine = Engine.from_folder(folder, threads=1)
     task = TASKS[engine.task.name]()
-    experiment = Experiment(f"latency-{task.name}", command_line("onestride.studies.decision_delay"), out)
     rows: dict[str, Any] = {}
     with track("driving", 2 * len(DELAYS) * scenes) as bar:
         for delay in DELAYS:
@@ -92,13 +83,8 @@ def main(folder: tyro.conf.Positional[Path], scenes: int = 100, out: Path | None
                     bar.update(len(rows) * scenes + number + 1)
                 rows[f"{delay}, {'beside' if beside else 'within'}"] = summary(logs)
     config = {"task": task.name, "scenes": scenes, "engine": engine.chosen, "control_dt_s": task.control_dt}
-    experiment.record(
-        config=config,
-        seeds={"scenes": 0},
-        rows=rows,
-        notes=["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"],
-        show=lambda record: console.print(terminal(table(record), f"{task.name}: means over scenes")),
-    )
+    notes = ["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"]
+    return {"config": config, "seeds": {"scenes": 0}, "rows": rows, "notes": notes}
 
 
 class Charged(ChargedClock):
@@ -142,8 +128,3 @@ def table(record: dict[str, Any]) -> Table:
 def tables(results: Path) -> dict[str, Table]:
     """Return a table for every committed task."""
     return {f"latency-{name}": table(record) for name, record in records(results / "latency").items()}
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        tyro.cli(main, description=__doc__)

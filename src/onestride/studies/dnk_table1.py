@@ -16,7 +16,17 @@ from onestride.evaluation.variant import RANKINGS, Variant
 from onestride.reports.captions import ALONE, BANK, DEVIATION, counts, generators
 from onestride.reports.documents import records
 from onestride.reports.style import label
-from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, terminal, variants, with_speed_up
+from onestride.reports.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    labelled,
+    paper_rows,
+    terminal,
+    variants,
+    with_speed_up,
+)
 
 PAPER = "paper, D4RL's own data, RTX 5090"
 RETURN = Column("return_normalised", "return", digits=4)
@@ -75,13 +85,10 @@ def generators_table(comparison: dict[str, Any]) -> Table:
     rows = comparison["rows"]
     found = variants(rows)
     choosing = [ranking for ranking in CHOOSING if ranking in {variant.ranking for variant in found.values()}]
-    made: dict[str, Row] = {}
-    for name in (name for name in rows if name in found):
-        made.setdefault(found[name].generator, rows[name])  # these metrics are the generator's, in all its rows
-    lines: dict[str, Row] = {}
-    for name, variant in found.items():
-        line = lines.get(label(variant.generator), made[variant.generator])
-        lines[label(variant.generator)] = {**line, f"by {variant.ranking}": rows[name].get(RETURN.metric, {})}
+    lines: dict[str, Row] = {label(variant.method): {} for variant in found.values()}
+    for name, row in rows.items():
+        line = lines[label(found[name].method)] or row  # other metrics are the generator's, in all its rows
+        lines[label(found[name].method)] = {**line, f"by {found[name].ranking}": row.get(RETURN.metric, {})}
     ranked = (replace(RETURN, metric=f"by {who}", heading=f"return by {RANKINGS[who]}") for who in choosing)
     return Table((*ranked, *GENERATORS), lines, (generators(comparison),))
 
@@ -109,11 +116,6 @@ def ratio_table(comparisons: Mapping[str, dict[str, Any]]) -> Table:
 def paper_of(comparison: dict[str, Any]) -> dict[str, Row]:
     """Return the paper's rows for this body; none for a body that it does not have."""
     return paper_rows(f"dnk-table1/{comparison['experiment'].split('-')[0]}")
-
-
-def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Return the rows by what a reader calls them, in the order of every table."""
-    return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
 def selected(rows: Mapping[str, Row]) -> dict[str, Row]:

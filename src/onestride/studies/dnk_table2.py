@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich import table as rich
 
+from onestride.evaluation.metrics import TRIAL
 from onestride.evaluation.result import read_experiment
 from onestride.reports.captions import DEVIATION, PAPER
-from onestride.reports.table import UNDEFINED, Column, Row, Table, paper_rows, terminal, variants, with_speed_up
+from onestride.reports.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    columns,
+    labelled,
+    paper_rows,
+    terminal,
+    with_speed_up,
+)
+from onestride.tasks.kinova.measures import METRICS
 
-SUCCESS = Column("success", "success", digits=1, kind="percent", spread=False)
-DURATION = Column("completion_time_s", "completion time", "s")
-INFERENCE = Column("decision_ms_mean", "inference", "ms")
-P95 = Column("decision_ms_p95", "p95", "ms")
+SHOWN = columns((*TRIAL, *METRICS))
+SUCCESS, DURATION, INFERENCE = (SHOWN[name] for name in ("success", "completion_time_s", "decision_ms_mean"))
+ERROR, RATE = SHOWN["terminal_error_mm"], SHOWN["control_hz"]
 SPEED_UP = Column("speed_up", "speed-up", digits=1, kind="times")
-ERROR = Column("terminal_error_mm", "terminal error", "mm")
-RATE = Column("control_hz", "measured rate", "Hz", digits=3)
 COLUMNS = (
-    Column("completion", "completion", digits=1, kind="percent"), SUCCESS, DURATION,
-    Column("executed_steps", "executed steps"), INFERENCE, P95, SPEED_UP, ERROR,
-    Column("min_clearance_mm", "clearance, path", "mm"), Column("min_clearance_arm_mm", "clearance, arm", "mm"),
-    RATE, Column("overrun_ratio", "overrun ratio", digits=4),
+    SHOWN["completion"], SUCCESS, DURATION, SHOWN["executed_steps"], INFERENCE, SHOWN["decision_ms_p95"], SPEED_UP,
+    ERROR, SHOWN["min_clearance_mm"], SHOWN["min_clearance_arm_mm"], RATE, SHOWN["overrun_ratio"],
 )  # fmt: skip
 CANDIDATES = (
-    Column("nfe", "network calls", digits=0, spread=False),
-    Column("candidate_spread_mm", "candidate spread", "mm", 1),
-    Column("teacher_distance_mm", "distance from the teacher's path", "mm", 1),
-    Column("candidates_free", "candidates free of collision", digits=0, kind="percent"),
-    Column("both_sides_used", "both sides used", digits=0, kind="percent", spread=False),
-    Column("side_distance_from_teacher", "sides' distance from the teacher's"),
+    replace(SHOWN["nfe"], spread=False), SHOWN["candidate_spread_mm"], SHOWN["teacher_distance_mm"],
+    SHOWN["candidates_free"], SHOWN["both_sides_used"], SHOWN["side_distance_from_teacher"],
     Column("sides", "left / right / over"), Column("by_seed", "success by training seed"),
 )  # fmt: skip
-TERMINAL = (SUCCESS, DURATION, INFERENCE, P95, SPEED_UP, ERROR)
+TERMINAL = (SUCCESS, DURATION, INFERENCE, SHOWN["decision_ms_p95"], SPEED_UP, ERROR)
 
 
 def table(comparison: dict[str, Any], paper: bool = False) -> Table:
     """Return mean ± standard deviation over trials; ``paper``: with the paper's rows below."""
-    made = _labelled(with_speed_up(comparison["rows"]))
+    made = labelled(with_speed_up(comparison["rows"]))
     caption = _over(comparison, "all trials of all training seeds", "success")
     said = (f"{caption}; students have {len(comparison['seeds']['training'])} seeds.",)
     if paper:
-        theirs = _labelled(with_speed_up(paper_rows("dnk-table2")))
+        theirs = labelled(with_speed_up(paper_rows("dnk-table2")))
         made |= {f"{name} (paper, its own robot and machine)": row for name, row in theirs.items()}
         said = (*said, PAPER)
     return Table(COLUMNS, made, said)
@@ -52,7 +55,7 @@ def table(comparison: dict[str, Any], paper: bool = False) -> Table:
 def candidates_table(comparison: dict[str, Any]) -> Table:
     """Return what the generators make: how varied candidates are, and success by training seed."""
     rows = comparison["rows"]
-    made = {name: {**row, "sides": _sides(row), "by_seed": _by_seed(row)} for name, row in _labelled(rows).items()}
+    made = {name: {**row, "sides": _sides(row), "by_seed": _by_seed(row)} for name, row in labelled(rows).items()}
     open_on_both = max((row["side_left"]["n"] for row in rows.values() if "side_left" in row), default=0)
     caption = _over(comparison, "the starts of all scenes and training seeds", "candidate_spread_mm")
     said = f"{caption}; of sides, over those that are open on both (at most {open_on_both})."
@@ -61,16 +64,12 @@ def candidates_table(comparison: dict[str, Any]) -> Table:
 
 def terminal_table(comparison: dict[str, Any]) -> rich.Table:
     """Return the main numbers for the end of a program."""
-    rows = _labelled(with_speed_up(comparison["rows"]))
+    rows = labelled(with_speed_up(comparison["rows"]))
     return terminal(Table(TERMINAL, rows), f"{comparison['experiment']}: means over trials")
 
 
-def _labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
-    return {variant.label: rows[name] for name, variant in variants(rows).items()}
-
-
 def _over(comparison: dict[str, Any], what: str, metric: str) -> str:
-    rows = _labelled(comparison["rows"])
+    rows = labelled(comparison["rows"])
     counts = ", ".join(f"{name} {row[metric]['n']}" for name, row in rows.items() if metric in row)
     return f"{DEVIATION} over {what} ({counts})"
 

@@ -1,6 +1,6 @@
 """Which behaviour do candidates follow at an episode's first state, where the data holds all of them?
 
-python -m onestride.studies.mode_coverage --run RUN --behaviours expert.npz medium.npz [--out results/modes/NAME.json]
+python -m onestride.studies mode_coverage --run RUN --behaviours expert.npz medium.npz [--out results/modes/NAME.json]
 
 What no candidate follows there, no selector can choose.
 """
@@ -8,32 +8,31 @@ What no candidate follows there, no selector can choose.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from onestride.data.actors import BehaviourPolicy, read_behaviours
-from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
-from onestride.evaluation.result import Experiment
 from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.evaluation.variant import Variant
 from onestride.policy.policy import Policy, unselected
-from onestride.progress import console, track
+from onestride.progress import track
 from onestride.reports.captions import over_seeds as deviation
 from onestride.reports.documents import records
 from onestride.reports.style import label
-from onestride.reports.table import Column, Table, terminal
+from onestride.reports.table import Column, Table
 from onestride.runs.run import CRITIC, task_of, trained_methods
 
 STARTS = FIRST_SEED + 50_000  # none of an evaluation's
-WHOLE_NOISE = "teacher, whole noise"  # the row of a teacher whose candidates' noise is not scaled
+#: How candidates are drawn (as for whom, and in which setting) -> ends of its rows' names and labels, in their order.
+DRAWN = {("none", "whole-noise"): (", whole noise", ", λ = 1"), ("none", ""): ("", ""), ("iql", ""): ("-iql", " (IQL)")}
 SHARE = Column("followed", "follow the better behaviour", digits=1, kind="percent")
 COLUMNS = (
     SHARE, Column("starts_without", "first states without such a candidate", digits=1, kind="percent"),
@@ -43,48 +42,41 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def main(run: Path, behaviours: tuple[Path, ...], starts: int = 256, out: Path | None = None) -> None:
-    """Measure every planner, print the table and write the record.
-
-    Args:
-        run: With planners, and a critic if candidates drawn for it are to be measured too.
-        behaviours: Policies that its data was collected with, the better one first.
-        starts: First states, each of an episode outside every evaluation.
-        out: Where the record goes; nothing is overwritten.
-    """
+def measure(run: Path, behaviours: tuple[Path, ...], starts: int = 256) -> dict[str, Any]:
+    """Return the record of a run's planners, by the policies that its data is of, the better one first."""
     if len(behaviours) < 2:
         raise ValueError(f"--behaviours names {len(behaviours)}; candidates follow one of at least two")
     task = task_of(run)
-    experiment = Experiment(task.name, command_line("onestride.studies.mode_coverage"), out)
     policies = read_behaviours(behaviours)
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, starts)
     found = sorted(trained_methods(run).items(), key=lambda item: item[1])  # by row and seed
     planners = {name: row for name, row in found if row[0] not in ("ct", "cd")}
     critic = run / CRITIC if (run / CRITIC).is_dir() else None
-    rows: dict[str, list[dict[str, float]]] = {}
+    measured: dict[Variant, list[dict[str, float]]] = {}
     with track("planners", len(planners)) as bar:
-        for number, (name, (row, seed)) in enumerate(planners.items()):
+        for number, (name, (method, seed)) in enumerate(planners.items()):
             policy = Policy.from_pretrained(run / name, selector=unselected)
-            rows.setdefault(row, []).append(measure(policy, first, policies, seed))
+            drawn = Variant(method=method, selector="none")
+            measured.setdefault(drawn, []).append(covered(policy, first, policies, seed))
             if critic is not None:
                 ranked = Policy.from_pretrained(run / name, selector=critic)
                 if not torch.equal(ranked.temperature, policy.temperature):  # candidates are drawn for it otherwise
-                    rows.setdefault(f"{row}-iql", []).append(measure(ranked, first, policies, seed))
-            if row == "teacher":
+                    for_critic = replace(drawn, selector="iql")
+                    measured.setdefault(for_critic, []).append(covered(ranked, first, policies, seed))
+            if method == "teacher":
                 policy.temperature[:] = 1.0
-                rows[WHOLE_NOISE] = [measure(policy, first, policies, seed)]
+                measured[replace(drawn, setting="whole-noise")] = [covered(policy, first, policies, seed)]
             bar.update(number + 1)
-    experiment.record(
-        config={"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
-        seeds={"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
-        rows={row: summary(measured) for row, measured in rows.items()},
-        notes=[
+    return {
+        "config": {"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
+        "seeds": {"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
+        "rows": {v.method + DRAWN[v.selector, v.setting][0]: summary(v, found) for v, found in measured.items()},
+        "notes": [
             f"At {len(first)} first states outside the evaluation, 64 candidates each; one follows the behaviour whose "
             "mean action there is nearer to its first action.",
         ],
-        show=lambda record: console.print(terminal(table(record), f"{record['experiment']}: means over seeds")),
-    )
+    }
 
 
 def first_states(environment: str, count: int) -> np.ndarray:
@@ -95,7 +87,7 @@ def first_states(environment: str, count: int) -> np.ndarray:
     return np.stack(states)
 
 
-def measure(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
+def covered(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
     """Return how 64 candidates at each of these observations (B, O) cover the behaviours."""
     plans = candidates_at(policy, torch.from_numpy(first).float(), seed)
     actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.task.state_dim :]
@@ -129,37 +121,21 @@ def coverage(actions: Tensor, modes: Tensor, temperature: Tensor) -> dict[str, f
     return made
 
 
-def summary(per_seed: Sequence[dict[str, float]]) -> dict[str, Any]:
+def summary(variant: Variant, per_seed: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Return the metrics of one row over its training seeds."""
-    return {name: over_seeds([measured[name] for measured in per_seed]) for name in per_seed[0]}
+    metrics = {name: over_seeds([found[name] for found in per_seed]) for name in per_seed[0]}
+    return {"variant": variant.fields(), **metrics}
 
 
 def table(record: dict[str, Any]) -> Table:
     """Return a line per planner and way to draw its candidates, the teacher with all its noise first."""
-    rows = record["rows"]
-    found = {name: _variant(name) for name in rows}
-    shown = {}
-    for name in sorted(
-        rows, key=lambda name: (found[name].order[0], not found[name].setting, found[name].selector != "none")
-    ):
-        who = label(found[name].method)
-        how = ", λ = 1" if found[name].setting else " (IQL)" if found[name].selector == "iql" else ""
-        shown[who + how] = rows[name]
-    said = f"{deviation(rows.values(), SHARE.metric)}, {record['config']['starts']} first states each."
-    return Table(COLUMNS, shown, (said,))
-
-
-def _variant(name: str) -> Variant:  # until the record says it
-    setting = "whole-noise" if name == WHOLE_NOISE else ""
-    method = "teacher" if setting else name.removesuffix("-iql")
-    return Variant(method=method, selector="iql" if name.endswith("-iql") else "none", setting=setting)
+    found = {Variant.of(row): row for row in record["rows"].values()}
+    order = sorted(found, key=lambda v: (v.order[0], list(DRAWN).index((v.selector, v.setting))))
+    rows = {label(v.method) + DRAWN[v.selector, v.setting][1]: found[v] for v in order}
+    said = f"{deviation(found.values(), SHARE.metric)}, {record['config']['starts']} first states each."
+    return Table(COLUMNS, rows, (said,))
 
 
 def tables(results: Path) -> dict[str, Table]:
     """Return a table for every committed dataset."""
     return {f"modes-{name}": table(record) for name, record in records(results / "modes").items()}
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        tyro.cli(main, description=__doc__)

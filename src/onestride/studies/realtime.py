@@ -40,7 +40,6 @@ EDGE = 0.05  # memory at the beginning and at the end: the median of so much of 
 
 def summary(record: Record, config: SoakConfig) -> dict[str, Any]:
     """One row of results: metric -> {"mean", "std", "n", "per_seed"}; each is one number of the whole run."""
-    lateness, age = (1e3 * ring.rows[:, 1] for ring in (record.tick_jitter, record.command_age))
     times = latency(record.decision_times.rows[:, 1])
     start, end, growth = memory_growth(record.memory.rows[:, 1])
     p99 = times["decision_ms_p99"]
@@ -61,8 +60,8 @@ def summary(record: Record, config: SoakConfig) -> dict[str, Any]:
         **{f"held: {reason}": count for reason, count in sorted(record.refused.items())},
         **times,
         "headroom_p99": None if p99 is None else 1 - 1e-3 * p99 * config.rate,
-        **_percentiles("jitter_ms", np.abs(lateness)),
-        **_percentiles("observation_age_ms", age),
+        **_times("jitter_ms", np.abs(record.tick_jitter.rows[:, 1])),
+        **_times("observation_age_ms", record.command_age.rows[:, 1]),
         "rss_mb_start": start,
         "rss_mb_end": end,
         "rss_mb_max": float(np.nanmax(record.memory.rows[:, 1])) if start is not None else None,
@@ -85,12 +84,8 @@ def memory_growth(mb: np.ndarray) -> tuple[float | None, float | None, float | N
     return start, end, 100 * (end / start - 1)
 
 
-def _percentiles(name: str, values: np.ndarray) -> dict[str, float | None]:
-    names = ("p50", "p99", "max")
-    if len(values) == 0:
-        return {f"{name}_{each}": None for each in names}
-    found = (*np.percentile(values, (50, 99)), values.max())
-    return {f"{name}_{each}": float(value) for each, value in zip(names, found, strict=True)}
+def _times(name: str, seconds: np.ndarray) -> dict[str, float | None]:
+    return {metric.replace("decision_ms", name): value for metric, value in latency(seconds).items()}
 
 
 def targets(out: Path) -> tuple[Path, Path, Path]:

@@ -1,6 +1,6 @@
 """From starting Python to the first decision: exported folders and checkpoints in turns, each in a process of its own.
 
-python -m onestride.studies.startup exported/arm runs/demo/dnk-0 [--rounds 20] [--out results/startup/NAME.json]
+python -m onestride.studies startup exported/arm runs/demo/dnk-0 [--rounds 20] [--out results/startup/NAME.json]
 
 An exported native folder has a row more: its first start on a machine, which builds its C files for the processor.
 """
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,12 +22,10 @@ import tyro
 
 from onestride.checkpoint import load_config
 from onestride.engine.folder import CONTRACT, load_contract
-from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single
-from onestride.evaluation.result import Experiment
-from onestride.progress import console, track
+from onestride.progress import track
 from onestride.reports.documents import records
-from onestride.reports.table import Column, Table, terminal
+from onestride.reports.table import Column, Table
 
 COLUMNS = (
     Column("interpreter_s", "Python", "s"), Column("library_s", "library", "s"), Column("folder_s", "folder", "s"),
@@ -57,20 +55,10 @@ print(json.dumps(moments))
 """
 
 
-def main(
-    folders: tyro.conf.Positional[tuple[Path, ...]], rounds: int = 20, builds: int = 3, out: Path | None = None
-) -> None:
-    """Start from every folder in turns, print the table and write the record.
-
-    Args:
-        folders: Exported engines and checkpoints.
-        rounds: Starts from each of them.
-        builds: Starts from a native one that build its C files first.
-        out: Where the record goes; nothing is overwritten.
-    """
+def measure(folders: tyro.conf.Positional[tuple[Path, ...]], rounds: int = 20, builds: int = 3) -> dict[str, Any]:
+    """Return the record of so many starts from each folder, after ``builds`` more that build its C files first."""
     if not folders:
         raise ValueError("name at least one folder: an exported engine or a checkpoint")
-    experiment = Experiment("startup", command_line("onestride.studies.startup"), out)
     kinds = {folder: kind_of(folder) for folder in folders}
     if len({name for _, name in kinds.values()}) < len(kinds):
         raise ValueError(f"two of these would be one row: {', '.join(name for _, name in kinds.values())}")
@@ -87,13 +75,12 @@ def main(
             for _ in range(builds):
                 with TemporaryDirectory() as cache:
                     taken.setdefault(f"{name}, first on a machine", []).append(start("exported", folder, cache))
-    experiment.record(
-        config={"rounds": rounds, "builds": builds},
-        seeds={},
-        rows={name: summary(moments) for name, moments in taken.items() if moments},
-        notes=["seconds since the process was asked for, with files in memory; medians, and the slowest start"],
-        show=lambda record: console.print(terminal(table({"here": record}), "from starting Python: medians")),
-    )
+    return {
+        "config": {"rounds": rounds, "builds": builds},
+        "seeds": {},
+        "rows": {name: summary(moments) for name, moments in taken.items() if moments},
+        "notes": ["seconds since the process was asked for, with files in memory; medians, and the slowest start"],
+    }
 
 
 def start(kind: str, folder: Path, cache: str | None = None) -> list[float]:
@@ -130,17 +117,12 @@ def summary(moments: Sequence[Sequence[float]]) -> dict[str, Any]:
     }
 
 
-def table(measured: Mapping[str, dict[str, Any]]) -> Table:
-    """Return a line per row of every machine's record."""
-    rows = {f"{name} ({at})": row for at, record in measured.items() for name, row in record["rows"].items()}
-    return Table(COLUMNS, rows)
+def table(record: dict[str, Any], machine: str = "here") -> Table:
+    """Return a line per row."""
+    return Table(COLUMNS, {f"{name} ({machine})": row for name, row in record["rows"].items()})
 
 
 def tables(results: Path) -> dict[str, Table]:
-    """Return the table of all machines."""
-    return {"startup": table(records(results / "startup"))}
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        tyro.cli(main, description=__doc__)
+    """Return one table of all machines."""
+    machines = [table(record, machine) for machine, record in records(results / "startup").items()]
+    return {"startup": Table(COLUMNS, {name: row for each in machines for name, row in each.rows.items()})}

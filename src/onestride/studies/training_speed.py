@@ -1,6 +1,6 @@
 """How fast training runs, and what changes that: memory that is kept, threads that sleep, busy processes beside it.
 
-python -m onestride.studies.training_speed [--preset demo] [--busy 0 2 8] [--out results/training/NAME.json]
+python -m onestride.studies training_speed [--preset demo] [--busy 0 2 8] [--out results/training/NAME.json]
 
 Every measurement has a process of its own, since how memory is kept and how threads wait is a process's for good. With
 ``--busy``, rows beside so many busy processes: "as it comes" is torch's own way to wait (awake for some milliseconds),
@@ -14,24 +14,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 import onestride.training.loop
 from onestride.cores import WAITING
-from onestride.errors import command_line, report_user_errors
 from onestride.evaluation.metrics import single, summarize
-from onestride.evaluation.result import Experiment
 from onestride.policy.policy import make_generator
-from onestride.progress import console, track
-from onestride.reports.table import Column, Table, terminal
+from onestride.progress import track
+from onestride.reports.table import Column, Table
 from onestride.runs import presets
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import demonstrations
@@ -48,44 +44,36 @@ WAYS: dict[str, dict[str, str]] = {"as it comes": {}, "passive": {"OMP_WAIT_POLI
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
 
 
-def main(
-    preset: str = "demo", rounds: int = 3, steps: int = 60, busy: tuple[int, ...] = (), out: Path | None = None
-) -> None:
-    """Time trainings in turns, print the table and write the record."""
-    experiment = Experiment("speed", command_line("onestride.studies.training_speed"), out)
-    speeds: dict[str, list[float]] = {}
+def measure(preset: str = "demo", rounds: int = 3, steps: int = 60, busy: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Return the record of a preset's trainings, so many steps of each in every round."""
+    cases = {name: (kind, keep, None, 0) for name, (kind, keep) in ROWS.items()}
     pairs = [(kind, count) for count in busy for kind in ("teacher", "student")]
-    with track("timing", rounds * (len(ROWS) + 2 * len(pairs))) as bar:
-
-        def timed(name: str, kind: str, keep: bool, waiting: Mapping[str, str] | None) -> None:
-            speeds.setdefault(name, []).append(trained_apart(preset, kind, keep, waiting, steps))
-            bar.update(sum(map(len, speeds.values())), name)
-
+    cases |= {f"{kind}, {n} busy, {way}": (kind, True, WAYS[way], n) for kind, n in pairs for way in WAYS}
+    speeds: dict[str, list[float]] = {name: [] for name in cases}
+    with track("timing", rounds * len(cases)) as bar:
         for number in range(rounds):
-            for name, (kind, keep) in ROWS.items():
-                timed(name, kind, keep, None)
-            for kind, count in pairs:
-                for way in list(WAYS)[:: 1 if number % 2 else -1]:  # each is as often the first of its round
-                    with beside(count):
-                        timed(f"{kind}, {count} busy, {way}", kind, True, WAYS[way])
-    rows = {name: {"windows_per_s": summarize(speeds[name], [0] * rounds)} for name in ROWS}
-    rows |= {name: {"windows_per_s": single(float(np.median(v)))} for name, v in speeds.items() if name not in ROWS}
+            for place, name in enumerate(list(cases)[:: -1 if number % 2 else 1]):  # as often before as after another
+                kind, keep, waiting, count = cases[name]
+                with beside(count):
+                    speeds[name].append(trained_apart(preset, kind, keep, steps, waiting))
+                bar.update(number * len(cases) + place + 1, name)
+    rows = {name: {"windows_per_s": summarize(found, [0] * rounds)} for name, found in speeds.items()}
     for kind, count in pairs:
         comes, passive = (np.array(speeds[f"{kind}, {count} busy, {way}"]) for way in WAYS)
         rows[f"{kind}, {count} busy, passive"]["gain"] = single(float(np.median(passive / comes)) - 1)
     if TASKS[presets.load(preset).task]().benchmark is None:
         rows["planner"] = {"trajectories_per_s": summarize([planned() for _ in range(rounds)], [0] * rounds)}
-    experiment.record(
-        config={"preset": preset, "rounds": rounds, "steps": steps},
-        seeds={},
-        rows=rows,
-        notes=[
-            "student-memory-given-back: freed memory goes back to the system at once, as it does without asking",
-            "beside busy processes: medians over rounds; gain: the median of each round's own ratio, less one, so that "
-            "a drifting machine slows both",
-        ],
-        show=lambda record: console.print(terminal(Table(COLUMNS, record["rows"]), preset)),
-    )
+    notes = [
+        "student-memory-given-back: freed memory goes back to the system at once, as it does without asking",
+        "gain: the median of each round's own ratio, less one, so that a drifting machine slows both",
+    ]
+    config = {"preset": preset, "rounds": rounds, "steps": steps, "busy": busy}
+    return {"config": config, "seeds": {}, "rows": rows, "notes": notes}
+
+
+def table(record: dict[str, Any]) -> Table:
+    """Return a line per row."""
+    return Table(COLUMNS, record["rows"])
 
 
 def planned() -> float:
@@ -96,19 +84,15 @@ def planned() -> float:
     return made / (time.perf_counter() - began)
 
 
-def trained_apart(preset: str, kind: str, keep: bool, waiting: Mapping[str, str] | None, steps: int) -> float:
+def trained_apart(preset: str, kind: str, keep: bool, steps: int, waiting: Mapping[str, str] | None) -> float:
     """Return ``trained`` of a process of its own; waiting: what says how its threads wait, None: what says so here."""
-    before = dict(os.environ)
+    environment = dict(os.environ)
     if waiting is not None:
-        for name in WAITING:
-            os.environ.pop(name, None)
-        os.environ.update(waiting)
-    try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            return process.submit(trained, preset, kind, keep, steps).result()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+        environment = {name: value for name, value in os.environ.items() if name not in WAITING} | dict(waiting)
+    code = f"from {__name__} import trained; print(trained{(preset, kind, keep, steps)})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def trained(preset_name: str, kind: str, keep: bool, steps: int, rows: int = 8192) -> float:
@@ -139,8 +123,3 @@ def beside(count: int) -> Iterator[None]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        tyro.cli(main, description=__doc__)

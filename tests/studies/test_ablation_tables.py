@@ -4,8 +4,7 @@ import numpy as np
 
 from onestride.evaluation.variant import Variant
 from onestride.reports.table import cells
-from onestride.studies import ablations
-from onestride.studies import dnk_ablations as study
+from onestride.studies import ablations as study
 
 
 def row(value, method="dnk", selector="iql", **variant):
@@ -23,10 +22,6 @@ ROWS = {
     "teacher-ddim-20-unselected": row(0.1, "teacher", "none", steps=20),
 }
 RECORD = {"rows": ROWS, "experiment": "hopper-v5", "config": {"evaluate": {"episodes": 20}}}
-
-
-def test_every_setting_that_is_trained_has_a_name():
-    assert {setting or "dnk" for setting in study.SETTINGS} == {setting.name or "dnk" for setting in ablations.SETTINGS}
 
 
 def test_settings_are_lines_the_reference_first():
