@@ -110,22 +110,6 @@ def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_screens_is_held_to_the_same_actions(make, tmp_path, capsys):
-    make(candidates=32).save(tmp_path / "dnk-0", {})
-    screened = ["export", str(tmp_path / "dnk-0"), "--precision", "screened", "--draws", "3"]
-    main([*screened, "--format", "native", "--out", str(tmp_path / "out")])
-    engine, policy = Engine.from_folder(tmp_path / "out", threads=1), Policy.from_pretrained(tmp_path / "dnk-0")
-    assert engine.chosen == "native-screened, 1 thread"
-    assert json.loads((tmp_path / "out" / CONTRACT).read_text())["precision"] == "screened"
-    for row in np.random.default_rng(0).normal(size=(3, 17)):
-        np.testing.assert_allclose(engine.decide(row).action, policy.decide(row).action, atol=1e-5)
-    with pytest.raises(SystemExit) as stop:
-        main([*screened, "--out", str(tmp_path / "another")])
-    assert stop.value.code == 2
-    assert "screened is for --format native" in capsys.readouterr().err
-    assert not (tmp_path / "another").exists()
-
-
 def test_the_arm_too(make_arm_policy, observation, tmp_path):
     policy = make_arm_policy("student")
     policy.save(tmp_path / "dnk-0", {})

@@ -94,7 +94,7 @@ def test_weights_and_inputs_of_nothing_are_nothing_in_8_bits():
 def test_8_bits_are_near_and_what_is_not_finite_stays_so(make, observations):
     policy = make(candidates=64, latent_dim=64, hidden=64)
     reduced = reduce(policy, draws=8)
-    runner = NativeRunner(write_program(reduced, "int8", bounds=False), 2, "native-int8")  # every score to the end
+    runner = NativeRunner(write_program(reduced, "int8"), 2, "native-int8")
     near = []
     for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
         wanted, found = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)

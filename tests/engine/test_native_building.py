@@ -211,7 +211,7 @@ def test_constants_are_those_of_the_c_file():
     """What program.py writes is what decide.c reads."""
     text = building.DECIDE.with_name("program.h").read_text()
     assert "enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };" in text
-    flags = ("SILU", "KNOWN", "EIGHT_BITS", "ADD", "SCREENED", "BOUND", "REST")
+    flags = ("SILU", "KNOWN", "EIGHT_BITS", "ADD")
     assert f"enum {{ {', '.join(f'{name} = {getattr(program, name)}' for name in flags)} }};" in text
     assert f"VERSION = {native.VERSION}, MAX_BUFFERS = {program.MAX_BUFFERS} " in text
     head = text[text.index("char magic[8];") : text.index("int32_t width[MAX_BUFFERS]")]

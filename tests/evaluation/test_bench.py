@@ -71,7 +71,6 @@ def test_the_record_is_of_the_schema(record):
     names = ["teacher", "teacher-optimised", "student", "engine", "engine-int8"]
     backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
     int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
-    names += ["engine-screened"] if int8 == "native-int8" else []
     names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
@@ -87,9 +86,6 @@ def test_the_record_is_of_the_schema(record):
     assert rows["student@4"]["speed_up_over_student"]["mean"] == 1.0
     assert rows["engine@4"]["gflop"]["mean"] < rows["student@4"]["gflop"]["mean"]
     assert "observations: where scenes begin" in said["notes"]
-    for name, made_by in (("engine", backend), ("engine-int8", int8), ("engine-onnx", "onnx")):
-        if f"{name}@4" in rows:
-            assert ("candidates_settled" in rows[f"{name}@4"]) == made_by.startswith("native")
     assert rows["engine-int8@4"]["mb"]["mean"] < rows["engine@4"]["mb"]["mean"]
     ratio = rows["student@4"]["decision_ms_p50"]["mean"] / rows["engine@4"]["decision_ms_p50"]["mean"]
     assert rows["engine@4"]["speed_up_over_student"]["mean"] == pytest.approx(ratio)

@@ -45,9 +45,9 @@ class Run(Common):
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
     engine: Backend | None = None
-    """Run a policy as one graph: auto measures what is fastest here; native, native-screened and native-int8 (built
-    by this machine's C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32,
-    cuda-graph-bf16, and compile as a graph too."""
+    """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's
+    C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32, cuda-graph-bf16, and
+    compile as a graph too."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
@@ -168,9 +168,8 @@ class Export:
     selector: Path | None = None
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
     precision: Precision = "float32"
-    """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down.
-    screened (native): 8 bits find who of the candidates may win, float32 decides: the same action, but in a decision of
-    ten thousand or so."""
+    """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written
+    down."""
     candidates: int | None = None
     """Candidates per decision; default: the checkpoint's."""
     plan: bool = True

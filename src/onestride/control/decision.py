@@ -20,8 +20,7 @@ class Decider(Protocol):
 class Decision:
     """action (A,) in the robot's units; the chosen plan (H, D) in task units; every candidate's plan and score.
 
-    plans (N, H, D) and scores (N,), higher is better; what does not decode all candidates gives fewer plans, and of
-    those who could not win an engine may give bounds of their scores, no more than the winner's.
+    plans (N, H, D) and scores (N,), higher is better; what does not decode all candidates gives fewer plans.
     timings [s]: encode, generate, select, total; total is what a robot waits.
     """
 

@@ -12,7 +12,7 @@ import torch
 from onestride.control.policy import Policy
 from onestride.engine.folder import GRAPH
 from onestride.engine.graph import write_graph
-from onestride.engine.native import NativeError, NativeRunner, Precision, library
+from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import OnnxRunner, Runner, thread_counts
@@ -20,12 +20,10 @@ from onestride.engine.torch_runner import TorchRunner
 from onestride.engine.trunk import ReduceError
 
 Backend = Literal[
-    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",
-    "cuda-graph-tf32", "cuda-graph-bf16",
+    "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
+    "cuda-graph-bf16",
 ]  # fmt: skip
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-#: Of native engines' programs, where it is not float32.
-PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
 
 
 def runners_of(
@@ -42,7 +40,7 @@ def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: 
     auto = backend == "auto"
     if backend.startswith("native") or (auto and device.type == "cpu"):
         try:
-            program = write_program(reduced, PRECISIONS.get(backend, "float32"))
+            program = write_program(reduced, "int8" if backend == "native-int8" else "float32")
             name = "native" if auto else backend
             yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
         except (NativeError, ReduceError):

@@ -120,8 +120,7 @@ class Engine:
         """Reduce a policy and run it.
 
         backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits, TF32
-        or bfloat16 differ a little, "compile" takes half a minute to start, and how long "native-screened" takes
-        depends on what is observed: these only when they are asked for.
+        or bfloat16 differ a little, and "compile" takes half a minute to start: these only when they are asked for.
         threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:

@@ -29,7 +29,6 @@ from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
 from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
-from onestride.engine.trunk import ReduceError
 from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
 from onestride.progress import track
 from onestride.seals import sha256
@@ -75,8 +74,7 @@ def export(
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy makes many network calls, nothing ranks its plans, its task is no native program, or
-            what is to be screened cannot be.
+        ReduceError: the policy makes many network calls, nothing ranks its plans, or its task is no native program.
         ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
@@ -110,8 +108,6 @@ def _written(reduced: Reduced, folder: Path, form: Format, precision: Precision)
     """What decides, on disk and running."""
     path = folder / DECIDES[form]
     if form == "onnx":
-        if precision == "screened":
-            raise ReduceError("a graph computes all candidates alike: screened is for --format native")
         write_graph(reduced, path, int8=precision == "int8")
         return OnnxRunner(path.read_bytes(), threads=1)
     path.write_bytes(write_program(reduced, precision))
@@ -163,9 +159,7 @@ def contract(
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit
     said["score"] |= {"what": "the winner's, higher is better; not finite: no candidate is, send nothing"}
-    said["scores"] |= {
-        "what": "of all candidates; of those who could not win it may be a bound, no more than the winner's"
-    }
+    said["scores"] |= {"what": "of all candidates"}
     if "plan" in said:
         said["plan"] |= {"what": "the winner's, in task units: rows of [state, action], the first at the observation"}
     own = policy.config.get("training", {})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.native import FIELDS, HEADER, MAGIC, VERSION, Precision
+from onestride.engine.native import FIELDS, MAGIC, VERSION, Precision
 from onestride.engine.ranking import Batched, CriticScorer, PlanScorer, ReturnScorer
 from onestride.engine.reduce import Reduced
 from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
@@ -24,7 +24,7 @@ MAX_BUFFERS = 16
 OPERATION = struct.Struct("<11if")
 START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
 TASKS = {"plain": 0, "arm": 1}
-SILU, KNOWN, EIGHT_BITS, ADD, SCREENED, BOUND, REST = 1, 2, 4, 8, 16, 32, 64
+SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
 FEATURES = 0
 EPSILON = 1e-5  # of torch's layer normalisation
 
@@ -41,7 +41,6 @@ class Program:
 
     def __init__(self) -> None:
         self.operations: list[bytes] = []
-        self.first: int | None = None  # operations that make bounds of the scores; None: all make the scores
         self.widths = [0]
         self._numbers: list[np.ndarray] = []
         self._count = 0
@@ -103,24 +102,16 @@ class Program:
 
     def written(self, header: dict[str, int]) -> bytes:
         """The whole, little-endian."""
-        count = len(self.operations)
-        header |= {"operations": count, "buffers": len(self.widths), "numbers": self._count}
-        header["first"] = count if self.first is None else self.first
+        header |= {"operations": len(self.operations), "buffers": len(self.widths), "numbers": self._count}
         widths = self.widths + [0] * (MAX_BUFFERS - len(self.widths))
         head = MAGIC + struct.pack(f"<{1 + len(FIELDS) + MAX_BUFFERS}i", VERSION, *(header[f] for f in FIELDS), *widths)
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
-def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds: bool = True) -> bytes:
+def write_program(reduced: Reduced, precision: Precision = "float32") -> bytes:
     """The program of a reduced decision.
 
-    bounds: where several critics rank, all but the first are asked only about candidates that may still win, since a
-    plan's worth is no more than what one of them says. The winner, its score and its action are the same to the last
-    bit; False: the others' scores are exact too, as those that are screened have to be.
-
-    precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come;
-    "screened" only to find who may win: those are computed again in float32, as everything is where a processor has no
-    8 bits. Rarely another one wins than in float32.
+    precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come.
 
     Raises:
         ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
@@ -134,7 +125,7 @@ def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds:
             f"the native engine knows plans of which row 0's observation is given, and of task '{task.name}' more or "
             "less is; run it by ONNX Runtime (--engine onnx)"
         )
-    large = {"float32": 0, "screened": SCREENED, "int8": EIGHT_BITS}[precision]
+    large = {"float32": 0, "int8": EIGHT_BITS}[precision]
     hidden = reduced.bank.shape[-1]
     features = At(FEATURES)
     h = p.buffer(hidden)
@@ -146,7 +137,7 @@ def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds:
         width += noise
     known_bias, finish = reduced.known.bias, reduced.finish
     if isinstance(reduced.scorer, CriticScorer):
-        _critic(p, reduced.scorer, features, At(FEATURES, width), hidden, large, bounds and precision != "screened")
+        _critic(p, reduced.scorer, features, hidden, large)
     elif isinstance(reduced.scorer, ReturnScorer):
         first = _returns(p, reduced.scorer, features, hidden, large)
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
@@ -170,19 +161,6 @@ def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds:
         "constants": p.numbers(task.native.constants),
     }  # fmt: skip
     return p.written(header)
-
-
-def work_after_bounds(program: bytes) -> tuple[int, int]:
-    """Of a candidate that is computed further: operations of products, and bytes that they read and write of it."""
-    header = dict(zip(FIELDS, struct.unpack_from(f"<{len(FIELDS)}i", program, HEADER - 4 * len(FIELDS)), strict=True))
-    flop = moved = 0
-    for i in range(header["first"], header["operations"]):
-        at = HEADER + 4 * MAX_BUFFERS + OPERATION.size * i
-        kind, _, _, _, _, _, inputs, outputs, groups, *_ = OPERATION.unpack_from(program, at)
-        if kind in (PRODUCT, SCORE):
-            flop += 2 * inputs * outputs * groups
-            moved += 4 * (inputs + outputs) * groups
-    return flop, moved
 
 
 def product_program(rows: int, width: int, times: int) -> bytes:
@@ -251,55 +229,28 @@ def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> No
     p.norm(trunk.width, h, to, silu=False)
 
 
-def _critic(p: Program, scorer: CriticScorer, features: At, kept: At, known: int, large: int, bounds: bool) -> None:
-    """Mean over the judged rows of min Q.
-
-    kept: from where on there is room beside the features, for what is judged and for what the first critic makes of it.
-    """
-    entries, members = scorer.decode.out_features, scorer.members
-    seen = p.buffer(entries)
+def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: int) -> None:
+    """Mean over the judged rows of min Q; row by row, so that weights stay in the cache."""
+    entries, members, width, dim = scorer.decode.out_features, scorer.members, scorer.width, scorer.transition_dim
+    seen, h, deep = p.buffer(entries), p.buffer(0), p.buffer(0)
     p.product(scorer.decode, features, seen)
     limits = {"weight": p.numbers(scorer.low), "bias": p.numbers(scorer.high)}
-    p.add(CLAMP, seen, kept, entries, entries, **limits)
-    judge = _Judge(p, scorer, kept, At(kept.buffer, kept.column + entries), known, large)
-    if not bounds or members == 1:
-        judge(range(members))
-        return
-    judge(range(1), BOUND)
-    p.first = len(p.operations)
-    judge(range(1, members), REST)
-
-
-class _Judge:
-    """Some of the critics, asked about the judged rows; row by row, so that weights stay in the cache.
-
-    kept: what is judged. worth: where each row's least so far is kept, where asked for.
-    """
-
-    def __init__(self, p: Program, scorer: CriticScorer, kept: At, worth: At, known: int, large: int) -> None:
-        self.p, self.scorer, self.kept, self.worth, self.known, self.large = p, scorer, kept, worth, known, large
-        self.h, self.deep = p.buffer(0), p.buffer(0)
-
-    def __call__(self, members: range, flags: int = 0) -> None:
-        p, scorer, width, dim = self.p, self.scorer, self.scorer.width, self.scorer.transition_dim
-        rows = 1 + (scorer.decode.out_features - scorer.action_dim) // dim
-        some, units = slice(members.start, members.stop), slice(members.start * width, members.stop * width)
-        assert isinstance(scorer.second, Batched)
-        weights, biases = scorer.second.weight[some].transpose(1, 2).contiguous(), scorer.second.bias[some, 0]
-        layers = [_Layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-        last = {"weight": p.numbers(scorer.last[some]), "bias": p.numbers(scorer.last_bias[some])}
-        first = _Layer(scorer.pair.weight[units], scorer.pair.bias[units])
-        for row in range(rows):
-            if row == 0:  # its state is the observed one, and part of the known
-                p.product(scorer.action.weight[units], self.kept, self.h, known=self.known + units.start)
-            else:
-                p.product(first, At(self.kept.buffer, self.kept.column + scorer.action_dim + (row - 1) * dim), self.h)
-            p.norm(width, self.h, self.h, groups=len(members))
-            for i, layer in enumerate(layers):
-                p.product(layer, At(self.h.buffer, i * width), At(self.deep.buffer, i * width), flags=self.large)
-            p.norm(width, self.deep, self.deep, groups=len(members))
-            worth = At(self.worth.buffer, self.worth.column + row) if flags else self.deep
-            p.add(SCORE, self.deep, worth, width, 1, flags=flags, groups=len(members), scale=1 / rows, **last)
+    p.add(CLAMP, seen, seen, entries, entries, **limits)
+    assert isinstance(scorer.second, Batched)
+    weights, biases = scorer.second.weight.transpose(1, 2).contiguous(), scorer.second.bias[:, 0]
+    layers = [_Layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    last = {"weight": p.numbers(scorer.last), "bias": p.numbers(scorer.last_bias)}
+    rows = 1 + (entries - scorer.action_dim) // dim
+    for row in range(rows):
+        if row == 0:  # its state is the observed one, and part of the known
+            p.product(scorer.action.weight, seen, h, known=known)
+        else:
+            p.product(scorer.pair, At(seen.buffer, scorer.action_dim + (row - 1) * dim), h)
+        p.norm(width, h, h, groups=members)
+        for i, layer in enumerate(layers):
+            p.product(layer, At(h.buffer, i * width), At(deep.buffer, i * width), flags=large)
+        p.norm(width, deep, deep, groups=members)
+        p.add(SCORE, deep, deep, width, 1, groups=members, scale=1 / rows, **last)
 
 
 def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: int) -> nn.Linear:

@@ -26,10 +26,7 @@ MOST_THREADS = 64  # of a decision: each takes a block of candidates
 
 
 class Answer(NamedTuple):
-    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None.
-
-    Of those who could not win a native engine's scores may be bounds, or those of 8 bits: no more than the winner's.
-    """
+    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
 
     action: np.ndarray
     score: float

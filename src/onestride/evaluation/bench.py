@@ -2,7 +2,6 @@
 
     teacher             as it is                    student       as it is
     teacher-optimised   its calls as one graph      engine        the student's decision as one graph, or program
-                                                    engine-screened   8 bits find who may win, float32 decides
                                                     engine-int8       with large products in 8 bits
                                                     engine-onnx       by ONNX Runtime, where the engine is native
 
@@ -72,7 +71,7 @@ def bench(
     observations = seen(run, task)
     contenders: dict[str, Contender] = {}
     for n in config.candidates:
-        contenders |= {f"{name}@{n}": c for name, c in contenders_of(policies, n, config, place, observations).items()}
+        contenders |= {f"{name}@{n}": c for name, c in contenders_of(policies, n, config, place).items()}
     times, first, planning, ceilings = _measure(contenders, observations, config, place)
     made_by = {name.split("@")[0]: c.decider.chosen for name, c in contenders.items() if isinstance(c.decider, Engine)}
     rows = {name: _row(name, contenders, times, first, planning, ceilings) for name in contenders}
@@ -86,7 +85,6 @@ def bench(
         f"{'untrained networks of the preset' if run is None else 'trained policies'}, "
         f"{torch.get_num_threads()} thread(s) for every row and for the ceilings",
         "gflop and mb are of matrix products alone; guidance counts as two more passes of the return model",
-        "candidates_settled: those that every critic is asked about; what the others save is in gflop and mb",
         f"share_of_ceiling is of float32 products with as many rows, {by}",
         ", ".join((f"engine is {made_by['engine']}", *(f"{name} {made_by[name]}" for name in beside))),
         "observations: " + ("where scenes begin" if len(observations) < SEEN else "states of the data, in turns"),
@@ -161,7 +159,6 @@ def _row(
         "planning_ms_p50": 1e3 * float(np.median(planning[name])),
         "decisions_per_s": 1 / median,
         "nfe": contender.nfe,
-        **({} if contender.settled is None else {"candidates_settled": contender.settled}),
         "batch_forwards": contender.flop / contender.call_flop,
         "gflop": contender.flop / 1e9,
         "mb": contender.bytes / 1e6,

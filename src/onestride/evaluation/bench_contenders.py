@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,9 @@ from onestride.control.policy import Policy, make_generator
 from onestride.data.minari import read_dataset
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.backends import PRECISIONS, Backend, preferred
+from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
-from onestride.engine.native import NativeRunner
-from onestride.engine.program import work_after_bounds, write_program
 from onestride.engine.ranking import Batched
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
@@ -49,7 +47,6 @@ class Contender:
     flop: int
     bytes: int
     call_flop: int  # of one call of the network, on all candidates
-    settled: float | None = None  # candidates whose scores a native engine computes to the end, on average
 
 
 # ---------------------------------------------------------------- who decides
@@ -65,10 +62,7 @@ def trained(run: Path) -> dict[str, Policy]:
 
 
 def seen(run: Path | None, task: Task) -> list[np.ndarray]:
-    """What is decided about: states of the run's own data, evenly over all of it; else where its scenes begin.
-
-    Where behaviours part, at the start of an episode, a screened decision takes longer than anywhere later.
-    """
+    """What is decided about: states of the run's own data, evenly over all of it; else where its scenes begin."""
     if run is None or task.benchmark is None:
         return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
     states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
@@ -102,7 +96,7 @@ def _untrained(task: Task, preset: Preset, kind: str, settings: Any) -> Policy:
 
 
 def contenders_of(
-    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device, observations: Sequence[np.ndarray]
+    policies: dict[str, Policy], n: int, config: BenchConfig, device: torch.device
 ) -> dict[str, Contender]:
     """Every row at ``n`` candidates. What a decision takes is counted on the CPU, where the policies are."""
     made: dict[str, Contender] = {}
@@ -133,23 +127,8 @@ def contenders_of(
             layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
             layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
             moved -= 3 * sum(m.weight.numel() for m in layers)
-        settled = None
-        if isinstance(engine.runner, NativeRunner):
-            settled = _settled(engine, engine.runner, observations)
-            further = work_after_bounds(write_program(reduced, PRECISIONS.get(backend, "float32")))
-            flop, moved = (int(all_ - (n - settled) * each) for all_, each in zip((flop, moved), further, strict=True))
-        made[name] = Contender(engine, 1, flop, moved, call, settled)
+        made[name] = Contender(engine, 1, flop, moved, call)
     return made
-
-
-def _settled(engine: Engine, runner: NativeRunner, observations: Sequence[np.ndarray]) -> float:
-    """Candidates that a decision about these computes to the end, on average."""
-    count = []
-    for observation in observations:
-        engine.decide(observation)
-        count.append(runner.settled)
-    engine.reset()
-    return float(np.mean(count))
 
 
 def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
@@ -159,8 +138,6 @@ def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
         made = {"engine": "cuda-graph", "engine-tf32": "cuda-graph-tf32", "engine-bf16": "cuda-graph-bf16"}
     else:
         made = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
-        if made["engine-int8"] == "native-int8":
-            made["engine-screened"] = "native-screened"
         made |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in made.values()}
     if config.compiled:
         made["engine-compiled"] = "compile"

@@ -19,7 +19,6 @@ from onestride.evaluation import (
     modes,
     report,
     samplings,
-    screenings,
     startups,
 )
 from onestride.evaluation.captions import under
@@ -33,7 +32,6 @@ ON_WALL_TIME = Path("results/kinova-real/comparison.json")
 LOCOMOTION = Path("results/locomotion")  # one JSON per dataset
 MODES = Path("results/modes")  # one JSON per dataset
 SAMPLING = Path("results/sampling")  # one JSON per dataset
-SCREENING = Path("results/screening")  # one JSON per task
 BENCH = Path("results/bench")  # one JSON per task
 LATENCY = Path("results/latency")  # one JSON per task
 REALTIME = Path("results/realtime")  # one JSON per measured run
@@ -78,8 +76,6 @@ def tables(root: Path) -> dict[str, str]:
         made[f"bench-{path.stem}"] = under(shown, captions.bench(measured))
         if len(measured["config"]["candidates"]) > 1:
             made[f"bench-{path.stem}-candidates"] = report.markdown(bench_tables.by_candidates(measured))
-    screened = {path.stem: read_experiment(path) for path in sorted((root / SCREENING).glob("*.json"))}
-    made["screening"] = screenings.table(screened)
     started = {path.stem: read_experiment(path) for path in sorted((root / STARTUP).glob("*.json"))}
     made["startup"] = startups.table(started)
     for path in sorted((root / LATENCY).glob("*.json")):

@@ -3,14 +3,6 @@
    A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
 
-   Where a program's first operations bound every score from above (of a plan's worth by several critics, which is the
-   least of them, that by one), the others are carried out for the best alone, until nobody else can win: exactly the
-   winner of them all, for a fraction of the work.
-
-   Where the program allows it candidates are screened: all are computed in 8 bits, the best of them in float32 too, and
-   once more as many where others might win. How far 8 bits are off here and now is measured on those that are computed
-   both ways. The work has a bound, whatever is observed.
-
    Read program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after
    onestride_create. */
 
@@ -20,7 +12,6 @@
 #endif
 #include "decide.h"
 
-#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,11 +30,6 @@
 #include "program.h"
 #include "rounds.h"
 #include "vectors.h"
-
-/* Candidates of a further round: those that are screened are all computed again, those with bounds a little further,
-   a tile for each of two threads. */
-enum { BEST = 16, FURTHER = 2 * ROWS };
-#define SURE 2.0f      /* times as far from their mean as measured errors: errors that are not measured */
 
 /* ---------------------------------------------------------------- making it */
 
@@ -68,65 +54,34 @@ void onestride_destroy(Engine* e) {
     free(e->worker[t].eight);
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
-  for (int i = 0; e->packed_8 && i < e->head->operations; i++) unpack(e->packed_8 + i);
-  free(e->packed), free(e->packed_8), free(e->weights), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
-  free(e->job), free(e->who), free(e->place), free(e->settled), free(e->asked), free(e->order), free(e->done);
-  free(e->copy);
-  free(e);
+  free(e->packed), free(e->weights), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
+  free(e->done), free(e->copy), free(e);
 }
 
-/* Blocks of candidates, and jobs of further rounds. Whether there was memory for them. */
-static int plan_jobs(Engine* e, int threads) {
-  const int n = e->head->candidates, first = e->head->first, all = e->head->operations;
-  for (int i = 0; i < all; i++) e->screens |= e->op[i].kind == PRODUCT && (e->op[i].flags & SCREENED);
-  e->screens = e->screens && n > BEST && LEVELS;
-  e->defers = !e->screens && first < all && n > FURTHER;
-  const long share = up(n, threads) / threads;
+/* Blocks of candidates. Whether there was memory for them. */
+static int plan_blocks(Engine* e, int threads) {
+  const long n = e->head->candidates, share = up(n, threads) / threads;
   e->rows = (int)(share < BLOCK ? share : BLOCK);
-  e->blocks = (n + e->rows - 1) / e->rows;
-  e->batch = e->screens ? BEST : FURTHER;
-  /* No more jobs than there are threads, since each reads all weights; 1, 2, 4 ..., which divide a batch. */
-  for (e->shares = 1; 2 * e->shares <= threads && 2 * e->shares * ROWS <= e->batch;) e->shares *= 2;
-  const int regions = e->screens ? 2 : e->defers, further = regions * e->shares, jobs = e->blocks + further;
-  e->places = n + regions * e->batch;
-  e->job = calloc((size_t)jobs, sizeof *e->job), e->done = calloc((size_t)jobs, sizeof *e->done);
-  e->order = calloc((size_t)jobs, sizeof *e->order), e->asked = calloc((size_t)jobs, sizeof *e->asked);
-  e->who = calloc((size_t)e->places, sizeof *e->who);
-  e->place = calloc((size_t)n, sizeof *e->place), e->settled = calloc((size_t)n, sizeof *e->settled);
-  if (!e->job || !e->done || !e->order || !e->asked || !e->who || !e->place || !e->settled) return 0;
-  for (int i = 0; i < n; i++) atomic_init(e->who + i, i), e->place[i] = i;
-  for (int b = 0; b < e->blocks; b++) {
-    const int at = b * e->rows;
-    e->job[b] = (Job){at, n - at < e->rows ? n - at : e->rows, 0, e->defers ? first : all, e->screens};
-  }
-  for (int k = 0, rows = e->batch / e->shares; k < further; k++)
-    e->job[e->blocks + k] = (Job){n + k * rows, rows, e->screens ? 0 : first, all, 0};
-  return 1;
-}
-
-/* Whether a product's weights are wanted in float32 (0), in 8 bits (1). */
-static int wanted(const Engine* e, const Op* op, int eight) {
-  if (op->kind != PRODUCT) return 0;
-  return eight ? op->flags & EIGHT_BITS || (e->screens && op->flags & SCREENED) : !(op->flags & EIGHT_BITS);
+  e->blocks = (int)((n + e->rows - 1) / e->rows);
+  return (e->done = calloc((size_t)e->blocks, sizeof *e->done)) != NULL;
 }
 
 /* All weights, one behind the other. Whether there was memory for them, and the processor has what they want. */
 static int pack_all(Engine* e) {
   size_t size = 0;
-  for (int eight = 0; eight < 2; eight++)
-    for (int i = 0; i < e->head->operations; i++)
-      if (wanted(e, e->op + i, eight)) size += packed_size(e->op + i, eight);
+  for (int i = 0; i < e->head->operations; i++)
+    if (e->op[i].kind == PRODUCT) size += packed_size(e->op + i, e->op[i].flags & EIGHT_BITS);
   char* room = e->weights = aligned(size);
   int whole = room != NULL;
-  for (int eight = 0; eight < 2; eight++)
-    for (int i = 0; whole && i < e->head->operations; i++) {
-      const Op* op = e->op + i;
-      if (!wanted(e, op, eight)) continue;
-      if (op->flags & EIGHT_BITS && !LEVELS) return 0;
-      if (up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
-      whole &= pack(op, e->data + op->weight, eight, room, (eight ? e->packed_8 : e->packed) + i);
-      room += packed_size(op, eight);
-    }
+  for (int i = 0; whole && i < e->head->operations; i++) {
+    const Op* op = e->op + i;
+    const int eight = op->flags & EIGHT_BITS;
+    if (op->kind != PRODUCT) continue;
+    if (eight && !LEVELS) return 0;
+    if (eight && up(op->inputs, 64) > e->eight_stride) e->eight_stride = up(op->inputs, 64);
+    whole &= pack(op, e->data + op->weight, eight, room, e->packed + i);
+    room += packed_size(op, eight);
+  }
   return whole;
 }
 
@@ -147,9 +102,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   e->op = (const Op*)(e->head + 1);
   e->data = (const float*)(e->op + e->head->operations);
   if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
-  if (!plan_jobs(e, threads)) return onestride_destroy(e), NULL;
-  int rows = e->rows; /* of any job, at most */
-  if (e->places > e->head->candidates && e->batch / e->shares > rows) rows = e->batch / e->shares;
+  if (!plan_blocks(e, threads)) return onestride_destroy(e), NULL;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
   whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
@@ -157,7 +110,6 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
   whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
-  whole &= (e->packed_8 = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
   for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
   whole = whole && pack_all(e);
@@ -165,8 +117,8 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
     Worker* w = e->worker + t;
     w->engine = e, w->number = t;
     for (int b = 0; b < e->head->buffers; b++)
-      whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? rows : e->places))) != NULL;
-    whole &= (w->score = aligned(4 * (size_t)e->places)) != NULL;
+      whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : e->head->candidates))) != NULL;
+    whole &= (w->score = aligned(4 * (size_t)e->head->candidates)) != NULL;
     whole &= (w->eight = aligned((size_t)e->eight_stride * BLOCK)) != NULL;
   }
   for (int t = 1; whole && t < threads; t++) {
@@ -186,68 +138,6 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   }
   if (!whole) return onestride_destroy(e), NULL;
   return e;
-}
-
-/* ---------------------------------------------------------------- further rounds */
-
-/* The best of those that are not settled yet, of what is worth ``least`` or more; how many there are. */
-static int favourites(const Engine* e, const float* scores, float least, int* who) {
-  int found = 0;
-  for (int i = 0; i < e->head->candidates; i++) {
-    if (e->settled[i] || !(scores[i] >= least)) continue;
-    int k = found < e->batch ? found++ : e->batch;
-    for (; k > 0 && scores[who[k - 1]] < scores[i]; k--)
-      if (k < e->batch) who[k] = who[k - 1];
-    if (k < e->batch) who[k] = i;
-  }
-  return found;
-}
-
-/* So many candidates (at least one) computed further, in the region of places that is given. */
-static void compute_further(Engine* e, const int* who, int count, int region) {
-  const int first = e->head->candidates + region * e->batch;
-  for (int k = 0; k < e->batch; k++)
-    atomic_store_explicit(e->who + first + k, who[k < count ? k : count - 1], memory_order_relaxed);
-  for (int k = 0; k < e->shares; k++) e->asked[k] = e->blocks + region * e->shares + k;
-  go_round(e, e->asked, e->shares);
-  for (int k = 0; k < count; k++) e->settled[who[k]] = 1;
-}
-
-/* From bounds to the scores of all who may win. */
-static void settle(Engine* e, float* scores) {
-  int who[BEST], count;
-  float best = -FLT_MAX;
-  while ((count = favourites(e, scores, best, who))) {
-    compute_further(e, who, count, 0);
-    for (int k = 0; k < count; k++) {
-      const int place = e->head->candidates + k;
-      const float value = scores[who[k]] = at(e, place)->score[place];
-      if (value - value == 0 && value > best) best = value;
-    }
-  }
-}
-
-/* From scores in 8 bits to those in float32 of whoever may win. */
-static void screen(Engine* e, float* scores) {
-  int who[BEST];
-  float off[BEST], best = -INFINITY, least = -FLT_MAX;
-  for (int region = 0; region < 2; region++) {
-    const int count = favourites(e, scores, least, who), first = e->head->candidates + region * BEST;
-    if (!count) return;
-    compute_further(e, who, count, region);
-    float mean = 0, away = 0;
-    for (int k = 0; k < count; k++) {
-      const float value = at(e, first + k)->score[first + k];
-      off[k] = value - scores[who[k]];
-      mean += off[k] / (float)count;
-      if (value - value == 0 && value > best) best = value;
-      scores[who[k]] = value, e->place[who[k]] = first + k;
-    }
-    /* Errors of one decision lie around a mean of their own. */
-    for (int k = 0; k < count; k++) away = fmaxf(away, fabsf(off[k] - mean));
-    least = best - mean - SURE * away;
-    if (least - least != 0) least = -FLT_MAX; /* nothing is known of them */
-  }
 }
 
 /* ---------------------------------------------------------------- deciding */
@@ -284,26 +174,15 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   for (int i = 0; i < head->inputs; i++) e->off[i] = e->inputs[i] - data[head->offset + i];
   one(data + head->known_weight, data + head->known_bias, e->off, head->inputs, head->known, e->known);
   e->draw = (draw % head->draws + head->draws) % head->draws;
-  for (int b = 0; b < e->blocks; b++) e->asked[b] = b;
-  go_round(e, e->asked, e->blocks);
+  go_round(e);
+  int winner = 0;
   for (int i = 0; i < head->candidates; i++) {
-    scores[i] = at(e, i)->score[i];
-    e->place[i] = i, e->settled[i] = !e->screens && !e->defers;
+    const float score = publisher(e, i / e->rows)->score[i];
+    scores[i] = score - score == 0 ? score : -INFINITY; /* a candidate that is not finite never wins */
+    if (scores[i] > scores[winner]) winner = i;
   }
-  if (e->screens) screen(e, scores);
-  if (e->defers) settle(e, scores);
-
-  int winner = 0, decided = 0;
-  for (int i = 0; i < head->candidates; i++) {
-    if (scores[i] - scores[i] != 0) scores[i] = -INFINITY;
-    if (!e->settled[i]) continue;
-    if (!decided || scores[i] > scores[winner]) winner = i;
-    decided = 1;
-  }
-  for (int i = 0; i < head->candidates; i++) scores[i] = fminf(scores[i], scores[winner]);
   *best = scores[winner];
-  const int place = e->place[winner];
-  const float* features = at(e, place)->buffer[0] + place * e->stride[0];
+  const float* features = publisher(e, winner / e->rows)->buffer[0] + winner * e->stride[0];
   one(data + head->finish_weight, data + head->finish_bias, features, head->features, head->decoded, e->free_entries);
   if (head->task == ARM_TASK) {
     arm_command(&e->frame, e->free_entries, action);
@@ -328,10 +207,4 @@ int onestride_decide(Engine* e, const float* observation, int draw, float* actio
   if (!outcome) outcome = decide(e, observation, draw, action, plan, scores, best);
   restore_subnormals(before);
   return outcome;
-}
-
-int onestride_settled(const Engine* e) {
-  int count = 0;
-  for (int i = 0; i < e->head->candidates; i++) count += e->settled[i];
-  return count;
 }

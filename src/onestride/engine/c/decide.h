@@ -26,15 +26,12 @@ enum {
 
 /* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
-   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. Of those who
-   could not win it may be a bound, or that of 8 bits, but no more than the winner's.
+   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
    Returns the winner's number, or why there is none. A best that is not finite means that no candidate is: hold the
    robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
 int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,
                      float* best);
-
-int onestride_settled(const Engine* engine); /* how many candidates' scores the last decision computed to the end */
 
 void onestride_destroy(Engine* engine);
 

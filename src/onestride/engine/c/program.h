@@ -7,11 +7,11 @@
 
 #include "arm.h"
 
-enum { VERSION = 4, MAX_BUFFERS = 16 };
+enum { VERSION = 5, MAX_BUFFERS = 16 };
 
 enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
 enum { PLAIN_TASK, ARM_TASK };
-enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8, SCREENED = 16, BOUND = 32, REST = 64 };
+enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
 
 typedef struct {
   int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
@@ -22,7 +22,6 @@ typedef struct {
 typedef struct {
   char magic[8];
   int32_t version, operations, buffers, numbers;
-  int32_t first; /* operations whose scores no candidate exceeds; those after them make scores of such bounds */
   int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
   int32_t known_weight, known_bias, offset, bank, noise_bank, handicap, finish_weight, finish_bias, low, high, constants;
   int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
@@ -41,7 +40,7 @@ static int inside(const Header* head, int at, int64_t count) {
 static int sound(const Header* h, const Op* op) {
   enum { MANY = 1 << 20 };
   const int64_t n = h->candidates, draws = h->draws;
-  int good = h->first > 0 && h->first <= h->operations && h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
+  int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
              draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY && h->decoded < MANY &&
              h->noise >= 0 && h->noise < MANY;
   for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
@@ -80,8 +79,7 @@ static int sound(const Header* h, const Op* op) {
       case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
       case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
       case SCORE:
-        good = reads && writes && (op->to == 0 || !(op->flags & (BOUND | REST))) &&
-               inside(h, op->weight, in * groups) && inside(h, op->bias, groups);
+        good = reads && writes && inside(h, op->weight, in * groups) && inside(h, op->bias, groups);
         break;
       default: good = 0;
     }

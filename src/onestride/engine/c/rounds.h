@@ -1,7 +1,7 @@
-/* Rounds of jobs by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
+/* Rounds of blocks by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
    decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
    round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads then
-   (known, draw, what is at other places) may be written for the next decision: thread sanitizers report it, and nobody
+   (known, draw) may be written for the next decision: thread sanitizers report it, and nobody
    reads what it makes. */
 
 #ifndef ONESTRIDE_ROUNDS_H
@@ -9,81 +9,45 @@
 
 #include "operations.h"
 
-INLINE int published(const Engine* e, int id, uint64_t round) {
-  return atomic_load_explicit(&e->done[id], memory_order_acquire) / MAX_THREADS >= round;
+INLINE int published(const Engine* e, int block, uint64_t round) {
+  return atomic_load_explicit(&e->done[block], memory_order_acquire) / MAX_THREADS >= round;
 }
 
-/* Who has what a published job found. */
-INLINE const Worker* publisher(const Engine* e, int id) {
-  return e->worker + atomic_load_explicit(&e->done[id], memory_order_acquire) % MAX_THREADS;
+/* Who has what a published block's candidates found. */
+INLINE const Worker* publisher(const Engine* e, int block) {
+  return e->worker + atomic_load_explicit(&e->done[block], memory_order_acquire) % MAX_THREADS;
 }
 
-/* Who has what is at a place. */
-INLINE const Worker* at(const Engine* e, int place) {
-  const int further = place - e->head->candidates;
-  return publisher(e, further < 0 ? place / e->rows : e->blocks + further / (e->batch / e->shares));
-}
-
-/* A job's scores before its operations: what its candidates must be worth more. One that is not finite stays so. */
-static void begin_scores(Worker* w, const Job* job) {
-  const Engine* e = w->engine;
-  const float* handicap = e->head->handicap < 0 ? NULL : e->data + e->head->handicap;
-  for (int i = job->place; i < job->place + job->rows; i++)
-    w->score[i] = w->score[i] * 0.0f - (handicap ? handicap[candidate(e->who + i)] : 0);
-}
-
-/* What a job's candidates have at their own places, in this worker's memory. */
-static void take_over(Worker* w, const Job* job) {
-  const Engine* e = w->engine;
-  const long stride = e->stride[0];
-  for (int i = job->place; i < job->place + job->rows; i++) {
-    const int own = candidate(e->who + i);
-    memcpy(w->buffer[0] + i * stride, at(e, own)->buffer[0] + own * stride, 4 * (size_t)stride);
-  }
-}
-
-/* Operations of a job; 0 where somebody else has published it meanwhile. */
-static int operations(Worker* w, int id, uint64_t round, int begin, int end) {
-  for (int i = begin; i < end; i++) {
-    if (published(w->engine, id, round)) return 0;
-    operate(w, i, w->engine->job + id);
-  }
-  return 1;
-}
-
-/* A job from its noise, or from its bounds, to its scores; given up where somebody else has published it. */
-static void compute(Worker* w, int id, uint64_t round) {
+/* A block from its noise to its scores; given up where somebody else has published it. */
+static void compute(Worker* w, int block, uint64_t round) {
   Engine* e = w->engine;
-  const Job* job = e->job + id;
-  const int first = e->head->first;
-  if (published(e, id, round)) return;
-  memset(w->score + job->place, 0, 4 * (size_t)job->rows);
-  begin_scores(w, job);
-  if (job->begin) take_over(w, job);
-  if (!operations(w, id, round, job->begin, first)) return;
-  if (job->end > first) {
-    begin_scores(w, job);
-    if (!operations(w, id, round, first, job->end)) return;
+  const Header* head = e->head;
+  const int first = block * e->rows, left = head->candidates - first, rows = left < e->rows ? left : e->rows;
+  const float* handicap = head->handicap < 0 ? NULL : e->data + head->handicap;
+  if (published(e, block, round)) return;
+  for (int i = first; i < first + rows; i++) w->score[i] = 0.0f - (handicap ? handicap[i] : 0);
+  for (int i = 0; i < head->operations; i++) {
+    if (published(e, block, round)) return;
+    operate(w, i, first, rows);
   }
-  uint64_t before = atomic_load_explicit(&e->done[id], memory_order_relaxed);
+  uint64_t before = atomic_load_explicit(&e->done[block], memory_order_relaxed);
   while (before / MAX_THREADS < round &&
-         !atomic_compare_exchange_weak_explicit(&e->done[id], &before, round * MAX_THREADS + (uint64_t)w->number,
+         !atomic_compare_exchange_weak_explicit(&e->done[block], &before, round * MAX_THREADS + (uint64_t)w->number,
                                                 memory_order_release, memory_order_relaxed)) {
   }
 }
 
-/* Who comes late may take a job that nobody asked for in this round: it does no harm, whoever reads it or does not. */
+/* Who comes late may take a block of the next round: it does no harm. */
 static void work(Worker* w) {
   Engine* e = w->engine;
   for (;;) {
     const int turn = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
-    if (turn >= atomic_load_explicit(&e->count, memory_order_relaxed)) return;
-    const uint64_t round = atomic_load_explicit(&e->round, memory_order_acquire);
-    compute(w, atomic_load_explicit(&e->order[turn], memory_order_relaxed), round);
+    if (turn >= e->blocks) return;
+    compute(w, turn, atomic_load_explicit(&e->round, memory_order_acquire));
   }
 }
 
-/* Looks out for the next round for some 0.1 ms before it sleeps: where rounds follow each other, none waits for it. */
+/* Looks out for the next round for some 0.1 ms before it sleeps: where decisions follow each other, none waits for it. */
 static void* help(void* argument) {
   enum { LOOKS = 4000 };
   Worker* w = argument;
@@ -117,16 +81,14 @@ static void call_helpers(Engine* e) {
     }
 }
 
-/* Jobs by all threads; when it returns, all are published. */
-static void go_round(Engine* e, const int* ids, int count) {
-  for (int i = 0; i < count; i++) atomic_store_explicit(&e->order[i], ids[i], memory_order_relaxed);
-  atomic_store_explicit(&e->count, count, memory_order_relaxed);
+/* All blocks by all threads; when it returns, all are published. */
+static void go_round(Engine* e) {
   const uint64_t round = atomic_load_explicit(&e->round, memory_order_relaxed) + 1;
   atomic_store_explicit(&e->round, round, memory_order_release);
   atomic_store_explicit(&e->next, 0, memory_order_release);
   if (e->threads > 1) call_helpers(e);
   work(e->worker);
-  for (int i = count - 1; i >= 0; i--) compute(e->worker, ids[i], round); /* returns at once where it is published */
+  for (int b = e->blocks - 1; b >= 0; b--) compute(e->worker, b, round); /* returns at once where it is published */
 }
 
 #endif
