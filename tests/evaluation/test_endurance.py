@@ -9,10 +9,10 @@ import pytest
 from onestride.control.decision import Decision
 from onestride.control.ladder import Patience
 from onestride.control.log import EpisodeLog
-from onestride.control.stall import Stall
 from onestride.evaluation import endurance, endurance_report
 from onestride.evaluation.endurance import EnduranceConfig, Loaded, Record, endure
 from onestride.evaluation.endurance_report import memory_growth, summary, targets, write
+from onestride.evaluation.fault_injection import Fault
 from onestride.seals import read_result
 from onestride.tasks import TASKS
 from onestride.tensors import load_tensors
@@ -79,7 +79,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
 
 
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
-    settings = config(stall=Stall("busy", 0.1, 0.002))
+    settings = config(stall=Fault("busy", 0.1, 0.002))
     record = endure(loaded, [1000], settings)
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"

@@ -15,7 +15,6 @@ from onestride import presets
 from onestride.commands.base import Common, typed
 from onestride.control.ladder import Patience
 from onestride.control.signals import Signals
-from onestride.control.stall import Stall
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
 from onestride.engine.native import Precision
@@ -31,7 +30,6 @@ class Run(Common):
 
     One scene:       onestride run --run runs/demo --scene 3
     Ten minutes:     onestride run --run runs/demo --rate 100 --duration 600
-    ... disturbed:   add --stall busy:2:0.05, gil:2:0.05 or pause:2:0.3
 
     With --duration the loop is measured: scenes follow one another, decisions are made beside the loop, and when one
     is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
@@ -67,10 +65,6 @@ class Run(Common):
     stop: float | None = None
     """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. Default: 0.5, or 5
     periods."""
-    stall: str | None = None
-    """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
-    Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
-    `setsid -w` before the command)."""
     realtime: bool = False
     """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
     root or CAP_SYS_NICE; the report says what was granted."""
@@ -86,7 +80,7 @@ class Run(Common):
         if self.duration is not None:
             self._endure(self.duration)
             return
-        for name in ("rate", "expiry", "fade", "stop", "stall", "realtime", "out"):
+        for name in ("rate", "expiry", "fade", "stop", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(f"--{name} belongs to a measured run; give --duration with it, in seconds")
         from onestride.evaluation.endurance import load_decider
@@ -111,11 +105,10 @@ class Run(Common):
 
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
-        stall = Stall.parse(self.stall) if self.stall is not None else None
 
         def config_at(rate: float) -> endurance.EnduranceConfig:
             patience = Patience.at(1 / rate if rate > 0 else 0.0, self.expiry, self.fade, self.stop)
-            return endurance.EnduranceConfig(duration, rate, patience, self.timeout, self.scene, stall, self.realtime)
+            return endurance.EnduranceConfig(duration, rate, patience, self.timeout, self.scene, realtime=self.realtime)
 
         if self.rate is not None:  # before a checkpoint is loaded
             config_at(self.rate)

@@ -29,11 +29,11 @@ from onestride.control.policy import Policy
 from onestride.control.realtime import punctual, to_back
 from onestride.control.ring import Ring
 from onestride.control.signals import Signals
-from onestride.control.stall import Stall, Stalled
 from onestride.control.worker import Worker
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.evaluation.fault_injection import Fault, FaultInjection
 from onestride.progress import track
 from onestride.run_folder import without_history
 from onestride.tasks import TASKS
@@ -54,7 +54,7 @@ class EnduranceConfig:
     patience: Patience
     timeout: float = 60.0
     first_scene: int = 0
-    stall: Stall | None = None
+    stall: Fault | None = None
     realtime: bool = False
 
     def __post_init__(self) -> None:
@@ -170,8 +170,8 @@ def endure(
     record, closing = record or Record(config), closing or Signals()
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
-    stalled = Stalled(loaded.decider, config.stall) if config.stall is not None else None
-    with punctual(config.realtime) as granted, Worker(stalled or loaded.decider, clock) as worker:
+    faulty = FaultInjection(loaded.decider, config.stall) if config.stall is not None else None
+    with punctual(config.realtime) as granted, Worker(faulty or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         answer = worker.warm_up(first, WARM_UP)
         if answer.decision is not None:  # what the ladder computes is warm too
@@ -180,13 +180,13 @@ def endure(
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()
             try:
-                with _Watch(record, bar, config.duration), stalled or nullcontext():
+                with _Watch(record, bar, config.duration), faulty or nullcontext():
                     _drive(worker, clock, task, scenes, config, record, closing)
             except BaseException as error:
                 record.ended_by = type(error).__name__
                 raise
             finally:
-                record.end(stalled.moments if stalled is not None else ())
+                record.end(faulty.moments if faulty is not None else ())
             bar.update(math.ceil(config.duration))
     return record
 
