@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.affine import (
     Affine,
     affine,
@@ -23,6 +24,11 @@ from onestride.networks.embeddings import sinusoidal
 from onestride.networks.mlp import ResidualMLP
 from onestride.students.consistency import ConsistencyStudent
 from onestride.students.koopman import FDKLayer, KoopmanStudent, PlainLayer, StaticFactorizedLayer
+
+GUIDED = (
+    "a guided teacher differentiates its return model at every step, which no engine does: run the policy itself "
+    "(without --engine)"
+)
 
 
 class ReduceError(ValueError):
@@ -47,6 +53,8 @@ def parts_of(generator: nn.Module) -> Parts:
         return Parts(first, KoopmanTrunk(generator), affine(generator.decoder[6]))
     if isinstance(generator, ConsistencyStudent):
         return _consistency(generator)
+    if isinstance(generator, GuidedPlanner):
+        raise ReduceError(GUIDED)
     calls = getattr(generator, "nfe", "many")
     raise ReduceError(
         f"a {type(generator).__name__} makes {calls} network calls per decision and only one can be reduced: distil it "

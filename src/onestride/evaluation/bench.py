@@ -5,9 +5,10 @@
                                                     engine-int8       with large products in 8 bits
                                                     engine-onnx       by ONNX Runtime, where the engine is native
 
-On a GPU teacher-optimised is the teacher's sampling as one CUDA graph, of a U-Net too, engine the decision as one;
-engine-tf32 and engine-bf16 are that with coarser products. On request engine-compiled goes through torch.compile first,
-and pairs@B is how many training pairs per second the teacher makes in blocks of B (pairs-captured@B: as one graph).
+On a CPU a guided teacher and a U-Net have no row teacher-optimised. On a GPU it is the teacher's sampling as one CUDA
+graph, of these too, engine the decision as one; engine-tf32 and engine-bf16 are that with coarser products. On request
+engine-compiled goes through torch.compile first, and pairs@B is how many training pairs per second the teacher makes in
+blocks of B (pairs-captured@B: as one graph).
 
 A row's name ends with the number of candidates: ``engine@64``. In every round each decides a few times, after a pause
 and one decision that counts for itself (``after_pause_ms_p50``: in a control loop every decision is such a one, with

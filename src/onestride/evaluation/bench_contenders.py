@@ -112,7 +112,7 @@ def contenders_of(
         elif name == "teacher":
             try:
                 fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
-            except ReduceError:  # a U-Net stays as it is
+            except ReduceError:  # a U-Net, or guided: it stays as it is
                 continue
             flop, moved, _ = work_of(policy, observation, Unrolled(policy.generator))
             made["teacher-optimised"] = Contender(with_parts(policy, fast, n), fast.nfe, flop, moved, call)
