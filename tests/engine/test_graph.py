@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.engine.fold.critic import Batched, Separate
 from onestride.engine.graph import OPSET, write_graph
-from onestride.engine.ranking import Batched, Separate
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import OnnxRunner
 

@@ -19,6 +19,7 @@ from onestride.control.decision import NoPlanError
 from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
 from onestride.engine.program import (
     MAX_BUFFERS,
@@ -26,7 +27,6 @@ from onestride.engine.program import (
 )
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import RefusedError
-from onestride.engine.trunk import ReduceError
 from onestride.evaluation.bench_contenders import untrained
 from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import OPERATORS

@@ -10,8 +10,8 @@ from onestride.control.policy import Policy
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.samplers import noisy_steps
 from onestride.engine.engine import Engine
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.teacher import OnnxPlanner, Unrolled
-from onestride.engine.trunk import ReduceError
 
 SOLVERS = [
     {"solver": "ddim"},

@@ -13,8 +13,8 @@ from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.engine.export import export
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.reduce import reduce
-from onestride.engine.trunk import ReduceError
 from onestride.plans.given import Given
 from onestride.plans.spec import Block
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig

@@ -10,14 +10,14 @@ from typing import Literal, get_args
 import torch
 
 from onestride.control.policy import Policy
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.folder import GRAPH
 from onestride.engine.graph import write_graph
 from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import write_program
-from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import OnnxRunner, Runner, thread_counts
 from onestride.engine.torch_runner import TorchRunner
-from onestride.engine.trunk import ReduceError
+from onestride.engine.whole import DecisionModule, decision_module
 
 Backend = Literal[
     "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
@@ -29,13 +29,14 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 def runners_of(
     policy: Policy, backend: Backend, *, threads: int | None, draws: int, seed: int, plan: bool
 ) -> list[Runner]:
-    """A policy reduced, on what "auto" chooses from or on the one that was asked for; see ``Engine.from_policy``."""
+    """A policy's decision, on what "auto" chooses from or on the one that was asked for; see ``Engine.from_policy``."""
     if backend not in BACKENDS:
         raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-    return list(_runners(reduce(policy, draws=draws, seed=seed, plan=plan), backend, policy.device, threads))
+    module = decision_module(policy, draws=draws, seed=seed, plan=plan)
+    return list(_runners(module, backend, policy.device, threads))
 
 
-def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
+def _runners(reduced: DecisionModule, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
     """With every number of threads."""
     auto = backend == "auto"
     if backend.startswith("native") or (auto and device.type == "cpu"):
@@ -70,7 +71,7 @@ def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: 
 def preferred(policy: Policy, *, int8: bool = False) -> Backend:
     """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
     try:
-        write_program(reduce(policy, draws=1))
+        write_program(decision_module(policy, draws=1, seed=0, plan=False))
         native = library().onestride_levels() > 0 if int8 else library() is not None
     except (NativeError, ReduceError):
         native = False

@@ -18,10 +18,12 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from onestride.device import usable
+from onestride.engine.fold.critic import Batched
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.graph import LARGE, quiet
-from onestride.engine.ranking import Batched
 from onestride.engine.reduce import Reduced
 from onestride.engine.runners import Answer
+from onestride.engine.whole import DecisionModule
 
 Products = Literal["float32", "tf32", "bfloat16"]
 WARM_UPS = 3
@@ -42,7 +44,7 @@ class CudaGraphRunner:
 
     def __init__(
         self,
-        reduced: Reduced,
+        reduced: DecisionModule,
         device: torch.device | str,
         *,
         products: Products = "float32",
@@ -83,7 +85,7 @@ class CudaGraphRunner:
         return Answer(self._found[: self._actions], float(scores[winner]), winner, scores, plan)
 
 
-def pack(reduced: Reduced) -> Callable[[Tensor], Tensor]:
+def pack(reduced: DecisionModule) -> Callable[[Tensor], Tensor]:
     """The decision from one buffer to another: [observation | draw] -> [action | winner | scores | plan], float32.
 
     Each way is then one copy.
@@ -98,7 +100,7 @@ def pack(reduced: Reduced) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def lifted(reduced: Reduced, device: torch.device | str) -> GraphModule:
+def lifted(reduced: DecisionModule, device: torch.device | str) -> GraphModule:
     """``pack`` as a graph of operations on ``device``, still on the CPU: ``.to(device)`` moves all of it.
 
     What the task's functions hold as constants on the host, such as the arm's basis points, is a buffer of it: while
@@ -114,11 +116,16 @@ def lifted(reduced: Reduced, device: torch.device | str) -> GraphModule:
     return graph
 
 
-def rounded(reduced: Reduced) -> Reduced:
+def rounded(reduced: DecisionModule) -> Reduced:
     """The same decision with its large products in bfloat16, and their weights kept in it.
 
     Of an autocast every replay would round all weights again. What decodes and everything thin stays in float32.
+
+    Raises:
+        ReduceError: the policy is not folded, and nothing says which of its products are large.
     """
+    if not isinstance(reduced, Reduced):
+        raise ReduceError("bfloat16 is for the products of a folded policy, and this one's generator has no fold")
     reduced = copy.deepcopy(reduced)
     for name, layer in reduced.named_modules():
         if f"{name}.".startswith(LARGE) and isinstance(layer, nn.Linear | Batched):

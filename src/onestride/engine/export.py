@@ -27,8 +27,8 @@ from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
-from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
+from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, temporary_folder, versions, writable, write_json
 from onestride.progress import track
 from onestride.seals import sha256
@@ -74,13 +74,13 @@ def export(
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy makes many network calls, nothing ranks its plans, or its task is no native program.
+        ReduceError: the policy has no engine, nothing ranks its plans, or it is no native program.
         ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
     writable(out.parent)
-    reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
+    reduced = decision_module(policy, draws=draws, seed=seed, plan=plan)
     clear_abandoned(out.parent, out.name)
     folder = temporary_folder(out)
     try:
@@ -104,7 +104,7 @@ def export(
     return agreement
 
 
-def _written(reduced: Reduced, folder: Path, form: Format, precision: Precision) -> Bound:
+def _written(reduced: DecisionModule, folder: Path, form: Format, precision: Precision) -> Bound:
     """What decides, on disk and running."""
     path = folder / DECIDES[form]
     if form == "onnx":
@@ -174,6 +174,7 @@ def contract(
         "control_dt_s": task.control_dt,
         "control_hz": 1 / task.control_dt,
         "candidates": policy.candidates,
+        "nfe": policy.nfe,
         "draws": draws,
         "seed": seed,
         "selector": _selector_name(policy),

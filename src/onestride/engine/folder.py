@@ -51,6 +51,7 @@ class Contract(TypedDict):
     outputs: Outs
     control_dt_s: NotRequired[float]
     candidates: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
+    nfe: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
     draws: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
 

@@ -1,4 +1,4 @@
-"""The reduced decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
+"""A decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
 
 Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,); outputs ``action`` float32 (A,), ``score``
 float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is decoded.
@@ -17,21 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.ranking import Batched, CriticScorer, Separate
+from onestride.engine.fold.critic import Batched, CriticScorer, Separate
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.reduce import Reduced
 from onestride.engine.runners import INPUTS, OUTPUTS, extra, onnx_runtime
+from onestride.engine.whole import DecisionModule
 
 OPSET = 18
 LARGE = ("trunk.", "scorer.second.")  # layers of a reduced decision that 8 bits are for
 
 
-def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
+def write_graph(reduced: DecisionModule, path: Path, *, int8: bool = False) -> None:
     """Write the graph to ``path``.
 
     int8: the large products in 8 bits (weights per output, activations as they come): the trunk's, and the critics'
     second layers. What decodes and everything thin stays in float32.
 
     Raises:
+        ReduceError: 8 bits of a policy that is not folded.
         ImportError: the export extra is not installed.
     """
     example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
@@ -39,8 +42,10 @@ def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
     write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
 
 
-def _in_layers(reduced: Reduced) -> Reduced:
+def _in_layers(reduced: DecisionModule) -> Reduced:
     """The same decision with the critics' layers one by one."""
+    if not isinstance(reduced, Reduced):
+        raise ReduceError("8 bits are for the products of a folded policy, and this one's generator has no fold")
     reduced = copy.deepcopy(reduced)
     if isinstance(reduced.scorer, CriticScorer):
         assert isinstance(reduced.scorer.second, Batched)
@@ -119,7 +124,7 @@ def _in_8_bits(model: Any, path: Path) -> Any:
 class _Outputs(nn.Module):
     """A choice as the tuple that a graph gives."""
 
-    def __init__(self, reduced: Reduced) -> None:
+    def __init__(self, reduced: DecisionModule) -> None:
         super().__init__()
         self.reduced = reduced
 

@@ -14,10 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onestride.engine.fold.critic import Batched, CriticScorer
+from onestride.engine.fold.koopman import KoopmanTrunk
+from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.plans import PlanScorer
+from onestride.engine.fold.residual import ResidualTrunk
+from onestride.engine.fold.returns import ReturnScorer
 from onestride.engine.native import FIELDS, MAGIC, VERSION, Precision
-from onestride.engine.ranking import Batched, CriticScorer, PlanScorer, ReturnScorer
 from onestride.engine.reduce import Reduced
-from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
+from onestride.engine.whole import DecisionModule
 from onestride.tasks.task import Task
 
 MAX_BUFFERS = 16
@@ -108,15 +113,20 @@ class Program:
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
-def write_program(reduced: Reduced, precision: Precision = "float32") -> bytes:
+def write_program(reduced: DecisionModule, precision: Precision = "float32") -> bytes:
     """The program of a reduced decision.
 
     precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come.
 
     Raises:
-        ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
-            or the task's own.
+        ReduceError: a generator without a fold, a task that decide.c does not know, or another ranking than a critic's,
+            a residual return model's or the task's own.
     """
+    if not isinstance(reduced, Reduced):
+        raise ReduceError(
+            f"a {type(reduced.generator).__name__} has no fold, which a native program needs; run it by ONNX Runtime "
+            "(--engine onnx)"
+        )
     task, p = reduced.task, Program()
     if task.native is None:
         raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")

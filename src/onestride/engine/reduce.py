@@ -38,10 +38,9 @@ from onestride.engine.affine import (
     outputs_of,
     stacked,
 )
-from onestride.engine.ranking import Ranking, judged_entries, ranking_of
-from onestride.engine.trunk import ReduceError, parts_of
+from onestride.engine.fold.folds import generator_fold, selector_fold
+from onestride.engine.fold.parts import Ranking, ReduceError
 from onestride.plans.given import order_of
-from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
 
 
@@ -107,11 +106,7 @@ class Reduced(nn.Module):
         if self.noise is not None:
             features = torch.cat((features, self.noise.index_select(0, draw)[0]), -1)
         rows, scores = self.scorer(features, known[:, hidden:], row, given)
-        if self.handicap is not None:
-            scores = scores - self.handicap
-        # A candidate that is not a number never wins; x - x is 0 for finite x alone.
-        scores = torch.where(scores - scores == 0, scores, -torch.inf)
-        winner = scores.argmax(0, keepdim=True)
+        score, winner, scores = chosen(scores, self.handicap)
         free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - K) of the whole plan
         dim, missing = self.task.transition_dim, self.task.horizon * self.task.transition_dim - free.shape[1]
         complete = missing == given.values.shape[1]
@@ -120,7 +115,29 @@ class Reduced(nn.Module):
             plan = plan[:, self.order]
         action = self.task.command(plan[:, None, :dim], given.frame)[0]
         whole = plan.view(-1, dim) if complete else None
-        return Choice(action, scores.index_select(0, winner)[0], winner[0], scores, whole)
+        return Choice(action, score, winner[0], scores, whole)
+
+
+def chosen(scores: Tensor, handicap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (N,) of a decision's candidates -> the best score (), its number (1,), and what decided, (N,).
+
+    A candidate that is not finite never wins: its score becomes -inf.
+    """
+    if handicap is not None:
+        scores = scores - handicap
+    scores = torch.where(scores - scores == 0, scores, -torch.inf)  # x - x is 0 for finite x alone
+    winner = scores.argmax(0, keepdim=True)
+    return scores.index_select(0, winner)[0], winner, scores
+
+
+def ranked(policy: Policy, draws: int) -> None:
+    """Raise ReduceError unless something ranks the policy's plans and there is noise for a decision."""
+    if policy.selector is None:
+        raise ReduceError(
+            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
+        )
+    if draws < 1:
+        raise ReduceError(f"a decision needs noise: draws is {draws}, expected at least 1")
 
 
 @torch.no_grad()
@@ -133,18 +150,16 @@ def reduce(
     plan: also decode the winner's whole plan. dtype: everything is made in float64 and rounded to it in the end.
 
     Raises:
-        ReduceError: the generator makes more than one network call, or nothing ranks its plans.
+        ReduceError: the generator has no fold, or nothing ranks its plans.
     """
-    if policy.selector is None:
-        raise ReduceError(
-            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
-        )
-    if draws < 1:
-        raise ReduceError(f"a decision needs noise: draws is {draws}, expected at least 1")
+    fold = generator_fold(policy.generator)
+    if fold is None:
+        raise ReduceError(f"a {type(policy.generator).__name__} has no fold: its policy is written whole")
+    ranked(policy, draws)
     task, normalizer = policy.task, exact(policy.normalizer)
     size = task.horizon * task.transition_dim
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
-    parts = parts_of(policy.generator)
+    parts, ranked_by = fold(policy.generator), selector_fold(policy.selector)
     given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
 
     plan_part, context_part = apart(parts.first, size)
@@ -156,8 +171,8 @@ def reduce(
     free = scaled.flatten(2)[..., others]
     bank = free @ noise_part.weight.T
     decoded = others
-    if isinstance(policy.selector, CriticSelector) and not plan:
-        decoded = others[: judged_entries(policy.selector, task)]
+    if ranked_by.entries is not None and not plan:
+        decoded = others[: ranked_by.entries(policy.selector, task)]
     elif not (plan or task.plans.starts_with_observation):
         plan = True  # the first action is no run of the free entries
     last = in_units(outputs_of(parts.last, decoded), mean[decoded], std[decoded])
@@ -166,7 +181,7 @@ def reduce(
         skipped = Affine(parts.skip * std[decoded].double().diag(), torch.zeros(len(decoded)).double())
         last = beside(last, skipped)
         noise = free[..., : len(decoded)]
-    ranking = ranking_of(policy.selector, last, task, plan)
+    ranking = ranked_by.fold(policy.selector, last, task, plan)
     if ranking.known is not None:
         wants, unseen = ranking.known.weight.shape[1], len(given) + task.context_dim
         nothing = Affine(torch.zeros(len(ranking.known.bias), unseen - wants).double(), torch.zeros(()).double())

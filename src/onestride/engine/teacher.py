@@ -18,9 +18,11 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner
 from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_from_eps
 from onestride.engine.affine import affine, apart, dense
+from onestride.engine.fold.guided import refuse_guided
+from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.residual import film_at
 from onestride.engine.graph import write_module
 from onestride.engine.runners import OnnxRunner
-from onestride.engine.trunk import GUIDED, ReduceError, film_at
 from onestride.networks.mlp import ResidualMLP
 
 
@@ -41,7 +43,7 @@ class Unrolled(nn.Module):
     def __init__(self, planner: DiffusionPlanner) -> None:
         super().__init__()
         if isinstance(planner, GuidedPlanner):
-            raise ReduceError(GUIDED)
+            refuse_guided(planner)
         network, self.planner_config, self.schedule = planner.network, planner.config, planner.schedule
         if not isinstance(network, ResidualMLP):
             raise ReduceError(f"only a residual MLP is unrolled, this teacher is a {type(network).__name__}")

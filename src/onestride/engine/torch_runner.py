@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from onestride.engine.graph import quiet
-from onestride.engine.reduce import Reduced
 from onestride.engine.runners import Answer
+from onestride.engine.whole import DecisionModule
 
 
 class TorchRunner:
@@ -19,7 +19,7 @@ class TorchRunner:
 
     checks = False
 
-    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
+    def __init__(self, reduced: DecisionModule, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
         self.name = "compile" if compiled else "torch"
         self.module = reduced.to(device)
         self._call: Callable[..., Any] = self.module

@@ -24,10 +24,10 @@ from onestride.diffusion.guidance import GuidedPlanner
 from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
-from onestride.engine.ranking import Batched
+from onestride.engine.fold.critic import Batched
+from onestride.engine.fold.parts import ReduceError
 from onestride.engine.reduce import reduce
 from onestride.engine.teacher import OnnxPlanner, Unrolled
-from onestride.engine.trunk import ReduceError
 from onestride.presets import Preset
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.store import make_selector_model, wrap

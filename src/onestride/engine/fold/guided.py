@@ -1,0 +1,17 @@
+"""Guided teachers do not fold."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from onestride.diffusion.guidance import GuidedPlanner
+from onestride.engine.fold.parts import ReduceError
+
+
+def refuse_guided(planner: GuidedPlanner) -> NoReturn:
+    """Raise ReduceError: every step needs a gradient."""
+    del planner
+    raise ReduceError(
+        "a guided teacher differentiates its return model at every step, which no engine does: run the policy itself "
+        "(without --engine)"
+    )
