@@ -54,7 +54,8 @@ void onestride_destroy(Engine* e) {
     free(e->worker[t].eight);
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
-  free(e->packed), free(e->weights), free(e->worker), free(e->inputs), free(e->off), free(e->known), free(e->free_entries);
+  free(e->packed), free(e->weights), free(e->worker), free(e->off), free(e->free_entries);
+  for (int s = 0; s < MAX_SLOTS; s++) free(e->slot[s].inputs), free(e->slot[s].known);
   free(e->done), free(e->copy), free(e);
 }
 
@@ -105,9 +106,11 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   if (!plan_blocks(e, threads)) return onestride_destroy(e), NULL;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
-  whole &= (e->inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
   whole &= (e->off = aligned(4 * (size_t)e->head->inputs)) != NULL;
-  whole &= (e->known = aligned(4 * (size_t)e->head->known)) != NULL;
+  for (int s = 0; s <= threads; s++) {
+    whole &= (e->slot[s].inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
+    whole &= (e->slot[s].known = aligned(4 * (size_t)e->head->known)) != NULL;
+  }
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
   whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
@@ -116,6 +119,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   for (int t = 0; whole && t < threads; t++) {
     Worker* w = e->worker + t;
     w->engine = e, w->number = t;
+    atomic_init(&w->reading, -1);
     for (int b = 0; b < e->head->buffers; b++)
       whole &= (w->buffer[b] = aligned(4 * (size_t)e->stride[b] * (size_t)(b ? e->rows : e->head->candidates))) != NULL;
     whole &= (w->score = aligned(4 * (size_t)e->head->candidates)) != NULL;
@@ -166,15 +170,17 @@ static int refused(const Engine* e, const float* observation) {
 static int decide(Engine* e, const float* observation, int draw, float* action, float* plan, float* scores, float* best) {
   const Header* head = e->head;
   const float* data = e->data;
+  const int number = free_slot(e);
+  Slot* slot = e->slot + number;
   if (head->task == ARM_TASK) {
-    arm_encode(data + head->constants, observation, e->inputs, &e->frame);
+    arm_encode(data + head->constants, observation, slot->inputs, &slot->frame);
   } else {
-    memcpy(e->inputs, observation, 4 * (size_t)head->inputs);
+    memcpy(slot->inputs, observation, 4 * (size_t)head->inputs);
   }
-  for (int i = 0; i < head->inputs; i++) e->off[i] = e->inputs[i] - data[head->offset + i];
-  one(data + head->known_weight, data + head->known_bias, e->off, head->inputs, head->known, e->known);
-  e->draw = (draw % head->draws + head->draws) % head->draws;
-  go_round(e);
+  for (int i = 0; i < head->inputs; i++) e->off[i] = slot->inputs[i] - data[head->offset + i];
+  one(data + head->known_weight, data + head->known_bias, e->off, head->inputs, head->known, slot->known);
+  slot->draw = (draw % head->draws + head->draws) % head->draws;
+  go_round(e, number);
   int winner = 0;
   for (int i = 0; i < head->candidates; i++) {
     const float score = publisher(e, i / e->rows)->score[i];
@@ -185,7 +191,7 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   const float* features = publisher(e, winner / e->rows)->buffer[0] + winner * e->stride[0];
   one(data + head->finish_weight, data + head->finish_bias, features, head->features, head->decoded, e->free_entries);
   if (head->task == ARM_TASK) {
-    arm_command(&e->frame, e->free_entries, action);
+    arm_command(&slot->frame, e->free_entries, action);
   } else {
     for (int i = 0; i < head->action; i++) {
       const float value = e->free_entries[i], low = data[head->low + i], high = data[head->high + i];
@@ -193,7 +199,7 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
     }
   }
   if (plan) {
-    memcpy(plan, e->inputs, 4 * (size_t)head->state);
+    memcpy(plan, slot->inputs, 4 * (size_t)head->state);
     memcpy(plan + head->state, e->free_entries, 4 * (size_t)head->decoded);
   }
   return winner;

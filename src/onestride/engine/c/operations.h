@@ -91,7 +91,7 @@ static void score(const Op* op, const float* data, int rows, const float* x, lon
 }
 
 /* One operation on a block's candidates, ``rows`` of them from ``first`` on, in a worker's own memory. */
-static void operate(Worker* w, int index, int first, int rows) {
+static void operate(Worker* w, int index, const Slot* slot, int first, int rows) {
   const Engine* e = w->engine;
   const Header* head = e->head;
   const Op* op = e->op + index;
@@ -101,13 +101,13 @@ static void operate(Worker* w, int index, int first, int rows) {
   /* Buffer 0 holds every candidate, the others one block's. */
   const float* x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
   float* y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
-  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
-  const long drawn = (long)e->draw * head->candidates + first; /* rows of the banks of noise */
+  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? slot->known + op->bias : data + op->bias;
+  const long drawn = (long)slot->draw * head->candidates + first; /* rows of the banks of noise */
   switch (op->kind) {
     case START:
       for (int r = 0; r < rows; r++) {
         const float* bank = data + head->bank + (drawn + r) * op->outputs;
-        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + slot->known[i];
       }
       break;
     case NOISE:
@@ -140,7 +140,7 @@ static void operate(Worker* w, int index, int first, int rows) {
     case SCORE: score(op, data, rows, x, from_stride, scores); break;
     case ARM:
       for (int r = 0; r < rows; r++)
-        scores[r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+        scores[r] += arm_score(data + head->constants, &slot->frame, slot->inputs, x + r * from_stride, op->inputs / 3);
       break;
   }
 }

@@ -1,8 +1,8 @@
 /* Rounds of blocks by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
    decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
-   round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads then
-   (known, draw) may be written for the next decision: thread sanitizers report it, and nobody
-   reads what it makes. */
+   round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads lies in a
+   slot that it has announced, and the next decisions are written into other slots: with one more than there are threads,
+   one is always free. */
 
 #ifndef ONESTRIDE_ROUNDS_H
 #define ONESTRIDE_ROUNDS_H
@@ -19,7 +19,7 @@ INLINE const Worker* publisher(const Engine* e, int block) {
 }
 
 /* A block from its noise to its scores; given up where somebody else has published it. */
-static void compute(Worker* w, int block, uint64_t round) {
+static void compute(Worker* w, int block, uint64_t round, const Slot* slot) {
   Engine* e = w->engine;
   const Header* head = e->head;
   const int first = block * e->rows, left = head->candidates - first, rows = left < e->rows ? left : e->rows;
@@ -28,7 +28,7 @@ static void compute(Worker* w, int block, uint64_t round) {
   for (int i = first; i < first + rows; i++) w->score[i] = 0.0f - (handicap ? handicap[i] : 0);
   for (int i = 0; i < head->operations; i++) {
     if (published(e, block, round)) return;
-    operate(w, i, first, rows);
+    operate(w, i, slot, first, rows);
   }
   uint64_t before = atomic_load_explicit(&e->done[block], memory_order_relaxed);
   while (before / MAX_THREADS < round &&
@@ -37,15 +37,28 @@ static void compute(Worker* w, int block, uint64_t round) {
   }
 }
 
-/* Who comes late may take a block of the next round: it does no harm. */
-static void work(Worker* w) {
+/* The slot of a round, announced by a helper before it is read; NULL where that round is over. Who asks changes
+   ``asked`` before it looks for a free slot, so it either sees the announcement or the helper sees the change. */
+static const Slot* enter(Worker* w, uint64_t round) {
   Engine* e = w->engine;
+  const uint64_t asked = atomic_load(&e->asked);
+  if (asked / MAX_SLOTS != round) return NULL;
+  atomic_store(&w->reading, (int)(asked % MAX_SLOTS));
+  return atomic_load(&e->asked) == asked ? e->slot + asked % MAX_SLOTS : NULL;
+}
+
+/* A helper's blocks, until none is left. */
+static void work(Worker* w) {
   for (;;) {
-    const int turn = atomic_fetch_add_explicit(&e->next, 1, memory_order_acq_rel);
-    if (turn >= e->blocks) return;
-    compute(w, turn, atomic_load_explicit(&e->round, memory_order_acquire));
+    const uint64_t turn = atomic_fetch_add(&w->engine->next, 1), block = turn & ((1u << TURN_BITS) - 1);
+    if (block >= (uint64_t)w->engine->blocks) return;
+    const Slot* slot = enter(w, turn >> TURN_BITS);
+    if (slot) compute(w, (int)block, turn >> TURN_BITS, slot);
+    atomic_store(&w->reading, -1);
   }
 }
+
+INLINE uint64_t begun(const Engine* e) { return atomic_load(&e->next) >> TURN_BITS; } /* the last round */
 
 /* Looks out for the next round for some 0.1 ms before it sleeps: where decisions follow each other, none waits for it. */
 static void* help(void* argument) {
@@ -55,14 +68,14 @@ static void* help(void* argument) {
   uint64_t seen = 0;
   flush_subnormals();
   for (;;) {
-    for (int i = 0; i < LOOKS && atomic_load_explicit(&e->ticket, memory_order_relaxed) == seen; i++) pause_();
-    if (atomic_load(&e->ticket) == seen) {
+    for (int i = 0; i < LOOKS && begun(e) == seen; i++) pause_();
+    if (begun(e) == seen) {
       pthread_mutex_lock(&w->lock);
-      while (atomic_load(&e->ticket) == seen && !atomic_load(&e->quit)) pthread_cond_wait(&w->wake, &w->lock);
+      while (begun(e) == seen && !atomic_load(&e->quit)) pthread_cond_wait(&w->wake, &w->lock);
       pthread_mutex_unlock(&w->lock);
       if (atomic_load(&e->quit)) return NULL;
     }
-    seen = atomic_load(&e->ticket);
+    seen = begun(e);
     work(w);
   }
 }
@@ -70,7 +83,6 @@ static void* help(void* argument) {
 /* Helpers that sleep wake up. One that was taken off its core with its lock in its hands is not waited for. */
 static void call_helpers(Engine* e) {
   enum { TRIES = 1000 };
-  atomic_fetch_add(&e->ticket, 1);
   for (int t = 1; t < e->threads; t++)
     for (int i = 0; i < TRIES; i++) {
       Worker* w = e->worker + t;
@@ -81,14 +93,29 @@ static void call_helpers(Engine* e) {
     }
 }
 
-/* All blocks by all threads; when it returns, all are published. */
-static void go_round(Engine* e) {
-  const uint64_t round = atomic_load_explicit(&e->round, memory_order_relaxed) + 1;
-  atomic_store_explicit(&e->round, round, memory_order_release);
-  atomic_store_explicit(&e->next, 0, memory_order_release);
+/* A slot that nobody reads, nor may begin to. */
+static int free_slot(Engine* e) {
+  const int current = (int)(atomic_load(&e->asked) % MAX_SLOTS);
+  for (int s = 0;; s++) {
+    int used = s == current;
+    for (int t = 1; t < e->threads; t++) used |= atomic_load(&e->worker[t].reading) == s;
+    if (!used) return s;
+  }
+}
+
+/* All blocks by all threads, of a decision that lies in a slot; when it returns, all are published. */
+static void go_round(Engine* e, int slot) {
+  const uint64_t round = atomic_load(&e->asked) / MAX_SLOTS + 1;
+  atomic_store(&e->asked, round * MAX_SLOTS + (uint64_t)slot);
+  atomic_store(&e->next, round << TURN_BITS);
   if (e->threads > 1) call_helpers(e);
-  work(e->worker);
-  for (int b = e->blocks - 1; b >= 0; b--) compute(e->worker, b, round); /* returns at once where it is published */
+  for (;;) {
+    const uint64_t block = atomic_fetch_add(&e->next, 1) & ((1u << TURN_BITS) - 1);
+    if (block >= (uint64_t)e->blocks) break;
+    compute(e->worker, (int)block, round, e->slot + slot);
+  }
+  for (int b = e->blocks - 1; b >= 0; b--)
+    compute(e->worker, b, round, e->slot + slot); /* returns at once where it is published */
 }
 
 #endif
