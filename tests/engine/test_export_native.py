@@ -56,7 +56,7 @@ def test_what_is_in_it(exported):
     assert ("plan" in said["outputs"]) == (len(Engine.from_folder(exported, threads=1).decide(np.zeros(17)).plan) > 0)
     assert sorted(p.name for p in exported.iterdir()) == [
         "SHA256SUMS", "arm.h", "contract.json", "decide.c", "decide.h", "eight_bits.h", "example.c", "example.py",
-        "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h", "vectors.h",
+        "layout.h", "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h", "vectors.h",
     ]  # fmt: skip
 
 

@@ -20,11 +20,9 @@ from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.engine.fold.parts import ReduceError
-from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
-from onestride.engine.program import (
-    MAX_BUFFERS,
-    write_program,
-)
+from onestride.engine.layout import HEADER, OPERATION
+from onestride.engine.native import NativeError, NativeRunner, library
+from onestride.engine.program import write_program
 from onestride.engine.reduce import reduce
 from onestride.engine.runners import RefusedError
 from onestride.evaluation.bench_contenders import untrained
@@ -378,7 +376,7 @@ def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, 
         "import struct, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner, NativeError\n"
         f"whole = open({str(tmp_path / 'program.bin')!r}, 'rb').read()\n"
-        f"end = 8 + 4 * {1 + len(FIELDS) + MAX_BUFFERS} + 48 * struct.unpack_from('<i', whole, 12)[0]\n"
+        f"end = {HEADER.size} + {OPERATION.size} * struct.unpack_from('<i', whole, 12)[0]\n"
         "refused = 0\n"
         "for at in range(8, end, 4):\n"
         "    for value in (-1, 0, 1, 2, 7, 10**4, 2**30, -(2**31)):\n"

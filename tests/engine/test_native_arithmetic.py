@@ -10,18 +10,9 @@ import pytest
 import torch
 
 from onestride.engine import building, native
-from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
-from onestride.engine.program import (
-    EIGHT_BITS,
-    FEATURES,
-    PRODUCT,
-    SCORE,
-    SILU,
-    START,
-    At,
-    Program,
-    write_program,
-)
+from onestride.engine.layout import FIELDS, Flag, Kind
+from onestride.engine.native import NativeError, NativeRunner, library
+from onestride.engine.program import FEATURES, At, Program, write_program
 from onestride.engine.reduce import reduce
 
 pytestmark = pytest.mark.skipif(
@@ -37,13 +28,13 @@ def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
     for k in range(len(weight) if outputs_of is None else outputs_of):
         p = Program()
         x = p.buffer(inputs)
-        p.add(START, x, x, inputs, inputs)
+        p.add(Kind.START, x, x, inputs, inputs)
         where = {"weight": p.numbers(weight), "bias": p.numbers(bias)}
-        p.add(PRODUCT, x, At(FEATURES), inputs, len(weight), flags=flags, **where)
+        p.add(Kind.PRODUCT, x, At(FEATURES), inputs, len(weight), flags=flags, **where)
         one = torch.zeros(len(weight))
         one[k] = 1
         nothing = p.numbers(torch.zeros(max(inputs, len(weight))))
-        p.add(SCORE, At(FEATURES), At(FEATURES), len(weight), 1, weight=p.numbers(one), bias=nothing, scale=1.0)
+        p.add(Kind.SCORE, At(FEATURES), At(FEATURES), len(weight), 1, weight=p.numbers(one), bias=nothing, scale=1.0)
         header = dict.fromkeys(FIELDS, 0) | {
             "observation": 1, "state": 1, "inputs": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
             "features": len(weight), "decoded": 1, "action": 1, "known_weight": nothing, "known_bias": nothing,
@@ -57,7 +48,7 @@ def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
 def test_silu_is_exact_to_float32_everywhere():
     x = torch.linspace(-100, 100, 4001)
     x = torch.cat((x, torch.logspace(-30, 1, 200), -torch.logspace(-30, 1, 200)))[:, None]
-    found = outputs(x, torch.ones(1, 1), flags=SILU)[:, 0]
+    found = outputs(x, torch.ones(1, 1), flags=Flag.SILU)[:, 0]
     wanted = torch.nn.functional.silu(x.double())[:, 0].numpy()
     near = np.abs(x[:, 0].numpy()) < 85  # beyond, e^-x is held
     np.testing.assert_allclose(found[near], wanted[near], rtol=5e-7, atol=1e-37)
@@ -78,7 +69,7 @@ def test_8_bits_are_exact_where_everything_is_whole(narrow, tmp_path, monkeypatc
     weight[:, 2] = 127
     weight[0], weight[1] = 127, -127  # the largest sums there are
     bias = rng.integers(-9, 9, size=53).astype(np.float32)
-    found = outputs(torch.from_numpy(bank), torch.from_numpy(weight), EIGHT_BITS, torch.from_numpy(bias), 53)
+    found = outputs(torch.from_numpy(bank), torch.from_numpy(weight), Flag.EIGHT_BITS, torch.from_numpy(bias), 53)
     np.testing.assert_allclose(found, bank @ weight.T + bias, rtol=1e-6, atol=1e-2)
 
 
@@ -86,7 +77,7 @@ def test_8_bits_are_exact_where_everything_is_whole(narrow, tmp_path, monkeypatc
 def test_weights_and_inputs_of_nothing_are_nothing_in_8_bits():
     nothing, bias = torch.zeros(3, 20), torch.arange(5.0)
     for bank, weight in ((nothing, torch.ones(5, 20)), (torch.ones(3, 20), torch.zeros(5, 20))):
-        found = outputs(bank, weight, EIGHT_BITS, bias, 5)
+        found = outputs(bank, weight, Flag.EIGHT_BITS, bias, 5)
         np.testing.assert_array_equal(found, np.tile(bias.numpy(), (3, 1)))
 
 

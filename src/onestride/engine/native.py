@@ -12,18 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from onestride.engine.building import INSTEAD, NativeError, build, widest
+from onestride.engine.layout import FIELDS, HEADER, MAGIC, VERSION
 from onestride.engine.runners import Answer, RefusedError, Shape
 
-MAGIC, VERSION = b"ONESTRID", 5
-#: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
-FIELDS = (
-    "operations", "buffers", "numbers",
-    "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
-    "action", "horizon",
-    "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
-    "low", "high", "constants",
-)  # fmt: skip
-HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
 Precision = Literal["float32", "int8"]
 #: What decide.h's onestride_decide gives instead of a winner.
 REFUSALS = {
@@ -42,7 +33,7 @@ class NativeRunner:
     def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
         self._engine: int | None = None
         self._library = library()
-        if not program.startswith(MAGIC) or len(program) < HEADER:
+        if not program.startswith(MAGIC) or len(program) < HEADER.size:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
         version, *fields = np.frombuffer(program, "<i4", 1 + len(FIELDS), len(MAGIC)).tolist()
         if version != VERSION:

@@ -7,7 +7,6 @@ program is loaded, so that the bytes are the same for every machine.
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -20,16 +19,13 @@ from onestride.engine.fold.parts import ReduceError
 from onestride.engine.fold.plans import PlanScorer
 from onestride.engine.fold.residual import ResidualTrunk
 from onestride.engine.fold.returns import ReturnScorer
-from onestride.engine.native import FIELDS, MAGIC, VERSION, Precision
+from onestride.engine.layout import FIELDS, HEADER, MAGIC, MAX_BUFFERS, OPERATION, VERSION, Flag, Kind, TaskKind
+from onestride.engine.native import Precision
 from onestride.engine.reduce import Reduced
 from onestride.engine.whole import DecisionModule
 from onestride.tasks.task import Task
 
-MAX_BUFFERS = 16
-OPERATION = struct.Struct("<11if")
-START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
-TASKS = {"plain": 0, "arm": 1}
-SILU, KNOWN, EIGHT_BITS, ADD = 1, 2, 4, 8
+TASKS = {"plain": TaskKind.PLAIN_TASK, "arm": TaskKind.ARM_TASK}
 FEATURES = 0
 EPSILON = 1e-5  # of torch's layer normalisation
 
@@ -77,7 +73,7 @@ class Program:
         flags: int = 0, groups: int = 1, weight: int = -1, bias: int = -1, scale: float = 0.0,
     ) -> None:  # fmt: skip
         """One operation; its buffer grows to what it writes."""
-        written = to.column + (inputs * groups if kind == NORM else outputs)
+        written = to.column + (inputs * groups if kind == Kind.NORM else outputs)
         self.widths[to.buffer] = max(self.widths[to.buffer], written)
         numbers = (kind, flags, *source, *to, inputs, outputs, groups, weight, bias)
         self.operations.append(OPERATION.pack(*numbers, scale))
@@ -91,8 +87,8 @@ class Program:
         bias = getattr(layer, "bias", None)
         outputs, inputs = weight.shape
         placed = self.numbers(bias) if known is None else known
-        flags |= KNOWN if known is not None else 0
-        self.add(PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
+        flags |= Flag.KNOWN if known is not None else 0
+        self.add(Kind.PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
 
     def norm(
         self, width: int, source: At, to: At, layer: nn.Module | None = None, *, groups: int = 1, silu: bool = True
@@ -103,13 +99,13 @@ class Program:
             assert isinstance(layer, nn.LayerNorm)
             gain, shift, epsilon = layer.weight, layer.bias, layer.eps
         where = {"weight": self.numbers(gain), "bias": self.numbers(shift)}
-        self.add(NORM, source, to, width, width, flags=SILU * silu, groups=groups, scale=epsilon, **where)
+        self.add(Kind.NORM, source, to, width, width, flags=Flag.SILU * silu, groups=groups, scale=epsilon, **where)
 
     def written(self, header: dict[str, int]) -> bytes:
         """The whole, little-endian."""
         header |= {"operations": len(self.operations), "buffers": len(self.widths), "numbers": self._count}
         widths = self.widths + [0] * (MAX_BUFFERS - len(self.widths))
-        head = MAGIC + struct.pack(f"<{1 + len(FIELDS) + MAX_BUFFERS}i", VERSION, *(header[f] for f in FIELDS), *widths)
+        head = HEADER.pack(MAGIC, VERSION, *(header[field] for field in FIELDS), *widths)
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
@@ -135,15 +131,15 @@ def write_program(reduced: DecisionModule, precision: Precision = "float32") -> 
             f"the native engine knows plans of which row 0's observation is given, and of task '{task.name}' more or "
             "less is; run it by ONNX Runtime (--engine onnx)"
         )
-    large = {"float32": 0, "int8": EIGHT_BITS}[precision]
+    large = {"float32": 0, "int8": Flag.EIGHT_BITS}[precision]
     hidden = reduced.bank.shape[-1]
     features = At(FEATURES)
     h = p.buffer(hidden)
-    p.add(START, h, h, hidden, hidden)
+    p.add(Kind.START, h, h, hidden, hidden)
     width = _trunk(p, reduced.trunk, h, features, large)
     if reduced.noise is not None:
         noise = reduced.noise.shape[-1]
-        p.add(NOISE, features, At(FEATURES, width), noise, noise)
+        p.add(Kind.NOISE, features, At(FEATURES, width), noise, noise)
         width += noise
     known_bias, finish = reduced.known.bias, reduced.finish
     if isinstance(reduced.scorer, CriticScorer):
@@ -177,11 +173,11 @@ def product_program(rows: int, width: int, times: int) -> bytes:
     """So many products of ``width`` x ``width`` one after the other, on ``rows`` rows: to measure a machine by."""
     p, weight = Program(), torch.randn(width, width) / width**0.5
     buffers = [p.buffer(width), p.buffer(width), At(FEATURES)]
-    p.add(START, buffers[0], buffers[0], width, width)
+    p.add(Kind.START, buffers[0], buffers[0], width, width)
     for i in range(times):
         p.product(weight, buffers[i % 2], buffers[2 if i == times - 1 else (i + 1) % 2])
     one, nothing = p.numbers(torch.ones(width)), p.numbers(torch.zeros(width))
-    p.add(SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
+    p.add(Kind.SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
     header = dict.fromkeys(FIELDS, 0) | {
         "observation": 1, "state": 1, "inputs": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width,
         "features": width, "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
@@ -206,15 +202,15 @@ def _trunk(p: Program, trunk: nn.Module, h: At, to: At, large: int) -> int:
         p.product(trunk.carry, other, h, flags=large)
     elif trunk.gains is None:
         lifted = p.buffer(0)
-        p.product(trunk.lift, other, lifted, flags=large | SILU)
+        p.product(trunk.lift, other, lifted, flags=large | Flag.SILU)
         p.product(trunk.carry, lifted, h, flags=large)
     else:
         lifted, latent = p.buffer(0), trunk.gains.out_features
         weight, bias = trunk.lift.weight, trunk.lift.bias
         p.product(_Layer(weight[:latent], bias[:latent]), other, lifted, flags=large)  # Q z
-        p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | SILU)
+        p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | Flag.SILU)
         p.product(trunk.gains, At(lifted.buffer, latent), h, flags=large)
-        p.add(TIMES, h, lifted, latent, latent)
+        p.add(Kind.TIMES, h, lifted, latent, latent)
         p.product(trunk.carry, lifted, h, flags=large)
     p.norm(trunk.carry.out_features, h, h, arrive)
     p.product(trunk.decode, h, other, flags=large)
@@ -234,8 +230,8 @@ def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> No
     normed, wide = p.buffer(trunk.width), p.buffer(0)
     for expand, contract in zip(trunk.expand, trunk.contract, strict=True):
         p.norm(trunk.width, h, normed, silu=False)
-        p.product(expand, normed, wide, flags=large | SILU)
-        p.product(contract, wide, h, flags=large | ADD)
+        p.product(expand, normed, wide, flags=large | Flag.SILU)
+        p.product(contract, wide, h, flags=large | Flag.ADD)
     p.norm(trunk.width, h, to, silu=False)
 
 
@@ -245,7 +241,7 @@ def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: i
     seen, h, deep = p.buffer(entries), p.buffer(0), p.buffer(0)
     p.product(scorer.decode, features, seen)
     limits = {"weight": p.numbers(scorer.low), "bias": p.numbers(scorer.high)}
-    p.add(CLAMP, seen, seen, entries, entries, **limits)
+    p.add(Kind.CLAMP, seen, seen, entries, entries, **limits)
     assert isinstance(scorer.second, Batched)
     weights, biases = scorer.second.weight.transpose(1, 2).contiguous(), scorer.second.bias[:, 0]
     layers = [_Layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
@@ -260,7 +256,7 @@ def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: i
         for i, layer in enumerate(layers):
             p.product(layer, At(h.buffer, i * width), At(deep.buffer, i * width), flags=large)
         p.norm(width, deep, deep, groups=members)
-        p.add(SCORE, deep, deep, width, 1, groups=members, scale=1 / rows, **last)
+        p.add(Kind.SCORE, deep, deep, width, 1, groups=members, scale=1 / rows, **last)
 
 
 def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: int) -> nn.Linear:
@@ -276,7 +272,7 @@ def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: 
     p.product(first.weight, source, h, known=known)
     _residual(p, scorer.trunk, h, deep, large)
     where = {"weight": p.numbers(scorer.output.weight), "bias": p.numbers(scorer.output.bias)}
-    p.add(SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
+    p.add(Kind.SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
     return first
 
 
@@ -286,5 +282,5 @@ def _arm(p: Program, scorer: PlanScorer, features: At, task: Task) -> nn.Linear:
     wanted = (rows[:, None] + torch.arange(3)).flatten()
     path = p.buffer(len(wanted))
     p.product(_Layer(scorer.last.weight[wanted], scorer.last.bias[wanted]), features, path)
-    p.add(ARM, path, path, len(wanted), 1)
+    p.add(Kind.ARM, path, path, len(wanted), 1)
     return scorer.last

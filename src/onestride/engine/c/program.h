@@ -1,4 +1,4 @@
-/* A program as it lies in memory: a header, operations, numbers (engine/program.py writes it), and whether it is sound. */
+/* Whether a program (engine/program.py writes it) is sound: nothing in it leads outside of it. */
 
 #ifndef ONESTRIDE_PROGRAM_H
 #define ONESTRIDE_PROGRAM_H
@@ -6,26 +6,7 @@
 #include <stdint.h>
 
 #include "arm.h"
-
-enum { VERSION = 5, MAX_BUFFERS = 16 };
-
-enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
-enum { PLAIN_TASK, ARM_TASK };
-enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8 };
-
-typedef struct {
-  int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
-  int32_t weight, bias; /* where in the numbers; -1: none. With KNOWN, bias is where in the known */
-  float scale;
-} Op;
-
-typedef struct {
-  char magic[8];
-  int32_t version, operations, buffers, numbers;
-  int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
-  int32_t known_weight, known_bias, offset, bank, noise_bank, handicap, finish_weight, finish_bias, low, high, constants;
-  int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
-} Header;
+#include "layout.h"
 
 /* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
 static int within(const Header* head, int buffer, int column, int64_t count) {
