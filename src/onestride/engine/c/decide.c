@@ -3,8 +3,8 @@
    A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
 
-   Read layout.h, program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated after
-   onestride_create. */
+   Read layout.h, program.h, products.h, eight_bits.h, memory.h, operations.h, rounds.h, then this. Nothing is allocated
+   after onestride_create. */
 
 #define _GNU_SOURCE
 #if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
@@ -92,7 +92,8 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   memcpy(&given, program, sizeof given);
   if (given.operations < 1 || given.numbers < 0 || given.buffers < 1 || given.buffers > MAX_BUFFERS) return NULL;
   const int64_t wanted = (int64_t)sizeof given + given.operations * (int64_t)sizeof(Op) + (int64_t)4 * given.numbers;
-  if (memcmp(given.magic, MAGIC, sizeof given.magic) || given.version != VERSION || bytes != wanted || threads < 1) return NULL;
+  if (memcmp(given.magic, MAGIC, sizeof given.magic) || given.version != VERSION || bytes != wanted || threads < 1)
+    return NULL;
   Engine* e = calloc(1, sizeof *e);
   if (!e) return NULL;
   e->threads = 1, e->process = getpid();
@@ -167,7 +168,8 @@ static int refused(const Engine* e, const float* observation) {
   return e->head->task == ARM_TASK ? arm_refused(e->data + e->head->constants, observation) : 0;
 }
 
-static int decide(Engine* e, const float* observation, int draw, float* action, float* plan, float* scores, float* best) {
+static int decide(Engine* e, const float* observation, int draw, float* action, float* plan, float* scores,
+                  float* best) {
   const Header* head = e->head;
   const float* data = e->data;
   const int number = free_slot(e);

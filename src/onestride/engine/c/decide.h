@@ -21,7 +21,7 @@ enum {
   ONESTRIDE_NOT_FINITE = -1,   /* an entry of the observation */
   ONESTRIDE_GOAL_OUTSIDE = -2, /* the arm's goal is outside its workspace */
   ONESTRIDE_GOAL_BLOCKED = -3, /* the arm's goal is inside an obstacle */
-  ONESTRIDE_NO_OBSTACLE = -4   /* an obstacle of the arm's is neither absent (0), a sphere (1) nor a box (2), or has no size */
+  ONESTRIDE_NO_OBSTACLE = -4   /* an obstacle is neither absent (0), a sphere (1) nor a box (2), or it has no size */
 };
 
 /* observation in the task's units, draw, modulo draws (another draw, other noise)

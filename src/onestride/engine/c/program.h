@@ -59,9 +59,7 @@ static int sound(const Header* h, const Op* op) {
       case TIMES: good = reads && writes && in == out; break;
       case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
       case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
-      case SCORE:
-        good = reads && writes && inside(h, op->weight, in * groups) && inside(h, op->bias, groups);
-        break;
+      case SCORE: good = reads && writes && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
       default: good = 0;
     }
   }

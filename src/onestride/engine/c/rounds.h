@@ -1,8 +1,8 @@
 /* Rounds of blocks by all threads. Nobody waits for a thread that the system has taken off its core: who asked for the
    decision also computes whatever is not there yet. Results are published with a compare-and-swap that carries the
    round's number, so a thread that comes back late writes into its own memory and is not heard. What it reads lies in a
-   slot that it has announced, and the next decisions are written into other slots: with one more than there are threads,
-   one is always free. */
+   slot that it has announced, and the next decisions are written into other slots: with one more than there are
+   threads, one is always free. */
 
 #ifndef ONESTRIDE_ROUNDS_H
 #define ONESTRIDE_ROUNDS_H
@@ -60,7 +60,7 @@ static void work(Worker* w) {
 
 INLINE uint64_t begun(const Engine* e) { return atomic_load(&e->next) >> TURN_BITS; } /* the last round */
 
-/* Looks out for the next round for some 0.1 ms before it sleeps: where decisions follow each other, none waits for it. */
+/* Looks out for the next round for some 0.1 ms before it sleeps, so that decisions in a row do not wait for it. */
 static void* help(void* argument) {
   enum { LOOKS = 4000 };
   Worker* w = argument;
