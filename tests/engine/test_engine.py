@@ -15,7 +15,7 @@ from onestride.control.decision import Decision, NoPlanError
 from onestride.engine import runners
 from onestride.engine.backends import BACKENDS
 from onestride.engine.engine import Engine
-from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.native import library
 from onestride.engine.runners import OnnxRunner, fastest, thread_counts
 from onestride.tasks.interface import ObservationError
@@ -154,7 +154,7 @@ def test_choices_that_are_none(make):
         Engine.from_policy(make(), "tensorrt")
     with pytest.raises(ValueError, match="threads is 0"):
         Engine.from_policy(make(), "onnx", threads=0)
-    with pytest.raises(ReduceError, match="give the policy a selector"):
+    with pytest.raises(NoEngineError, match="give the policy a selector"):
         Engine.from_policy(make(selector=None))
     assert thread_counts(3) == [3]
     assert thread_counts(None)[0] == 1

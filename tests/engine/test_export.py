@@ -182,9 +182,9 @@ def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypat
     honest = exporting.decision_module
 
     def wrong(policy, **settings):
-        reduced = honest(policy, **settings)
-        reduced.trunk.carry.weight[0] += 1.0
-        return reduced
+        folded = honest(policy, **settings)
+        folded.body.carry.weight[0] += 1.0
+        return folded
 
     monkeypatch.setattr(exporting, "decision_module", wrong)
     with pytest.raises(ExportError, match="does not decide as the policy does"):

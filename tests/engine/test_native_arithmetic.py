@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from onestride.engine import building, native
+from onestride.engine.fold.policy import fold
 from onestride.engine.layout import FIELDS, Flag, Kind
 from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import FEATURES, At, Program, write_program
-from onestride.engine.reduce import reduce
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
@@ -38,7 +38,7 @@ def outputs(bank, weight, flags=0, bias=None, outputs_of=None):
         header = dict.fromkeys(FIELDS, 0) | {
             "observation": 1, "state": 1, "inputs": 1, "known": inputs, "candidates": n, "draws": 1, "hidden": inputs,
             "features": len(weight), "decoded": 1, "action": 1, "known_weight": nothing, "known_bias": nothing,
-            "offset": nothing, "bank": p.numbers(bank), "finish_weight": nothing, "finish_bias": nothing,
+            "offset": nothing, "noise_bank": p.numbers(bank), "finish_weight": nothing, "finish_bias": nothing,
             "low": nothing, "high": nothing, "handicap": -1,
         }  # fmt: skip
         found.append(NativeRunner(p.written(header), 1).run(np.zeros(1, np.float32), 0).scores.copy())
@@ -84,15 +84,15 @@ def test_weights_and_inputs_of_nothing_are_nothing_in_8_bits():
 @has_8_bits
 def test_8_bits_are_near_and_what_is_not_finite_stays_so(make, observations):
     policy = make(candidates=64, latent_dim=64, hidden=64)
-    reduced = reduce(policy, draws=8)
-    runner = NativeRunner(write_program(reduced, "int8"), 2, "native-int8")
+    folded = fold(policy, draws=8)
+    runner = NativeRunner(write_program(folded, "int8"), 2, "native-int8")
     near = []
     for i, row in enumerate(np.random.default_rng(0).normal(size=(50, 17)).astype(np.float32)):
-        wanted, found = reduced(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
+        wanted, found = folded(torch.from_numpy(row), torch.tensor([i % 8])), runner.run(row, i % 8)
         near.append(np.abs(found.scores - wanted.scores.numpy()).max() / wanted.scores.std())
     assert 0 < np.median(near) < 0.2 * 255 / library().onestride_levels()
-    reduced.bank[:, 3, 5] = torch.inf
-    found = NativeRunner(write_program(reduced, "int8"), 1, "native-int8").run(observations[0].astype(np.float32), 0)
+    folded.noise_bank[:, 3, 5] = torch.inf
+    found = NativeRunner(write_program(folded, "int8"), 1, "native-int8").run(observations[0].astype(np.float32), 0)
     assert np.flatnonzero(~np.isfinite(found.scores)).tolist() == [3]
 
 
@@ -102,4 +102,4 @@ def test_8_bits_need_a_processor_that_has_them(make, monkeypatch):
 
     monkeypatch.setattr(native, "library", lambda: Old)
     with pytest.raises(NativeError, match=r"need AVX2.*take onnx-int8"):
-        NativeRunner(write_program(reduce(make(), draws=1), "int8"), 1, "native-int8")
+        NativeRunner(write_program(fold(make(), draws=1), "int8"), 1, "native-int8")

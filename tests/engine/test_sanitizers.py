@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from onestride.engine.building import DECIDE
+from onestride.engine.fold.policy import fold
 from onestride.engine.native import library
 from onestride.engine.program import write_program
-from onestride.engine.reduce import reduce
 
 pytestmark = [
     pytest.mark.slow,
@@ -77,8 +77,8 @@ def test_decisions_of_two_threads_and_more_than_there_are_cores(driver, make, tm
     if precision == "int8" and not library().onestride_levels():
         pytest.skip("needs 8 bits")
     sizes = {"latent_dim": 32, "hidden": 40} if kind == "student" else {}
-    reduced = reduce(make(kind, candidates=67, **sizes), draws=7, plan=True)
-    (tmp_path / "program.bin").write_bytes(write_program(reduced, precision))
+    folded = fold(make(kind, candidates=67, **sizes), draws=7, plan=True)
+    (tmp_path / "program.bin").write_bytes(write_program(folded, precision))
     for threads in (2, 5):
         done = run(driver, tmp_path / "program.bin", DECISIONS, threads)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -10,7 +10,7 @@ from onestride.control.policy import Policy
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.samplers import noisy_steps
 from onestride.engine.engine import Engine
-from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 
 SOLVERS = [
@@ -56,7 +56,7 @@ def test_as_a_policys_generator(make, observations, solver):
 
 
 def test_a_unet_is_refused(make):
-    with pytest.raises(ReduceError, match="this teacher is a TemporalUNet"):
+    with pytest.raises(NoEngineError, match="this teacher is a TemporalUNet"):
         Unrolled(make("teacher", network="unet", unet_width=8, unet_multipliers=(1, 2)).generator)
 
 
@@ -64,7 +64,7 @@ def test_a_unet_is_refused(make):
 def test_a_guided_teacher_has_no_engine(make, backend):
     policy = make("teacher", selector="returns")
     policy.generator = GuidedPlanner(policy.generator, policy.selector.model, 2.0)
-    with pytest.raises(ReduceError, match=r"guided teacher differentiates .* run the policy itself"):
+    with pytest.raises(NoEngineError, match=r"guided teacher differentiates .* run the policy itself"):
         Engine.from_policy(policy, backend)
-    with pytest.raises(ReduceError, match="run the policy itself"):
+    with pytest.raises(NoEngineError, match="run the policy itself"):
         Unrolled(policy.generator)

@@ -18,8 +18,8 @@ from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.engine.fold.folds import FOLDS, generator_fold
 from onestride.engine.fold.koopman import fold_koopman
-from onestride.engine.fold.parts import ReduceError
-from onestride.engine.reduce import Reduced
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.whole import WholePolicy, decision_module
 from onestride.selectors.sampling import Sampling
 from onestride.students.koopman import KoopmanStudent
@@ -110,7 +110,7 @@ def test_a_teachers_steps_are_one_module(make, observations, backend):
 
 
 def test_noise_within_the_steps_is_refused(make):
-    with pytest.raises(ReduceError, match=r"DiffusionPlanner draws noise within its steps.* run the policy itself"):
+    with pytest.raises(NoEngineError, match=r"DiffusionPlanner draws noise within its steps.* run the policy itself"):
         Engine.from_policy(make("teacher", selector="returns", solver="ddpm"), "torch")
 
 
@@ -125,7 +125,7 @@ def test_noise_from_torchs_own_generator_is_refused_and_left_as_it_was(make):
     policy = make()
     policy.generator = Drawing(policy.task)
     before = torch.get_rng_state()
-    with pytest.raises(ReduceError, match="Drawing draws noise within its steps"):
+    with pytest.raises(NoEngineError, match="Drawing draws noise within its steps"):
         decision_module(policy, draws=1, seed=0, plan=False)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -137,7 +137,7 @@ def test_noise_from_torchs_own_generator_is_refused_and_left_as_it_was(make):
 )  # fmt: skip
 def test_backends_that_need_a_fold_say_so(make, backend, why):
     pytest.importorskip("onnxruntime")
-    with pytest.raises(ReduceError, match=why):
+    with pytest.raises(NoEngineError, match=why):
         Engine.from_policy(with_two_calls(make()), backend, threads=1, draws=1)
 
 
@@ -200,7 +200,7 @@ def test_the_policy_is_left_as_it_was(make, observations):
 
 
 def test_nothing_that_ranks_is_refused(make):
-    with pytest.raises(ReduceError, match="give the policy a selector"):
+    with pytest.raises(NoEngineError, match="give the policy a selector"):
         decision_module(with_two_calls(make(selector=None)), draws=1, seed=0, plan=False)
     assert decision_module(with_two_calls(make(selector=unselected)), draws=1, seed=0, plan=False).candidates == 16
 
@@ -215,4 +215,4 @@ def test_a_fold_is_found_by_the_generators_class_and_its_parents(make, monkeypat
     assert generator_fold(heir) is fold_koopman
     assert generator_fold(TwoCalls(policy.task)) is None
     monkeypatch.setitem(FOLDS, TwoCalls, lambda generator: fold_koopman(policy.generator))
-    assert isinstance(decision_module(with_two_calls(policy), draws=1, seed=0, plan=False), Reduced)
+    assert isinstance(decision_module(with_two_calls(policy), draws=1, seed=0, plan=False), FoldedPolicy)

@@ -13,8 +13,8 @@ from onestride.control.policy import Policy, make_generator
 from onestride.data.normalize import Normalizer
 from onestride.diffusion.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.engine.export import export
-from onestride.engine.fold.parts import ReduceError
-from onestride.engine.reduce import reduce
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import fold
 from onestride.plans.given import Given
 from onestride.plans.spec import Block
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
@@ -140,9 +140,9 @@ def test_what_the_engine_cannot_fold_is_refused_with_advice(make, reaching):
     normalizer = Normalizer(torch.zeros(4), torch.ones(4), torch.zeros(0), torch.ones(0))
     critic = selector_of("critic", reaching, normalizer)
     critic.rows = 4  # the goal's row too
-    with pytest.raises(ReduceError, match="in which more is known than where it starts"):
-        reduce(make("student", critic))
-    with pytest.raises(ReduceError, match="has no native engine"):
+    with pytest.raises(NoEngineError, match="in which more is known than where it starts"):
+        fold(make("student", critic))
+    with pytest.raises(NoEngineError, match="has no native engine"):
         Engine.from_policy(make("student"), "native")
 
 

@@ -1,4 +1,4 @@
-"""The engine: decides as a policy does, from a reduced graph on the fastest backend of this machine.
+"""The engine: decides as a policy does, from a folded graph on the fastest backend of this machine.
 
     engine = Engine.from_folder("exported/dnk")      or      Engine.from_policy(policy)
     action = engine.decide(observation).action
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onestride.control.decision import Decision, none_finite
-from onestride.engine.folder import agrees, load_contract, load_runners
+from onestride.engine.folder import check_contract, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.tasks import INTERFACES
 from onestride.tasks.interface import Interface, ObservationError, observation_vector
@@ -125,7 +125,7 @@ class Engine:
         threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:
-            ReduceError: the policy has no engine, or not this one; the message says why.
+            NoEngineError: the policy has no engine, or not this one; the message says why.
             ImportError: the backend needs the export extra, and it is not installed.
             NativeError: there is no C compiler, or the processor has no 8 bits.
             ValueError: there is no such backend, or it needs a CUDA device.
@@ -151,6 +151,6 @@ class Engine:
         contract = load_contract(folder)
         task = INTERFACES[contract["task"]]()
         runners = load_runners(folder, contract, provider, threads)
-        agrees(runners[0], contract, task, folder)
+        check_contract(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         return cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1))

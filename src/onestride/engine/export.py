@@ -74,17 +74,17 @@ def export(
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy has no engine, nothing ranks its plans, or it is no native program.
+        NoEngineError: the policy has no engine, nothing ranks its plans, or it is no native program.
         ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
     writable(out.parent)
-    reduced = decision_module(policy, draws=draws, seed=seed, plan=plan)
+    decision = decision_module(policy, draws=draws, seed=seed, plan=plan)
     clear_abandoned(out.parent, out.name)
     folder = temporary_folder(out)
     try:
-        runner = _written(reduced, folder, form, precision)
+        runner = _written(decision, folder, form, precision)
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
@@ -104,13 +104,13 @@ def export(
     return agreement
 
 
-def _written(reduced: DecisionModule, folder: Path, form: Format, precision: Precision) -> Bound:
+def _written(decision: DecisionModule, folder: Path, form: Format, precision: Precision) -> Bound:
     """What decides, on disk and running."""
     path = folder / DECIDES[form]
     if form == "onnx":
-        write_graph(reduced, path, int8=precision == "int8")
+        write_graph(decision, path, int8=precision == "int8")
         return OnnxRunner(path.read_bytes(), threads=1)
-    path.write_bytes(write_program(reduced, precision))
+    path.write_bytes(write_program(decision, precision))
     for source in SOURCES:
         shutil.copy(source, folder / source.name)
     return NativeRunner(path.read_bytes(), 1, "native" if precision == "float32" else f"native-{precision}")

@@ -106,7 +106,7 @@ def backend_of(contract: dict[str, Any]) -> str:
     return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
 
 
-def agrees(runner: Bound, contract: dict[str, Any], task: Interface, folder: Path) -> None:
+def check_contract(runner: Bound, contract: dict[str, Any], task: Interface, folder: Path) -> None:
     """Whether graph (or program), contract and task are of one size.
 
     Raises:

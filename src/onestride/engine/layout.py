@@ -54,8 +54,8 @@ OPERATION = struct.Struct(f"<{len(OPERATION_FIELDS)}if")
 #: Of the header, int32 each, behind the magic and the version; the buffers' widths are behind them.
 FIELDS = (
     "operations", "buffers", "numbers", "task", "observation", "state", "inputs", "known", "candidates", "draws",
-    "hidden", "noise", "features", "decoded", "action", "horizon", "known_weight", "known_bias", "offset", "bank",
-    "noise_bank", "handicap", "finish_weight", "finish_bias", "low", "high", "constants",
+    "hidden", "noise", "features", "decoded", "action", "horizon", "known_weight", "known_bias", "offset", "noise_bank",
+    "skip_bank", "handicap", "finish_weight", "finish_bias", "low", "high", "constants",
 )  # fmt: skip
 HEADER = struct.Struct(f"<{len(MAGIC)}s{1 + len(FIELDS) + MAX_BUFFERS}i")
 PATH = Path(__file__).parent / "c" / "layout.h"

@@ -1,4 +1,4 @@
-"""A reduced decision by ``c/decide.c``, built by this machine's C compiler: no runtime, all its vectors, no waiting."""
+"""A folded decision by ``c/decide.c``, built by this machine's C compiler: no runtime, all its vectors, no waiting."""
 
 from __future__ import annotations
 

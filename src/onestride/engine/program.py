@@ -1,4 +1,4 @@
-"""The reduced decision as a program for ``decide.c``: operations on blocks of candidates, and their numbers.
+"""The folded decision as a program for ``decide.c``: operations on blocks of candidates, and their numbers.
 
 Each operation reads columns of one buffer and writes columns of another; buffer 0 holds the features of all candidates,
 the others are a thread's own, of one block. Weights lie as torch has them and are packed for the machine when the
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from onestride.engine.fold.critic import Batched, CriticScorer
-from onestride.engine.fold.koopman import KoopmanTrunk
-from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.koopman import KoopmanBody
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.plans import PlanScorer
-from onestride.engine.fold.residual import ResidualTrunk
+from onestride.engine.fold.policy import FoldedPolicy
+from onestride.engine.fold.residual import ResidualBody
 from onestride.engine.fold.returns import ReturnScorer
 from onestride.engine.layout import FIELDS, HEADER, MAGIC, MAX_BUFFERS, OPERATION, VERSION, Flag, Kind, TaskKind
 from onestride.engine.native import Precision
-from onestride.engine.reduce import Reduced
 from onestride.engine.whole import DecisionModule
 from onestride.tasks.task import Task
 
@@ -50,7 +50,7 @@ class Program:
     def buffer(self, width: int) -> At:
         """A new one."""
         if len(self.widths) == MAX_BUFFERS:
-            raise ReduceError(f"a decision of more than {MAX_BUFFERS} buffers; run it by ONNX Runtime")
+            raise NoEngineError(f"a decision of more than {MAX_BUFFERS} buffers; run it by ONNX Runtime")
         self.widths.append(width)
         return At(len(self.widths) - 1)
 
@@ -109,59 +109,60 @@ class Program:
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
-def write_program(reduced: DecisionModule, precision: Precision = "float32") -> bytes:
-    """The program of a reduced decision.
+def write_program(folded: DecisionModule, precision: Precision = "float32") -> bytes:
+    """The program of a folded decision.
 
     precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come.
 
     Raises:
-        ReduceError: a generator without a fold, a task that decide.c does not know, or another ranking than a critic's,
-            a residual return model's or the task's own.
+        NoEngineError: a generator without a fold, a task that decide.c does not know, or another ranking than a
+            critic's, a residual return model's or the task's own.
     """
-    if not isinstance(reduced, Reduced):
-        raise ReduceError(
-            f"a {type(reduced.generator).__name__} has no fold, which a native program needs; run it by ONNX Runtime "
+    if not isinstance(folded, FoldedPolicy):
+        raise NoEngineError(
+            f"a {type(folded.generator).__name__} has no fold, which a native program needs; run it by ONNX Runtime "
             "(--engine onnx)"
         )
-    task, p = reduced.task, Program()
+    task, p = folded.task, Program()
     if task.native is None:
-        raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
+        raise NoEngineError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
     if not task.plans.starts_with_observation:
-        raise ReduceError(
+        raise NoEngineError(
             f"the native engine knows plans of which row 0's observation is given, and of task '{task.name}' more or "
             "less is; run it by ONNX Runtime (--engine onnx)"
         )
     large = {"float32": 0, "int8": Flag.EIGHT_BITS}[precision]
-    hidden = reduced.bank.shape[-1]
+    hidden = folded.noise_bank.shape[-1]
     features = At(FEATURES)
     h = p.buffer(hidden)
     p.add(Kind.START, h, h, hidden, hidden)
-    width = _trunk(p, reduced.trunk, h, features, large)
-    if reduced.noise is not None:
-        noise = reduced.noise.shape[-1]
+    width = _body(p, folded.body, h, features, large)
+    if folded.skip_noise is not None:
+        noise = folded.skip_noise.shape[-1]
         p.add(Kind.NOISE, features, At(FEATURES, width), noise, noise)
         width += noise
-    known_bias, finish = reduced.known.bias, reduced.finish
-    if isinstance(reduced.scorer, CriticScorer):
-        _critic(p, reduced.scorer, features, hidden, large)
-    elif isinstance(reduced.scorer, ReturnScorer):
-        first = _returns(p, reduced.scorer, features, hidden, large)
+    known_bias, finish = folded.decision_bias.bias, folded.finish
+    if isinstance(folded.scorer, CriticScorer):
+        _critic(p, folded.scorer, features, hidden, large)
+    elif isinstance(folded.scorer, ReturnScorer):
+        first = _returns(p, folded.scorer, features, hidden, large)
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
-    elif isinstance(reduced.scorer, PlanScorer) and reduced.scorer.selector is task.score and task.native.kind == "arm":
-        finish = _arm(p, reduced.scorer, features, task)
+    elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is task.score and task.native.kind == "arm":
+        finish = _arm(p, folded.scorer, features, task)
     else:
-        raise ReduceError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
+        raise NoEngineError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
     assert isinstance(finish, nn.Linear)
+    bias, skip = folded.decision_bias, folded.skip_noise
     header = {
         "task": TASKS[task.native.kind], "observation": task.observation_dim, "state": task.state_dim,
-        "inputs": reduced.known.in_features, "known": len(reduced.known.bias), "candidates": reduced.candidates,
-        "draws": reduced.draws, "hidden": hidden, "noise": 0 if reduced.noise is None else reduced.noise.shape[-1],
+        "inputs": bias.in_features, "known": len(bias.bias), "candidates": folded.candidates,
+        "draws": folded.draws, "hidden": hidden, "noise": 0 if skip is None else skip.shape[-1],
         "features": width, "decoded": finish.out_features, "action": task.action_dim,
         # Rows of what is decoded; 0: no plan, the first action alone.
         "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
-        "known_weight": p.numbers(reduced.known.weight), "known_bias": p.numbers(known_bias),
-        "offset": p.numbers(reduced.offset), "bank": p.numbers(reduced.bank), "noise_bank": p.numbers(reduced.noise),
-        "handicap": p.numbers(reduced.handicap),
+        "known_weight": p.numbers(bias.weight), "known_bias": p.numbers(known_bias),
+        "offset": p.numbers(folded.offset), "noise_bank": p.numbers(folded.noise_bank), "skip_bank": p.numbers(skip),
+        "handicap": p.numbers(folded.handicap),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
         "constants": p.numbers(task.native.constants),
@@ -181,41 +182,41 @@ def product_program(rows: int, width: int, times: int) -> bytes:
     header = dict.fromkeys(FIELDS, 0) | {
         "observation": 1, "state": 1, "inputs": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width,
         "features": width, "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
-        "bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
+        "noise_bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
         "low": nothing, "high": one, "handicap": -1,
     }  # fmt: skip
     return p.written(header)
 
 
-def _trunk(p: Program, trunk: nn.Module, h: At, to: At, large: int) -> int:
+def _body(p: Program, body: nn.Module, h: At, to: At, large: int) -> int:
     """From the first layer's pre-activations ``h`` to the features; returns how many there are."""
-    if isinstance(trunk, ResidualTrunk):
-        _residual(p, trunk, h, to, large)
-        return trunk.width
-    assert isinstance(trunk, KoopmanTrunk)
-    enter, leave, arrive, decoded = trunk.norms
+    if isinstance(body, ResidualBody):
+        _residual(p, body, h, to, large)
+        return body.width
+    assert isinstance(body, KoopmanBody)
+    enter, leave, arrive, decoded = body.norms
     other = p.buffer(0)
-    p.norm(trunk.encode.in_features, h, h, enter)
-    p.product(trunk.encode, h, other, flags=large)
-    p.norm(trunk.encode.out_features, other, other, leave)
-    if trunk.lift is None:
-        p.product(trunk.carry, other, h, flags=large)
-    elif trunk.gains is None:
+    p.norm(body.encode.in_features, h, h, enter)
+    p.product(body.encode, h, other, flags=large)
+    p.norm(body.encode.out_features, other, other, leave)
+    if body.lift is None:
+        p.product(body.carry, other, h, flags=large)
+    elif body.gains is None:
         lifted = p.buffer(0)
-        p.product(trunk.lift, other, lifted, flags=large | Flag.SILU)
-        p.product(trunk.carry, lifted, h, flags=large)
+        p.product(body.lift, other, lifted, flags=large | Flag.SILU)
+        p.product(body.carry, lifted, h, flags=large)
     else:
-        lifted, latent = p.buffer(0), trunk.gains.out_features
-        weight, bias = trunk.lift.weight, trunk.lift.bias
+        lifted, latent = p.buffer(0), body.gains.out_features
+        weight, bias = body.lift.weight, body.lift.bias
         p.product(_Layer(weight[:latent], bias[:latent]), other, lifted, flags=large)  # Q z
         p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | Flag.SILU)
-        p.product(trunk.gains, At(lifted.buffer, latent), h, flags=large)
+        p.product(body.gains, At(lifted.buffer, latent), h, flags=large)
         p.add(Kind.TIMES, h, lifted, latent, latent)
-        p.product(trunk.carry, lifted, h, flags=large)
-    p.norm(trunk.carry.out_features, h, h, arrive)
-    p.product(trunk.decode, h, other, flags=large)
-    p.norm(trunk.decode.out_features, other, to, decoded)
-    return trunk.decode.out_features
+        p.product(body.carry, lifted, h, flags=large)
+    p.norm(body.carry.out_features, h, h, arrive)
+    p.product(body.decode, h, other, flags=large)
+    p.norm(body.decode.out_features, other, to, decoded)
+    return body.decode.out_features
 
 
 class _Layer(nn.Module):
@@ -226,13 +227,13 @@ class _Layer(nn.Module):
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
 
 
-def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> None:
-    normed, wide = p.buffer(trunk.width), p.buffer(0)
-    for expand, contract in zip(trunk.expand, trunk.contract, strict=True):
-        p.norm(trunk.width, h, normed, silu=False)
+def _residual(p: Program, body: ResidualBody, h: At, to: At, large: int) -> None:
+    normed, wide = p.buffer(body.width), p.buffer(0)
+    for expand, contract in zip(body.expand, body.contract, strict=True):
+        p.norm(body.width, h, normed, silu=False)
         p.product(expand, normed, wide, flags=large | Flag.SILU)
         p.product(contract, wide, h, flags=large | Flag.ADD)
-    p.norm(trunk.width, h, to, silu=False)
+    p.norm(body.width, h, to, silu=False)
 
 
 def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: int) -> None:
@@ -261,7 +262,7 @@ def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: i
 
 def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: int) -> nn.Linear:
     """The return model. Its first layer, given back, has the observation's share for a bias: its own goes there."""
-    h, deep = p.buffer(scorer.trunk.width), p.buffer(0)
+    h, deep = p.buffer(scorer.body.width), p.buffer(0)
     layers = list(scorer.first) if isinstance(scorer.first, nn.Sequential) else [scorer.first]
     source, first = features, layers[-1]
     for layer in layers[:-1]:
@@ -270,9 +271,9 @@ def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: 
         source = to
     assert isinstance(first, nn.Linear)
     p.product(first.weight, source, h, known=known)
-    _residual(p, scorer.trunk, h, deep, large)
+    _residual(p, scorer.body, h, deep, large)
     where = {"weight": p.numbers(scorer.output.weight), "bias": p.numbers(scorer.output.bias)}
-    p.add(Kind.SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
+    p.add(Kind.SCORE, deep, deep, scorer.body.width, 1, scale=1.0, **where)
     return first
 
 

@@ -1,4 +1,4 @@
-"""What runs a reduced decision that is written down: what is asked of it, ONNX Runtime, and which is soonest done."""
+"""What runs a folded decision that is written down: what is asked of it, ONNX Runtime, and which is soonest done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RefusedError(ValueError):
 
 
 class Runner(Protocol):
-    """A reduced decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
+    """A folded decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
     time; else whoever calls it has to check first."""
 
     name: str
@@ -71,7 +71,7 @@ class Bound(Runner, Protocol):
     outputs: list[Shape]
 
 
-def extra(what: str) -> ImportError:
+def missing_extra(what: str) -> ImportError:
     """The error for a package of the export extra that is not there."""
     return ImportError(f"{what} is not installed: pip install onestride[export]")
 
@@ -89,7 +89,7 @@ def onnx_runtime(part: str = "") -> Any:
     try:
         return importlib.import_module(f"onnxruntime.{part}" if part else "onnxruntime")
     except ImportError as error:
-        raise extra("onnxruntime") from error
+        raise missing_extra("onnxruntime") from error
 
 
 class OnnxRunner:

@@ -17,9 +17,9 @@ from torch.nn import functional as F  # noqa: N812
 from onestride.diffusion.guidance import GuidedPlanner
 from onestride.diffusion.planner import DiffusionPlanner
 from onestride.diffusion.samplers import noisy_steps, plan_steps, sample, x0_from_eps
-from onestride.engine.affine import affine, apart, dense
+from onestride.engine.affine import affine, dense, split_columns
 from onestride.engine.fold.guided import refuse_guided
-from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.residual import film_at
 from onestride.engine.graph import write_module
 from onestride.engine.runners import OnnxRunner
@@ -33,7 +33,7 @@ class Unrolled(nn.Module):
     observation.
 
     Raises:
-        ReduceError: the planner is guided, or its network is no residual MLP.
+        NoEngineError: the planner is guided, or its network is no residual MLP.
     """
 
     fixed: Tensor
@@ -46,9 +46,9 @@ class Unrolled(nn.Module):
             refuse_guided(planner)
         network, self.planner_config, self.schedule = planner.network, planner.config, planner.schedule
         if not isinstance(network, ResidualMLP):
-            raise ReduceError(f"only a residual MLP is unrolled, this teacher is a {type(network).__name__}")
+            raise NoEngineError(f"only a residual MLP is unrolled, this teacher is a {type(network).__name__}")
         self.free_from = int(planner.fixed.sum())
-        known, free = apart(affine(network.input), self.free_from)
+        known, free = split_columns(affine(network.input), self.free_from)
         self.known, self.free = dense(known).to(network.input.weight), dense(free).to(network.input.weight)
         self.context, self.output = network.context, network.output
         self.expand, self.contract, self.width = network.expand, network.contract, network.width
@@ -88,7 +88,7 @@ class OnnxPlanner(nn.Module):
     """A generator: the planner's plans from its unrolled graph, for one observation's candidates at a time.
 
     Raises:
-        ReduceError: as ``Unrolled``.
+        NoEngineError: as ``Unrolled``.
         ImportError: the export extra is not installed.
     """
 

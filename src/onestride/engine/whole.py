@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from onestride.control.policy import Policy
 from onestride.engine.fold.folds import generator_fold
-from onestride.engine.fold.parts import ReduceError
-from onestride.engine.reduce import Choice, Reduced, bank_noise, chosen, ranked, reduce
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import Choice, FoldedPolicy, bank_noise, chosen, fold, ranked
 from onestride.plans.given import make_prior
 from onestride.tasks.task import Task
 
@@ -66,18 +66,18 @@ class WholePolicy(nn.Module):
         return Choice(action, score, winner[0], scores, plan[0] if self.plan else None)
 
 
-DecisionModule = Reduced | WholePolicy
+DecisionModule = FoldedPolicy | WholePolicy
 
 
 def decision_module(policy: Policy, *, draws: int, seed: int, plan: bool) -> DecisionModule:
     """Return the policy's decision as one module: folded where its generator has a fold, else whole.
 
     Raises:
-        ReduceError: the policy has no engine at all; the message says why.
+        NoEngineError: the policy has no engine at all; the message says why.
     """
     if generator_fold(policy.generator) is None:
         return WholePolicy(policy, draws=draws, seed=seed, plan=plan).eval().requires_grad_(False)
-    return reduce(policy, draws=draws, seed=seed, plan=plan)
+    return fold(policy, draws=draws, seed=seed, plan=plan)
 
 
 def _own(part: Any) -> Any:
@@ -87,7 +87,7 @@ def _own(part: Any) -> Any:
 
 @torch.no_grad()
 def _refuse_noise(whole: WholePolicy) -> None:
-    """Raise ReduceError where the generator draws more noise than its prior: a graph would draw other noise."""
+    """Raise NoEngineError where the generator draws more noise than its prior: a graph would draw other noise."""
     prior = whole.noise_bank[0] * whole.temperature[:, None, None]
     context = prior.new_zeros(1, whole.task.context_dim)
     rng = torch.Generator().manual_seed(0)
@@ -96,7 +96,7 @@ def _refuse_noise(whole: WholePolicy) -> None:
         whole.generator.sample(prior, context, generator=rng)
         if torch.equal(before[0], rng.get_state()) and torch.equal(before[1], torch.get_rng_state()):
             return
-    raise ReduceError(
+    raise NoEngineError(
         f"this {type(whole.generator).__name__} draws noise within its steps, which a graph cannot repeat: give it a "
         "deterministic solver, distil it, or run the policy itself (without --engine)"
     )

@@ -25,8 +25,8 @@ from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
 from onestride.engine.fold.critic import Batched
-from onestride.engine.fold.parts import ReduceError
-from onestride.engine.reduce import reduce
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import fold
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.presets import Preset
 from onestride.selectors.iql import CriticSelector
@@ -112,20 +112,20 @@ def contenders_of(
         elif name == "teacher":
             try:
                 fast = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
-            except ReduceError:  # a U-Net, or guided: it stays as it is
+            except NoEngineError:  # a U-Net, or guided: it stays as it is
                 continue
             flop, moved, _ = work_of(policy, observation, Unrolled(policy.generator))
             made["teacher-optimised"] = Contender(with_parts(policy, fast, n), fast.nfe, flop, moved, call)
     student, call = made["student"].decider, made["student"].call_flop
     assert isinstance(student, Policy)
-    reduced = reduce(student, draws=config.draws)
+    folded = fold(student, draws=config.draws)
     for name, backend in _backends(student, config).items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
-        module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
-        flop, moved = work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
+        module = rounded(folded) if backend == "cuda-graph-bf16" else folded
+        flop, moved = work(partial(module, torch.zeros(folded.task.observation_dim), torch.tensor([0])))
         if backend.endswith("int8"):
-            layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
-            layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
+            layers = [m for m in folded.body.modules() if isinstance(m, nn.Linear)]
+            layers += [m for m in folded.scorer.modules() if isinstance(m, Batched)]
             moved -= 3 * sum(m.weight.numel() for m in layers)
         made[name] = Contender(engine, 1, flop, moved, call)
     return made

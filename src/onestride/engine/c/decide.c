@@ -1,4 +1,4 @@
-/* One decision of a reduced planner, by a C compiler alone: observation and noise -> scores -> the best plan's action.
+/* One decision of a folded policy, by a C compiler alone: observation and noise -> scores -> the best plan's action.
 
    A program (engine/program.py writes it) is a list of operations on blocks of candidates. Each thread takes a block
    through the whole network, so that threads meet once, at the end, and a thread's activations stay in its own cache.
@@ -54,7 +54,7 @@ void onestride_destroy(Engine* e) {
     free(e->worker[t].eight);
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
-  free(e->packed), free(e->weights), free(e->worker), free(e->off), free(e->free_entries);
+  free(e->packed), free(e->weights), free(e->worker), free(e->centred), free(e->free_entries);
   for (int s = 0; s < MAX_SLOTS; s++) free(e->slot[s].inputs), free(e->slot[s].known);
   free(e->done), free(e->copy), free(e);
 }
@@ -103,11 +103,11 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   e->head = e->copy;
   e->op = (const Op*)(e->head + 1);
   e->data = (const float*)(e->op + e->head->operations);
-  if (!sound(e->head, e->op)) return onestride_destroy(e), NULL;
+  if (!validate(e->head, e->op)) return onestride_destroy(e), NULL;
   if (!plan_blocks(e, threads)) return onestride_destroy(e), NULL;
   if (threads > e->blocks) threads = e->blocks;
   if (threads >= MAX_THREADS) threads = MAX_THREADS - 1;
-  whole &= (e->off = aligned(4 * (size_t)e->head->inputs)) != NULL;
+  whole &= (e->centred = aligned(4 * (size_t)e->head->inputs)) != NULL;
   for (int s = 0; s <= threads; s++) {
     whole &= (e->slot[s].inputs = aligned(4 * (size_t)e->head->inputs)) != NULL;
     whole &= (e->slot[s].known = aligned(4 * (size_t)e->head->known)) != NULL;
@@ -128,7 +128,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
   }
   for (int t = 1; whole && t < threads; t++) {
     pthread_mutex_init(&e->worker[t].lock, NULL), pthread_cond_init(&e->worker[t].wake, NULL);
-    whole &= pthread_create(&e->worker[t].thread, NULL, help, e->worker + t) == 0;
+    whole &= pthread_create(&e->worker[t].thread, NULL, worker_main, e->worker + t) == 0;
     if (whole) e->threads = t + 1;
 #if defined(__linux__)
     if (whole && cores) {
@@ -148,7 +148,7 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
 /* ---------------------------------------------------------------- deciding */
 
 /* y = weight x + bias, for a single x. */
-static void one(const float* weight, const float* bias, const float* x, int inputs, int outputs, float* y) {
+static void gemv(const float* weight, const float* bias, const float* x, int inputs, int outputs, float* y) {
   for (int n = 0; n < outputs; n++) {
     const float* w = weight + (long)n * inputs;
     vec total = {};
@@ -179,10 +179,10 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   } else {
     memcpy(slot->inputs, observation, 4 * (size_t)head->inputs);
   }
-  for (int i = 0; i < head->inputs; i++) e->off[i] = slot->inputs[i] - data[head->offset + i];
-  one(data + head->known_weight, data + head->known_bias, e->off, head->inputs, head->known, slot->known);
+  for (int i = 0; i < head->inputs; i++) e->centred[i] = slot->inputs[i] - data[head->offset + i];
+  gemv(data + head->known_weight, data + head->known_bias, e->centred, head->inputs, head->known, slot->known);
   slot->draw = (draw % head->draws + head->draws) % head->draws;
-  go_round(e, number);
+  run_jobs(e, number);
   int winner = 0;
   for (int i = 0; i < head->candidates; i++) {
     const float score = publisher(e, i / e->rows)->score[i];
@@ -191,7 +191,7 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
   }
   *best = scores[winner];
   const float* features = publisher(e, winner / e->rows)->buffer[0] + winner * e->stride[0];
-  one(data + head->finish_weight, data + head->finish_bias, features, head->features, head->decoded, e->free_entries);
+  gemv(data + head->finish_weight, data + head->finish_bias, features, head->features, head->decoded, e->free_entries);
   if (head->task == ARM_TASK) {
     arm_command(&slot->frame, e->free_entries, action);
   } else {

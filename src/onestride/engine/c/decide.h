@@ -1,4 +1,4 @@
-/* One decision of a reduced planner. decide.c has the rest; both are built by any C11 compiler that knows GNU vectors:
+/* One decision of a folded policy. decide.c has the rest; both are built by any C11 compiler that knows GNU vectors:
 
        cc -std=gnu11 -O3 -march=native -pthread your.c decide.c -lm                                                   */
 

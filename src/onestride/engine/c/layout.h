@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
   char magic[8];
   int32_t version, operations, buffers, numbers, task, observation, state, inputs, known, candidates, draws, hidden,
-      noise, features, decoded, action, horizon, known_weight, known_bias, offset, bank, noise_bank, handicap,
+      noise, features, decoded, action, horizon, known_weight, known_bias, offset, noise_bank, skip_bank, handicap,
       finish_weight, finish_bias, low, high, constants;
   int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
 } Header;

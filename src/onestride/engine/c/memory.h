@@ -41,8 +41,8 @@ struct Engine {
   Packed* packed; /* each product's weights */
   char* weights;  /* all of them */
   void* copy;
-  float *off, *free_entries; /* off: inputs less what is usual */
-  Slot slot[MAX_SLOTS];      /* one more than there are threads */
+  float *centred, *free_entries; /* centred: inputs less what is usual */
+  Slot slot[MAX_SLOTS];          /* one more than there are threads */
   long stride[MAX_BUFFERS], eight_stride;
   int threads, process; /* process: whose threads they are */
   Worker* worker;

@@ -106,13 +106,13 @@ static void operate(Worker* w, int index, const Slot* slot, int first, int rows)
   switch (op->kind) {
     case START:
       for (int r = 0; r < rows; r++) {
-        const float* bank = data + head->bank + (drawn + r) * op->outputs;
+        const float* bank = data + head->noise_bank + (drawn + r) * op->outputs;
         for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + slot->known[i];
       }
       break;
     case NOISE:
       for (int r = 0; r < rows; r++)
-        memcpy(y + r * to_stride, data + head->noise_bank + (drawn + r) * op->outputs, 4 * (size_t)op->outputs);
+        memcpy(y + r * to_stride, data + head->skip_bank + (drawn + r) * op->outputs, 4 * (size_t)op->outputs);
       break;
     case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
     case PRODUCT:

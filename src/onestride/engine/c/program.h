@@ -18,7 +18,7 @@ static int inside(const Header* head, int at, int64_t count) {
 }
 
 /* Whether nothing in a program leads outside of it. */
-static int sound(const Header* h, const Op* op) {
+static int validate(const Header* h, const Op* op) {
   enum { MANY = 1 << 20 };
   const int64_t n = h->candidates, draws = h->draws;
   int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
@@ -28,7 +28,7 @@ static int sound(const Header* h, const Op* op) {
   good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action &&
          h->hidden > 0 && h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
          inside(h, h->known_weight, (int64_t)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
-         inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
+         inside(h, h->offset, h->inputs) && inside(h, h->noise_bank, draws * n * h->hidden) &&
          (h->handicap < 0 || inside(h, h->handicap, n)) &&
          inside(h, h->finish_weight, (int64_t)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
          inside(h, h->low, h->action) && inside(h, h->high, h->action);
@@ -48,7 +48,7 @@ static int sound(const Header* h, const Op* op) {
     const int writes = within(h, op->to, op->to_column, op->kind == NORM ? in * groups : out);
     switch (op->kind) {
       case START: good = writes && out == h->hidden; break;
-      case NOISE: good = writes && out == h->noise && inside(h, h->noise_bank, draws * n * out); break;
+      case NOISE: good = writes && out == h->noise && inside(h, h->skip_bank, draws * n * out); break;
       case NORM:
         good = reads && writes && (op->weight < 0 || (inside(h, op->weight, in) && inside(h, op->bias, in)));
         break;

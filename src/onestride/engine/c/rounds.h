@@ -61,7 +61,7 @@ static void work(Worker* w) {
 INLINE uint64_t begun(const Engine* e) { return atomic_load(&e->next) >> TURN_BITS; } /* the last round */
 
 /* Looks out for the next round for some 0.1 ms before it sleeps, so that decisions in a row do not wait for it. */
-static void* help(void* argument) {
+static void* worker_main(void* argument) {
   enum { LOOKS = 4000 };
   Worker* w = argument;
   Engine* e = w->engine;
@@ -104,7 +104,7 @@ static int free_slot(Engine* e) {
 }
 
 /* All blocks by all threads, of a decision that lies in a slot; when it returns, all are published. */
-static void go_round(Engine* e, int slot) {
+static void run_jobs(Engine* e, int slot) {
   const uint64_t round = atomic_load(&e->asked) / MAX_SLOTS + 1;
   atomic_store(&e->asked, round * MAX_SLOTS + (uint64_t)slot);
   atomic_store(&e->next, round << TURN_BITS);

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from onestride.engine.affine import Affine, affine, exact, of_scaled
+from onestride.engine.affine import Affine, affine, exact, fold_gain
 from onestride.engine.fold.parts import Parts, beside_context
-from onestride.engine.fold.residual import ResidualTrunk, film_at
+from onestride.engine.fold.residual import ResidualBody, film_at
 from onestride.networks.embeddings import sinusoidal
 from onestride.students.consistency import ConsistencyStudent
 
@@ -21,11 +21,11 @@ def fold_consistency(student: ConsistencyStudent) -> Parts:
     first = beside_context(network.input, network.context)
     scale = torch.ones(first.weight.shape[1], dtype=torch.float64)
     scale[: f.fixed.numel()][~f.fixed.cpu().flatten()] = c_in * sigma
-    last = of_scaled(affine(network.output), film[-2], film[-1])
+    last = fold_gain(affine(network.output), film[-2], film[-1])
     factor = above * f.sigma_data**2 * c_in
     return Parts(
         Affine(first.weight * scale, first.bias),
-        ResidualTrunk(network, film),
+        ResidualBody(network, film),
         Affine(last.weight * factor, last.bias * factor),
         skip=sigma / (1 + above**2),
     )

@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.engine.affine import Affine, apart, dense, exact, in_units, of_units, of_varied, outputs
-from onestride.engine.fold.parts import Ranking, ReduceError
+from onestride.engine.affine import (
+    Affine,
+    dense,
+    exact,
+    fold_input_norm,
+    fold_output_norm,
+    of_varied,
+    outputs,
+    split_columns,
+)
+from onestride.engine.fold.parts import NoEngineError, Ranking
 from onestride.plans.given import Given
 from onestride.plans.spec import PlanSpec
 from onestride.selectors.iql import CriticSelector
@@ -21,9 +30,9 @@ def fold_critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) 
     first = Affine(weight.detach().double().cpu().transpose(1, 2).flatten(0, 1), bias.detach().double().cpu().flatten())
     normalizer, o, size = exact(selector.normalizer), task.state_dim, judged_entries(selector, task)
     mean, std = (v.repeat(task.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
-    seen = in_units(outputs(last, 0, size), -mean / std, 1 / std)
+    seen = fold_output_norm(outputs(last, 0, size), -mean / std, 1 / std)
     first = of_varied(first, normalizer.std)
-    known = of_units(apart(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
+    known = fold_input_norm(split_columns(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
     finish = last if plan else outputs(last, 0, task.action_dim)
     return Ranking(CriticScorer(selector, seen, first, task), known, finish)
 
@@ -32,12 +41,12 @@ def judged_entries(selector: CriticSelector, task: Task) -> int:
     """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows.
 
     Raises:
-        ReduceError: other entries among them are known than row 0's observation.
+        NoEngineError: other entries among them are known than row 0's observation.
     """
     rows = min(getattr(selector, "rows", 1), task.horizon)
     judged = PlanSpec(horizon=rows, state_dim=task.state_dim, action_dim=task.action_dim).mask
     if not np.array_equal(task.plans.mask[:rows], judged):
-        raise ReduceError(
+        raise NoEngineError(
             f"the critic judges {rows} rows of a plan of task '{task.name}' in which more is known than where it "
             "starts; run the policy itself, or rank by another selector"
         )
@@ -58,7 +67,7 @@ class CriticScorer(nn.Module):
         q, self.action_dim, self.transition_dim = selector.iql.q, task.action_dim, task.transition_dim
         self.members, _, self.width = q.weights[0].shape
         self.decode, self.pair = dense(seen), dense(first)
-        self.action = dense(apart(first, task.state_dim)[1])
+        self.action = dense(split_columns(first, task.state_dim)[1])
         weights, biases = ([p.detach().double().cpu() for p in list(own)[1:]] for own in (q.weights, q.biases))
         self.second: nn.Module = Batched(weights[0], biases[0])
         self.last, self.last_bias = nn.Parameter(weights[1]), nn.Parameter(biases[1])

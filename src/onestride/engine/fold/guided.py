@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NoReturn
 
 from onestride.diffusion.guidance import GuidedPlanner
-from onestride.engine.fold.parts import ReduceError
+from onestride.engine.fold.parts import NoEngineError
 
 
 def refuse_guided(planner: GuidedPlanner) -> NoReturn:
-    """Raise ReduceError: every step needs a gradient."""
+    """Raise NoEngineError: every step needs a gradient."""
     del planner
-    raise ReduceError(
+    raise NoEngineError(
         "a guided teacher differentiates its return model at every step, which no engine does: run the policy itself "
         "(without --engine)"
     )

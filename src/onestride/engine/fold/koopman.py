@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.engine.affine import affine, after, dense, exact, spectral_matrix, stacked
+from onestride.engine.affine import affine, compose, dense, exact, spectral_matrix, vcat
 from onestride.engine.fold.parts import Parts, beside_context
 from onestride.students.koopman import FDKLayer, KoopmanStudent, PlainLayer, StaticFactorizedLayer
 
@@ -13,10 +13,10 @@ from onestride.students.koopman import FDKLayer, KoopmanStudent, PlainLayer, Sta
 def fold_koopman(student: KoopmanStudent) -> Parts:
     """Return the encoder's first layer, what lies between, and the decoder's last."""
     first = beside_context(student.encoder.plan, student.encoder.context)
-    return Parts(first, KoopmanTrunk(student), affine(student.decoder[6]))
+    return Parts(first, KoopmanBody(student), affine(student.decoder[6]))
 
 
-class KoopmanTrunk(nn.Module):
+class KoopmanBody(nn.Module):
     """From the encoder's first pre-activations (N, hidden) to what the decoder's last layer sees (N, hidden)."""
 
     def __init__(self, student: KoopmanStudent) -> None:
@@ -28,16 +28,16 @@ class KoopmanTrunk(nn.Module):
         self.lift = self.gains = None
         if isinstance(operator, FDKLayer):
             self.lift = dense(
-                after(stacked(affine(operator.Q), affine(operator.gamma[0])), into)
+                compose(vcat(affine(operator.Q), affine(operator.gamma[0])), into)
             )  # [Q z | gains' first]
             self.gains = dense(affine(operator.gamma[2]))
-            self.carry = dense(after(out, affine(operator.P)))
+            self.carry = dense(compose(out, affine(operator.P)))
         elif isinstance(operator, PlainLayer):
-            self.lift = dense(after(affine(operator.net[0]), into))
-            self.carry = dense(after(out, affine(operator.net[2])))
+            self.lift = dense(compose(affine(operator.net[0]), into))
+            self.carry = dense(compose(out, affine(operator.net[2])))
         else:
             static = spectral_matrix(operator) if isinstance(operator, StaticFactorizedLayer) else affine(operator.A)
-            self.carry = dense(after(out, after(static, into)))
+            self.carry = dense(compose(out, compose(static, into)))
 
     def forward(self, h: Tensor) -> Tensor:
         enter, leave, arrive, decoded = self.norms

@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 from torch import nn
 
-from onestride.engine.affine import Affine, affine, beside
+from onestride.engine.affine import Affine, affine, hcat
 
 
-class ReduceError(ValueError):
+class NoEngineError(ValueError):
     """A policy that has no engine, or not this one; the message says what to do instead."""
 
 
 class Parts(NamedTuple):
-    """A generator in normalised units: first layer of [plan H D | context C], trunk, last layer to H D.
+    """A generator in normalised units: first layer of [plan H D | context C], body, last layer to H D.
 
     skip: what of a free entry's noise the plan keeps.
     """
 
     first: Affine
-    trunk: nn.Module
+    body: nn.Module
     last: Affine
     skip: float = 0.0
 
@@ -28,15 +28,15 @@ class Parts(NamedTuple):
 class Ranking(NamedTuple):
     """scorer(features (N, F), its part of the known (1, K), observation (1, O), start) -> rows (N, R), scores (N,).
 
-    known: what the scorer wants of the observation (O -> K). finish: from the winner's row to the free entries of
-    its plan, or of its first action; None where the row is that.
+    decision_bias: what the scorer wants of the observation (O -> K), once per decision. finish: from the winner's row
+    to the free entries of its plan, or of its first action; None where the row is that.
     """
 
     scorer: nn.Module
-    known: Affine | None
+    decision_bias: Affine | None
     finish: Affine | None
 
 
 def beside_context(plan: nn.Linear, context: nn.Linear | None) -> Affine:
     """Return a network's first layer as one map of [plan | context]."""
-    return affine(plan) if context is None else beside(affine(plan), affine(context))
+    return affine(plan) if context is None else hcat(affine(plan), affine(context))

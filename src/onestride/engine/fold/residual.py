@@ -1,15 +1,15 @@
-"""A residual MLP at one noise index: the trunk of consistency students, and of return models at k = 0."""
+"""A residual MLP at one noise index: the body of consistency students, and of return models at k = 0."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.engine.affine import affine, dense, of_scaled
+from onestride.engine.affine import affine, dense, fold_gain
 from onestride.networks.mlp import ResidualMLP
 
 
-class ResidualTrunk(nn.Module):
+class ResidualBody(nn.Module):
     """A residual MLP between its input and its output layer, at one noise index: (N, W) -> (N, W), normalised.
 
     What k says is then a constant, and part of the products.
@@ -20,7 +20,7 @@ class ResidualTrunk(nn.Module):
         super().__init__()
         self.width = network.width
         self.expand = nn.ModuleList(
-            dense(of_scaled(affine(layer), film[2 * i], film[2 * i + 1])) for i, layer in enumerate(network.expand)
+            dense(fold_gain(affine(layer), film[2 * i], film[2 * i + 1])) for i, layer in enumerate(network.expand)
         )
         self.contract = nn.ModuleList(dense(affine(layer)) for layer in network.contract)
 
