@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench tables docs clean
+C := src/onestride/engine/c/*.[ch] tests/engine/*.c
+
+.PHONY: demo test format bench tables docs clean
 
 demo: $(READY)
 	$(BIN)/onestride quickstart --preset demo --run runs/demo
@@ -12,8 +14,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist loadfile
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m onestride.engine.layout
+	$(BIN)/clang-format -i $(C)
 
 bench: $(READY)
 	$(BIN)/onestride bench

@@ -165,7 +165,7 @@ def test_the_same_student_drives_as_an_exported_engine(tiny_run, tmp_path, capsy
 
 def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_path, capsys):
     r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--scene", "3", "--rate", "50", "--duration", "0.4")
-    out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30", "--fault", "gil:0.2:0.01")
+    out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
     metrics = json.loads(out[: out.index("results:")])
     assert metrics["ticks"] == 20
     report = json.loads((tmp_path / "mine.json").read_text())
@@ -221,7 +221,6 @@ def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_p
     r = ("run", "--run", str(tmp_path / "r"), "--duration")
     assert "rate is 0, expected a positive number" in refused(capsys, *r, "5", "--rate", "0")
     assert "duration is -1, expected a positive number" in refused(capsys, *r, "-1", "--rate", "50")
-    assert "expected KIND:EVERY:LENGTH" in refused(capsys, *r, "5", "--fault", "busy")
     assert "measures wall time" in refused(capsys, *r, "5", "--clock", "charged")
     assert "holds no finished checkpoint" in refused(capsys, *r, "5", "--rate", "50")
     assert "give --duration with it" in refused(capsys, "run", "--run", str(tmp_path / "r"), "--rate", "0")

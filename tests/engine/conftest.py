@@ -1,4 +1,4 @@
-"""Policies nobody trained, of every kind that can be reduced, and what the plain policy does, written out."""
+"""Policies nobody trained, of every kind that folds, and what the plain policy does, written out."""
 
 from __future__ import annotations
 

@@ -8,17 +8,17 @@ from torch import nn
 
 from onestride.engine.affine import (
     affine,
-    after,
-    apart,
-    beside,
+    compose,
     dense,
-    in_units,
-    of_offset,
-    of_scaled,
-    of_units,
+    fold_gain,
+    fold_input_norm,
+    fold_offset,
+    fold_output_norm,
+    hcat,
     outputs,
     spectral_matrix,
-    stacked,
+    split_columns,
+    vcat,
 )
 from onestride.methods.koopman import StaticFactorizedLayer
 
@@ -54,19 +54,19 @@ def test_a_map_is_its_layer_with_and_without_a_bias(x, layers):
 @torch.no_grad()
 def test_two_in_a_row_and_two_of_one_input(x, layers):
     first, second = layers
-    close(run(after(affine(second), affine(first)), x), second(first(x)))
+    close(run(compose(affine(second), affine(first)), x), second(first(x)))
     other = nn.Linear(5, 2).double()
-    close(run(stacked(affine(first), affine(other)), x), torch.cat((first(x), other(x)), 1))
+    close(run(vcat(affine(first), affine(other)), x), torch.cat((first(x), other(x)), 1))
 
 
 @torch.no_grad()
 def test_inputs_and_outputs_apart(x, layers):
     whole = affine(layers[0])
-    left, right = apart(whole, 2)
+    left, right = split_columns(whole, 2)
     assert left.weight.shape[1] == 2
     assert not right.bias.any()
     close(run(left, x[:, :2]) + run(right, x[:, 2:]), run(whole, x))
-    again = beside(left, right)
+    again = hcat(left, right)
     close(again.weight, whole.weight)
     close(again.bias, whole.bias)
     close(run(outputs(whole, 2, 4), x), layers[0](x)[:, 2:4])
@@ -76,10 +76,10 @@ def test_inputs_and_outputs_apart(x, layers):
 def test_units_are_part_of_the_layer(x, layers):
     first, second = layers
     mean, std = torch.linspace(-1, 1, 5).double(), torch.linspace(0.1, 3, 5).double()
-    close(run(of_units(affine(first), mean, std), x), first((x - mean) / std))
-    close(run(in_units(affine(second), mean[:3], std[:3]), first(x)), second(first(x)) * std[:3] + mean[:3])
-    close(run(of_offset(affine(first), mean), x - mean), first(x))
-    close(run(of_scaled(affine(first), std, mean), x), first(x * std + mean))
+    close(run(fold_input_norm(affine(first), mean, std), x), first((x - mean) / std))
+    close(run(fold_output_norm(affine(second), mean[:3], std[:3]), first(x)), second(first(x)) * std[:3] + mean[:3])
+    close(run(fold_offset(affine(first), mean), x - mean), first(x))
+    close(run(fold_gain(affine(first), std, mean), x), first(x * std + mean))
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from onestride.diffusion import schedule
 from onestride.diffusion.samplers import SOLVERS
 from onestride.engine.cuda_graph import lifted, pack, rounded
-from onestride.engine.reduce import reduce
+from onestride.engine.fold.policy import fold
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.koopman import OPERATORS
 from onestride.policy.policy import make_generator
@@ -75,19 +75,19 @@ def test_what_touches_the_host_is_seen(work):
         assert torch.where(x - x == 0, x, -torch.inf).device.type == "meta"
 
 
-# ---- reduced decisions ----
+# ---- folded decisions ----
 
 
 def decides(policy, plan=False, coarse=False):
     """What the runner captures of a policy: on the host it is the decision, bit for bit; on the device it runs."""
-    reduced = reduce(policy, draws=2, plan=plan)
-    reduced = rounded(reduced) if coarse else reduced
-    task = reduced.task
+    folded = fold(policy, draws=2, plan=plan)
+    folded = rounded(folded) if coarse else folded
+    task = folded.task
     observation = task.first_observation(task.scenes(1, 7)[0])
     given = torch.cat((torch.from_numpy(observation).float(), torch.ones(1)))
-    wanted = pack(reduced)(given)
-    assert torch.equal(lifted(reduced, "cpu")(given), wanted)
-    with captured(lifted(reduced, "meta")) as decide:
+    wanted = pack(folded)(given)
+    assert torch.equal(lifted(folded, "cpu")(given), wanted)
+    with captured(lifted(folded, "meta")) as decide:
         answer = decide(zeros(*given.shape))
         assert (answer.shape, answer.dtype) == (wanted.shape, torch.float32)
 
@@ -120,7 +120,7 @@ def test_a_consistency_students_decision(make):
 def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     """The frame's and the geometry's constants lie on the host, and are part of what is captured."""
     policy = make_arm_policy("student")
-    with captured(reduce(policy, draws=2)) as plain, pytest.raises(RuntimeError, match="on cpu"):
+    with captured(fold(policy, draws=2)) as plain, pytest.raises(RuntimeError, match="on cpu"):
         plain(zeros(ARM.observation_dim), zeros(1).long())
     decides(policy, plan)
 

@@ -8,7 +8,7 @@ import torch
 
 from onestride.engine.cuda_graph import CudaGraphPlanner, CudaGraphRunner, tf32
 from onestride.engine.engine import Engine
-from onestride.engine.reduce import reduce
+from onestride.engine.fold.policy import fold
 from onestride.methods.guided import GuidedPlanner
 from onestride.policy.policy import Policy
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
@@ -26,7 +26,7 @@ def on_gpu(policy, generator=None):
 
 def test_without_a_gpu_it_says_so(make):
     with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
-        CudaGraphRunner(reduce(make(), draws=1), "cpu")
+        CudaGraphRunner(fold(make(), draws=1), "cpu")
     with pytest.raises(ValueError, match="needs a CUDA device, got cpu"):
         CudaGraphPlanner(make("teacher").generator).sample(torch.zeros(2, 4, 23), None)
     for backend in ("cuda-graph", "cuda-graph-tf32", "cuda-graph-bf16"):
@@ -48,9 +48,9 @@ def test_tf32_is_allowed_for_so_long_and_no_longer():
 @pytest.mark.gpu
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
 def test_a_decision_is_the_modules(make, observations, selector):
-    reduced = reduce(make(selector=selector), draws=3, plan=True)
-    wanted = [reduced(torch.from_numpy(o).float(), torch.tensor([i % 3])) for i, o in enumerate(observations)]
-    runner = CudaGraphRunner(reduced, "cuda")
+    folded = fold(make(selector=selector), draws=3, plan=True)
+    wanted = [folded(torch.from_numpy(o).float(), torch.tensor([i % 3])) for i, o in enumerate(observations)]
+    runner = CudaGraphRunner(folded, "cuda")
     for i, (o, choice) in enumerate(zip(observations, wanted, strict=True)):
         answer = runner.run(o.astype(np.float32), i % 3)
         assert answer.winner == choice.winner
@@ -61,10 +61,10 @@ def test_a_decision_is_the_modules(make, observations, selector):
 @pytest.mark.gpu
 @pytest.mark.parametrize("products", ["tf32", "bfloat16"])
 def test_coarser_products_are_near(make, observations, products):
-    reduced = reduce(make(), draws=1)
+    folded = fold(make(), draws=1)
     row = observations[0].astype(np.float32)
-    wanted = reduced(torch.from_numpy(row), torch.tensor([0]))
-    answer = CudaGraphRunner(reduced, "cuda", products=products).run(row, 0)
+    wanted = folded(torch.from_numpy(row), torch.tensor([0]))
+    answer = CudaGraphRunner(folded, "cuda", products=products).run(row, 0)
     np.testing.assert_allclose(answer.scores, wanted.scores, atol=0.2 * float(wanted.scores.std()))
 
 
@@ -72,10 +72,10 @@ def test_coarser_products_are_near(make, observations, products):
 @pytest.mark.parametrize("backend", ["cuda-graph", "cuda-graph-tf32", "cuda-graph-bf16", "compile"])
 def test_every_backend_decides_on_the_gpu(make, observations, backend):
     policy = make()
-    reduced = reduce(policy, draws=2)
+    folded = fold(policy, draws=2)
     engine = Engine.from_policy(on_gpu(policy), backend, draws=2)
     for i, o in enumerate(observations[:2]):
-        wanted = reduced(torch.from_numpy(o).float(), torch.tensor([i]))
+        wanted = folded(torch.from_numpy(o).float(), torch.tensor([i]))
         coarse = backend in ("cuda-graph-tf32", "cuda-graph-bf16")
         tolerance = (0.2 if coarse else 1e-3) * float(wanted.scores.std())
         decision = engine.decide(o)

@@ -14,9 +14,9 @@ import torch
 from onestride.engine import runners
 from onestride.engine.backends import BACKENDS
 from onestride.engine.engine import Engine
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.native import library
 from onestride.engine.runners import OnnxRunner, fastest, thread_counts
-from onestride.engine.trunk import ReduceError
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision, NoPlanError
 
@@ -149,13 +149,13 @@ def test_the_fastest_is_not_one_that_is_slow_again_and_again(point, clock):
     assert fastest([steady], point) == (steady, "steady")
 
 
-def test_choices_that_are_none(make, policy):
+def test_choices_that_are_none(make):
     with pytest.raises(ValueError, match="there are auto, native"):
         Engine.from_policy(make(), "tensorrt")
     with pytest.raises(ValueError, match="threads is 0"):
         Engine.from_policy(make(), "onnx", threads=0)
-    with pytest.raises(ReduceError, match="distil it first"):
-        Engine.from_policy(policy)
+    with pytest.raises(NoEngineError, match="give the policy a selector"):
+        Engine.from_policy(make(selector=None))
     assert thread_counts(3) == [3]
     assert thread_counts(None)[0] == 1
     assert "cuda-graph" in BACKENDS

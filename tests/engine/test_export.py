@@ -20,6 +20,7 @@ from onestride.engine.engine import Engine
 from onestride.engine.export import ExportError, export
 from onestride.engine.folder import CHECKSUMS, CONTRACT, GRAPH, load_contract
 from onestride.files import CheckpointError
+from onestride.methods.guided import GuidedPlanner
 from onestride.policy.policy import Policy
 from onestride.seals import sha256
 from onestride.selectors.store import save_selector
@@ -166,24 +167,26 @@ def test_what_is_there_is_not_overwritten(exported, checkpoint, capsys):
     assert (exported / GRAPH).read_bytes() == before
 
 
-def test_a_teacher_is_told_to_be_distilled(make, tmp_path, capsys):
-    make("teacher").save(tmp_path / "teacher", {})
+def test_a_guided_teacher_is_refused(make, tmp_path, capsys):
+    policy = make("teacher", selector="returns")
+    policy.generator = GuidedPlanner(policy.generator, policy.selector.model, 2.0)
+    policy.save(tmp_path / "teacher", {})
     message = refused(capsys, "export", tmp_path / "teacher", "--out", tmp_path / "out")
-    assert "DiffusionPlanner makes 4 network calls" in message
-    assert "distil it first" in message
+    assert "a guided teacher differentiates its return model" in message
+    assert "run the policy itself" in message
     assert not (tmp_path / "out").exists()
 
 
 def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypatch):
     policy = make()
-    honest = exporting.reduce
+    honest = exporting.decision_module
 
     def wrong(policy, **settings):
-        reduced = honest(policy, **settings)
-        reduced.trunk.carry.weight[0] += 1.0
-        return reduced
+        folded = honest(policy, **settings)
+        folded.body.carry.weight[0] += 1.0
+        return folded
 
-    monkeypatch.setattr(exporting, "reduce", wrong)
+    monkeypatch.setattr(exporting, "decision_module", wrong)
     with pytest.raises(ExportError, match="does not decide as the policy does"):
         export(policy, tmp_path / "out", draws=2, seed=0, checkpoint=None)
     assert list(tmp_path.iterdir()) == []

@@ -56,7 +56,7 @@ def test_what_is_in_it(exported):
     assert ("plan" in said["outputs"]) == (len(Engine.from_folder(exported, threads=1).decide(np.zeros(17)).plan) > 0)
     assert sorted(p.name for p in exported.iterdir()) == [
         "SHA256SUMS", "arm.h", "contract.json", "decide.c", "decide.h", "eight_bits.h", "example.c", "example.py",
-        "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h", "vectors.h",
+        "layout.h", "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h", "vectors.h",
     ]  # fmt: skip
 
 
@@ -108,22 +108,6 @@ def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, mo
     assert stop.value.code == 2
     assert "no-such-compiler not found" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_one_that_screens_is_held_to_the_same_actions(make, tmp_path, capsys):
-    make(candidates=32).save(tmp_path / "dnk-0", {})
-    screened = ["export", str(tmp_path / "dnk-0"), "--precision", "screened", "--draws", "3"]
-    main([*screened, "--format", "native", "--out", str(tmp_path / "out")])
-    engine, policy = Engine.from_folder(tmp_path / "out", threads=1), Policy.from_pretrained(tmp_path / "dnk-0")
-    assert engine.chosen == "native-screened, 1 thread"
-    assert json.loads((tmp_path / "out" / CONTRACT).read_text())["precision"] == "screened"
-    for row in np.random.default_rng(0).normal(size=(3, 17)):
-        np.testing.assert_allclose(engine.decide(row).action, policy.decide(row).action, atol=1e-5)
-    with pytest.raises(SystemExit) as stop:
-        main([*screened, "--out", str(tmp_path / "another")])
-    assert stop.value.code == 2
-    assert "screened is for --format native" in capsys.readouterr().err
-    assert not (tmp_path / "another").exists()
 
 
 def test_the_arm_too(make_arm_policy, observation, tmp_path):

@@ -1,4 +1,4 @@
-"""The program decides as the reduced module does, on any vectors and threads, and nothing in it leads outside of it."""
+"""The program decides as the folded module does, on any vectors and threads, and nothing in it leads outside of it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ import torch
 from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
-from onestride.engine.native import FIELDS, NativeError, NativeRunner, library
-from onestride.engine.program import (
-    MAX_BUFFERS,
-    write_program,
-)
-from onestride.engine.reduce import reduce
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import fold
+from onestride.engine.layout import HEADER, OPERATION
+from onestride.engine.native import NativeError, NativeRunner, library
+from onestride.engine.program import write_program
 from onestride.engine.runners import RefusedError
-from onestride.engine.trunk import ReduceError
 from onestride.latency.subjects import untrained
 from onestride.methods.koopman import OPERATORS
 from onestride.robot.control_spec import ObservationError
@@ -39,17 +37,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def whole(reduced, threads=1):
-    """Every score to the end; what bounds leave out is test_bounds.py's."""
-    return NativeRunner(write_program(reduced, bounds=False), threads)
+def native_of(folded, threads=1):
+    return NativeRunner(write_program(folded), threads)
 
 
-def agree(runner, reduced, count=40, atol=1e-5, rows=None):
+def agree(runner, folded, count=40, atol=1e-5, rows=None):
     if rows is None:
-        rows = np.random.default_rng(0).normal(size=(count, reduced.task.observation_dim))
+        rows = np.random.default_rng(0).normal(size=(count, folded.task.observation_dim))
     for i, row in enumerate(rows.astype(np.float32)):
-        draw = i % reduced.draws
-        wanted, found = reduced(torch.from_numpy(row), torch.tensor([draw])), runner.run(row, draw)
+        draw = i % folded.draws
+        wanted, found = folded(torch.from_numpy(row), torch.tensor([draw])), runner.run(row, draw)
         np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-5, rtol=1e-5)
         assert found.score == found.scores[found.winner] == found.scores.max()
         if found.winner == int(wanted.winner):
@@ -69,30 +66,30 @@ KINDS = [("student", {"operator": name}) for name in OPERATORS] + [("consistency
 @pytest.mark.parametrize("selector", ["iql", "returns"])
 @pytest.mark.parametrize(("kind", "settings"), KINDS, ids=lambda v: str(v))
 def test_it_is_the_reduced_module(make, kind, settings, selector, plan):
-    reduced = reduce(make(kind, selector=selector, **settings), draws=3, plan=plan)
-    agree(whole(reduced, 1), reduced)
+    folded = fold(make(kind, selector=selector, **settings), draws=3, plan=plan)
+    agree(native_of(folded, 1), folded)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_a_critic_may_judge_several_rows(make, rows):
     policy = make()
     policy.selector.options = replace(policy.selector.options, scored_steps=rows)
-    reduced = reduce(policy, draws=3)
-    agree(whole(reduced, 2), reduced)
+    folded = fold(policy, draws=3)
+    agree(native_of(folded, 2), folded)
 
 
 @pytest.mark.parametrize("candidates", [1, 5, 64])
 def test_hot_candidates_need_a_margin(make, candidates):
     policy = make(sampling=CandidateSampling((0.3, 1.0), (0.3, 0.7), temperature_penalty=0.3), candidates=candidates)
-    reduced = reduce(policy, draws=3)
+    folded = fold(policy, draws=3)
     for threads in (1, 3):
-        agree(whole(reduced, threads), reduced)
+        agree(native_of(folded, threads), folded)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_the_arm_its_frame_and_its_geometry(make_arm_policy, arm_rows, operator):
-    reduced = reduce(make_arm_policy("student", operator=operator), draws=4, plan=True)
-    agree(whole(reduced, 2), reduced, rows=arm_rows(60), atol=1e-6)
+    folded = fold(make_arm_policy("student", operator=operator), draws=4, plan=True)
+    agree(native_of(folded, 2), folded, rows=arm_rows(60), atol=1e-6)
 
 
 @pytest.mark.parametrize("obstacles", ["none", "spheres", "boxes"])
@@ -109,8 +106,8 @@ def test_the_arm_where_it_is_delicate(make_arm_policy, arm_rows, place, obstacle
         rows[:, :3] = rows[:, 6:9] + np.array([0.0, 0.0, 0.1])
     else:
         rows[:, 1] = -0.34
-    reduced = reduce(make_arm_policy("student"), draws=2)
-    agree(whole(reduced, 1), reduced, rows=rows, atol=1e-6)
+    folded = fold(make_arm_policy("student"), draws=2)
+    agree(native_of(folded, 1), folded, rows=rows, atol=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [(16, 24, 8), (64, 48, 33), (50, 97, 17)])
@@ -118,13 +115,13 @@ def test_the_arm_where_it_is_delicate(make_arm_policy, arm_rows, place, obstacle
 def test_any_sizes(make, sizes, candidates):
     latent, hidden, gains = sizes
     policy = make(candidates=candidates, latent_dim=latent, hidden=hidden, gain_hidden=gains)
-    reduced = reduce(policy, draws=2, plan=True)
-    agree(whole(reduced, 2), reduced, count=10)
+    folded = fold(policy, draws=2, plan=True)
+    agree(native_of(folded, 2), folded, count=10)
 
 
 def test_threads_change_no_bit_and_never_meet_another_decision(make):
-    reduced = reduce(make(candidates=64, latent_dim=64, hidden=64), draws=7)
-    program = write_program(reduced)
+    folded = fold(make(candidates=64, latent_dim=64, hidden=64), draws=7)
+    program = write_program(folded)
     one, more = NativeRunner(program, 1), [NativeRunner(program, n) for n in (2, 3, 4)]
     rows = np.random.default_rng(1).normal(size=(400, 17)).astype(np.float32)
     for i, row in enumerate(rows):
@@ -137,11 +134,10 @@ def test_threads_change_no_bit_and_never_meet_another_decision(make):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("screening", [False, True])
-def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path, screening):
+def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path):
     """In a forked process the helpers are not there at all, wherever they were when it was forked: many times."""
-    reduced = reduce(make(candidates=64, latent_dim=64, hidden=64), draws=2)
-    (tmp_path / "program.bin").write_bytes(write_program(reduced, "screened" if screening else "float32"))
+    folded = fold(make(candidates=64, latent_dim=64, hidden=64), draws=2)
+    (tmp_path / "program.bin").write_bytes(write_program(folded))
     code = (
         "import os, signal, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner\n"
@@ -165,7 +161,7 @@ def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path, scre
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_ends_with_the_engine_it_was_given(make):
-    runner = NativeRunner(write_program(reduce(make(candidates=64), draws=1)), 3)
+    runner = NativeRunner(write_program(fold(make(candidates=64), draws=1)), 3)
     wanted = runner.run(np.zeros(17, np.float32), 0).score
     child = os.fork()
     if child == 0:
@@ -181,12 +177,12 @@ def test_a_forked_process_ends_with_the_engine_it_was_given(make):
 def test_narrower_vectors_decide_the_same(make, make_arm_policy, arm_rows, flags, tmp_path, monkeypatch):
     monkeypatch.setenv("CFLAGS", flags)
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
-    reduced = reduce(make(candidates=19, latent_dim=50, hidden=97, gain_hidden=17), draws=2)
-    runner = whole(reduced, 2)
+    folded = fold(make(candidates=19, latent_dim=50, hidden=97, gain_hidden=17), draws=2)
+    runner = native_of(folded, 2)
     assert runner._library.onestride_lanes() == (8 if "avx512" in flags else 4)
-    agree(runner, reduced)
-    reduced = reduce(make_arm_policy("student"), draws=2)
-    agree(whole(reduced, 1), reduced, rows=arm_rows(20), atol=1e-6)
+    agree(runner, folded)
+    folded = fold(make_arm_policy("student"), draws=2)
+    agree(native_of(folded, 1), folded, rows=arm_rows(20), atol=1e-6)
 
 
 def test_the_engine_decides_as_the_policy_does(make, observations):
@@ -203,7 +199,7 @@ def test_the_engine_decides_as_the_policy_does(make, observations):
 
 
 def test_any_draw_comes_round(make, observations):
-    runner, row = NativeRunner(write_program(reduce(make(), draws=3)), 1), observations[0].astype(np.float32)
+    runner, row = NativeRunner(write_program(fold(make(), draws=3)), 1), observations[0].astype(np.float32)
     wanted = [runner.run(row, draw).scores.copy() for draw in range(3)]
     assert not np.array_equal(wanted[0], wanted[1])
     for draw in (-4, 3, 301, 2**31 - 1):
@@ -212,18 +208,29 @@ def test_any_draw_comes_round(make, observations):
 
 def test_a_candidate_that_is_not_finite_never_wins(make, observations):
     policy = make(candidates=8)
-    reduced = reduce(policy, draws=1)
-    clean = NativeRunner(write_program(reduced), 1).run(observations[0].astype(np.float32), 0)
+    folded = fold(policy, draws=1)
+    clean = NativeRunner(write_program(folded), 1).run(observations[0].astype(np.float32), 0)
     best = clean.winner
     for value in (torch.nan, torch.inf):
-        reduced.bank[0, best, 0] = value
-        found = NativeRunner(write_program(reduced), 1).run(observations[0].astype(np.float32), 0)
+        folded.noise_bank[0, best, 0] = value
+        found = NativeRunner(write_program(folded), 1).run(observations[0].astype(np.float32), 0)
         assert found.winner != best
         assert found.scores[best] == -np.inf
     with torch.no_grad():
         policy.generator.decoder[6].bias[20] = torch.nan
     with pytest.raises(NoPlanError, match="none of 8 candidates"):
         Engine.from_policy(policy, "native", threads=1, draws=2).decide(observations[0])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_critic_that_is_not_finite_makes_nothing_win(make, member, value):
+    policy = make(candidates=20)
+    with torch.no_grad():
+        policy.selector.iql.q.weights[2][member, 0] = value
+    folded = fold(policy, draws=1)
+    for precision in ("float32", "int8")[: 2 if library().onestride_levels() else 1]:
+        assert NativeRunner(write_program(folded, precision), 2).run(np.zeros(17, np.float32), 0).score == -np.inf
 
 
 @pytest.mark.slow
@@ -235,23 +242,22 @@ def test_ten_thousand_observations_at_the_presets_sizes(name, arm_rows):
     with torch.no_grad():
         for parameter in policy.generator.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    reduced = reduce(policy, draws=100, seed=5)
-    runners = [NativeRunner(write_program(reduced, precision), 2) for precision in ("float32", "screened")]
+    folded = fold(policy, draws=100, seed=5)
+    runner = NativeRunner(write_program(folded), 2)
     dim = policy.task.observation_dim
     rows = arm_rows(10_000) if name == "demo" else np.random.default_rng(0).normal(size=(10_000, dim))
-    same = [0] * len(runners)
+    same = 0
     for i, row in enumerate(rows.astype(np.float32)):
         if i % 100 == 0:
             policy.reset(5)
         wanted = policy.decide(row.astype(np.float64))
-        for number, runner in enumerate(runners):
-            found = runner.run(row, i % 100)
-            if found.winner == int(wanted.scores.argmax()):
-                same[number] += 1
-                np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
-            elif number == 0:
-                assert wanted.scores.max() - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
-    assert min(same) >= 9_990
+        found = runner.run(row, i % 100)
+        if found.winner == int(wanted.scores.argmax()):
+            same += 1
+            np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)
+        else:
+            assert wanted.scores.max() - wanted.scores[found.winner] <= 1e-4 * wanted.scores.std() + 1e-6
+    assert same >= 9_990
 
 
 # ---- what cannot be acted on ----
@@ -259,7 +265,7 @@ def test_ten_thousand_observations_at_the_presets_sizes(name, arm_rows):
 
 def test_it_refuses_what_the_arms_check_refuses(make_arm_policy, arm_rows):
     policy, rng = make_arm_policy("student"), np.random.default_rng(0)
-    runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
+    runner = NativeRunner(write_program(fold(policy, draws=1)), 1)
     rows = arm_rows(400)
     obstacle = rng.integers(0, 4, 400)
     for row, k in zip(rows[:300], obstacle, strict=False):  # a goal beside or within an obstacle of any kind
@@ -299,7 +305,7 @@ def test_an_obstacle_of_no_kind_or_size_is_refused(make_arm_policy, arm_rows, ki
     policy, row = make_arm_policy("student"), arm_rows(1)[0]
     row[9:] = 0
     row[17:25] = kind, 0.3, 0.0, 0.5, *half, 0.1
-    runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
+    runner = NativeRunner(write_program(fold(policy, draws=1)), 1)
     if wrong:
         with pytest.raises(ObservationError, match=r"obstacle 1 has kind .* expected kind 0 \(absent\)"):
             policy.task.validate_observation(row)
@@ -314,7 +320,7 @@ def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):
     """And making it takes no time: an exported arm is to decide two seconds after its program starts."""
     policy = make_arm_policy("student")
     policy.task.validate_observation(policy.task.example)
-    runner = NativeRunner(write_program(reduce(policy, draws=1)), 1)
+    runner = NativeRunner(write_program(fold(policy, draws=1)), 1)
     assert np.isfinite(runner.run(policy.task.example.astype(np.float32), 0).score)
     for name, task in TASKS.items():
         if name != policy.task.name:
@@ -343,7 +349,7 @@ def test_the_engine_says_why_and_goes_on(make_arm_policy, make, observation, obs
 def test_subnormal_numbers_are_there_again_after_a_decision(make):
     """Within one they count as 0: processors take a hundred times as long for them."""
     small = np.float32(1e-39)
-    NativeRunner(write_program(reduce(make(), draws=1)), 1).run(np.zeros(17, np.float32), 0)
+    NativeRunner(write_program(fold(make(), draws=1)), 1).run(np.zeros(17, np.float32), 0)
     assert small * np.float32(0.5) > 0
 
 
@@ -351,25 +357,26 @@ def test_subnormal_numbers_are_there_again_after_a_decision(make):
 
 
 def test_what_is_no_program_is_refused(make):
-    program = write_program(reduce(make(), draws=1))
+    program = write_program(fold(make(), draws=1))
     for rubbish in (b"", b"\x00" * 500, program[:40], program[:-4], program + b"\x00" * 4, b"X" + program[1:]):
         with pytest.raises(NativeError, match=r"no program|no decision can be made"):
             NativeRunner(rubbish, 1)
-    with pytest.raises(NativeError, match=r"is of version 3 .* version 4 is read here; export the policy again"):
-        NativeRunner(program[:8] + b"\x03\x00\x00\x00" + program[12:], 1)
+    with pytest.raises(NativeError, match=r"is of version 4 .* version 5 is read here; export the policy again"):
+        NativeRunner(program[:8] + b"\x04\x00\x00\x00" + program[12:], 1)
 
 
-@pytest.mark.parametrize("task", ["cheetah", "cheetah, screened", "arm"])
+@pytest.mark.parametrize("task", ["cheetah", "cheetah, int8", "arm"])
 def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, tmp_path, task):
     """Every number of the header and of the operations, replaced by what leads elsewhere, in a process of its own."""
     policy = make_arm_policy("student") if task == "arm" else make(candidates=24)
-    program = write_program(reduce(policy, draws=2), "screened" if "screened" in task else "float32")
+    eight = "int8" in task and library().onestride_levels()
+    program = write_program(fold(policy, draws=2), "int8" if eight else "float32")
     (tmp_path / "program.bin").write_bytes(program)
     code = (
         "import struct, sys, numpy as np\n"
         "from onestride.engine.native import NativeRunner, NativeError\n"
         f"whole = open({str(tmp_path / 'program.bin')!r}, 'rb').read()\n"
-        f"end = 8 + 4 * {1 + len(FIELDS) + MAX_BUFFERS} + 48 * struct.unpack_from('<i', whole, 12)[0]\n"
+        f"end = {HEADER.size} + {OPERATION.size} * struct.unpack_from('<i', whole, 12)[0]\n"
         "refused = 0\n"
         "for at in range(8, end, 4):\n"
         "    for value in (-1, 0, 1, 2, 7, 10**4, 2**30, -(2**31)):\n"
@@ -389,10 +396,10 @@ def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, 
 def test_other_tasks_and_rankings_are_sent_to_onnx_runtime(make, make_arm_policy):
     policy = make()
     policy.task = replace(policy.task, native=None)
-    with pytest.raises(ReduceError, match="no native engine; run it by ONNX Runtime"):
+    with pytest.raises(NoEngineError, match="no native engine; run it by ONNX Runtime"):
         Engine.from_policy(policy, "native", draws=1)
     assert preferred(policy) == "onnx"
     assert preferred(policy, int8=True) == "onnx-int8"
-    with pytest.raises(ReduceError, match="only critics and residual return models"):
+    with pytest.raises(NoEngineError, match="only critics and residual return models"):
         Engine.from_policy(make(selector="returns-unet"), "native", draws=1)
     assert preferred(make()) == preferred(make_arm_policy("student")) == "native"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestride.engine import building, native, program
+from onestride.engine import building, layout, native
 from onestride.engine.backends import preferred
 from onestride.engine.building import build
 from onestride.engine.engine import Engine
@@ -207,17 +207,15 @@ def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, mon
     assert "build without -ffast-math" in done.stderr
 
 
-def test_constants_are_those_of_the_c_file():
-    """What program.py writes is what decide.c reads."""
-    text = building.DECIDE.with_name("program.h").read_text()
-    assert "enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };" in text
-    flags = ("SILU", "KNOWN", "EIGHT_BITS", "ADD", "SCREENED", "BOUND", "REST")
-    assert f"enum {{ {', '.join(f'{name} = {getattr(program, name)}' for name in flags)} }};" in text
-    assert f"VERSION = {native.VERSION}, MAX_BUFFERS = {program.MAX_BUFFERS} " in text
-    head = text[text.index("char magic[8];") : text.index("int32_t width[MAX_BUFFERS]")]
-    names = re.findall(r"\w+", re.sub(r"/\*.*?\*/|int32_t|char magic\[8\]", "", head, flags=re.DOTALL))
-    assert names == ["version", *native.FIELDS]
-    assert program.OPERATION.size == 48
+def test_the_committed_layout_is_the_generated_one():
+    """Else: python -m onestride.engine.layout."""
+    assert layout.PATH.read_text() == layout.header_text()
+    assert layout.PATH in building.SOURCES
+
+
+def test_refusals_are_those_of_the_c_file():
+    codes = re.findall(r"ONESTRIDE_\w+ = (-\d+)", building.DECIDE.with_name("decide.h").read_text())
+    assert [int(code) for code in codes] == list(native.REFUSALS)
 
 
 ALTERED_BY_FLAGS = """

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from onestride.diffusion.samplers import noisy_steps
-from onestride.engine.teacher import OnnxPlanner, Slope, Unrolled
-from onestride.engine.trunk import ReduceError
+from onestride.engine.engine import Engine
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.methods.guided import GuidedPlanner
 from onestride.policy.policy import Policy
 
@@ -42,39 +43,10 @@ def test_the_same_plans(make_arm_policy, make, observation, observations, settin
         assert torch.equal(found[:, policy.fixed], prior[:, policy.fixed])
 
 
-def guided(make, **settings):
-    """HalfCheetah's teacher, guided strongly."""
-    policy = make("teacher", selector="returns", **settings)
-    policy.generator = GuidedPlanner(policy.generator, policy.selector.model, 2.0)
-    return policy
-
-
-def test_the_slope_is_autograds(make):
-    planner = guided(make).generator.double()
-    slope, x = Slope(planner), torch.randn(5, 4, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x[:, 0, :17] = x[0, 0, :17]
-    for k in (1, 4):
-        wanted = planner.returns.gradient(x, k, None)
-        found = slope(x, k, slope.known(x, x.new_zeros(1, 0)))
-        assert wanted[:, 0, 17:].abs().max() > 1e-3
-        wanted[:, 0, :17] = 0
-        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
-
-
-@torch.no_grad()
-def test_guided_plans_are_the_same(make, observations):
-    policy = guided(make, solver="ddim")
-    planner = policy.generator.double()
-    prior, _ = (value.double() for value in priors(policy, observations[0]))
-    found = Unrolled(planner)(prior, prior.new_zeros(1, 0), prior.new_zeros(0, *prior.shape))
-    torch.testing.assert_close(found, planner.sample(prior, None), rtol=1e-9, atol=1e-9)
-    assert (found - planner.planner.sample(prior, None)).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("solver", "with_guidance"), [("ddim", False), ("ddpm", False), ("ddpm", True)])
-def test_as_a_policys_generator(make, observations, solver, with_guidance):
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+def test_as_a_policys_generator(make, observations, solver):
     pytest.importorskip("onnxruntime")
-    policy = guided(make, solver=solver) if with_guidance else make("teacher", solver=solver)
+    policy = make("teacher", solver=solver)
     planner = OnnxPlanner(policy.generator, policy.candidates, 0)
     assert planner.nfe == policy.generator.nfe
     fast = Policy(policy.task, planner, policy.normalizer, selector=policy.selector, candidates=policy.candidates)
@@ -84,5 +56,15 @@ def test_as_a_policys_generator(make, observations, solver, with_guidance):
 
 
 def test_a_unet_is_refused(make):
-    with pytest.raises(ReduceError, match="this teacher is a TemporalUNet"):
+    with pytest.raises(NoEngineError, match="this teacher is a TemporalUNet"):
         Unrolled(make("teacher", network="unet", unet_width=8, unet_multipliers=(1, 2)).generator)
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "onnx", "torch"])
+def test_a_guided_teacher_has_no_engine(make, backend):
+    policy = make("teacher", selector="returns")
+    policy.generator = GuidedPlanner(policy.generator, policy.selector.model, 2.0)
+    with pytest.raises(NoEngineError, match=r"guided teacher differentiates .* run the policy itself"):
+        Engine.from_policy(policy, backend)
+    with pytest.raises(NoEngineError, match="run the policy itself"):
+        Unrolled(policy.generator)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from onestride.control.fallback import FallbackTimeouts
-from onestride.control.fault_injection import FaultInjection
 from onestride.control.log import EpisodeLog
 from onestride.latency import soak
+from onestride.latency.fault_injection import Fault
 from onestride.latency.soak import LoadedPolicy, Record, SoakConfig, run_soak
 from onestride.reports.table import UNDEFINED, cells
 from onestride.robot.decision import Decision
@@ -81,7 +81,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
 
 
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
-    settings = config(fault=FaultInjection("busy", 0.1, 0.002))
+    settings = config(fault=Fault("busy", 0.1, 0.002))
     record = run_soak(loaded, [1000], settings)
     assert len(record.stalls) >= 1
     out = tmp_path / "deep" / "run.json"

@@ -11,8 +11,8 @@ import torch
 from kinds import METHOD_OF
 from onestride import Engine
 from onestride.engine.export import export
-from onestride.engine.reduce import reduce
-from onestride.engine.trunk import ReduceError
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import fold
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
 from onestride.plans.spec import Block
@@ -141,9 +141,9 @@ def test_what_the_engine_cannot_fold_is_refused_with_advice(make, reaching):
     normalizer = Normalizer(torch.zeros(4), torch.ones(4), torch.zeros(0), torch.ones(0))
     critic = selector_of("critic", reaching, normalizer)
     critic.options = replace(critic.options, scored_steps=4)  # the goal's row too
-    with pytest.raises(ReduceError, match="in which more is known than where it starts"):
-        reduce(make("student", critic))
-    with pytest.raises(ReduceError, match="has no native engine"):
+    with pytest.raises(NoEngineError, match="in which more is known than where it starts"):
+        fold(make("student", critic))
+    with pytest.raises(NoEngineError, match="has no native engine"):
         Engine.from_policy(make("student"), "native")
 
 

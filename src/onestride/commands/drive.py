@@ -13,7 +13,6 @@ import tyro
 
 from onestride.commands.base import Common
 from onestride.control.fallback import FallbackTimeouts
-from onestride.control.fault_injection import FaultInjection
 from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.folder import Format
@@ -32,7 +31,6 @@ class Run(Common):
 
     One scene:       onestride run --run runs/demo --scene 3
     Ten minutes:     onestride run --run runs/demo --rate 100 --duration 600
-    ... disturbed:   add --fault busy:2:0.05, gil:2:0.05 or pause:2:0.3
 
     With --duration the loop is measured: scenes follow one another, inference is asynchronous, and when a decision
     is late the robot gets the rest of the last plan, then slows down and holds, then is stopped for good. Commands
@@ -46,9 +44,9 @@ class Run(Common):
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
     engine: Backend | None = None
-    """Run a policy as one graph: auto measures what is fastest here; native, native-screened and native-int8 (built
-    by this machine's C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32,
-    cuda-graph-bf16, and compile as a graph too."""
+    """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's
+    C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32, cuda-graph-bf16, and
+    compile as a graph too."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"
@@ -68,10 +66,6 @@ class Run(Common):
     stop: float | None = None
     """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. Default: 0.5, or 5
     periods."""
-    fault: str | None = None
-    """Disturb on purpose, KIND:EVERY:LENGTH [s]: busy (the deciding thread burns a core), gil (another thread blocks
-    Python) or pause (the process is stopped and continued; an interactive shell takes that for Ctrl-Z, so put
-    `setsid -w` before the command)."""
     realtime: bool = False
     """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
     root or CAP_SYS_NICE; the report says what was granted."""
@@ -87,7 +81,7 @@ class Run(Common):
         if self.duration is not None:
             self._soak(self.duration)
             return
-        for name in ("rate", "max_observation_age", "deceleration_time", "stop", "fault", "realtime", "out"):
+        for name in ("rate", "max_observation_age", "deceleration_time", "stop", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(
                     f"--{name.replace('_', '-')} belongs to a measured run; give --duration with it, in seconds"
@@ -115,13 +109,12 @@ class Run(Common):
 
         if self.clock != "real":
             raise ValueError("--duration measures wall time; leave --clock charged away")
-        fault = FaultInjection.parse(self.fault) if self.fault is not None else None
 
         def config_at(rate: float) -> soak.SoakConfig:
             timeouts = FallbackTimeouts.at(
                 1 / rate if rate > 0 else 0.0, self.max_observation_age, self.deceleration_time, self.stop
             )
-            return soak.SoakConfig(duration, rate, timeouts, self.timeout, self.scene, fault, self.realtime)
+            return soak.SoakConfig(duration, rate, timeouts, self.timeout, self.scene, realtime=self.realtime)
 
         if self.rate is not None:  # before a checkpoint is loaded
             config_at(self.rate)
@@ -174,9 +167,8 @@ class Export:
     selector: Path | None = None
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""
     precision: Precision = "float32"
-    """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written down.
-    screened (native): 8 bits find who of the candidates may win, float32 decides: the same action, but in a decision of
-    ten thousand or so."""
+    """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written
+    down."""
     candidates: int | None = None
     """Candidates per decision; default: the checkpoint's."""
     plan: bool = True

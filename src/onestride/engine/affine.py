@@ -46,22 +46,22 @@ def dense(layer: Affine) -> nn.Linear:
     return made
 
 
-def after(second: Affine, first: Affine) -> Affine:
+def compose(second: Affine, first: Affine) -> Affine:
     """Two maps in a row are one."""
     return Affine(second.weight @ first.weight, second.weight @ first.bias + second.bias)
 
 
-def stacked(*maps: Affine) -> Affine:
+def vcat(*maps: Affine) -> Affine:
     """Maps of the same input are one, with their outputs side by side."""
     return Affine(torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps]))
 
 
-def beside(left: Affine, right: Affine) -> Affine:
+def hcat(left: Affine, right: Affine) -> Affine:
     """The sum of two maps of different inputs is one of both inputs side by side."""
     return Affine(torch.cat((left.weight, right.weight), 1), left.bias + right.bias)
 
 
-def apart(layer: Affine, at: int) -> tuple[Affine, Affine]:
+def split_columns(layer: Affine, at: int) -> tuple[Affine, Affine]:
     """A map as the sum of a map of its first ``at`` inputs, which keeps the bias, and one of the others."""
     return Affine(layer.weight[:, :at], layer.bias), Affine(layer.weight[:, at:], torch.zeros_like(layer.bias))
 
@@ -81,7 +81,7 @@ def outputs_of(layer: Affine, which: Tensor) -> Affine:
     return Affine(layer.weight[which], layer.bias[which])
 
 
-def of_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
+def fold_input_norm(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
     """A map of ``(x - mean) / std`` as a map of x."""
     weight = layer.weight / std.double()
     return Affine(weight, layer.bias - weight @ mean.double())
@@ -92,7 +92,7 @@ def of_varied(layer: Affine, std: Tensor) -> Affine:
     return Affine(layer.weight * varied(std.double()), layer.bias)
 
 
-def of_offset(layer: Affine, offset: Tensor) -> Affine:
+def fold_offset(layer: Affine, offset: Tensor) -> Affine:
     """A map of x as a map of ``x - offset``.
 
     Where a column hardly changes its scale is large, and in float32 its mean has to go before, not after.
@@ -100,12 +100,12 @@ def of_offset(layer: Affine, offset: Tensor) -> Affine:
     return Affine(layer.weight, layer.bias + layer.weight @ offset.double())
 
 
-def in_units(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
+def fold_output_norm(layer: Affine, mean: Tensor, std: Tensor) -> Affine:
     """A map to y as a map to ``y std + mean``."""
     return Affine(layer.weight * std.double()[:, None], layer.bias * std.double() + mean.double())
 
 
-def of_scaled(layer: Affine, scale: Tensor, shift: Tensor) -> Affine:
+def fold_gain(layer: Affine, scale: Tensor, shift: Tensor) -> Affine:
     """A map of ``x scale + shift`` as a map of x: the gain of a normalisation that nothing bends before the layer."""
     return Affine(layer.weight * scale.double(), layer.bias + layer.weight @ shift.double())
 

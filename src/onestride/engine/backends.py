@@ -9,72 +9,73 @@ from typing import Literal, get_args
 
 import torch
 
+from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.folder import GRAPH
 from onestride.engine.graph import write_graph
-from onestride.engine.native import NativeError, NativeRunner, Precision, library
+from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import write_program
-from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import OnnxRunner, Runner, thread_counts
 from onestride.engine.torch_runner import TorchRunner
-from onestride.engine.trunk import ReduceError
+from onestride.engine.whole import DecisionModule, decision_module
 from onestride.policy.policy import Policy
 
 Backend = Literal[
-    "auto", "native", "native-screened", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph",
-    "cuda-graph-tf32", "cuda-graph-bf16",
+    "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
+    "cuda-graph-bf16",
 ]  # fmt: skip
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-#: Of native engines' programs, where it is not float32.
-PRECISIONS: dict[str, Precision] = {"native-screened": "screened", "native-int8": "int8"}
 
 
 def runners_of(
     policy: Policy, backend: Backend, *, threads: int | None, draws: int, seed: int, plan: bool
 ) -> list[Runner]:
-    """A policy reduced, on what "auto" chooses from or on the one that was asked for; see ``Engine.from_policy``."""
+    """A policy's decision, on what "auto" chooses from or on the one that was asked for; see ``Engine.from_policy``."""
     if backend not in BACKENDS:
         raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-    return list(_runners(reduce(policy, draws=draws, seed=seed, plan=plan), backend, policy.device, threads))
+    module = decision_module(policy, draws=draws, seed=seed, plan=plan)
+    return list(_runners(module, backend, policy.device, threads))
 
 
-def _runners(reduced: Reduced, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
+def _runners(decision: DecisionModule, backend: Backend, device: torch.device, threads: int | None) -> Iterator[Runner]:
     """With every number of threads."""
     auto = backend == "auto"
     if backend.startswith("native") or (auto and device.type == "cpu"):
         try:
-            program = write_program(reduced, PRECISIONS.get(backend, "float32"))
+            program = write_program(decision, "int8" if backend == "native-int8" else "float32")
             name = "native" if auto else backend
             yield from [NativeRunner(program, n, name) for n in thread_counts(threads)]
-        except (NativeError, ReduceError):
+        except (NativeError, NoEngineError):
             if not auto:
                 raise
     if backend in ("onnx", "onnx-int8") or (auto and device.type == "cpu"):
         try:
             with TemporaryDirectory() as folder:
                 graph = Path(folder) / GRAPH
-                write_graph(reduced, graph, int8=backend == "onnx-int8")
+                write_graph(decision, graph, int8=backend == "onnx-int8")
                 name = "onnx" if auto else backend
                 yield from [OnnxRunner(graph.read_bytes(), n, name) for n in thread_counts(threads)]
         except (ImportError, OSError):  # it is not installed, or nothing can be written anywhere
             if not auto:
                 raise
     if backend in ("torch", "auto"):
-        yield TorchRunner(reduced, device)
+        yield TorchRunner(decision, device)
     if backend == "compile" and device.type != "cuda":
-        yield TorchRunner(reduced, device, compiled=True)
+        yield TorchRunner(decision, device, compiled=True)
     if backend.startswith("cuda-graph") or (backend in ("auto", "compile") and device.type == "cuda"):
         from onestride.engine.cuda_graph import CudaGraphRunner, Products
 
         products: dict[str, Products] = {"cuda-graph-tf32": "tf32", "cuda-graph-bf16": "bfloat16"}
-        yield CudaGraphRunner(reduced, device, products=products.get(backend, "float32"), compiled=backend == "compile")
+        yield CudaGraphRunner(
+            decision, device, products=products.get(backend, "float32"), compiled=backend == "compile"
+        )
 
 
 def preferred(policy: Policy, *, int8: bool = False) -> Backend:
     """The backend that engines of such a policy are best run by on a CPU: native where it can be, else ONNX Runtime."""
     try:
-        write_program(reduce(policy, draws=1))
+        write_program(decision_module(policy, draws=1, seed=0, plan=False))
         native = library().onestride_levels() > 0 if int8 else library() is not None
-    except (NativeError, ReduceError):
+    except (NativeError, NoEngineError):
         native = False
     if int8:
         return "native-int8" if native else "onnx-int8"

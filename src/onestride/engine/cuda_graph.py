@@ -18,17 +18,19 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from onestride.device import resolve_device
+from onestride.engine.fold.critic import Batched
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.graph import LARGE, quiet
-from onestride.engine.ranking import Batched
-from onestride.engine.reduce import Reduced
 from onestride.engine.runners import Answer
+from onestride.engine.whole import DecisionModule
 
 Products = Literal["float32", "tf32", "bfloat16"]
 WARM_UPS = 3
 
 
 class CudaGraphRunner:
-    """A reduced decision on the GPU, as the engine runs it: both copies between host and device are in the graph too.
+    """A decision on the GPU, as the engine runs it: both copies between host and device are in the graph too.
 
     products: what matrix products are done in: "float32" is the policy's own; "tf32", and "bfloat16" for the large
     ones, differ a little.
@@ -42,7 +44,7 @@ class CudaGraphRunner:
 
     def __init__(
         self,
-        reduced: Reduced,
+        decision: DecisionModule,
         device: torch.device | str,
         *,
         products: Products = "float32",
@@ -52,11 +54,11 @@ class CudaGraphRunner:
         self.name += "" if products == "float32" else f", {products}"
         needs_cuda(device)
         self._device = torch.device(device)
-        self._actions, self._last = reduced.task.action_dim, reduced.task.action_dim + 1 + reduced.candidates
-        self._rows = (reduced.task.horizon, reduced.task.transition_dim)
-        module = lifted(rounded(reduced) if products == "bfloat16" else reduced, device).to(device)
+        self._actions, self._last = decision.task.action_dim, decision.task.action_dim + 1 + decision.candidates
+        self._rows = (decision.task.horizon, decision.task.transition_dim)
+        module = lifted(rounded(decision) if products == "bfloat16" else decision, device).to(device)
         # Pinned on the host: a graph copies from and to no other memory.
-        given = torch.zeros(reduced.task.observation_dim + 1, pin_memory=True)
+        given = torch.zeros(decision.task.observation_dim + 1, pin_memory=True)
         here = torch.zeros(given.shape, device=device)
         found = torch.zeros(module(here).shape, pin_memory=True)
         with tf32(products == "tf32"), quiet() if compiled else nullcontext():
@@ -83,14 +85,14 @@ class CudaGraphRunner:
         return Answer(self._found[: self._actions], float(scores[winner]), winner, scores, plan)
 
 
-def pack(reduced: Reduced) -> Callable[[Tensor], Tensor]:
+def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
     """The decision from one buffer to another: [observation | draw] -> [action | winner | scores | plan], float32.
 
     Each way is then one copy.
     """
 
     def decide(given: Tensor) -> Tensor:
-        choice = reduced(given[:-1], given[-1:].long())
+        choice = decision(given[:-1], given[-1:].long())
         plan = () if choice.plan is None else (choice.plan.flatten(),)
         return torch.cat((choice.action, choice.winner[None].float(), choice.scores, *plan))
 
@@ -98,14 +100,14 @@ def pack(reduced: Reduced) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def lifted(reduced: Reduced, device: torch.device | str) -> GraphModule:
+def lifted(decision: DecisionModule, device: torch.device | str) -> GraphModule:
     """``pack`` as a graph of operations on ``device``, still on the CPU: ``.to(device)`` moves all of it.
 
     What the task's functions hold as constants on the host, such as the arm's basis points, is a buffer of it: while
     a graph is captured nothing may be copied from there.
     """
-    decide = pack(copy.deepcopy(reduced).cpu())
-    graph = make_fx(decide)(torch.zeros(reduced.task.observation_dim + 1))
+    decide = pack(copy.deepcopy(decision).cpu())
+    graph = make_fx(decide)(torch.zeros(decision.task.observation_dim + 1))
     for node in graph.graph.nodes:
         if "device" in node.kwargs:
             node.kwargs = node.kwargs | {"device": torch.device(device)}
@@ -114,18 +116,23 @@ def lifted(reduced: Reduced, device: torch.device | str) -> GraphModule:
     return graph
 
 
-def rounded(reduced: Reduced) -> Reduced:
+def rounded(decision: DecisionModule) -> FoldedPolicy:
     """The same decision with its large products in bfloat16, and their weights kept in it.
 
     Of an autocast every replay would round all weights again. What decodes and everything thin stays in float32.
+
+    Raises:
+        NoEngineError: the policy is not folded, and nothing says which of its products are large.
     """
-    reduced = copy.deepcopy(reduced)
-    for name, layer in reduced.named_modules():
+    if not isinstance(decision, FoldedPolicy):
+        raise NoEngineError("bfloat16 is for the products of a folded policy, and this one's generator has no fold")
+    decision = copy.deepcopy(decision)
+    for name, layer in decision.named_modules():
         if f"{name}.".startswith(LARGE) and isinstance(layer, nn.Linear | Batched):
             layer.bfloat16()
             layer.register_forward_pre_hook(lambda _, given: (given[0].bfloat16(),))
             layer.register_forward_hook(lambda _layer, _given, made: made.float())
-    return reduced
+    return decision
 
 
 class CudaGraphPlanner(nn.Module):

@@ -1,4 +1,4 @@
-"""The engine: decides as a policy does, from a reduced graph on the fastest backend of this machine.
+"""The engine: decides as a policy does, from a folded graph on the fastest backend of this machine.
 
     engine = Engine.from_folder("exported/dnk")      or      Engine.from_policy(policy)
     action = engine.decide(observation).action
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.engine.folder import agrees, load_contract, load_runners
+from onestride.engine.folder import check_contract, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
 from onestride.robot.decision import Decision, none_finite
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why."""
+    """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why.
 
-    nfe = 1
+    nfe: network calls of a decision.
+    """
 
-    def __init__(self, runner: Runner, task: ControlSpec, draws: int, chosen: str) -> None:
-        self.runner, self.task, self.draws, self.chosen = runner, task, draws, chosen
+    def __init__(self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1) -> None:
+        self.runner, self.task, self.draws, self.chosen, self.nfe = runner, task, draws, chosen, nfe
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._what = f" of {task.name}: {task.layout}"
         nothing = np.zeros((0, task.transition_dim), np.float32)
@@ -117,15 +118,14 @@ class Engine:
         seed: int = 0,
         plan: bool = False,
     ) -> Engine:
-        """Reduce a policy and run it.
+        """Fold a policy and run it; one whose generator has no fold runs whole, by ONNX Runtime or torch.
 
         backend: "auto" measures those that give the policy's own action, and takes the fastest; those in 8 bits, TF32
-        or bfloat16 differ a little, "compile" takes half a minute to start, and how long "native-screened" takes
-        depends on what is observed: these only when they are asked for.
+        or bfloat16 differ a little, and "compile" takes half a minute to start: these only when they are asked for.
         threads: of the CPU; None measures 1 ... all cores (native and ONNX), or takes torch's setting.
 
         Raises:
-            ReduceError: the policy cannot be reduced, or not to a program of its own ("native").
+            NoEngineError: the policy has no engine, or not this one; the message says why.
             ImportError: the backend needs the export extra, and it is not installed.
             NativeError: there is no C compiler, or the processor has no 8 bits.
             ValueError: there is no such backend, or it needs a CUDA device.
@@ -134,7 +134,7 @@ class Engine:
 
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
         runner, chosen = fastest(runners, policy.task)
-        return cls(runner, policy.task, draws, chosen)
+        return cls(runner, policy.task, draws, chosen, policy.nfe)
 
     @classmethod
     def from_folder(cls, path: str | Path, *, provider: str = CPU, threads: int | None = None) -> Engine:
@@ -151,6 +151,6 @@ class Engine:
         contract = load_contract(folder)
         task = CONTROL_SPECS[contract["task"]]()
         runners = load_runners(folder, contract, provider, threads)
-        agrees(runners[0], contract, task, folder)
+        check_contract(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
-        return cls(runner, task, contract["draws"], chosen)
+        return cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1))

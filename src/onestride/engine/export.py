@@ -26,9 +26,8 @@ from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
-from onestride.engine.reduce import Reduced, reduce
 from onestride.engine.runners import Bound, OnnxRunner
-from onestride.engine.trunk import ReduceError
+from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
 from onestride.policy.policy import Policy
 from onestride.progress import track
@@ -75,18 +74,17 @@ def export(
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
-        ReduceError: the policy makes many network calls, nothing ranks its plans, its task is no native program, or
-            what is to be screened cannot be.
+        NoEngineError: the policy has no engine, nothing ranks its plans, or it is no native program.
         ImportError: the export extra is not installed; NativeError: there is no C compiler to compare with.
     """
     if out.exists():
         raise ExportError(f"{out} is there already; name another folder, or remove it first")
     ensure_writable(out.parent)
-    reduced = reduce(policy, draws=draws, seed=seed, plan=plan)
+    decision = decision_module(policy, draws=draws, seed=seed, plan=plan)
     clear_abandoned(out.parent, out.name)
     folder = temporary_folder(out)
     try:
-        runner = _written(reduced, folder, form, precision)
+        runner = _written(decision, folder, form, precision)
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
@@ -106,15 +104,13 @@ def export(
     return agreement
 
 
-def _written(reduced: Reduced, folder: Path, form: Format, precision: Precision) -> Bound:
+def _written(decision: DecisionModule, folder: Path, form: Format, precision: Precision) -> Bound:
     """What decides, on disk and running."""
     path = folder / DECIDES[form]
     if form == "onnx":
-        if precision == "screened":
-            raise ReduceError("a graph computes all candidates alike: screened is for --format native")
-        write_graph(reduced, path, int8=precision == "int8")
+        write_graph(decision, path, int8=precision == "int8")
         return OnnxRunner(path.read_bytes(), threads=1)
-    path.write_bytes(write_program(reduced, precision))
+    path.write_bytes(write_program(decision, precision))
     for source in SOURCES:
         shutil.copy(source, folder / source.name)
     return NativeRunner(path.read_bytes(), 1, "native" if precision == "float32" else f"native-{precision}")
@@ -163,9 +159,7 @@ def contract(
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit
     said["score"] |= {"what": "the winner's, higher is better; not finite: no candidate is, send nothing"}
-    said["scores"] |= {
-        "what": "of all candidates; of those who could not win it may be a bound, no more than the winner's"
-    }
+    said["scores"] |= {"what": "of all candidates"}
     if "plan" in said:
         said["plan"] |= {"what": "the winner's, in task units: rows of [state, action], the first at the observation"}
     own = policy.config.get("training", {})
@@ -180,6 +174,7 @@ def contract(
         "control_dt_s": task.control_dt,
         "control_hz": 1 / task.control_dt,
         "candidates": policy.candidates,
+        "nfe": policy.nfe,
         "draws": draws,
         "seed": seed,
         "selector": _selector_name(policy),

@@ -51,6 +51,7 @@ class Contract(TypedDict):
     outputs: Outs
     control_dt_s: NotRequired[float]
     candidates: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
+    nfe: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
     draws: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
 
@@ -105,7 +106,7 @@ def backend_of(contract: dict[str, Any]) -> str:
     return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
 
 
-def agrees(runner: Bound, contract: dict[str, Any], task: ControlSpec, folder: Path) -> None:
+def check_contract(runner: Bound, contract: dict[str, Any], task: ControlSpec, folder: Path) -> None:
     """Whether graph (or program), contract and task are of one size.
 
     Raises:

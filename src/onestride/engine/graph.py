@@ -1,4 +1,4 @@
-"""The reduced decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
+"""A decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
 
 Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,); outputs ``action`` float32 (A,), ``score``
 float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is decoded.
@@ -17,35 +17,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.ranking import Batched, CriticScorer, Separate
-from onestride.engine.reduce import Reduced
-from onestride.engine.runners import INPUTS, OUTPUTS, extra, onnx_runtime
+from onestride.engine.fold.critic import Batched, CriticScorer, Separate
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import FoldedPolicy
+from onestride.engine.runners import INPUTS, OUTPUTS, missing_extra, onnx_runtime
+from onestride.engine.whole import DecisionModule
 
 OPSET = 18
-LARGE = ("trunk.", "scorer.second.")  # layers of a reduced decision that 8 bits are for
+LARGE = ("body.", "scorer.second.")  # layers of a decision that 8 bits are for
 
 
-def write_graph(reduced: Reduced, path: Path, *, int8: bool = False) -> None:
+def write_graph(decision: DecisionModule, path: Path, *, int8: bool = False) -> None:
     """Write the graph to ``path``.
 
-    int8: the large products in 8 bits (weights per output, activations as they come): the trunk's, and the critics'
+    int8: the large products in 8 bits (weights per output, activations as they come): the body's, and the critics'
     second layers. What decodes and everything thin stays in float32.
 
     Raises:
+        NoEngineError: 8 bits of a policy that is not folded.
         ImportError: the export extra is not installed.
     """
-    example = (torch.zeros(reduced.task.observation_dim), torch.zeros(1, dtype=torch.int64))
-    wrapped = _Outputs(_in_layers(reduced) if int8 else reduced).eval()
+    example = (torch.zeros(decision.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    wrapped = _Outputs(_in_layers(decision) if int8 else decision).eval()
     write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
 
 
-def _in_layers(reduced: Reduced) -> Reduced:
+def _in_layers(decision: DecisionModule) -> FoldedPolicy:
     """The same decision with the critics' layers one by one."""
-    reduced = copy.deepcopy(reduced)
-    if isinstance(reduced.scorer, CriticScorer):
-        assert isinstance(reduced.scorer.second, Batched)
-        reduced.scorer.second = Separate(reduced.scorer.second).requires_grad_(False)
-    return reduced
+    if not isinstance(decision, FoldedPolicy):
+        raise NoEngineError("8 bits are for the products of a folded policy, and this one's generator has no fold")
+    decision = copy.deepcopy(decision)
+    if isinstance(decision.scorer, CriticScorer):
+        assert isinstance(decision.scorer.second, Batched)
+        decision.scorer.second = Separate(decision.scorer.second).requires_grad_(False)
+    return decision
 
 
 def write_module(
@@ -66,7 +71,7 @@ def write_module(
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise extra(str(error.name)) from error
+        raise missing_extra(str(error.name)) from error
     with quiet():
         program = torch.onnx.export(
             module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs),
@@ -93,7 +98,7 @@ def _in_8_bits(model: Any, path: Path) -> Any:
     large = [
         n.name
         for n in model.graph.node
-        if n.op_type == "Gemm" and n.input[1].removeprefix("reduced.").startswith(LARGE)
+        if n.op_type == "Gemm" and n.input[1].removeprefix("decision.").startswith(LARGE)
     ]
     # Equal weights were written once, and the quantiser would turn them round once for every layer that has them.
     by_name = {i.name: i for i in model.graph.initializer}
@@ -119,12 +124,12 @@ def _in_8_bits(model: Any, path: Path) -> Any:
 class _Outputs(nn.Module):
     """A choice as the tuple that a graph gives."""
 
-    def __init__(self, reduced: Reduced) -> None:
+    def __init__(self, decision: DecisionModule) -> None:
         super().__init__()
-        self.reduced = reduced
+        self.decision = decision
 
     def forward(self, observation: Tensor, draw: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.reduced(observation, draw) if value is not None)
+        return tuple(value for value in self.decision(observation, draw) if value is not None)
 
 
 @contextmanager

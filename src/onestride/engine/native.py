@@ -1,4 +1,4 @@
-"""A reduced decision by ``c/decide.c``, built by this machine's C compiler: no runtime, all its vectors, no waiting."""
+"""A folded decision by ``c/decide.c``, built by this machine's C compiler: no runtime, all its vectors, no waiting."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from onestride.engine.building import INSTEAD, NativeError, build, widest
+from onestride.engine.layout import FIELDS, HEADER, MAGIC, VERSION
 from onestride.engine.runners import Answer, RefusedError, Shape
 
-MAGIC, VERSION = b"ONESTRID", 4
-#: Of the header, after magic and version and before the buffers' widths; where numbers lie, from their first.
-FIELDS = (
-    "operations", "buffers", "numbers", "first",
-    "task", "observation", "state", "inputs", "known", "candidates", "draws", "hidden", "noise", "features", "decoded",
-    "action", "horizon",
-    "known_weight", "known_bias", "offset", "bank", "noise_bank", "handicap", "finish_weight", "finish_bias",
-    "low", "high", "constants",
-)  # fmt: skip
-HEADER = len(MAGIC) + 4 * (1 + len(FIELDS))
-Precision = Literal["float32", "screened", "int8"]
+Precision = Literal["float32", "int8"]
 #: What decide.h's onestride_decide gives instead of a winner.
 REFUSALS = {
     -1: "an entry of the observation is not finite",
@@ -42,7 +33,7 @@ class NativeRunner:
     def __init__(self, program: bytes, threads: int, name: str = "native") -> None:
         self._engine: int | None = None
         self._library = library()
-        if not program.startswith(MAGIC) or len(program) < HEADER:
+        if not program.startswith(MAGIC) or len(program) < HEADER.size:
             raise NativeError(f"these {len(program)} bytes are no program; export the policy again")
         version, *fields = np.frombuffer(program, "<i4", 1 + len(FIELDS), len(MAGIC)).tolist()
         if version != VERSION:
@@ -86,11 +77,6 @@ class NativeRunner:
             raise RefusedError(REFUSALS[winner])
         return Answer(self._action, float(self._best[0]), winner, self._scores, self._plan)
 
-    @property
-    def settled(self) -> int:
-        """How many candidates' scores the last decision computed to the end; the others could not win."""
-        return self._library.onestride_settled(self._engine)
-
     def __del__(self) -> None:
         if self._engine:
             self._library.onestride_destroy(self._engine)
@@ -113,8 +99,6 @@ def library(folder: Path | None = None) -> Any:
         found.onestride_create.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
         found.onestride_decide.restype = ctypes.c_int
         found.onestride_decide.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 4]
-        found.onestride_settled.restype = ctypes.c_int
-        found.onestride_settled.argtypes = [ctypes.c_void_p]
         found.onestride_destroy.restype = None
         found.onestride_destroy.argtypes = [ctypes.c_void_p]
         lanes, there = found.onestride_lanes(), widest()

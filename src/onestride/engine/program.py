@@ -1,4 +1,4 @@
-"""The reduced decision as a program for ``decide.c``: operations on blocks of candidates, and their numbers.
+"""The folded decision as a program for ``decide.c``: operations on blocks of candidates, and their numbers.
 
 Each operation reads columns of one buffer and writes columns of another; buffer 0 holds the features of all candidates,
 the others are a thread's own, of one block. Weights lie as torch has them and are packed for the machine when the
@@ -7,24 +7,25 @@ program is loaded, so that the bytes are the same for every machine.
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.engine.native import FIELDS, HEADER, MAGIC, VERSION, Precision
-from onestride.engine.ranking import Batched, CriticScorer, PlanScorer, ReturnScorer
-from onestride.engine.reduce import Reduced
-from onestride.engine.trunk import KoopmanTrunk, ReduceError, ResidualTrunk
+from onestride.engine.fold.critic import Batched, CriticScorer
+from onestride.engine.fold.koopman import KoopmanBody
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.plans import PlanScorer
+from onestride.engine.fold.policy import FoldedPolicy
+from onestride.engine.fold.residual import ResidualBody
+from onestride.engine.fold.returns import ReturnScorer
+from onestride.engine.layout import FIELDS, HEADER, MAGIC, MAX_BUFFERS, OPERATION, VERSION, Flag, Kind, TaskKind
+from onestride.engine.native import Precision
+from onestride.engine.whole import DecisionModule
 from onestride.tasks.task import Task
 
-MAX_BUFFERS = 16
-OPERATION = struct.Struct("<11if")
-START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM = range(8)
-TASKS = {"plain": 0, "arm": 1}
-SILU, KNOWN, EIGHT_BITS, ADD, SCREENED, BOUND, REST = 1, 2, 4, 8, 16, 32, 64
+TASKS = {"plain": TaskKind.PLAIN_TASK, "arm": TaskKind.ARM_TASK}
 FEATURES = 0
 EPSILON = 1e-5  # of torch's layer normalisation
 
@@ -41,7 +42,6 @@ class Program:
 
     def __init__(self) -> None:
         self.operations: list[bytes] = []
-        self.first: int | None = None  # operations that make bounds of the scores; None: all make the scores
         self.widths = [0]
         self._numbers: list[np.ndarray] = []
         self._count = 0
@@ -50,7 +50,7 @@ class Program:
     def buffer(self, width: int) -> At:
         """A new one."""
         if len(self.widths) == MAX_BUFFERS:
-            raise ReduceError(f"a decision of more than {MAX_BUFFERS} buffers; run it by ONNX Runtime")
+            raise NoEngineError(f"a decision of more than {MAX_BUFFERS} buffers; run it by ONNX Runtime")
         self.widths.append(width)
         return At(len(self.widths) - 1)
 
@@ -73,7 +73,7 @@ class Program:
         flags: int = 0, groups: int = 1, weight: int = -1, bias: int = -1, scale: float = 0.0,
     ) -> None:  # fmt: skip
         """One operation; its buffer grows to what it writes."""
-        written = to.column + (inputs * groups if kind == NORM else outputs)
+        written = to.column + (inputs * groups if kind == Kind.NORM else outputs)
         self.widths[to.buffer] = max(self.widths[to.buffer], written)
         numbers = (kind, flags, *source, *to, inputs, outputs, groups, weight, bias)
         self.operations.append(OPERATION.pack(*numbers, scale))
@@ -87,8 +87,8 @@ class Program:
         bias = getattr(layer, "bias", None)
         outputs, inputs = weight.shape
         placed = self.numbers(bias) if known is None else known
-        flags |= KNOWN if known is not None else 0
-        self.add(PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
+        flags |= Flag.KNOWN if known is not None else 0
+        self.add(Kind.PRODUCT, source, to, inputs, outputs, flags=flags, weight=self.numbers(weight), bias=placed)
 
     def norm(
         self, width: int, source: At, to: At, layer: nn.Module | None = None, *, groups: int = 1, silu: bool = True
@@ -99,72 +99,70 @@ class Program:
             assert isinstance(layer, nn.LayerNorm)
             gain, shift, epsilon = layer.weight, layer.bias, layer.eps
         where = {"weight": self.numbers(gain), "bias": self.numbers(shift)}
-        self.add(NORM, source, to, width, width, flags=SILU * silu, groups=groups, scale=epsilon, **where)
+        self.add(Kind.NORM, source, to, width, width, flags=Flag.SILU * silu, groups=groups, scale=epsilon, **where)
 
     def written(self, header: dict[str, int]) -> bytes:
         """The whole, little-endian."""
-        count = len(self.operations)
-        header |= {"operations": count, "buffers": len(self.widths), "numbers": self._count}
-        header["first"] = count if self.first is None else self.first
+        header |= {"operations": len(self.operations), "buffers": len(self.widths), "numbers": self._count}
         widths = self.widths + [0] * (MAX_BUFFERS - len(self.widths))
-        head = MAGIC + struct.pack(f"<{1 + len(FIELDS) + MAX_BUFFERS}i", VERSION, *(header[f] for f in FIELDS), *widths)
+        head = HEADER.pack(MAGIC, VERSION, *(header[field] for field in FIELDS), *widths)
         return head + b"".join(self.operations) + b"".join(n.astype("<f4").tobytes() for n in self._numbers)
 
 
-def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds: bool = True) -> bytes:
-    """The program of a reduced decision.
+def write_program(folded: DecisionModule, precision: Precision = "float32") -> bytes:
+    """The program of a folded decision.
 
-    bounds: where several critics rank, all but the first are asked only about candidates that may still win, since a
-    plan's worth is no more than what one of them says. The winner, its score and its action are the same to the last
-    bit; False: the others' scores are exact too, as those that are screened have to be.
-
-    precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come;
-    "screened" only to find who may win: those are computed again in float32, as everything is where a processor has no
-    8 bits. Rarely another one wins than in float32.
+    precision: "int8" has the large products in 8 bits, weights per output, activations per candidate as they come.
 
     Raises:
-        ReduceError: a task that decide.c does not know, or another ranking than a critic's, a residual return model's
-            or the task's own.
+        NoEngineError: a generator without a fold, a task that decide.c does not know, or another ranking than a
+            critic's, a residual return model's or the task's own.
     """
-    task, p = reduced.task, Program()
+    if not isinstance(folded, FoldedPolicy):
+        raise NoEngineError(
+            f"a {type(folded.generator).__name__} has no fold, which a native program needs; run it by ONNX Runtime "
+            "(--engine onnx)"
+        )
+    task, p = folded.task, Program()
     if task.native is None:
-        raise ReduceError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
+        raise NoEngineError(f"task '{task.name}' has no native engine; run it by ONNX Runtime (--engine onnx)")
     if not task.plans.starts_with_observation:
-        raise ReduceError(
+        raise NoEngineError(
             f"the native engine knows plans of which row 0's observation is given, and of task '{task.name}' more or "
             "less is; run it by ONNX Runtime (--engine onnx)"
         )
-    large = {"float32": 0, "screened": SCREENED, "int8": EIGHT_BITS}[precision]
-    hidden = reduced.bank.shape[-1]
+    large = {"float32": 0, "int8": Flag.EIGHT_BITS}[precision]
+    hidden = folded.noise_bank.shape[-1]
     features = At(FEATURES)
     h = p.buffer(hidden)
-    p.add(START, h, h, hidden, hidden)
-    width = _trunk(p, reduced.trunk, h, features, large)
-    if reduced.noise is not None:
-        noise = reduced.noise.shape[-1]
-        p.add(NOISE, features, At(FEATURES, width), noise, noise)
+    p.add(Kind.START, h, h, hidden, hidden)
+    width = _body(p, folded.body, h, features, large)
+    if folded.skip_noise is not None:
+        noise = folded.skip_noise.shape[-1]
+        p.add(Kind.NOISE, features, At(FEATURES, width), noise, noise)
         width += noise
-    known_bias, finish = reduced.known.bias, reduced.finish
-    if isinstance(reduced.scorer, CriticScorer):
-        _critic(p, reduced.scorer, features, At(FEATURES, width), hidden, large, bounds and precision != "screened")
-    elif isinstance(reduced.scorer, ReturnScorer):
-        first = _returns(p, reduced.scorer, features, hidden, large)
+    known_bias, finish = folded.decision_bias.bias, folded.finish
+    if isinstance(folded.scorer, CriticScorer):
+        _critic(p, folded.scorer, features, hidden, large)
+    elif isinstance(folded.scorer, ReturnScorer):
+        first = _returns(p, folded.scorer, features, hidden, large)
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
-    elif isinstance(reduced.scorer, PlanScorer) and reduced.scorer.selector is task.score and task.native.kind == "arm":
-        finish = _arm(p, reduced.scorer, features, task)
+    elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is task.score and task.native.kind == "arm":
+        finish = _arm(p, folded.scorer, features, task)
     else:
-        raise ReduceError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
+        raise NoEngineError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
     assert isinstance(finish, nn.Linear)
+    bias, skip = folded.decision_bias, folded.skip_noise
     header = {
         "task": TASKS[task.native.kind], "observation": task.observation_dim, "state": task.state_dim,
-        "inputs": reduced.known.in_features, "known": len(reduced.known.bias), "candidates": reduced.candidates,
-        "draws": reduced.draws, "hidden": hidden, "noise": 0 if reduced.noise is None else reduced.noise.shape[-1],
+        "inputs": bias.in_features, "known": len(bias.bias), "candidates": folded.candidates,
+        "draws": folded.draws, "hidden": hidden, "noise": 0 if skip is None else skip.shape[-1],
         "features": width, "decoded": finish.out_features, "action": task.action_dim,
         # Rows of what is decoded; 0: no plan, the first action alone.
         "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
-        "known_weight": p.numbers(reduced.known.weight), "known_bias": p.numbers(known_bias),
-        "offset": p.numbers(reduced.offset), "bank": p.numbers(reduced.bank), "noise_bank": p.numbers(reduced.noise),
-        "handicap": p.numbers(reduced.handicap),
+        "known_weight": p.numbers(bias.weight), "known_bias": p.numbers(known_bias),
+        "offset": p.numbers(folded.offset), "noise_bank": p.numbers(folded.noise_bank), "skip_bank": p.numbers(skip),
+        "handicap": p.numbers(folded.handicap),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
         "constants": p.numbers(task.native.constants),
@@ -172,66 +170,53 @@ def write_program(reduced: Reduced, precision: Precision = "float32", *, bounds:
     return p.written(header)
 
 
-def work_after_bounds(program: bytes) -> tuple[int, int]:
-    """Of a candidate that is computed further: operations of products, and bytes that they read and write of it."""
-    header = dict(zip(FIELDS, struct.unpack_from(f"<{len(FIELDS)}i", program, HEADER - 4 * len(FIELDS)), strict=True))
-    flop = moved = 0
-    for i in range(header["first"], header["operations"]):
-        at = HEADER + 4 * MAX_BUFFERS + OPERATION.size * i
-        kind, _, _, _, _, _, inputs, outputs, groups, *_ = OPERATION.unpack_from(program, at)
-        if kind in (PRODUCT, SCORE):
-            flop += 2 * inputs * outputs * groups
-            moved += 4 * (inputs + outputs) * groups
-    return flop, moved
-
-
 def product_program(rows: int, width: int, times: int) -> bytes:
     """So many products of ``width`` x ``width`` one after the other, on ``rows`` rows: to measure a machine by."""
     p, weight = Program(), torch.randn(width, width) / width**0.5
     buffers = [p.buffer(width), p.buffer(width), At(FEATURES)]
-    p.add(START, buffers[0], buffers[0], width, width)
+    p.add(Kind.START, buffers[0], buffers[0], width, width)
     for i in range(times):
         p.product(weight, buffers[i % 2], buffers[2 if i == times - 1 else (i + 1) % 2])
     one, nothing = p.numbers(torch.ones(width)), p.numbers(torch.zeros(width))
-    p.add(SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
+    p.add(Kind.SCORE, buffers[2], buffers[2], width, 1, weight=one, bias=nothing, scale=1.0)
     header = dict.fromkeys(FIELDS, 0) | {
         "observation": 1, "state": 1, "inputs": 1, "known": width, "candidates": rows, "draws": 1, "hidden": width,
         "features": width, "decoded": 1, "action": 1, "known_weight": one, "known_bias": nothing, "offset": nothing,
-        "bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
+        "noise_bank": p.numbers(torch.zeros(rows, width)), "finish_weight": one, "finish_bias": nothing,
         "low": nothing, "high": one, "handicap": -1,
     }  # fmt: skip
     return p.written(header)
 
 
-def _trunk(p: Program, trunk: nn.Module, h: At, to: At, large: int) -> int:
+def _body(p: Program, body: nn.Module, h: At, to: At, large: int) -> int:
     """From the first layer's pre-activations ``h`` to the features; returns how many there are."""
-    if isinstance(trunk, ResidualTrunk):
-        _residual(p, trunk, h, to, large)
-        return trunk.width
-    assert isinstance(trunk, KoopmanTrunk)
-    enter, leave, arrive, decoded = trunk.norms
+    if isinstance(body, ResidualBody):
+        _residual(p, body, h, to, large)
+        return body.width
+    assert isinstance(body, KoopmanBody)
+    enter, leave, arrive, decoded = body.norms
     other = p.buffer(0)
-    p.norm(trunk.encode.in_features, h, h, enter)
-    p.product(trunk.encode, h, other, flags=large)
-    p.norm(trunk.encode.out_features, other, other, leave)
-    if trunk.lift is None:
-        p.product(trunk.carry, other, h, flags=large)
-    elif trunk.gains is None:
+    p.norm(body.encode.in_features, h, h, enter)
+    p.product(body.encode, h, other, flags=large)
+    p.norm(body.encode.out_features, other, other, leave)
+    if body.lift is None:
+        p.product(body.carry, other, h, flags=large)
+    elif body.gains is None:
         lifted = p.buffer(0)
-        p.product(trunk.lift, other, lifted, flags=large | SILU)
-        p.product(trunk.carry, lifted, h, flags=large)
+        p.product(body.lift, other, lifted, flags=large | Flag.SILU)
+        p.product(body.carry, lifted, h, flags=large)
     else:
-        lifted, latent = p.buffer(0), trunk.gains.out_features
-        weight, bias = trunk.lift.weight, trunk.lift.bias
+        lifted, latent = p.buffer(0), body.gains.out_features
+        weight, bias = body.lift.weight, body.lift.bias
         p.product(_Layer(weight[:latent], bias[:latent]), other, lifted, flags=large)  # Q z
-        p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | SILU)
-        p.product(trunk.gains, At(lifted.buffer, latent), h, flags=large)
-        p.add(TIMES, h, lifted, latent, latent)
-        p.product(trunk.carry, lifted, h, flags=large)
-    p.norm(trunk.carry.out_features, h, h, arrive)
-    p.product(trunk.decode, h, other, flags=large)
-    p.norm(trunk.decode.out_features, other, to, decoded)
-    return trunk.decode.out_features
+        p.product(_Layer(weight[latent:], bias[latent:]), other, At(lifted.buffer, latent), flags=large | Flag.SILU)
+        p.product(body.gains, At(lifted.buffer, latent), h, flags=large)
+        p.add(Kind.TIMES, h, lifted, latent, latent)
+        p.product(body.carry, lifted, h, flags=large)
+    p.norm(body.carry.out_features, h, h, arrive)
+    p.product(body.decode, h, other, flags=large)
+    p.norm(body.decode.out_features, other, to, decoded)
+    return body.decode.out_features
 
 
 class _Layer(nn.Module):
@@ -242,69 +227,42 @@ class _Layer(nn.Module):
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
 
 
-def _residual(p: Program, trunk: ResidualTrunk, h: At, to: At, large: int) -> None:
-    normed, wide = p.buffer(trunk.width), p.buffer(0)
-    for expand, contract in zip(trunk.expand, trunk.contract, strict=True):
-        p.norm(trunk.width, h, normed, silu=False)
-        p.product(expand, normed, wide, flags=large | SILU)
-        p.product(contract, wide, h, flags=large | ADD)
-    p.norm(trunk.width, h, to, silu=False)
+def _residual(p: Program, body: ResidualBody, h: At, to: At, large: int) -> None:
+    normed, wide = p.buffer(body.width), p.buffer(0)
+    for expand, contract in zip(body.expand, body.contract, strict=True):
+        p.norm(body.width, h, normed, silu=False)
+        p.product(expand, normed, wide, flags=large | Flag.SILU)
+        p.product(contract, wide, h, flags=large | Flag.ADD)
+    p.norm(body.width, h, to, silu=False)
 
 
-def _critic(p: Program, scorer: CriticScorer, features: At, kept: At, known: int, large: int, bounds: bool) -> None:
-    """Mean over the judged rows of min Q.
-
-    kept: from where on there is room beside the features, for what is judged and for what the first critic makes of it.
-    """
-    entries, members = scorer.decode.out_features, scorer.members
-    seen = p.buffer(entries)
+def _critic(p: Program, scorer: CriticScorer, features: At, known: int, large: int) -> None:
+    """Mean over the judged rows of min Q; row by row, so that weights stay in the cache."""
+    entries, members, width, dim = scorer.decode.out_features, scorer.members, scorer.width, scorer.transition_dim
+    seen, h, deep = p.buffer(entries), p.buffer(0), p.buffer(0)
     p.product(scorer.decode, features, seen)
     limits = {"weight": p.numbers(scorer.low), "bias": p.numbers(scorer.high)}
-    p.add(CLAMP, seen, kept, entries, entries, **limits)
-    judge = _Judge(p, scorer, kept, At(kept.buffer, kept.column + entries), known, large)
-    if not bounds or members == 1:
-        judge(range(members))
-        return
-    judge(range(1), BOUND)
-    p.first = len(p.operations)
-    judge(range(1, members), REST)
-
-
-class _Judge:
-    """Some of the critics, asked about the judged rows; row by row, so that weights stay in the cache.
-
-    kept: what is judged. worth: where each row's least so far is kept, where asked for.
-    """
-
-    def __init__(self, p: Program, scorer: CriticScorer, kept: At, worth: At, known: int, large: int) -> None:
-        self.p, self.scorer, self.kept, self.worth, self.known, self.large = p, scorer, kept, worth, known, large
-        self.h, self.deep = p.buffer(0), p.buffer(0)
-
-    def __call__(self, members: range, flags: int = 0) -> None:
-        p, scorer, width, dim = self.p, self.scorer, self.scorer.width, self.scorer.transition_dim
-        rows = 1 + (scorer.decode.out_features - scorer.action_dim) // dim
-        some, units = slice(members.start, members.stop), slice(members.start * width, members.stop * width)
-        assert isinstance(scorer.second, Batched)
-        weights, biases = scorer.second.weight[some].transpose(1, 2).contiguous(), scorer.second.bias[some, 0]
-        layers = [_Layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-        last = {"weight": p.numbers(scorer.last[some]), "bias": p.numbers(scorer.last_bias[some])}
-        first = _Layer(scorer.pair.weight[units], scorer.pair.bias[units])
-        for row in range(rows):
-            if row == 0:  # its state is the observed one, and part of the known
-                p.product(scorer.action.weight[units], self.kept, self.h, known=self.known + units.start)
-            else:
-                p.product(first, At(self.kept.buffer, self.kept.column + scorer.action_dim + (row - 1) * dim), self.h)
-            p.norm(width, self.h, self.h, groups=len(members))
-            for i, layer in enumerate(layers):
-                p.product(layer, At(self.h.buffer, i * width), At(self.deep.buffer, i * width), flags=self.large)
-            p.norm(width, self.deep, self.deep, groups=len(members))
-            worth = At(self.worth.buffer, self.worth.column + row) if flags else self.deep
-            p.add(SCORE, self.deep, worth, width, 1, flags=flags, groups=len(members), scale=1 / rows, **last)
+    p.add(Kind.CLAMP, seen, seen, entries, entries, **limits)
+    assert isinstance(scorer.second, Batched)
+    weights, biases = scorer.second.weight.transpose(1, 2).contiguous(), scorer.second.bias[:, 0]
+    layers = [_Layer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    last = {"weight": p.numbers(scorer.last), "bias": p.numbers(scorer.last_bias)}
+    rows = 1 + (entries - scorer.action_dim) // dim
+    for row in range(rows):
+        if row == 0:  # its state is the observed one, and part of the known
+            p.product(scorer.action.weight, seen, h, known=known)
+        else:
+            p.product(scorer.pair, At(seen.buffer, scorer.action_dim + (row - 1) * dim), h)
+        p.norm(width, h, h, groups=members)
+        for i, layer in enumerate(layers):
+            p.product(layer, At(h.buffer, i * width), At(deep.buffer, i * width), flags=large)
+        p.norm(width, deep, deep, groups=members)
+        p.add(Kind.SCORE, deep, deep, width, 1, groups=members, scale=1 / rows, **last)
 
 
 def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: int) -> nn.Linear:
     """The return model. Its first layer, given back, has the observation's share for a bias: its own goes there."""
-    h, deep = p.buffer(scorer.trunk.width), p.buffer(0)
+    h, deep = p.buffer(scorer.body.width), p.buffer(0)
     layers = list(scorer.first) if isinstance(scorer.first, nn.Sequential) else [scorer.first]
     source, first = features, layers[-1]
     for layer in layers[:-1]:
@@ -313,9 +271,9 @@ def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: 
         source = to
     assert isinstance(first, nn.Linear)
     p.product(first.weight, source, h, known=known)
-    _residual(p, scorer.trunk, h, deep, large)
+    _residual(p, scorer.body, h, deep, large)
     where = {"weight": p.numbers(scorer.output.weight), "bias": p.numbers(scorer.output.bias)}
-    p.add(SCORE, deep, deep, scorer.trunk.width, 1, scale=1.0, **where)
+    p.add(Kind.SCORE, deep, deep, scorer.body.width, 1, scale=1.0, **where)
     return first
 
 
@@ -325,5 +283,5 @@ def _arm(p: Program, scorer: PlanScorer, features: At, task: Task) -> nn.Linear:
     wanted = (rows[:, None] + torch.arange(3)).flatten()
     path = p.buffer(len(wanted))
     p.product(_Layer(scorer.last.weight[wanted], scorer.last.bias[wanted]), features, path)
-    p.add(ARM, path, path, len(wanted), 1)
+    p.add(Kind.ARM, path, path, len(wanted), 1)
     return scorer.last

@@ -1,4 +1,4 @@
-"""What runs a reduced decision that is written down: what is asked of it, ONNX Runtime, and which is soonest done."""
+"""What runs a folded decision that is written down: what is asked of it, ONNX Runtime, and which is soonest done."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ MOST_THREADS = 64  # of a decision: each takes a block of candidates
 
 
 class Answer(NamedTuple):
-    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None.
-
-    Of those who could not win a native engine's scores may be bounds, or those of 8 bits: no more than the winner's.
-    """
+    """What a backend gives, as NumPy: action (A,), score, winner, scores (N,), plan (H, D) or None."""
 
     action: np.ndarray
     score: float
@@ -43,7 +40,7 @@ class RefusedError(ValueError):
 
 
 class Runner(Protocol):
-    """A reduced decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
+    """A folded decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
     time; else whoever calls it has to check first."""
 
     name: str
@@ -74,7 +71,7 @@ class Bound(Runner, Protocol):
     outputs: list[Shape]
 
 
-def extra(what: str) -> ImportError:
+def missing_extra(what: str) -> ImportError:
     """The error for a package of the export extra that is not there."""
     return ImportError(f"{what} is not installed: pip install onestride[export]")
 
@@ -92,7 +89,7 @@ def onnx_runtime(part: str = "") -> Any:
     try:
         return importlib.import_module(f"onnxruntime.{part}" if part else "onnxruntime")
     except ImportError as error:
-        raise extra("onnxruntime") from error
+        raise missing_extra("onnxruntime") from error
 
 
 class OnnxRunner:

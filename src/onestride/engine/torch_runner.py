@@ -1,4 +1,4 @@
-"""A reduced decision in torch."""
+"""A decision in torch."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 import torch
 
 from onestride.engine.graph import quiet
-from onestride.engine.reduce import Reduced
 from onestride.engine.runners import Answer
+from onestride.engine.whole import DecisionModule
 
 
 class TorchRunner:
-    """The reduced module in torch, as it is or compiled."""
+    """The module in torch, as it is or compiled."""
 
     checks = False
 
-    def __init__(self, reduced: Reduced, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
+    def __init__(self, decision: DecisionModule, device: torch.device | str = "cpu", *, compiled: bool = False) -> None:
         self.name = "compile" if compiled else "torch"
-        self.module = reduced.to(device)
+        self.module = decision.to(device)
         self._call: Callable[..., Any] = self.module
         self._process = os.getpid() if compiled else None
-        self._observation = torch.zeros(reduced.task.observation_dim, device=device)
-        self._draws = torch.arange(reduced.draws, device=device).view(-1, 1)
+        self._observation = torch.zeros(decision.task.observation_dim, device=device)
+        self._draws = torch.arange(decision.draws, device=device).view(-1, 1)
         if compiled:  # now, not in the first decision
             with quiet():
                 self._call = torch.compile(self.module)
-                self.run(np.zeros(reduced.task.observation_dim, np.float32), 0)
+                self.run(np.zeros(decision.task.observation_dim, np.float32), 0)
 
     @torch.inference_mode()
     def run(self, observation: np.ndarray, draw: int) -> Answer:

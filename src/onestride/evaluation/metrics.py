@@ -25,6 +25,9 @@ TRIAL = (
     Metric("nfe", "network calls", digits=0, better="lower"),
 )
 
+#: Before a measurement [s]: threads of what ran before stay awake for some milliseconds and would compete with it.
+PAUSE = 0.02
+
 
 def summarize(values: Sequence[float | None], seeds: Sequence[int]) -> dict[str, Any]:
     """Values of trials and each one's training seed -> {"mean", "std", "n", "per_seed"}.

@@ -16,9 +16,9 @@ import torch
 from onestride.data.episode import Episode
 from onestride.evaluation.candidates import candidates_at, measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
+from onestride.evaluation.metrics import PAUSE
 from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
-from onestride.latency.roofline import PAUSE
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of

@@ -30,9 +30,9 @@ import torch
 from onestride.device import resolve_device
 from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda
 from onestride.engine.engine import Engine
-from onestride.evaluation.metrics import latency, summarize
+from onestride.evaluation.metrics import PAUSE, latency, summarize
 from onestride.evaluation.result import Experiment
-from onestride.latency.roofline import PAUSE, copy_peak, product_peak
+from onestride.latency.roofline import copy_peak, product_peak
 from onestride.latency.subjects import (
     OBSERVATIONS,
     Subject,

@@ -17,9 +17,8 @@ from onestride.engine.graph import OPSET
 from onestride.engine.native import NativeError, NativeRunner
 from onestride.engine.program import product_program
 from onestride.engine.runners import OnnxRunner
+from onestride.evaluation.metrics import PAUSE
 
-#: Before a measurement [s]: threads of what ran before stay awake for some milliseconds and would compete with it.
-PAUSE = 0.02
 CALLS = 100  # of a product, of which the fastest counts: cores are slow to wake
 WIDTH = 512  # inputs and outputs of the products
 IN_A_ROW = 8  # products of a native program, so that what is around them does not count

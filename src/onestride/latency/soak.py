@@ -23,7 +23,6 @@ from onestride.checkpoint import load_config
 from onestride.control.async_policy import AsyncPolicy
 from onestride.control.episode import commands_of
 from onestride.control.fallback import FallbackTimeouts
-from onestride.control.fault_injection import FaultInjection, FaultInjector
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.control.realtime import leave_realtime, realtime_scheduling
@@ -32,6 +31,7 @@ from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.latency.fault_injection import Fault, FaultInjection
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.robot.clock import RealClock
@@ -54,7 +54,7 @@ class SoakConfig:
     fallback_timeouts: FallbackTimeouts
     timeout: float = 60.0
     first_scene: int = 0
-    fault: FaultInjection | None = None
+    fault: Fault | None = None
     realtime: bool = False
 
     def __post_init__(self) -> None:
@@ -173,8 +173,8 @@ def run_soak(
     record, closing = record or Record(config), closing or Signals()
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
-    stalled = FaultInjector(loaded.decider, config.fault) if config.fault is not None else None
-    with realtime_scheduling(config.realtime) as granted, AsyncPolicy(stalled or loaded.decider, clock) as worker:
+    faulty = FaultInjection(loaded.decider, config.fault) if config.fault is not None else None
+    with realtime_scheduling(config.realtime) as granted, AsyncPolicy(faulty or loaded.decider, clock) as worker:
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         answer = worker.warm_up(first, WARM_UP)
         if answer.decision is not None:  # what the fallback computes is warm too
@@ -183,13 +183,13 @@ def run_soak(
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()
             try:
-                with _watching(record, bar, config.duration), stalled or nullcontext():
+                with _watching(record, bar, config.duration), faulty or nullcontext():
                     _drive(worker, clock, task, scenes, config, record, closing)
             except BaseException as error:
                 record.ended_by = type(error).__name__
                 raise
             finally:
-                record.end(stalled.moments if stalled is not None else ())
+                record.end(faulty.moments if faulty is not None else ())
             bar.update(math.ceil(config.duration))
     return record
 

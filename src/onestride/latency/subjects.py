@@ -19,10 +19,10 @@ from onestride.data.minari import read_dataset
 from onestride.engine.backends import Backend, preferred
 from onestride.engine.cuda_graph import CudaGraphPlanner, rounded
 from onestride.engine.engine import Engine
-from onestride.engine.ranking import Batched
-from onestride.engine.reduce import Reduced, reduce
+from onestride.engine.fold.critic import Batched
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import FoldedPolicy, fold
 from onestride.engine.teacher import OnnxPlanner, Unrolled
-from onestride.engine.trunk import ReduceError
 from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator
@@ -134,15 +134,15 @@ def subjects_of(policies: dict[str, Policy], n: int, config: BenchConfig, device
         elif name == "teacher":
             try:
                 planner = OnnxPlanner(policy.generator, n, policy.task.context_dim, torch.get_num_threads())
-            except ReduceError:  # a U-Net stays as it is
+            except NoEngineError:  # a U-Net stays as it is
                 continue
             flop, moved, _ = work_of(policy, observation, Unrolled(policy.generator))
             fast = with_parts(policy, planner, n)
             made.append(Subject("teacher-optimised", n, fast, fast.nfe, flop, moved, call_flop))
-    reduced = reduce(student, draws=config.draws)
+    folded = fold(student, draws=config.draws)
     for name, backend in _backends(student, config).items():
         engine = Engine.from_policy(student, backend, threads=torch.get_num_threads(), draws=config.draws)
-        made.append(Subject(name, n, engine, 1, *_engine_work(reduced, backend), call))
+        made.append(Subject(name, n, engine, 1, *_engine_work(folded, backend), call))
     return made
 
 
@@ -159,13 +159,13 @@ def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
     return made
 
 
-def _engine_work(reduced: Reduced, backend: Backend) -> tuple[int, int]:
+def _engine_work(folded: FoldedPolicy, backend: Backend) -> tuple[int, int]:
     """Return operations and bytes of an engine's decision."""
-    module = rounded(reduced) if backend == "cuda-graph-bf16" else reduced
-    flop, moved = work(partial(module, torch.zeros(reduced.task.observation_dim), torch.tensor([0])))
+    module = rounded(folded) if backend == "cuda-graph-bf16" else folded
+    flop, moved = work(partial(module, torch.zeros(folded.task.observation_dim), torch.tensor([0])))
     if backend.endswith("int8"):  # of a weight one byte is read instead of four
-        layers = [m for m in reduced.trunk.modules() if isinstance(m, nn.Linear)]
-        layers += [m for m in reduced.scorer.modules() if isinstance(m, Batched)]
+        layers = [m for m in folded.body.modules() if isinstance(m, nn.Linear)]
+        layers += [m for m in folded.scorer.modules() if isinstance(m, Batched)]
         moved -= 3 * sum(m.weight.numel() for m in layers)
     return flop, moved
 

@@ -1,5 +1,5 @@
-/* What the arm's task does around its network (tasks/kinova/task.py, selectors/geometry.py), for one observation and its
-   candidates: the frame and the context, the score of a plan, the first command. Metres, radians, the base frame. */
+/* What the arm's task does around its network (tasks/kinova/task.py, selectors/geometry.py), for one observation and
+   its candidates: the frame and the context, the score of a plan, the first command. Metres, radians, base frame. */
 
 #ifndef ONESTRIDE_ARM_H
 #define ONESTRIDE_ARM_H

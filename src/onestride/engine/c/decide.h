@@ -1,4 +1,4 @@
-/* One decision of a reduced planner. decide.c has the rest; both are built by any C11 compiler that knows GNU vectors:
+/* One decision of a folded policy. decide.c has the rest; both are built by any C11 compiler that knows GNU vectors:
 
        cc -std=gnu11 -O3 -march=native -pthread your.c decide.c -lm                                                   */
 
@@ -21,20 +21,17 @@ enum {
   ONESTRIDE_NOT_FINITE = -1,   /* an entry of the observation */
   ONESTRIDE_GOAL_OUTSIDE = -2, /* the arm's goal is outside its workspace */
   ONESTRIDE_GOAL_BLOCKED = -3, /* the arm's goal is inside an obstacle */
-  ONESTRIDE_NO_OBSTACLE = -4   /* an obstacle of the arm's is neither absent (0), a sphere (1) nor a box (2), or has no size */
+  ONESTRIDE_NO_OBSTACLE = -4   /* an obstacle is neither absent (0), a sphere (1) nor a box (2), or it has no size */
 };
 
 /* observation in the task's units, draw, modulo draws (another draw, other noise)
    -> action (A); plan (O + what the program decodes of the winner, which is its first action or all of its H rows but
-   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best. Of those who
-   could not win it may be a bound, or that of 8 bits, but no more than the winner's.
+   the state of the first; NULL: not wanted); the scores of all candidates (N); the winner's in best.
    Returns the winner's number, or why there is none. A best that is not finite means that no candidate is: hold the
    robot.
    Allocates nothing, and never waits for another thread. Not to be called by two threads at once. */
 int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,
                      float* best);
-
-int onestride_settled(const Engine* engine); /* how many candidates' scores the last decision computed to the end */
 
 void onestride_destroy(Engine* engine);
 

@@ -79,7 +79,8 @@ INLINE void tile_8(int rows, int vecs, const int8_t* x, long stride, const float
     }
 }
 
-/* The range of a row's numbers and 0; finite is not 0 where one of them is not. Two of each: each waits for its last. */
+/* The range of a row's numbers and 0; finite is not 0 where one of them is not. Two of each, since each waits for its
+   last. */
 INLINE void ranged(const float* x, int inputs, float* bottom, float* top, float* finite) {
   vec low[2] = {}, high[2] = {}, check[2] = {};
   int k = 0;

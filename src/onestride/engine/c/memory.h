@@ -1,4 +1,4 @@
-/* What a decision is made in: an engine, its threads' own memory, and the jobs they share. */
+/* What a decision is made in: an engine, its threads' own memory, and the blocks of candidates they share. */
 
 #ifndef ONESTRIDE_MEMORY_H
 #define ONESTRIDE_MEMORY_H
@@ -12,14 +12,15 @@
 #include "products.h"
 #include "program.h"
 
-enum { MAX_THREADS = 64 };
+enum { MAX_THREADS = 64, MAX_SLOTS = MAX_THREADS + 1 };
+enum { TURN_BITS = 24 }; /* of ``next``: more blocks than there may be candidates */
 
-/* Candidates in a row of places, and how they are computed. */
+/* What a round reads of its decision. Nobody writes into it while anybody may read it. */
 typedef struct {
-  int place, rows;
-  int begin, end; /* operations; who begins later than with the first goes on where the candidate's own place ended */
-  int screen;     /* in 8 bits, where the program allows it */
-} Job;
+  float *inputs, *known; /* inputs: [state | context] */
+  ArmFrame frame;
+  int32_t draw;
+} Slot;
 
 typedef struct {
   Engine* engine;
@@ -27,38 +28,28 @@ typedef struct {
   pthread_mutex_t lock; /* a helper's own, since to wake several by one condition may wait for the slowest of them */
   pthread_cond_t wake;
   int number;
-  float* buffer[MAX_BUFFERS]; /* [0]: the features of all places, others: of one job */
-  float* score;               /* of all places */
-  int8_t* eight;              /* a job's inputs in 8 bits */
+  atomic_int reading;         /* the slot that a helper reads; -1: none */
+  float* buffer[MAX_BUFFERS]; /* [0]: the features of all candidates, others: of one block */
+  float* score;               /* of all candidates */
+  int8_t* eight;              /* a block's inputs in 8 bits */
 } Worker;
 
 struct Engine {
   const Header* head;
   const Op* op;
   const float* data;
-  Packed *packed, *packed_8; /* each product's weights, in float32 and in 8 bits */
-  char* weights;             /* all of them, those in float32 first */
+  Packed* packed; /* each product's weights */
+  char* weights;  /* all of them */
   void* copy;
-  float *inputs, *off, *known, *free_entries; /* inputs: [state | context]; off: less what is usual */
-  ArmFrame frame;
+  float *centred, *free_entries; /* centred: inputs less what is usual */
+  Slot slot[MAX_SLOTS];          /* one more than there are threads */
   long stride[MAX_BUFFERS], eight_stride;
   int threads, process; /* process: whose threads they are */
   Worker* worker;
-  int32_t draw;
-  int screens;         /* all candidates are computed in 8 bits first */
-  int defers;          /* all candidates have their bounds computed first */
-  int blocks, rows;    /* jobs that all candidates make, and places of one */
-  int batch, shares;   /* candidates of a further round, and its jobs */
-  int places;          /* of all candidates, and of further rounds */
-  Job* job;            /* the blocks, then those of further rounds */
-  atomic_int* who;     /* the candidate at each place: candidate i at place i, and behind them those of further rounds */
-  int* place;          /* where a candidate's features are: its own place, or that of a round */
-  int* settled;        /* whether a candidate's score is what decides, not a bound or that of 8 bits */
-  int* asked;          /* jobs of a round */
-  atomic_int *order, next, count; /* of the round: its jobs, whose turn is next, how many there are */
-  _Atomic uint64_t* done;         /* of each job: round's number * MAX_THREADS + who published it */
-  _Atomic uint64_t round;
-  _Atomic uint64_t ticket;
+  int blocks, rows;       /* that all candidates make, and candidates of one */
+  _Atomic uint64_t next;  /* the round's number << TURN_BITS, and which of its blocks has its turn */
+  _Atomic uint64_t* done; /* of each block: round's number * MAX_THREADS + who published it */
+  _Atomic uint64_t asked; /* the round's number * MAX_SLOTS + the slot that it reads */
   atomic_int quit;
 };
 

@@ -1,4 +1,4 @@
-/* What a program does to a block's rows: one operation of a job, in a worker's own memory. */
+/* What a program does to a block's rows: one operation, in a worker's own memory. */
 
 #ifndef ONESTRIDE_OPERATIONS_H
 #define ONESTRIDE_OPERATIONS_H
@@ -72,13 +72,10 @@ static void norm(const Op* op, const float* data, int rows, const float* x, long
   }
 }
 
-/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. BOUND: that least is
-   kept in a column, for an operation with REST, whose own groups it is one of. Rounding is monotone, so a score is no
-   more than its bound to the last bit. */
-static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* kept, long kept_stride,
-                  float* scores) {
-  for (int r = 0; r < rows; r++, kept += kept_stride) {
-    float worst = op->flags & REST ? *kept : INFINITY, check = 0;
+/* score += scale * the least of the groups' dot products. Whatever is not finite comes through. */
+static void score(const Op* op, const float* data, int rows, const float* x, long stride, float* scores) {
+  for (int r = 0; r < rows; r++) {
+    float worst = INFINITY, check = 0;
     for (int g = 0; g < op->groups; g++) {
       const float *from = x + r * stride + g * op->inputs, *w = data + op->weight + g * op->inputs;
       vec total = {};
@@ -89,44 +86,38 @@ static void score(const Op* op, const float* data, int rows, const float* x, lon
       worst = worth < worst ? worth : worst;
       check += worth * 0.0f;
     }
-    if (op->flags & BOUND) *kept = worst;
     scores[r] += op->scale * worst + check;
   }
 }
 
-INLINE int candidate(const atomic_int* who) { return atomic_load_explicit(who, memory_order_relaxed); }
-
-/* One operation of a job, in a worker's own memory. */
-static void operate(Worker* w, int index, const Job* job) {
+/* One operation on a block's candidates, ``rows`` of them from ``first`` on, in a worker's own memory. */
+static void operate(Worker* w, int index, const Slot* slot, int first, int rows) {
   const Engine* e = w->engine;
   const Header* head = e->head;
   const Op* op = e->op + index;
   const float* data = e->data;
-  const int rows = job->rows;
-  const atomic_int* who = e->who + job->place;
-  float* scores = w->score + job->place;
+  float* scores = w->score + first;
   const long from_stride = e->stride[op->from], to_stride = e->stride[op->to];
-  /* Buffer 0 holds every place, the others one job's. */
-  const float* x = w->buffer[op->from] + (op->from ? 0 : job->place * from_stride) + op->from_column;
-  float* y = w->buffer[op->to] + (op->to ? 0 : job->place * to_stride) + op->to_column;
-  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? e->known + op->bias : data + op->bias;
-  const long drawn = (long)e->draw * head->candidates;
+  /* Buffer 0 holds every candidate, the others one block's. */
+  const float* x = w->buffer[op->from] + (op->from ? 0 : first * from_stride) + op->from_column;
+  float* y = w->buffer[op->to] + (op->to ? 0 : first * to_stride) + op->to_column;
+  const float* bias = op->bias < 0 ? NULL : op->flags & KNOWN ? slot->known + op->bias : data + op->bias;
+  const long drawn = (long)slot->draw * head->candidates + first; /* rows of the banks of noise */
   switch (op->kind) {
     case START:
       for (int r = 0; r < rows; r++) {
-        const float* bank = data + head->bank + (drawn + candidate(who + r)) * op->outputs;
-        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + e->known[i];
+        const float* bank = data + head->noise_bank + (drawn + r) * op->outputs;
+        for (int i = 0; i < op->outputs; i++) y[r * to_stride + i] = bank[i] + slot->known[i];
       }
       break;
     case NOISE:
       for (int r = 0; r < rows; r++)
-        memcpy(y + r * to_stride, data + head->noise_bank + (drawn + candidate(who + r)) * op->outputs,
-               4 * (size_t)op->outputs);
+        memcpy(y + r * to_stride, data + head->skip_bank + (drawn + r) * op->outputs, 4 * (size_t)op->outputs);
       break;
     case NORM: norm(op, data, rows, x, from_stride, y, to_stride); break;
     case PRODUCT:
-      if ((op->flags & EIGHT_BITS) || (job->screen && (op->flags & SCREENED))) {
-        product_8(op, e->packed_8 + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
+      if (op->flags & EIGHT_BITS) {
+        product_8(op, e->packed + index, bias, rows, x, from_stride, y, to_stride, w->eight, e->eight_stride);
       } else {
         product(op, e->packed + index, bias, rows, x, from_stride, y, to_stride);
       }
@@ -146,10 +137,10 @@ static void operate(Worker* w, int index, const Job* job) {
         scores[r] += check;
       }
       break;
-    case SCORE: score(op, data, rows, x, from_stride, y, to_stride, scores); break;
+    case SCORE: score(op, data, rows, x, from_stride, scores); break;
     case ARM:
       for (int r = 0; r < rows; r++)
-        scores[r] += arm_score(data + head->constants, &e->frame, e->inputs, x + r * from_stride, op->inputs / 3);
+        scores[r] += arm_score(data + head->constants, &slot->frame, slot->inputs, x + r * from_stride, op->inputs / 3);
       break;
   }
 }

@@ -1,4 +1,4 @@
-/* A program as it lies in memory: a header, operations, numbers (engine/program.py writes it), and whether it is sound. */
+/* Whether a program (engine/program.py writes it) is sound: nothing in it leads outside of it. */
 
 #ifndef ONESTRIDE_PROGRAM_H
 #define ONESTRIDE_PROGRAM_H
@@ -6,27 +6,7 @@
 #include <stdint.h>
 
 #include "arm.h"
-
-enum { VERSION = 4, MAX_BUFFERS = 16 };
-
-enum { START, NOISE, NORM, PRODUCT, TIMES, CLAMP, SCORE, ARM };
-enum { PLAIN_TASK, ARM_TASK };
-enum { SILU = 1, KNOWN = 2, EIGHT_BITS = 4, ADD = 8, SCREENED = 16, BOUND = 32, REST = 64 };
-
-typedef struct {
-  int32_t kind, flags, from, from_column, to, to_column, inputs, outputs, groups;
-  int32_t weight, bias; /* where in the numbers; -1: none. With KNOWN, bias is where in the known */
-  float scale;
-} Op;
-
-typedef struct {
-  char magic[8];
-  int32_t version, operations, buffers, numbers;
-  int32_t first; /* operations whose scores no candidate exceeds; those after them make scores of such bounds */
-  int32_t task, observation, state, inputs, known, candidates, draws, hidden, noise, features, decoded, action, horizon;
-  int32_t known_weight, known_bias, offset, bank, noise_bank, handicap, finish_weight, finish_bias, low, high, constants;
-  int32_t width[MAX_BUFFERS]; /* of each buffer; buffer 0 holds the features */
-} Header;
+#include "layout.h"
 
 /* Whether a stretch of columns lies within a buffer, and of numbers within the program. */
 static int within(const Header* head, int buffer, int column, int64_t count) {
@@ -38,17 +18,17 @@ static int inside(const Header* head, int at, int64_t count) {
 }
 
 /* Whether nothing in a program leads outside of it. */
-static int sound(const Header* h, const Op* op) {
+static int validate(const Header* h, const Op* op) {
   enum { MANY = 1 << 20 };
   const int64_t n = h->candidates, draws = h->draws;
-  int good = h->first > 0 && h->first <= h->operations && h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
+  int good = h->state > 0 && h->inputs >= h->state && h->inputs < MANY && h->state <= h->observation && n < MANY &&
              draws < MANY && h->observation < MANY && h->known < MANY && h->hidden < MANY && h->decoded < MANY &&
              h->noise >= 0 && h->noise < MANY;
   for (int b = 0; b < h->buffers; b++) good = good && h->width[b] > 0 && h->width[b] < MANY;
   good = good && h->observation > 0 && n > 0 && draws > 0 && h->action > 0 && h->decoded >= h->action &&
          h->hidden > 0 && h->known >= h->hidden && h->features > 0 && h->features <= h->width[0] &&
          inside(h, h->known_weight, (int64_t)h->known * h->inputs) && inside(h, h->known_bias, h->known) &&
-         inside(h, h->offset, h->inputs) && inside(h, h->bank, draws * n * h->hidden) &&
+         inside(h, h->offset, h->inputs) && inside(h, h->noise_bank, draws * n * h->hidden) &&
          (h->handicap < 0 || inside(h, h->handicap, n)) &&
          inside(h, h->finish_weight, (int64_t)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
          inside(h, h->low, h->action) && inside(h, h->high, h->action);
@@ -68,7 +48,7 @@ static int sound(const Header* h, const Op* op) {
     const int writes = within(h, op->to, op->to_column, op->kind == NORM ? in * groups : out);
     switch (op->kind) {
       case START: good = writes && out == h->hidden; break;
-      case NOISE: good = writes && out == h->noise && inside(h, h->noise_bank, draws * n * out); break;
+      case NOISE: good = writes && out == h->noise && inside(h, h->skip_bank, draws * n * out); break;
       case NORM:
         good = reads && writes && (op->weight < 0 || (inside(h, op->weight, in) && inside(h, op->bias, in)));
         break;
@@ -79,10 +59,7 @@ static int sound(const Header* h, const Op* op) {
       case TIMES: good = reads && writes && in == out; break;
       case CLAMP: good = reads && writes && in == out && inside(h, op->weight, out) && inside(h, op->bias, out); break;
       case ARM: good = reads && h->task == ARM_TASK && in % 3 == 0 && in <= 3 * (ARM_ROWS - 1); break;
-      case SCORE:
-        good = reads && writes && (op->to == 0 || !(op->flags & (BOUND | REST))) &&
-               inside(h, op->weight, in * groups) && inside(h, op->bias, groups);
-        break;
+      case SCORE: good = reads && writes && inside(h, op->weight, in * groups) && inside(h, op->bias, groups); break;
       default: good = 0;
     }
   }

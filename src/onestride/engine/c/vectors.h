@@ -44,8 +44,8 @@ INLINE vec held(vec v) {
   return v;
 }
 
-/* sum + x * each of y, rounded once wherever the processor can. GCC would else do so in some loops and not in others, and
-   a number of outputs or rows would change the last bit. */
+/* sum + x * each of y, rounded once wherever the processor can. GCC would else do so in some loops and not in others,
+   and a number of outputs or rows would change the last bit. */
 INLINE vec fused(vec sum, float x, vec y) {
 #if defined(__AVX512F__)
   return (vec)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)y, (__m512)sum);

@@ -1,13 +1,13 @@
 """One decision as the smallest module that gives the same action: a trained one-step policy without its training.
 
-    observation (O,), draw -> encode -> one thin product -> + bank[draw] -> trunk -> scores (N,) -> first action (A,)
+    observation (O,), draw -> encode -> one product -> + noise_bank[draw] -> body -> scores (N,) -> first action (A,)
 
 What a decision computes for nothing is taken out, exactly (``affine.py`` has the rewrites):
 
 - normalisers are part of the first and the last layers;
 - what observation and context add to the first layers, of the student and of what ranks its plans, is one product
   per decision, not one per candidate;
-- what the noise adds to the first layer is looked up: ``bank[draw]`` holds it for N candidates, for every draw;
+- what the noise adds to the first layer is looked up: ``noise_bank[draw]`` holds it for N candidates, for every draw;
 - linear layers in a row are one: the encoder's last, Q and the gains' first; P and the decoder's first; KDM's and
   KDM-F's matrix with both neighbours; the decoder's last and the return model's first, where that is smaller;
 - only those entries of a plan are decoded that score and action need, the winner's plan where it is asked for.
@@ -25,23 +25,22 @@ from torch import Tensor, nn
 
 from onestride.engine.affine import (
     Affine,
-    apart,
-    beside,
     by_entries,
     dense,
     exact,
-    in_units,
-    of_offset,
-    of_units,
+    fold_input_norm,
+    fold_offset,
+    fold_output_norm,
+    hcat,
     of_varied,
     outputs_of,
-    stacked,
+    split_columns,
+    vcat,
 )
-from onestride.engine.ranking import Ranking, judged_entries, ranking_of
-from onestride.engine.trunk import ReduceError, parts_of
+from onestride.engine.fold.folds import generator_fold, selector_fold
+from onestride.engine.fold.parts import NoEngineError, Ranking
 from onestride.plans.given import order_of
 from onestride.policy.policy import Policy
-from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
 
 
@@ -58,12 +57,12 @@ class Choice(NamedTuple):
     plan: Tensor | None
 
 
-class Reduced(nn.Module):
-    """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; ``reduce`` makes it."""
+class FoldedPolicy(nn.Module):
+    """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; ``fold`` makes it."""
 
     offset: Tensor  # what is known less this is what the first layers see
-    bank: Tensor  # (draws, N, hidden)
-    noise: Tensor | None  # (draws, N, R), where the last layer has the noise as an input of its own
+    noise_bank: Tensor  # (draws, N, hidden)
+    skip_noise: Tensor | None  # (draws, N, R), where the last layer has the noise as an input of its own
     handicap: Tensor | None  # (N,), what candidates must be worth more
 
     def __init__(
@@ -71,47 +70,43 @@ class Reduced(nn.Module):
         task: Task,
         known: Affine,
         offset: Tensor,
-        bank: Tensor,
-        noise: Tensor | None,
+        noise_bank: Tensor,
+        skip_noise: Tensor | None,
         handicap: Tensor | None,
-        trunk: nn.Module,
+        body: nn.Module,
         ranking: Ranking,
     ) -> None:
         super().__init__()
         self.task = task
         self.order = order_of(task.plans)
-        self.known = dense(of_offset(known, offset))
-        self.trunk, self.scorer = trunk, ranking.scorer
+        self.decision_bias = dense(fold_offset(known, offset))
+        self.body, self.scorer = body, ranking.scorer
         self.finish = nn.Identity() if ranking.finish is None else dense(ranking.finish)
         self.register_buffer("offset", offset)
-        self.register_buffer("bank", bank)
-        self.register_buffer("noise", noise)
+        self.register_buffer("noise_bank", noise_bank)
+        self.register_buffer("skip_noise", skip_noise)
         self.register_buffer("handicap", handicap)
 
     @property
     def draws(self) -> int:
         """How many decisions have noise of their own; then it comes round again."""
-        return len(self.bank)
+        return len(self.noise_bank)
 
     @property
     def candidates(self) -> int:
         """N."""
-        return self.bank.shape[1]
+        return self.noise_bank.shape[1]
 
     def forward(self, observation: Tensor, draw: Tensor) -> Choice:
         row = observation[None]
         given = self.task.encode(row)
-        known = self.known(torch.cat((given.values, given.context), -1) - self.offset)
-        hidden = self.bank.shape[-1]
-        features = self.trunk(self.bank.index_select(0, draw)[0] + known[:, :hidden])
-        if self.noise is not None:
-            features = torch.cat((features, self.noise.index_select(0, draw)[0]), -1)
+        known = self.decision_bias(torch.cat((given.values, given.context), -1) - self.offset)
+        hidden = self.noise_bank.shape[-1]
+        features = self.body(self.noise_bank.index_select(0, draw)[0] + known[:, :hidden])
+        if self.skip_noise is not None:
+            features = torch.cat((features, self.skip_noise.index_select(0, draw)[0]), -1)
         rows, scores = self.scorer(features, known[:, hidden:], row, given)
-        if self.handicap is not None:
-            scores = scores - self.handicap
-        # A candidate that is not a number never wins; x - x is 0 for finite x alone.
-        scores = torch.where(scores - scores == 0, scores, -torch.inf)
-        winner = scores.argmax(0, keepdim=True)
+        score, winner, scores = chosen(scores, self.handicap)
         free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - K) of the whole plan
         dim, missing = self.task.transition_dim, self.task.horizon * self.task.transition_dim - free.shape[1]
         complete = missing == given.values.shape[1]
@@ -120,60 +115,80 @@ class Reduced(nn.Module):
             plan = plan[:, self.order]
         action = self.task.command(plan[:, None, :dim], given.frame)[0]
         whole = plan.view(-1, dim) if complete else None
-        return Choice(action, scores.index_select(0, winner)[0], winner[0], scores, whole)
+        return Choice(action, score, winner[0], scores, whole)
+
+
+def chosen(scores: Tensor, handicap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (N,) of a decision's candidates -> the best score (), its number (1,), and what decided, (N,).
+
+    A candidate that is not finite never wins: its score becomes -inf.
+    """
+    if handicap is not None:
+        scores = scores - handicap
+    scores = torch.where(scores - scores == 0, scores, -torch.inf)  # x - x is 0 for finite x alone
+    winner = scores.argmax(0, keepdim=True)
+    return scores.index_select(0, winner)[0], winner, scores
+
+
+def ranked(policy: Policy, draws: int) -> None:
+    """Raise NoEngineError unless something ranks the policy's plans and there is noise for a decision."""
+    if policy.selector is None:
+        raise NoEngineError(
+            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
+        )
+    if draws < 1:
+        raise NoEngineError(f"a decision needs noise: draws is {draws}, expected at least 1")
 
 
 @torch.no_grad()
-def reduce(
+def fold(
     policy: Policy, *, draws: int = 64, seed: int = 0, plan: bool = False, dtype: torch.dtype = torch.float32
-) -> Reduced:
+) -> FoldedPolicy:
     """The policy's decision as one module on the CPU, with noise for ``draws`` decisions from ``seed``.
 
     Decision k has the noise of the k-th decision of ``policy`` after ``policy.reset(seed)`` on a CPU.
     plan: also decode the winner's whole plan. dtype: everything is made in float64 and rounded to it in the end.
 
     Raises:
-        ReduceError: the generator makes more than one network call, or nothing ranks its plans.
+        NoEngineError: the generator has no fold, or nothing ranks its plans.
     """
-    if policy.selector is None:
-        raise ReduceError(
-            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
-        )
-    if draws < 1:
-        raise ReduceError(f"a decision needs noise: draws is {draws}, expected at least 1")
+    make_parts = generator_fold(policy.generator)
+    if make_parts is None:
+        raise NoEngineError(f"a {type(policy.generator).__name__} has no fold: its policy is written whole")
+    ranked(policy, draws)
     task, normalizer = policy.task, exact(policy.normalizer)
     size = task.horizon * task.transition_dim
     mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
-    parts = parts_of(policy.generator)
+    parts, ranked_by = make_parts(policy.generator), selector_fold(policy.selector)
     given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
 
-    plan_part, context_part = apart(parts.first, size)
+    plan_part, context_part = split_columns(parts.first, size)
     given_part, noise_part = by_entries(plan_part, given, others)
     offset = torch.cat((mean[given], normalizer.context_mean))
     spread = torch.cat((std[given], normalizer.context_std))
-    known = of_units(of_varied(beside(given_part, context_part), spread), offset, spread)
+    known = fold_input_norm(of_varied(hcat(given_part, context_part), spread), offset, spread)
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
     free = scaled.flatten(2)[..., others]
-    bank = free @ noise_part.weight.T
+    noise_bank = free @ noise_part.weight.T
     decoded = others
-    if isinstance(policy.selector, CriticSelector) and not plan:
-        decoded = others[: judged_entries(policy.selector, task)]
+    if ranked_by.entries is not None and not plan:
+        decoded = others[: ranked_by.entries(policy.selector, task)]
     elif not (plan or task.plans.starts_with_observation):
         plan = True  # the first action is no run of the free entries
-    last = in_units(outputs_of(parts.last, decoded), mean[decoded], std[decoded])
+    last = fold_output_norm(outputs_of(parts.last, decoded), mean[decoded], std[decoded])
     noise = None
     if parts.skip:
         skipped = Affine(parts.skip * std[decoded].double().diag(), torch.zeros(len(decoded)).double())
-        last = beside(last, skipped)
+        last = hcat(last, skipped)
         noise = free[..., : len(decoded)]
-    ranking = ranking_of(policy.selector, last, task, plan)
-    if ranking.known is not None:
-        wants, unseen = ranking.known.weight.shape[1], len(given) + task.context_dim
-        nothing = Affine(torch.zeros(len(ranking.known.bias), unseen - wants).double(), torch.zeros(()).double())
-        known = stacked(known, beside(ranking.known, nothing))
+    ranking = ranked_by.fold(policy.selector, last, task, plan)
+    if ranking.decision_bias is not None:
+        bias, unseen = ranking.decision_bias, len(given) + task.context_dim
+        nothing = torch.zeros(len(bias.bias), unseen - bias.weight.shape[1]).double()
+        known = vcat(known, hcat(bias, Affine(nothing, torch.zeros(()).double())))
     handicap = None if policy.score_penalty is None else policy.score_penalty.cpu()
-    reduced = Reduced(task, known, offset, bank, noise, handicap, parts.trunk, ranking)
-    return reduced.to(dtype).eval().requires_grad_(False)
+    folded = FoldedPolicy(task, known, offset, noise_bank, noise, handicap, parts.body, ranking)
+    return folded.to(dtype).eval().requires_grad_(False)
 
 
 def bank_noise(policy: Policy, draws: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The reduced module decides as the plain policy does: exactly in float64, and in float32 but for ties."""
+"""The folded module decides as the plain policy does: exactly in float64, and in float32 but for ties."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kinds import wrap
-from onestride.engine.reduce import bank_noise, reduce
-from onestride.engine.trunk import ReduceError
+from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.policy import bank_noise, fold
 from onestride.methods.koopman import OPERATORS
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator, unselected
@@ -28,19 +28,19 @@ def normal(*shape, seed=0):
 
 
 @torch.no_grad()
-def decide_all(reduced, observations):
+def decide_all(folded, observations):
     """Observation i with draw i -> actions (B, A), scores (B, N), winners (B,)."""
-    dtype = reduced.bank.dtype
+    dtype = folded.noise_bank.dtype
     rows = torch.as_tensor(np.asarray(observations)).to(dtype)
-    found = [reduced(row, torch.tensor([i % reduced.draws])) for i, row in enumerate(rows)]
+    found = [folded(row, torch.tensor([i % folded.draws])) for i, row in enumerate(rows)]
     return tuple(torch.stack([getattr(c, name) for c in found]) for name in ("action", "scores", "winner"))
 
 
 def exactly(policy, observations, reference, draws=5, **settings):
     """The algebra: float64 on both sides."""
-    reduced = reduce(policy, draws=draws, seed=3, dtype=torch.float64, **settings)
+    folded = fold(policy, draws=draws, seed=3, dtype=torch.float64, **settings)
     noise = bank_noise(policy, draws, 3)[torch.arange(len(observations)) % draws]
-    actions, scores, winners = decide_all(reduced, observations)
+    actions, scores, winners = decide_all(folded, observations)
     wanted = reference(policy, observations, noise)
     assert torch.equal(winners, wanted[2])
     torch.testing.assert_close(scores, wanted[1], rtol=1e-9, atol=1e-9)
@@ -72,7 +72,7 @@ def test_columns_that_hardly_change_lose_nothing_in_float32(make, reference, obs
         scales.mean[[3, 9]] = 5.0
     observations[:, [3, 9]] = 5.0 + 1e-3 * observations[:, [3, 9]]
     observations = observations.astype(np.float32)
-    found = decide_all(reduce(policy, draws=6), observations)
+    found = decide_all(fold(policy, draws=6), observations)
     wanted = reference(policy, observations, bank_noise(policy, 6, 0))
     assert torch.equal(found[2], wanted[2])
     torch.testing.assert_close(found[0].double(), wanted[0], rtol=0, atol=1e-5)
@@ -104,8 +104,8 @@ def test_a_critic_may_judge_several_rows(make, reference, observations, kind, ro
 def test_hot_candidates_need_a_margin(make, reference, observations):
     policy = make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5), temperature_penalty=0.5), candidates=32)
     exactly(policy, observations, reference)
-    free = reduce(make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
-    bound, row = reduce(policy), torch.from_numpy(observations[0]).float()
+    free = fold(make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5)), candidates=32))
+    bound, row = fold(policy), torch.from_numpy(observations[0]).float()
     found = free(row, torch.tensor([0])).scores - bound(row, torch.tensor([0])).scores
     torch.testing.assert_close(found, torch.tensor([0.0, 0.25]).repeat_interleave(16), rtol=0, atol=1e-6)
 
@@ -115,26 +115,26 @@ def test_any_function_may_rank_and_the_whole_plan_may_be_asked_for(make, referen
         return -plans.diff(dim=2).square().sum((2, 3)) - rows.square().sum(-1, keepdim=True)
 
     exactly(make(selector=smooth), observations, reference)
-    assert (reduce(make(selector=unselected))(torch.zeros(17), torch.tensor([0])).winner) == 0
+    assert (fold(make(selector=unselected))(torch.zeros(17), torch.tensor([0])).winner) == 0
 
 
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
 def test_the_winners_plan_is_the_plain_policys(make, reference, observations, selector):
     policy = make(selector=selector)
-    reduced = reduce(policy, draws=6, dtype=torch.float64, plan=True)
+    folded = fold(policy, draws=6, dtype=torch.float64, plan=True)
     _, _, winners, plans = reference(policy, observations, bank_noise(policy, 6, 0))
     exactly(policy, observations, reference, plan=True)
     for i, row in enumerate(torch.from_numpy(observations)):
-        torch.testing.assert_close(reduced(row, torch.tensor([i])).plan, plans[i, winners[i]], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(folded(row, torch.tensor([i])).plan, plans[i, winners[i]], rtol=1e-9, atol=1e-9)
 
 
 def test_draw_k_is_the_kth_decision_of_the_plain_policy(make, observations):
     policy = make()
-    reduced = reduce(policy, draws=4, seed=5)
+    folded = fold(policy, draws=4, seed=5)
     policy.reset(5)
     for k in range(4):
         decision = policy.decide(observations[k])
-        choice = reduced(torch.from_numpy(observations[k]).float(), torch.tensor([k]))
+        choice = folded(torch.from_numpy(observations[k]).float(), torch.tensor([k]))
         assert choice.winner == decision.scores.argmax()
         np.testing.assert_allclose(choice.action, decision.action, atol=1e-5)
         np.testing.assert_allclose(choice.scores, decision.scores, atol=1e-5)
@@ -145,7 +145,7 @@ def test_every_draw_has_noise_of_its_own(make):
     noise = bank_noise(policy, 8, 0)
     assert len(noise.flatten(1).unique(dim=0)) == 8
     torch.testing.assert_close(noise, bank_noise(policy, 8, 0))
-    bank = reduce(policy, draws=8).bank
+    bank = fold(policy, draws=8).noise_bank
     assert bank.shape == (8, policy.candidates, 24)
     assert len(bank.flatten(1).unique(dim=0)) == 8
 
@@ -164,9 +164,9 @@ def off_by(found, wanted, gap):
 def many(policy, rows, reference, chunk=500):
     """10 000 decisions in float32 against the plain policy in float64 and in float32, draws in turn."""
     draws = 20
-    reduced = reduce(policy, draws=draws)
+    folded = fold(policy, draws=draws)
     noise = bank_noise(policy, draws, 0)
-    found = decide_all(reduced, rows)
+    found = decide_all(folded, rows)
     index = torch.arange(len(rows)) % draws
     for dtype in (torch.float64, torch.float32):
         parts = [reference(policy, rows[i : i + chunk], noise[index[i : i + chunk]], dtype)[:3]
@@ -189,26 +189,26 @@ def test_observations_of_the_arm(make_arm_policy, reference, arm_rows):
 def test_ten_thousand_observations_at_the_presets_sizes(reference):
     preset = presets.load("halfcheetah-small")
     torch.manual_seed(0)
-    student = make_generator(CHEETAH, "dnk", asdict(preset.student))
+    student = make_generator(CHEETAH, "dnk", asdict(preset.stage("dnk").config))
     normalizer = Normalizer(normal(23), normal(23, seed=1).abs() + 0.5, torch.zeros(0), torch.ones(0))
     critic = wrap(make_selector_model("iql", {}, CHEETAH), normalizer, CHEETAH)
     policy = Policy(CHEETAH, student, normalizer, selector=critic)
     many(policy, normal(10_000, 17, seed=1).double().numpy(), reference, chunk=100)
 
 
-def test_more_than_one_network_call_or_no_ranking_is_refused(make, policy):
-    with pytest.raises(ReduceError, match=r"DiffusionPlanner makes 4 network calls .* distil it first"):
-        reduce(policy)
-    with pytest.raises(ReduceError, match=r"'halfcheetah-v5': give the policy a selector"):
-        reduce(make(selector=None))
-    with pytest.raises(ReduceError, match="draws is 0"):
-        reduce(make(), draws=0)
+def test_a_generator_without_a_fold_or_no_ranking_is_refused(make, policy):
+    with pytest.raises(NoEngineError, match="DiffusionPlanner has no fold"):
+        fold(policy)
+    with pytest.raises(NoEngineError, match=r"'halfcheetah-v5': give the policy a selector"):
+        fold(make(selector=None))
+    with pytest.raises(NoEngineError, match="draws is 0"):
+        fold(make(), draws=0)
 
 
 def test_the_policy_is_left_as_it_was(make, observations):
     policy = make(selector="returns-unet")
     before = {k: v.clone() for k, v in {**policy.generator.state_dict(), **policy.selector.state_dict()}.items()}
-    reduce(policy, dtype=torch.float64)
+    fold(policy, dtype=torch.float64)
     after = {**policy.generator.state_dict(), **policy.selector.state_dict()}
     assert all(v.dtype == before[k].dtype and torch.equal(v, before[k]) for k, v in after.items())
 
@@ -216,18 +216,18 @@ def test_the_policy_is_left_as_it_was(make, observations):
 @pytest.mark.parametrize("selector", ["iql", "returns"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_candidate_that_is_no_number_never_wins(make, observations, selector, bad):
-    reduced, row = reduce(make(selector=selector), draws=2), torch.from_numpy(observations[0]).float()
-    best = int(reduced(row, torch.tensor([1])).winner)
-    reduced.bank[1, best] = bad
-    choice = reduced(row, torch.tensor([1]))
+    folded, row = fold(make(selector=selector), draws=2), torch.from_numpy(observations[0]).float()
+    best = int(folded(row, torch.tensor([1])).winner)
+    folded.noise_bank[1, best] = bad
+    choice = folded(row, torch.tensor([1]))
     assert choice.winner != best
     assert torch.isfinite(choice.action).all()
     assert choice.scores[best] == -torch.inf
-    reduced.bank[1] = bad
-    assert not torch.isfinite(reduced(row, torch.tensor([1])).score)
+    folded.noise_bank[1] = bad
+    assert not torch.isfinite(folded(row, torch.tensor([1])).score)
 
 
 def test_an_infinite_action_is_not_hidden_by_its_clamp(make, observations):
-    reduced, row = reduce(make(), draws=1), torch.from_numpy(observations[0]).float()
-    reduced.scorer.decode.bias[2] = torch.inf
-    assert not torch.isfinite(reduced(row, torch.tensor([0])).score)
+    folded, row = fold(make(), draws=1), torch.from_numpy(observations[0]).float()
+    folded.scorer.decode.bias[2] = torch.inf
+    assert not torch.isfinite(folded(row, torch.tensor([0])).score)

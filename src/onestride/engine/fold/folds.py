@@ -1,0 +1,59 @@
+"""How each method folds: a method of your own is one more line, or none, and then its policy is exported whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from onestride.engine.affine import Affine
+from onestride.engine.fold.consistency import fold_consistency
+from onestride.engine.fold.critic import fold_critic, judged_entries
+from onestride.engine.fold.guided import refuse_guided
+from onestride.engine.fold.koopman import fold_koopman
+from onestride.engine.fold.parts import Parts, Ranking
+from onestride.engine.fold.plans import fold_plans
+from onestride.engine.fold.returns import fold_returns
+from onestride.methods.consistency import ConsistencyStudent
+from onestride.methods.guided import GuidedPlanner
+from onestride.methods.koopman import KoopmanStudent
+from onestride.selectors.iql import CriticSelector
+from onestride.selectors.returns import ReturnSelector
+from onestride.tasks.task import Task
+
+T = TypeVar("T")
+
+
+class SelectorFold(NamedTuple):
+    """fold(selector, last, task, plan) -> ``Ranking``, of the last layer's free entries. entries(selector, task): how
+    many of them it looks at, from the first; None: all."""
+
+    fold: Callable[[Any, Affine, Task, bool], Ranking]
+    entries: Callable[[Any, Task], int] | None = None
+
+
+#: Generator class -> what makes its parts, or refuses it.
+FOLDS: dict[type, Callable[[Any], Parts]] = {
+    KoopmanStudent: fold_koopman,
+    ConsistencyStudent: fold_consistency,
+    GuidedPlanner: refuse_guided,
+}
+#: Selector class -> its fold; any other selector ranks whole plans.
+SELECTOR_FOLDS: dict[type, SelectorFold] = {
+    CriticSelector: SelectorFold(fold_critic, judged_entries),
+    ReturnSelector: SelectorFold(fold_returns),
+}
+WHOLE_PLANS = SelectorFold(fold_plans)
+
+
+def generator_fold(generator: Any) -> Callable[[Any], Parts] | None:
+    """Return the fold of a generator's class, or of the nearest class it inherits from; None: it has none."""
+    return _of_class(FOLDS, generator)
+
+
+def selector_fold(selector: Any) -> SelectorFold:
+    """Return the fold of a selector's class, or the one of any selector."""
+    return _of_class(SELECTOR_FOLDS, selector) or WHOLE_PLANS
+
+
+def _of_class(table: dict[type, T], thing: Any) -> T | None:
+    return next((table[kind] for kind in type(thing).__mro__ if kind in table), None)
