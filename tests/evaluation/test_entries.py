@@ -95,7 +95,7 @@ def test_a_row_is_another_with_another_checkpoint_or_another_way_of_its_critic(a
     entries = [entry(again, "dnk-0"), entry(again, "dnk-0", "none"), entry(again, "dnk-0", sampling="training")]
 
     def makers():
-        return list(made_by(again, entries).values())
+        return [made_by(again, entry) for entry in entries]
 
     ranked, alone, as_in_training = makers()
     assert alone == {"checkpoint": ranked["checkpoint"], "selector": None}

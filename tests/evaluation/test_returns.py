@@ -26,6 +26,7 @@ from onestride.files import CheckpointError
 from onestride.seals import seal
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
+from onestride.tasks.metric import EPISODE
 from onestride.tensors import load_tensors
 from tiny_run import CONFIG, ROWS, copy_without, entry, keyed, records_of
 
@@ -259,7 +260,7 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
         for n, v in enumerate(np.array(values) + shift)
     ]
     clouds = [{"row": "dnk", "seed": s, "action_spread": 0.1 * s} for s in range(3)]
-    made = summary(DNK, TASKS["hopper-v5"]().metrics, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
+    made = summary(DNK, EPISODE, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
     assert made["return_normalised"]["per_seed"] == [2.0, 2.0, 0.5]
     assert made["return_normalised"]["mean"] == pytest.approx(1.5)
     assert made["return_normalised"]["std"] == pytest.approx(np.std([2.0, 2.0, 0.5]))
@@ -293,7 +294,7 @@ def test_metrics_of_candidates_stand_in_the_order_of_the_seeds():
         {"row": "dnk", "seed": s, "return_normalised": 0.1 * s, "return_raw": s, "fell": False} for s in (2, 0, 1)
     ]
     clouds = [{"row": "dnk", "seed": s, "action_spread": float(s)} for s in (1, 2, 0)]
-    made = summary(DNK, TASKS["hopper-v5"]().metrics, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
+    made = summary(DNK, EPISODE, records, clouds, {"dnk": [0.001, 0.003]}, {"dnk": 1})
     assert made["action_spread"]["per_seed"] == [0.0, 1.0, 2.0]
     assert made["return_normalised"]["per_seed"] == pytest.approx([0.0, 0.1, 0.2])
     assert (made["decision_ms_mean"]["std"], made["decision_ms_mean"]["n"]) == (pytest.approx(1.0), 2)

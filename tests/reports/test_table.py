@@ -1,5 +1,7 @@
 """A table's columns and rows come out the same in every medium."""
 
+from dataclasses import replace
+
 import pytest
 
 from onestride.reports.documents import with_tables
@@ -41,8 +43,9 @@ def test_markdown_is_the_cells_with_the_caption_below():
     assert markdown(TABLE) == wanted
 
 
-def test_a_terminal_has_means_alone():
-    made = terminal(TABLE, "a title")
+def test_a_terminal_has_means_alone_of_what_any_row_has():
+    unknown = Column("fell", "fell")
+    made = terminal(replace(TABLE, columns=(unknown, *TABLE.columns)), "a title")
     assert [list(column.cells) for column in made.columns] == [["a", "b"], ["1.00", UNDEFINED]]
 
 

@@ -16,7 +16,7 @@ from onestride.reports.motions import BodyMotion
 from onestride.reports.render import RenderError
 from onestride.studies import locomotion_page
 from onestride.studies.locomotion_page import FILMED
-from onestride.tasks.gym import METRICS
+from onestride.tasks.metric import EPISODE
 from onestride.tensors import save_tensors
 
 VARIANTS = {
@@ -41,7 +41,7 @@ def folder(tmp_path):
         "schema": 2, "experiment": "halfcheetah-v5", "command": "onestride evaluate",
         "config": {"evaluate": {"episodes": 3}},
         "seeds": {"episodes": 0, "training": [0, 1]}, "versions": {}, "machine": {}, "started": "now", "wall_s": 1.0,
-        "rows": {row: summary(VARIANTS[row], METRICS, records, clouds, times, dict.fromkeys(rows, 1)) for row in rows},
+        "rows": {row: summary(VARIANTS[row], EPISODE, records, clouds, times, dict.fromkeys(rows, 1)) for row in rows},
         "notes": ["mind <this>"],
     }  # fmt: skip
     folder = tmp_path / "evaluation"

@@ -1,49 +1,33 @@
-"""Candidates before any selector: how they spread, and how far they are from the teacher's from the same noise."""
+"""Candidates before any selector, at states of an environment: how they spread, and how far the teacher's are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-
 import torch
 
-from onestride.evaluation.entries import Entry
-from onestride.evaluation.records import CANDIDATES, SHOWN, Record, Store
+from onestride.evaluation.metrics import effective_dimensions
 from onestride.policy.policy import Policy
-from onestride.progress import track
-from onestride.tensors import save_tensors
-
-Measure = Callable[[Entry], list[Record]]
-Show = Callable[[Sequence[Entry]], tuple[dict[str, torch.Tensor], dict[str, str]]]
 
 
-def measure_candidates(
-    folder: Path, entries: Sequence[Entry], made: Mapping[tuple[str, int], Record], measure: Measure, show: Show
-) -> list[Record]:
-    """Return records of every generator's candidates; those that are in the folder are not made again.
+def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
+    """Return what candidates at observations (B, O) are like, and the teacher's from the same noise if it plans as far.
 
-    Args:
-        made: which checkpoint and selector make every row and seed.
-        measure: what one generator's candidates are like.
-        show: candidates of every generator's first seed, for figures.
+    action_spread: standard deviation of first actions over candidates, normalised. teacher_distance: root mean square
+    distance of first actions. plan_spread: standard deviation of all entries of a plan that are not given.
+    plan_dimensions: in how many directions these spread.
     """
-    reference = "/".join(map(str, made[entries[0].row, entries[0].seed].values()))
-    found, makers = {}, {}
-    for entry in entries:
-        if entry.variant.selector in ("none", "task"):  # each generator once, whoever ranks
-            key = entry.variant.generator, entry.seed
-            found[key], makers[key] = entry, {**made.get(key, made[entry.row, entry.seed]), "reference": reference}
-    store = Store(folder / CANDIDATES, makers)
-    done = {key[:2] for key in store.done}
-    with track("candidates", len(found)) as bar:
-        for number, (key, entry) in enumerate(found.items(), 1):
-            if key not in done:
-                store.add(key[0], key[1], measure(entry))
-            bar.update(number)
-    if not (folder / SHOWN).exists():
-        tensors, header = show(list({e.variant.generator: e for e in reversed(found.values())}.values()))
-        save_tensors(folder / SHOWN, tensors, header)
-    return store.records
+    plans = candidates_at(policy, observations, seed)
+    mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
+    made = {"action_spread": float(mine.std(1).mean())}
+    if policy.task.horizon != teacher.task.horizon:
+        return made
+    teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
+    theirs = candidates_at(teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
+    free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
+    return made | {
+        "teacher_distance": float((mine - theirs).square().mean().sqrt()),
+        "plan_spread": float(free.std(1).mean()),
+        "plan_dimensions": float(effective_dimensions(free).mean()),
+    }
 
 
 @torch.inference_mode()

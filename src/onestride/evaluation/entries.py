@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +110,8 @@ def all_candidates_of(entry: Entry, device: str) -> Policy:
     return _load(entry, device, selector=unselected)
 
 
-def made_by(run: Path, entries: Sequence[Entry]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return which training's checkpoint and selector every row and seed is made by, as its records say it."""
-    return {(e.row, e.seed): _made_by(run, e) for e in entries}
-
-
-def _made_by(run: Path, entry: Entry) -> dict[str, Any]:
+def made_by(run: Path, entry: Entry) -> dict[str, Any]:
+    """Return which training's checkpoint and selector an entry is made by, as its records say it."""
     folder, variant = _selector_folder(run, entry.variant), entry.variant
     made = {"checkpoint": load_config(entry.folder)["training"].get("id"), "selector": None}
     if folder is not None:

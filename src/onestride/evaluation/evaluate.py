@@ -6,18 +6,17 @@ anew is evaluated anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onestride.evaluation.candidates import measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
-from onestride.evaluation.metrics import TRIAL, latency, over_seeds, single, summarize
+from onestride.evaluation.metrics import latency, over_seeds, single, summarize
 from onestride.evaluation.provenance import provenance, training_notes
-from onestride.evaluation.records import CANDIDATES, EPISODES, Key, Manifest, Record, Store, open_manifest
+from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
 from onestride.evaluation.rollouts import Batch
@@ -25,10 +24,10 @@ from onestride.evaluation.scenes import Scenes
 from onestride.evaluation.variant import Variant
 from onestride.files import alone
 from onestride.progress import console, track
-from onestride.runs.run import CRITIC, RETURNS
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.seals import seal
 from onestride.tasks.metric import Metric
+from onestride.tensors import save_tensors
 
 
 def evaluate(
@@ -50,64 +49,82 @@ def evaluate(
         CheckpointError: nothing to evaluate, or the folder holds an evaluation under other settings.
     """
     entries = entries or evaluation_variants(run, config)
-    made = made_by(run, entries)
+    made = {(e.row, e.seed): made_by(run, e) for e in entries}
     if isinstance(config, EvaluateConfig):
         folder = run / (name or ("evaluation" if config.clock == "charged" else "evaluation-real"))
-        way: Scenes | Returns = Scenes(run, config, folder, entries, device)
+        protocol: Scenes | Returns = Scenes(run, config, folder, entries, device)
     else:
         folder = run / (name or "evaluation")
-        way = Returns(run, config, folder, entries, device)
-    experiment = Experiment(way.task.name, command, spent=folder)
+        protocol = Returns(run, config, folder, entries, device)
+    experiment = Experiment(protocol.task.name, command, spent=folder)
     with alone(folder):
         store = Store(folder / EPISODES, made)
         planners = {f"{row}/{seed}": maker for (row, seed), maker in made.items()}
-        wanted: Manifest = {"settings": way.settings, "episodes": way.count, "planners": planners}
-        open_manifest(folder, wanted, store.episodes, way.width, way.together)
+        wanted: Manifest = {"settings": protocol.settings, "episodes": protocol.count, "planners": planners}
+        open_manifest(folder, wanted, store.episodes, protocol.width, protocol.together)
         experiment.resume(store.begun)
-        _roll(way, store, experiment)
-        clouds = measure_candidates(folder, entries, made, way.measure, way.show)
-        times = way.times() if isinstance(way, Returns) else {}
-    metrics = (*TRIAL, *way.task.metrics)
+        _roll(protocol, store, experiment)
+        clouds = _measure_candidates(protocol, made)
+        times = protocol.times() if isinstance(protocol, Returns) else {}
     last = {e.row: e for e in entries}
-    calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(way, Returns) else {}
-    rows = {row: summary(e.variant, metrics, store.records, clouds, times, calls) for row, e in last.items()}
-    selectors = {RETURNS, CRITIC} if isinstance(way, Returns) else set()
+    calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(protocol, Returns) else {}
+    rows = {row: summary(e.variant, protocol.metrics, store.records, clouds, times, calls) for row, e in last.items()}
+    folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors
     report = experiment.record(
-        config={
-            "evaluate": asdict(config),
-            "engine": {"draws": DRAWS},
-            **provenance(run, way.task, {str(e.folder.relative_to(run)) for e in entries} | selectors),
-        },
-        seeds=way.seeds | {"training": sorted({e.seed for e in entries})},
+        config={"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)},
+        seeds=protocol.seeds | {"training": sorted({e.seed for e in entries})},
         rows=rows,
-        notes=[*way.notes(), *training_notes(run, way.task)],
+        notes=[*protocol.notes(), *training_notes(run, protocol.task)],
     )
-    beside = (EPISODES, CANDIDATES, *way.files)
-    seal(folder / "comparison.json", report, [name for name in beside if (folder / name).exists()])
+    files = [name for name in (EPISODES, CANDIDATES, *protocol.files) if (folder / name).exists()]
+    seal(folder / "comparison.json", report, files)
     return folder
 
 
-def _roll(way: Scenes | Returns, store: Store, experiment: Experiment) -> None:
+def _roll(protocol: Scenes | Returns, store: Store, experiment: Experiment) -> None:
     """Roll every episode that is missing."""
-    if anew := [f"{e.folder.name} ({e.row})" for e in way.entries if (e.row, e.seed) in store.stale]:
+    if anew := [f"{e.folder.name} ({e.row})" for e in protocol.entries if (e.row, e.seed) in store.stale]:
         names = ", ".join(dict.fromkeys(anew))
         console.print(f"evaluating anew, since checkpoint or selector is another one: {names}", highlight=False)
-    wanted = {(e.row, e.seed, n) for e in way.entries for n in range(way.count)}
-    firsts = range(0, way.count, way.width)
-    batches = [Batch(e, first, min(way.width, way.count - first)) for first in firsts for e in way.entries]
+    wanted = {(e.row, e.seed, n) for e in protocol.entries for n in range(protocol.count)}
+    firsts = range(0, protocol.count, protocol.width)
+    batches = [
+        Batch(e, first, min(protocol.width, protocol.count - first)) for first in firsts for e in protocol.entries
+    ]
     batches = [b for b in batches if not {(b.entry.row, b.entry.seed, n) for n in b.numbers} <= store.done]
-    with track(f"{way.unit}s", len(wanted), done=len(wanted & store.done)) as bar:
-        for batch, measured in way.roll(batches):
+    with track(f"{protocol.unit}s", len(wanted), done=len(wanted & store.done)) as bar:
+        for batch, measured in protocol.roll(batches):
             row, seed = batch.entry.row, batch.entry.seed
-            numbered = [{way.unit: n, **record} for n, record in zip(batch.numbers, measured, strict=True)]
+            numbered = [{protocol.unit: n, **record} for n, record in zip(batch.numbers, measured, strict=True)]
             new = store.add(row, seed, numbered)
             experiment.keep()
-            bar.update(len(wanted & store.done), f"{row} {seed}: {way.progress(new)}")
+            bar.update(len(wanted & store.done), f"{row} {seed}: {protocol.progress(new)}")
+
+
+def _measure_candidates(protocol: Scenes | Returns, made: Mapping[tuple[str, int], Record]) -> list[Record]:
+    """Return records of every generator's candidates before any selector; keep some of them for figures."""
+    entries = protocol.entries
+    reference = "/".join(map(str, made[entries[0].row, entries[0].seed].values()))
+    found, makers = {}, {}
+    for entry in entries:
+        if entry.variant.selector in ("none", "task"):  # each generator once, whoever ranks
+            key = entry.variant.generator, entry.seed
+            found[key], makers[key] = entry, {**made.get(key, made[entry.row, entry.seed]), "reference": reference}
+    store = Store(protocol.folder / CANDIDATES, makers)
+    with track("candidates", len(found)) as bar:
+        for number, ((row, seed), entry) in enumerate(found.items(), 1):
+            if not {(row, seed, place) for place in protocol.places} <= store.done:
+                store.add(row, seed, protocol.measure(entry))
+            bar.update(number)
+    if not (protocol.folder / SHOWN).exists():
+        first_seeds = {e.variant.generator: e for e in reversed(found.values())}
+        save_tensors(protocol.folder / SHOWN, *protocol.show(list(first_seeds.values())))
+    return store.records
 
 
 def summary(
     variant: Variant,
-    metrics: Sequence[Metric],
+    metrics: Iterable[Metric],
     records: Sequence[Record],
     candidates: Sequence[Record],
     times: Mapping[str, Sequence[float]],
@@ -127,9 +144,8 @@ def summary(
         made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed])
         made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
         made |= {"episodes": single(len(mine)), "nfe": single(calls[variant.row])}
-        alone = [r for r in records if r["row"] == f"{variant.generator}-unselected"]
-        if alone:
-            per_seed = summarize([r["return_normalised"] for r in alone], [r["seed"] for r in alone])["per_seed"]
+        if plain := [r for r in records if r["row"] == f"{variant.generator}-unselected"]:
+            per_seed = summarize([r["return_normalised"] for r in plain], [r["seed"] for r in plain])["per_seed"]
             made["unselected_return"] = over_seeds(per_seed)
     compared = sorted((c for c in candidates if c["row"] == variant.generator), key=lambda c: c["seed"])
     for name in dict.fromkeys(name for c in compared for name in c if name not in Key.__annotations__):

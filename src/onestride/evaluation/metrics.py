@@ -68,9 +68,4 @@ def single(value: float | None) -> dict[str, Any]:
 
 def over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
     """Mean and standard deviation of one number per training seed, in the form of a result's rows."""
-    return {
-        "mean": float(np.mean(per_seed)),
-        "std": float(np.std(per_seed)),
-        "n": len(per_seed),
-        "per_seed": list(per_seed),
-    }
+    return summarize(per_seed, range(len(per_seed)))

@@ -53,7 +53,7 @@ def open_manifest(folder: Path, wanted: Manifest, there: int, width: int, togeth
     Args:
         there: how many episodes of a row it holds already. Where there are none, it is free for any settings.
         width: episodes of a batch, whose noise is the batch's: more can join whole batches only.
-        together: files made of all planners, which are deleted where these are not those of the last time.
+        together: files made of all planners, deleted where planners or settings are not those of the last time.
 
     Raises:
         CheckpointError: it holds an evaluation under other settings, or one that these episodes cannot join.
@@ -72,7 +72,7 @@ def open_manifest(folder: Path, wanted: Manifest, there: int, width: int, togeth
                 f"{folder} holds {there} episodes of every row, {asked} are asked for. More can join whole batches of "
                 f"{width}; otherwise move it away or delete it to evaluate anew"
             )
-    if found is None or found["planners"] != wanted["planners"]:
+    if found is None or found | {"episodes": 0} != wanted | {"episodes": 0}:
         for name in together:
             (folder / name).unlink(missing_ok=True)
     seal(path, wanted)

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from onestride.data.episode import Episode
-from onestride.evaluation.candidates import candidates_at
+from onestride.evaluation.candidates import candidates_at, measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
-from onestride.evaluation.metrics import effective_dimensions
 from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
 from onestride.latency.roofline import PAUSE
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
-from onestride.runs.run import TEACHER, task_of
+from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
 from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result, seal
+from onestride.tasks.metric import EPISODE
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training.loop import fast_precision
 
@@ -36,6 +36,8 @@ class Returns:
     """How planners are evaluated by the returns of a benchmark: see ``evaluate``."""
 
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
+    selectors = frozenset({RETURNS, CRITIC})  # folders of the run
+    places = (None,)
 
     def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
         task = task_of(run)
@@ -44,7 +46,7 @@ class Returns:
         self.task, self.benchmark, self.count, self.width = task, task.benchmark, config.episodes, config.width
         self.precision: Precision = fast_precision() if config.precision == "auto" else config.precision
         self.settings = {"width": config.width, "states": config.states, "precision": self.precision, "task": task.name}
-        self.seeds = {"episodes": FIRST_SEED}
+        self.seeds, self.metrics = {"episodes": FIRST_SEED}, dict.fromkeys((*EPISODE, *task.metrics))
         self.reference = f"{entries[0].row}-{entries[0].seed}"
 
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
@@ -94,23 +96,11 @@ class Returns:
         usual, own = f"{entry.variant.generator}-{entry.seed}", f"{entry.row}-{entry.seed}"
         for where, key in (("", self.reference), ("own_", usual if usual in self.states else own)):
             few = self.states[key][:: -(-len(self.states[key]) // COMPARED)].to(self.device)
-            made |= {f"{where}{name}": value for name, value in self._measured(policy, few, entry.seed).items()}
+            made |= {
+                f"{where}{name}": value
+                for name, value in measure_candidates(policy, self.teacher, few, entry.seed).items()
+            }
         return [made]
-
-    def _measured(self, policy: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
-        plans = candidates_at(policy, observations, seed)
-        mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
-        made = {"action_spread": float(mine.std(1).mean())}
-        if policy.task.horizon != self.teacher.task.horizon:
-            return made
-        self.teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
-        theirs = candidates_at(self.teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
-        free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
-        return made | {
-            "teacher_distance": float((mine - theirs).square().mean().sqrt()),
-            "plan_spread": float(free.std(1).mean()),
-            "plan_dimensions": float(effective_dimensions(free).mean()),
-        }
 
     def show(self, entries: Sequence[Entry]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return plans of every generator that plans as far as its task."""

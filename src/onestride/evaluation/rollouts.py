@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -22,6 +19,7 @@ from onestride.engine.engine import Engine
 from onestride.evaluation.entries import Entry, policy_of
 from onestride.evaluation.metrics import latency
 from onestride.policy.policy import Policy, Precision
+from onestride.processes import run_jobs
 from onestride.robot.clock import ChargedClock, Clock, RealClock
 from onestride.runs.run import task_of
 from onestride.tasks.lockstep import Lockstep
@@ -114,69 +112,23 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
         OSError: a process was killed from outside, by a machine short of memory for instance.
     """
     unasked = min(torch.get_num_threads(), MOST_WORKERS) if stage.device == "cpu" else 1
-    workers = min(workers or unasked, len(batches))
-    if workers < 2:
-        lockstep = Lockstep(stage.environment, stage.width)
-        try:
-            for batch in batches:
-                yield batch, _roll(stage, lockstep, batch)
-        finally:
-            lockstep.close()
-        return
-    others = set(active_children())
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (stage,))
     try:
-        made = {_submitted(pool, batch): batch for batch in batches}
-        for done in as_completed(list(made)):
-            yield made.pop(done), done.result()  # not kept: all episodes of a long evaluation are gigabytes
-    except BaseException as error:
-        for process in set(active_children()) - others:
-            process.terminate()  # a batch can take minutes, and nobody waits for it any more
-        if isinstance(error, BrokenProcessPool):
-            raise OSError(
-                f"one of {workers} processes that roll episodes was killed, perhaps for want of memory; what is "
-                "finished is kept. Run the same command again, with --evaluate.workers 1 if it happens again"
-            ) from error
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+        yield from run_jobs(partial(_roller, stage), batches, min(workers or unasked, len(batches)))
+    except BrokenProcessPool as error:
+        raise OSError(
+            "one of the processes that roll episodes was killed, perhaps for want of memory; what is finished is kept. "
+            "Run the same command again, with --evaluate.workers 1 if it happens again"
+        ) from error
 
 
-def _submitted(pool: ProcessPoolExecutor, batch: Batch) -> Future[list[Episode]]:
-    try:
-        return pool.submit(_roll_here, batch)
-    except OSError as error:
-        if "handle is closed" in str(error):  # the pool breaks between its own check and its write to its thread
-            raise BrokenProcessPool from error
-        raise
-
-
-def _roll(stage: Stage, lockstep: Lockstep, batch: Batch) -> list[Episode]:
-    policy = policy_of(stage.run, batch.entry, stage.device, stage.precision)
-    return roll(policy, lockstep, batch.entry.seed, batch.first, batch.count)
-
-
-# Inside a process of the pool.
-
-_here: tuple[Stage, Lockstep]
-
-
-def _begin(stage: Stage) -> None:
-    global _here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
-    torch.set_num_threads(1)
-    Thread(target=_end_with_the_parent, daemon=True).start()
+@contextmanager
+def _roller(stage: Stage) -> Iterator[Callable[[Batch], list[Episode]]]:
+    """What rolls batches in one process, in environments that are used again and again."""
     task_of(stage.run)  # an environment of one's own is registered with its task
-    _here = stage, Lockstep(stage.environment, stage.width)
 
+    def roll_batch(batch: Batch) -> list[Episode]:
+        policy = policy_of(stage.run, batch.entry, stage.device, stage.precision)
+        return roll(policy, lockstep, batch.entry.seed, batch.first, batch.count)
 
-def _end_with_the_parent() -> None:
-    """End this process with one that is killed outright, or it would wait for its next batch for ever."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _roll_here(batch: Batch) -> list[Episode]:
-    return _roll(*_here, batch)
+    with closing(Lockstep(stage.environment, stage.width)) as lockstep:
+        yield roll_batch

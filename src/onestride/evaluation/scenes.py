@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from onestride.evaluation.entries import Entry, policy_of
+from onestride.evaluation.metrics import TRIAL
 from onestride.evaluation.records import MOTION, SHOWN, Record
 from onestride.evaluation.rollouts import Batch, run_trial
 from onestride.runs.run import task_of
@@ -27,11 +28,13 @@ class Scenes:
     """How planners are evaluated in a task's scenes: see ``evaluate``."""
 
     unit, width, files, together = "scene", 1, (SHOWN, MOTION), (SHOWN,)
+    selectors = frozenset[str]()  # folders of the run: it is the task's own
 
     def __init__(self, run: Path, config: EvaluateConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
         self.config, self.folder, self.entries, self.task = config, folder, entries, task_of(run)
         self.settings, self.count = asdict(config) | {"task": self.task.name}, config.trials
-        self.seeds = {"scenes": config.scene_seed}
+        self.places = range(config.trials if self.task.measure_candidates is not None else 0)
+        self.seeds, self.metrics = {"scenes": config.scene_seed}, (*TRIAL, *self.task.metrics)
         self.policy = cache(lambda entry: policy_of(run, entry, device))
         self.paths = cache(self._paths)
 
@@ -67,9 +70,8 @@ class Scenes:
 
         A scene's noise is the same for all: every candidate has its counterpart of the first entry, the teacher.
         """
-        if self.task.measure_candidates is None:
-            return []
-        pairs = ((self.paths(entry, n)[0], self.paths(self.entries[0], n)[0]) for n in range(self.count))
+        assert self.task.measure_candidates is not None
+        pairs = ((self.paths(entry, n)[0], self.paths(self.entries[0], n)[0]) for n in self.places)
         return [
             {"scene": n} | self.task.measure_candidates(mine, theirs, self.scenes[n], n in self.showcase)
             for n, (mine, theirs) in enumerate(pairs)

@@ -14,26 +14,13 @@ import msgspec
 from onestride.files import CheckpointError
 
 #: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
-METHODS = {
-    "teacher": "Teacher",
-    "dnk": "DNK",
-    "kdm": "KDM",
-    "kdm-f": "KDM-F",
-    "mlp": "MLP",
-    "cd": "CD",
-    "ct": "CT",
-}
+METHODS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT"}
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
-    "task": "the task's own",
-    "iql": "IQL",
-    "engine": "IQL, engine",
-    "int8": "IQL, engine in 8 bits",
-    "mixture": "IQL, λ of training",
-    "first": "IQL, first action",
-    "classifier": "classifier",
+    "task": "the task's own", "iql": "IQL", "engine": "IQL, engine", "int8": "IQL, engine in 8 bits",
+    "mixture": "IQL, λ of training", "first": "IQL, first action", "classifier": "classifier",
     "unselected": "unselected",
-}
+}  # fmt: skip
 _SELECTORS = {"returns": "classifier", "none": "unselected"}  # in rows' names
 _BACKENDS = {"torch": "", "engine": "engine", "engine-int8": "int8"}
 

@@ -5,7 +5,7 @@ Every number comes from a result's record or from ``results/paper``; none is typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from onestride.evaluation.variant import Variant
 from onestride.files import read_json
+from onestride.tasks.metric import Metric
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 
@@ -68,6 +69,12 @@ class Column:
         return replace(self, spread=False).cell(row)
 
 
+def columns(metrics: Iterable[Metric]) -> dict[str, Column]:
+    """Return the columns of what a task or an evaluation measures, by their metrics; shares are in percent."""
+    kinds: dict[str, Kind] = {"share": "percent", "percent": "percent", "number": "number"}
+    return {m.name: Column(m.name, m.heading, m.unit, m.digits, kinds[m.kind], m.spread) for m in metrics}
+
+
 @dataclass(frozen=True)
 class Table:
     """Lines by what they are called, a cell of each for every column.
@@ -80,6 +87,11 @@ class Table:
     caption: tuple[str, ...] = ()
     corner: str = ""
     spread: bool = True
+
+    def known(self) -> Table:
+        """Return the table without the columns that no row has."""
+        known = (column for column in self.columns if any(column.metric in row for row in self.rows.values()))
+        return replace(self, columns=tuple(known))
 
 
 def cells(table: Table) -> list[list[str]]:
@@ -97,8 +109,11 @@ def markdown(table: Table) -> str:
 
 
 def terminal(table: Table, title: str) -> rich.Table:
-    """Return the table for a terminal: means alone, narrow; headings and names wrap, numbers do not."""
-    (corner, *headings), *lines = cells(replace(table, spread=False))
+    """Return the table for a terminal, narrow: means alone, of what any row has.
+
+    Headings and names wrap, numbers do not.
+    """
+    (corner, *headings), *lines = cells(replace(table.known(), spread=False))
     made = rich.Table(corner, title=title, title_justify="left")
     for heading, *shown in zip(headings, *(line[1:] for line in lines), strict=True):
         width = max(map(len, (*heading.split(), *shown)))
@@ -119,21 +134,12 @@ def labelled(rows: Mapping[str, Row]) -> dict[str, Row]:
     return {variant.label: rows[name] for name, variant in variants(rows).items()}
 
 
-def means(row: Row) -> Row:
-    """Return the row without its deviations."""
-    return {metric: {"mean": value.get("mean")} for metric, value in row.items()}
-
-
 def with_speed_up(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Return the rows with how many times faster than the teacher each one decides, on average, where it is known."""
-    teacher = rows.get("teacher", {})
-    return {name: {**row, "speed_up": {"mean": speed_up(row, teacher)}} for name, row in rows.items()}
-
-
-def speed_up(row: Row, teacher: Row) -> float | None:
-    """Return the teacher's mean time of a decision over the row's; None where either was not measured."""
-    ours, theirs = (each.get("decision_ms_mean", {}).get("mean") for each in (row, teacher))
-    return theirs / ours if ours and theirs else None
+    times = {name: row.get("decision_ms_mean", {}).get("mean") for name, row in rows.items()}
+    teacher = times.get("teacher")
+    ratios = {name: teacher / time if teacher and time else None for name, time in times.items()}
+    return {name: {**row, "speed_up": {"mean": ratios[name]}} for name, row in rows.items()}
 
 
 def paper_rows(study: str) -> dict[str, Row]:

@@ -6,7 +6,7 @@
     <run>/teacher    checkpoint              teacher
     <run>/pairs      shards                  pairs
     <run>/dnk-0 ...  checkpoints             distill, one per method and seed
-    <run>/evaluation records and results     evaluate (evaluation/evaluate.py)
+    <run>/evaluation records and results     evaluate (evaluation/comparison.py, evaluation/benchmark.py)
 
 Which task a run is of stands in its data. Each stage is finished or goes on where it was: running one again after a
 kill, or after it is done, is safe.

@@ -28,8 +28,7 @@ def table(record: dict[str, Any], candidates: int | None = None) -> Table:
     config = record["config"]
     others = "teacher and student draw theirs anew, which is part of their time."
     said = f"{config['rounds'] * config['burst']} decisions each. {BANK.format(draws=config['draws'], others=others)}"
-    columns = tuple(column for column in COLUMNS if any(column.metric in row for row in rows.values()))
-    return Table(columns, rows, (said,), spread=False)
+    return Table(COLUMNS, rows, (said,), spread=False).known()
 
 
 def by_candidates(record: dict[str, Any]) -> Table:

@@ -8,15 +8,14 @@ by, before an evaluation; engines decide, one process per core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from onestride.cores import usable_cores
 from onestride.engine.backends import preferred
@@ -24,6 +23,7 @@ from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import over_seeds, single
 from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.policy.policy import Policy
+from onestride.processes import run_jobs
 from onestride.progress import track
 from onestride.reports.captions import DEVIATION
 from onestride.reports.documents import records
@@ -57,17 +57,16 @@ def measure(run: Path, student: str = "dnk", episodes: int = 70) -> dict[str, An
     if own is None:
         raise ValueError(f"{run / CRITIC} ranks candidates as they are drawn in training; see onestride critic --help")
     drawn = {"own": own, "lowest": replace(own, cool=min(own.temperatures))}
-    jobs = [(run, name, drawn[way], episodes, way) for way in WAYS for name in names]
-    returns: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-    pool = ProcessPoolExecutor(usable_cores(), get_context("spawn"))
-    with pool, track("trials", len(jobs)) as bar:
-        for number, (way, made) in enumerate(pool.map(earned, jobs)):
-            returns[way].append(made)
-            bar.update(number + 1, f"{way}: {np.mean(made):.3f}")
+    jobs = [(name, way) for way in WAYS for name in names]
+    returns: dict[tuple[str, str], list[float]] = {}
+    with track("trials", len(jobs)) as bar:
+        for job, made in run_jobs(partial(deciding, run, drawn, episodes), jobs, min(usable_cores(), len(jobs))):
+            returns[job] = made
+            bar.update(len(returns), f"{job[1]} {job[0]}: {np.mean(made):.3f}")
     return {
         "config": {"student": student, "episodes": episodes} | {way: vars(drawn[way]) for way in WAYS},
         "seeds": {"episodes": STARTS, "training": [int(name.rpartition("-")[2]) for name in names]},
-        "rows": {way: summary(returns[way]) for way in WAYS},
+        "rows": {way: summary([returns[name, way] for name in names]) for way in WAYS},
         "notes": [f"{episodes} episodes of every training seed, decided by an engine; below {POOR}: poor"],
     }
 
@@ -79,23 +78,26 @@ def critic_of(run: Path) -> CriticSelector:
     return selector
 
 
-def earned(job: tuple[Path, str, Sampling, int, str]) -> tuple[str, list[float]]:
-    """Return the way and the normalised returns of one student, in a process of its own."""
-    run, name, sampling, episodes, way = job
-    torch.set_num_threads(1)
+@contextmanager
+def deciding(run: Path, drawn: Mapping[str, Sampling], episodes: int) -> Iterator[Callable[[tuple[str, str]], Any]]:
+    """Give what plays a student's episodes with its candidates drawn one way, and returns their normalised returns."""
     task, selector = task_of(run), critic_of(run)
     assert task.benchmark is not None
-    selector.sampling = sampling
-    policy = Policy.from_pretrained(run / name, selector=selector)
-    engine = Engine.from_policy(policy, preferred(policy), threads=1, draws=DRAWS)
-    lockstep = Lockstep(task.benchmark.environment, 1)
-    found = []
-    for number in range(episodes):
-        engine.reset(7 * number)
-        (episode,) = lockstep.roll([STARTS + number], lambda observations, _: engine.act(observations))
-        found.append(task.benchmark.normalised(float(episode.rewards.astype(np.float64).sum())))
+    normalised, lockstep = task.benchmark.normalised, Lockstep(task.benchmark.environment, 1)
+
+    def earned(job: tuple[str, str]) -> list[float]:
+        name, selector.sampling = job[0], drawn[job[1]]
+        policy = Policy.from_pretrained(run / name, selector=selector)
+        engine = Engine.from_policy(policy, preferred(policy), threads=1, draws=DRAWS)
+        found = []
+        for number in range(episodes):
+            engine.reset(7 * number)
+            (episode,) = lockstep.roll([STARTS + number], lambda observations, _: engine.act(observations))
+            found.append(normalised(float(episode.rewards.astype(np.float64).sum())))
+        return found
+
+    yield earned
     lockstep.close()
-    return way, found
 
 
 def summary(per_seed: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich import table as rich
 
+from onestride.evaluation.metrics import TRIAL
 from onestride.evaluation.result import read_experiment
 from onestride.reports.captions import DEVIATION, PAPER
-from onestride.reports.table import UNDEFINED, Column, Row, Table, labelled, paper_rows, terminal, with_speed_up
+from onestride.reports.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    columns,
+    labelled,
+    paper_rows,
+    terminal,
+    with_speed_up,
+)
+from onestride.tasks.kinova.measures import METRICS
 
-SUCCESS = Column("success", "success", digits=1, kind="percent", spread=False)
-DURATION = Column("completion_time_s", "completion time", "s")
-INFERENCE = Column("decision_ms_mean", "inference", "ms")
-P95 = Column("decision_ms_p95", "p95", "ms")
+SHOWN = columns((*TRIAL, *METRICS))
+SUCCESS, DURATION, INFERENCE = (SHOWN[name] for name in ("success", "completion_time_s", "decision_ms_mean"))
+ERROR, RATE = SHOWN["terminal_error_mm"], SHOWN["control_hz"]
 SPEED_UP = Column("speed_up", "speed-up", digits=1, kind="times")
-ERROR = Column("terminal_error_mm", "terminal error", "mm")
-RATE = Column("control_hz", "measured rate", "Hz", digits=3)
 COLUMNS = (
-    Column("completion", "completion", digits=1, kind="percent"), SUCCESS, DURATION,
-    Column("executed_steps", "executed steps"), INFERENCE, P95, SPEED_UP, ERROR,
-    Column("min_clearance_mm", "clearance, path", "mm"), Column("min_clearance_arm_mm", "clearance, arm", "mm"),
-    RATE, Column("overrun_ratio", "overrun ratio", digits=4),
+    SHOWN["completion"], SUCCESS, DURATION, SHOWN["executed_steps"], INFERENCE, SHOWN["decision_ms_p95"], SPEED_UP,
+    ERROR, SHOWN["min_clearance_mm"], SHOWN["min_clearance_arm_mm"], RATE, SHOWN["overrun_ratio"],
 )  # fmt: skip
 CANDIDATES = (
-    Column("nfe", "network calls", digits=0, spread=False),
-    Column("candidate_spread_mm", "candidate spread", "mm", 1),
-    Column("teacher_distance_mm", "distance from the teacher's path", "mm", 1),
-    Column("candidates_free", "candidates free of collision", digits=0, kind="percent"),
-    Column("both_sides_used", "both sides used", digits=0, kind="percent", spread=False),
-    Column("side_distance_from_teacher", "sides' distance from the teacher's"),
+    replace(SHOWN["nfe"], spread=False), SHOWN["candidate_spread_mm"], SHOWN["teacher_distance_mm"],
+    SHOWN["candidates_free"], SHOWN["both_sides_used"], SHOWN["side_distance_from_teacher"],
     Column("sides", "left / right / over"), Column("by_seed", "success by training seed"),
 )  # fmt: skip
-TERMINAL = (SUCCESS, DURATION, INFERENCE, P95, SPEED_UP, ERROR)
+TERMINAL = (SUCCESS, DURATION, INFERENCE, SHOWN["decision_ms_p95"], SPEED_UP, ERROR)
 
 
 def table(comparison: dict[str, Any], paper: bool = False) -> Table:

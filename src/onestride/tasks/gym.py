@@ -19,17 +19,12 @@ from onestride.plans.given import Given
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec, plain_control
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.metric import Metric
+from onestride.tasks.metric import EPISODE
 from onestride.tasks.task import Benchmark, Native, Task
 
 PREFIX = "gym:"
 HORIZON = 16
 CONTROL_DT = 0.05  # [s], where an environment does not say
-METRICS = (
-    Metric("return_normalised", "return", digits=4, better="higher"),
-    Metric("return_raw", "return, not normalised", digits=1, better="higher"),
-    Metric("fell", "fell", digits=0, kind="share", spread=False, better="lower"),
-)
 
 
 class GymRobot:
@@ -162,7 +157,7 @@ def plain_task(
         environment=lambda seed, clock: GymRobot(benchmark.environment, interface.control_dt, seed, clock),
         first_observation=first_observation,
         measure=measure,
-        metrics=METRICS,
+        metrics=EPISODE,
         padding="none",
         early=early,
         terminates=terminates,

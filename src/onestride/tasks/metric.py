@@ -23,3 +23,11 @@ class Metric:
     kind: Literal["number", "percent", "share"] = "number"
     spread: bool = True
     better: Literal["higher", "lower"] | None = None
+
+
+#: Of an episode in a benchmark of returns.
+EPISODE = (
+    Metric("return_normalised", "return", digits=4, better="higher"),
+    Metric("return_raw", "return, not normalised", digits=1, better="higher"),
+    Metric("fell", "fell", digits=0, kind="share", spread=False, better="lower"),
+)
