@@ -215,7 +215,7 @@ def training_figure(trainings: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
             panel.tick_params(which="minor", labelsize=6)
             panel.grid(axis="y", color=GRID, linewidth=0.6)
             if len(terms) > 1:
-                panel.legend(handles=[dot("_", shades[term], term) for term in terms], fontsize=6, handlelength=1)
+                panel.legend(handles=[dot("_", shades[term], term) for term in terms], fontsize=6, labelspacing=0.2)
         figure.supxlabel("training step", fontsize=8)
         figure.supylabel("loss", fontsize=8)
     return figure
