@@ -72,6 +72,8 @@ def test_every_command_line_is_understood(capsys):
     shown = commands("onestride")
     assert len({words[1] for _, words in shown}) >= 10
     for page, words in shown:
+        if words[1:2] == ["train"] and ".py:" in words[2]:
+            continue  # a reader's own file; the test of that page's method has it
         asked = [
             *words[1:],
             *(["--preset", "hopper-tiny"] if words[1:3][-1] in LEARNED and "--preset" not in words else []),
@@ -99,7 +101,7 @@ def test_every_file_that_is_named_is_there():
                 if not span.startswith("onestride"):  # whose results are to be written
                     assert (ROOT / file).exists(), f"{path.name} names {file}"
                     checked += 1
-    assert checked > 15
+    assert checked > 10
 
 
 def test_python_that_is_shown_imports_what_there_is():

@@ -59,7 +59,7 @@ def cheetah_policy(kind="student", *, selector="iql", sampling=None, horizon=4, 
     generator = moved(make_generator(task, METHOD_OF.get(kind, kind), SIZES.get(kind, {}) | settings))
     chosen = learned(selector, task) if isinstance(selector, str) else selector
     if sampling is not None:
-        chosen.sampling = sampling
+        chosen.options = replace(chosen.options, **vars(sampling))
     return Policy(task, generator, normalizer(3), selector=chosen, candidates=candidates)
 
 

@@ -83,7 +83,7 @@ class Along(CriticSelector):
     """The mean of min Q over a plan's first rows."""
 
     def forward(self, plans, observation, frame):
-        pair, o = plans[:, :, : self.rows].clone(), observation.shape[-1]
+        pair, o = plans[:, :, : self.scored_steps].clone(), observation.shape[-1]
         pair[:, :, 0, :o] = observation[:, None]
         pair[..., o:] = pair[..., o:].clamp(self.low, self.high)
         b, n = plans.shape[:2]

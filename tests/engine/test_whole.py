@@ -94,7 +94,9 @@ def test_the_arms_context_and_geometry_too(make_arm_policy, arm_rows, backend):
 
 
 def test_temperatures_and_what_hot_candidates_must_be_worth_more(make, observations):
-    policy = with_two_calls(make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5), margin=0.5), candidates=32))
+    policy = with_two_calls(
+        make(sampling=CandidateSampling((0.3, 1.0), (0.5, 0.5), temperature_penalty=0.5), candidates=32)
+    )
     assert policy.score_penalty is not None
     engine = Engine.from_policy(policy, "torch", draws=6, seed=SEED)
     decide_alike(engine, policy, observations)

@@ -280,7 +280,7 @@ def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_sca
     quiet = again / "quiet"
     shutil.copytree(again / "teacher", quiet)
     config = json.loads((quiet / "config.json").read_text())
-    seal(quiet / "config.json", config | {"temperatures": [0.1], "shares": [1.0]})
+    seal(quiet / "config.json", config | {"temperatures": [0.1], "probabilities": [1.0]})
     entries = [entry(again, name, selector) for name in ("teacher", "quiet") for selector in ("returns", "none", "iql")]
     folder = evaluate(again, CONFIG, "test", name="noise", entries=entries)
     rows = json.loads((folder / "comparison.json").read_text())["rows"]

@@ -162,7 +162,7 @@ def write_program(folded: DecisionModule, precision: Precision = "float32") -> b
         "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
         "known_weight": p.numbers(bias.weight), "known_bias": p.numbers(known_bias),
         "offset": p.numbers(folded.offset), "noise_bank": p.numbers(folded.noise_bank), "skip_bank": p.numbers(skip),
-        "handicap": p.numbers(folded.handicap),
+        "handicap": p.numbers(folded.score_penalty),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
         "constants": p.numbers(task.native.constants),

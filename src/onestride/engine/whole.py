@@ -26,7 +26,7 @@ class WholePolicy(nn.Module):
     known: Tensor  # the known entries of a plan (K,)
     noise_bank: Tensor  # (draws, N, H, D)
     temperature: Tensor  # (N,)
-    handicap: Tensor | None  # (N,), what candidates must be worth more
+    score_penalty: Tensor | None  # (N,), what candidates must be worth more
 
     def __init__(self, policy: Policy, *, draws: int, seed: int, plan: bool) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class WholePolicy(nn.Module):
         self.register_buffer("known", policy.known.cpu())
         self.register_buffer("noise_bank", bank_noise(policy, draws, seed))
         self.register_buffer("temperature", policy.temperature.cpu())
-        self.register_buffer("handicap", None if policy.score_penalty is None else policy.score_penalty.cpu())
+        self.register_buffer("score_penalty", None if policy.score_penalty is None else policy.score_penalty.cpu())
         _refuse_noise(self)
 
     @property
@@ -60,7 +60,7 @@ class WholePolicy(nn.Module):
         plans = self.normalizer.unnormalize(made.float())
         scores = self.selector(plans[None], row, given.frame)[0]
         scores = scores + 0 * plans.flatten(1).sum(-1)  # a plan that is not finite makes its score so
-        score, winner, scores = chosen(scores, self.handicap)
+        score, winner, scores = chosen(scores, self.score_penalty)
         plan = plans.index_select(0, winner)
         action = self.task.command(plan, given.frame)[0]
         return Choice(action, score, winner[0], scores, plan[0] if self.plan else None)

@@ -38,12 +38,12 @@ def fold_critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) 
 
 
 def judged_entries(selector: CriticSelector, task: Task) -> int:
-    """How many free entries of a plan the critic looks at: the first action, or a selector's ``rows`` whole rows.
+    """Return how many free entries of a plan the critic looks at: the first action, or ``scored_steps`` whole rows.
 
     Raises:
         NoEngineError: other entries among them are known than row 0's observation.
     """
-    rows = min(getattr(selector, "rows", 1), task.horizon)
+    rows = min(selector.scored_steps, task.horizon)
     judged = PlanSpec(horizon=rows, state_dim=task.state_dim, action_dim=task.action_dim).mask
     if not np.array_equal(task.plans.mask[:rows], judged):
         raise NoEngineError(

@@ -63,7 +63,7 @@ class FoldedPolicy(nn.Module):
     offset: Tensor  # what is known less this is what the first layers see
     noise_bank: Tensor  # (draws, N, hidden)
     skip_noise: Tensor | None  # (draws, N, R), where the last layer has the noise as an input of its own
-    handicap: Tensor | None  # (N,), what candidates must be worth more
+    score_penalty: Tensor | None  # (N,), what candidates must be worth more
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class FoldedPolicy(nn.Module):
         offset: Tensor,
         noise_bank: Tensor,
         skip_noise: Tensor | None,
-        handicap: Tensor | None,
+        score_penalty: Tensor | None,
         body: nn.Module,
         ranking: Ranking,
     ) -> None:
@@ -85,7 +85,7 @@ class FoldedPolicy(nn.Module):
         self.register_buffer("offset", offset)
         self.register_buffer("noise_bank", noise_bank)
         self.register_buffer("skip_noise", skip_noise)
-        self.register_buffer("handicap", handicap)
+        self.register_buffer("score_penalty", score_penalty)
 
     @property
     def draws(self) -> int:
@@ -106,7 +106,7 @@ class FoldedPolicy(nn.Module):
         if self.skip_noise is not None:
             features = torch.cat((features, self.skip_noise.index_select(0, draw)[0]), -1)
         rows, scores = self.scorer(features, known[:, hidden:], row, given)
-        score, winner, scores = chosen(scores, self.handicap)
+        score, winner, scores = chosen(scores, self.score_penalty)
         free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - K) of the whole plan
         dim, missing = self.task.transition_dim, self.task.horizon * self.task.transition_dim - free.shape[1]
         complete = missing == given.values.shape[1]
@@ -118,13 +118,13 @@ class FoldedPolicy(nn.Module):
         return Choice(action, score, winner[0], scores, whole)
 
 
-def chosen(scores: Tensor, handicap: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def chosen(scores: Tensor, score_penalty: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Scores (N,) of a decision's candidates -> the best score (), its number (1,), and what decided, (N,).
 
     A candidate that is not finite never wins: its score becomes -inf.
     """
-    if handicap is not None:
-        scores = scores - handicap
+    if score_penalty is not None:
+        scores = scores - score_penalty
     scores = torch.where(scores - scores == 0, scores, -torch.inf)  # x - x is 0 for finite x alone
     winner = scores.argmax(0, keepdim=True)
     return scores.index_select(0, winner)[0], winner, scores
@@ -186,8 +186,8 @@ def fold(
         bias, unseen = ranking.decision_bias, len(given) + task.context_dim
         nothing = torch.zeros(len(bias.bias), unseen - bias.weight.shape[1]).double()
         known = vcat(known, hcat(bias, Affine(nothing, torch.zeros(()).double())))
-    handicap = None if policy.score_penalty is None else policy.score_penalty.cpu()
-    folded = FoldedPolicy(task, known, offset, noise_bank, noise, handicap, parts.body, ranking)
+    score_penalty = None if policy.score_penalty is None else policy.score_penalty.cpu()
+    folded = FoldedPolicy(task, known, offset, noise_bank, noise, score_penalty, parts.body, ranking)
     return folded.to(dtype).eval().requires_grad_(False)
 
 
