@@ -113,6 +113,8 @@ def publish(folder: Path, files: dict[str, Path]) -> None:
 
     A note of what is being copied lies beside it meanwhile, so that the same command finishes what a kill has cut.
     """
+    if not files:
+        return
     note = _note(next(iter(files.values())).parent, files)
     with all_or_nothing((*files.values(), note)):
         write_json(note, sorted(target.name for source, target in files.items() if (folder / source).exists()))

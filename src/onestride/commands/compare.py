@@ -13,6 +13,7 @@ from onestride.commands.base import Common, InRun, print_outcome
 from onestride.errors import command_line
 from onestride.runs import presets
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.selectors import SELECTORS
 from onestride.tasks.bodies import BODIES
 
 
@@ -46,6 +47,8 @@ class Quickstart(Common):
 
     behaviours: tuple[Path, ...] = ()
     """Behaviour policies to collect with, where the preset's task is a benchmark (see `onestride collect`)."""
+    selector: str | None = None
+    """Ranks the candidates of every planner instead of the preset's selectors: one of yours, or medoid."""
     device: str = "cpu"
     pictures: bool = True
 
@@ -58,6 +61,8 @@ class Quickstart(Common):
         console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
         task = experiment.task_named(self.task or preset.task)
+        if self.selector is not None:
+            preset = preset.ranked_with(SELECTORS.resolve(self.selector))
         experiment.make(self.run, preset, task, self.behaviours, self.device)
         print_outcome(experiment.evaluate(self.run, preset.evaluate, command_line(), self.device, self.pictures))
         minutes = (time.monotonic() - began) / 60

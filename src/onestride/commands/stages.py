@@ -25,7 +25,8 @@ class Collect(Common):
     """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
-    VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not."""
+    VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a
+    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action."""
     seed: int = 0
 
     def __call__(self) -> None:

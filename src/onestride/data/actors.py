@@ -7,9 +7,12 @@ pickle, and no class that it names is imported.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,18 +23,52 @@ from onestride.data.gaussian_actor import BehaviourPolicy, deviation, layer_of, 
 from onestride.data.pickled import describe
 from onestride.data.sb3 import read_sb3
 from onestride.files import CheckpointError, size_of_file
+from onestride.registry import UnknownNameError, attribute
 
-__all__ = ["BehaviourPolicy", "read_behaviour", "read_behaviours"]
+__all__ = ["Behaviour", "BehaviourPolicy", "read_behaviour", "read_behaviours"]
 
 LONGEST = 600  # longest message in characters, because names in a file may have any length
 RAW = "raw"  # marks an actor that was trained on its environment's own observations
 
 
-def read_behaviours(given: Sequence[Path]) -> list[BehaviourPolicy]:
+@dataclass(frozen=True)
+class Scripted:
+    """A demonstrator written by hand: a function of one observation (O,) and a random generator, to an action (A,)."""
+
+    name: str
+    function: Callable[[np.ndarray, np.random.Generator], Any]
+    identity: str
+    observation_dim: int | None = None  # whatever the environment gives
+    action_dim: int | None = None
+
+    def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator]) -> np.ndarray:
+        """Return actions (B, A) for observations (B, O), with a generator for each."""
+        return np.stack([np.asarray(self.function(o, rng)) for o, rng in zip(observations, streams, strict=True)])
+
+
+#: Acts in an environment, to collect episodes.
+Behaviour = BehaviourPolicy | Scripted
+
+
+def scripted(reference: str) -> Scripted:
+    """Return the demonstrator FILE.py:NAME or MODULE:NAME. Its identity is that of the file's text.
+
+    Raises:
+        UnknownNameError: there is no such file, module or function.
+    """
+    function = attribute(reference, "demonstrator")
+    if not callable(function):
+        raise UnknownNameError(f"demonstrator '{reference}' is no function of (observation, rng)")
+    text = inspect.getsource(inspect.getmodule(function) or function)
+    return Scripted(reference.rpartition(":")[2], function, hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_behaviours(given: Sequence[Path]) -> list[Behaviour]:
     """Return the behaviour policies that a command line names.
 
     Args:
         given: paths of actors. After an actor there may be the path of its ``vecnormalize.pkl``, or the word ``raw``.
+            FILE.py:NAME and MODULE:NAME name functions, see ``Scripted``.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -39,6 +76,9 @@ def read_behaviours(given: Sequence[Path]) -> list[BehaviourPolicy]:
     """
     actors: list[tuple[Path, Path | Literal["raw"] | None]] = []
     for path in given:
+        if ":" in path.name:
+            actors.append((path, None))
+            continue
         normalizer = "raw" if str(path) == RAW else path if path.suffix == ".pkl" else None
         if normalizer is None:
             actors.append((path, None))
@@ -48,7 +88,9 @@ def read_behaviours(given: Sequence[Path]) -> list[BehaviourPolicy]:
             )
         else:
             actors[-1] = (actors[-1][0], normalizer)
-    return [read_behaviour(path, normalizer) for path, normalizer in actors]
+    return [
+        scripted(str(path)) if ":" in path.name else read_behaviour(path, normalizer) for path, normalizer in actors
+    ]
 
 
 def read_behaviour(path: Path, normalizer: Path | Literal["raw"] | None = None) -> BehaviourPolicy:

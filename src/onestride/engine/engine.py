@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.engine.folder import check_contract, load_contract, load_runners
+from onestride.engine.folder import check_contract, control_spec_of, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
 from onestride.robot.decision import Decision, none_finite
-from onestride.tasks import CONTROL_SPECS
 
 if TYPE_CHECKING:
     from onestride.engine.backends import Backend
@@ -149,7 +148,7 @@ class Engine:
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task = CONTROL_SPECS[contract["task"]]()
+        task = control_spec_of(contract)
         runners = load_runners(folder, contract, provider, threads)
         check_contract(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)

@@ -31,6 +31,7 @@ from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
 from onestride.policy.policy import Policy
 from onestride.progress import track
+from onestride.robot.control_spec import numbers_of
 from onestride.seals import sha256
 from onestride.selectors.iql import CriticSelector
 
@@ -171,6 +172,7 @@ def contract(
         "outputs": {v.name: said[v.name] for v in runner.outputs},
         "normalisation": "inside",
         "limits": "inside for environments' actions; for a robot, refuse what is out of them and hold",
+        "control": numbers_of(task) if task.plain else None,
         "control_dt_s": task.control_dt,
         "control_hz": 1 / task.control_dt,
         "candidates": policy.candidates,

@@ -10,7 +10,7 @@ import msgspec
 from onestride.engine.native import NativeRunner
 from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
 from onestride.files import CheckpointError, read_bytes, read_json
-from onestride.robot.control_spec import ControlSpec
+from onestride.robot.control_spec import ControlSpec, plain_control
 from onestride.seals import check_file
 from onestride.tasks import CONTROL_SPECS
 
@@ -41,6 +41,17 @@ class Outs(TypedDict):
     action: Shaped
 
 
+class Control(TypedDict):
+    """A plain control specification, see ``plain_control``."""
+
+    name: str
+    observation_dim: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+    horizon: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+    control_dt: Annotated[float, msgspec.Meta(gt=0)]
+    low: list[float]
+    high: list[float]
+
+
 class Contract(TypedDict):
     """What is read of an exported folder's contract."""
 
@@ -49,6 +60,7 @@ class Contract(TypedDict):
     task: str
     inputs: Ins
     outputs: Outs
+    control: NotRequired[Control | None]
     control_dt_s: NotRequired[float]
     candidates: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
     nfe: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
@@ -80,9 +92,15 @@ def load_contract(folder: Path) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{folder / CONTRACT}: {error}; {AGAIN}") from error
     contract = said
-    if contract["task"] not in CONTROL_SPECS:
+    if contract["task"] not in CONTROL_SPECS and contract.get("control") is None:
         raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(CONTROL_SPECS)}")
     return contract
+
+
+def control_spec_of(contract: dict[str, Any]) -> ControlSpec:
+    """Return the control specification of an exported folder: its task's, or what the contract says by its numbers."""
+    made = CONTROL_SPECS.get(contract["task"])
+    return plain_control(**contract["control"]) if made is None else made()
 
 
 def _listed(path: Path) -> dict[str, str]:

@@ -65,22 +65,27 @@ def evaluation_variants(run: Path, config: EvaluateConfig | ReturnsConfig) -> li
 def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[dict[str, Any]]:
     """Return how a benchmark's table has one method's candidates ranked, as fields of a ``Variant``.
 
-    By IQL, by the return model where whole plans are there to be judged, and not at all; where the run's critic scores
-    or samples otherwise than the paper's, also as the paper has it; by engines too.
+    By the selector that its checkpoint has, and not at all. Where the run has a critic and a return model, the teacher
+    by both, and students by the return model where whole plans are there to be judged. Where the run's critic scores or
+    samples otherwise than the paper's, also as the paper has it; by engines too.
     """
+    task, config_of = task_of(run), load_config(run / name)
+    own = "task" if task.score is not None else config_of.get("ranked_by", {}).get("kind", "none")
+    rankings: list[dict[str, Any]] = [{"selector": which} for which in dict.fromkeys((own, "none"))]
+    if method in config.engines and own != "none":
+        rankings += [{"selector": own, "backend": backend} for backend in ("engine", "engine-int8")]
+    if own not in (CRITIC, RETURNS):
+        return rankings
     critic: dict[str, Any] = {"scored_steps": 1, "temperatures": []}
     if (run / CRITIC / CONFIG).is_file():
         critic |= load_config(run / CRITIC)["options"]
-    whole = load_config(run / name)["plan"]["horizon"] == task_of(run).horizon
-    rankings: list[dict[str, Any]] = [{"selector": "iql"}, {"selector": "none"}]
-    if method == TEACHER or (whole and method in config.crossed):
-        rankings.append({"selector": "returns"})
+    whole = config_of["plan"]["horizon"] == task.horizon
+    crossed = method == TEACHER or (whole and method in config.crossed)
+    rankings += [{"selector": other} for other in (CRITIC, RETURNS) if other != own and crossed]
     if critic["temperatures"] and method in config.mixture:
         rankings.append({"selector": "iql", "sampling": "training"})
     if critic["scored_steps"] > 1 and method in config.first_action:
         rankings.append({"selector": "iql", "sampling": "training", "scored_steps": 1})
-    if method in config.engines:
-        rankings += [{"selector": "iql", "backend": backend} for backend in ("engine", "engine-int8")]
     return rankings
 
 
@@ -136,7 +141,7 @@ def made_by(run: Path, entry: Entry) -> dict[str, Any]:
 def _selector_folder(run: Path, variant: Variant) -> Path | None:
     if variant.selector in ("none", "task"):
         return None
-    return run / {"returns": RETURNS, "iql": CRITIC}.get(variant.selector, variant.selector)
+    return run / variant.selector
 
 
 def _load(entry: Entry, device: str, **settings: Any) -> Policy:

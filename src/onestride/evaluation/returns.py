@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from onestride.checkpoint import CONFIG
 from onestride.data.episode import Episode
 from onestride.evaluation.candidates import candidates_at, measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
@@ -36,7 +37,6 @@ class Returns:
     """How planners are evaluated by the returns of a benchmark: see ``evaluate``."""
 
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
-    selectors = frozenset({RETURNS, CRITIC})  # folders of the run
     places = (None,)
 
     def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
@@ -47,6 +47,8 @@ class Returns:
         self.precision: Precision = fast_precision() if config.precision == "auto" else config.precision
         self.settings = {"width": config.width, "states": config.states, "precision": self.precision, "task": task.name}
         self.seeds, self.metrics = {"episodes": FIRST_SEED}, dict.fromkeys((*EPISODE, *task.metrics))
+        ranked = {e.variant.selector for e in entries} - {"none", "task"}
+        self.selectors = frozenset(ranked | {name for name in (RETURNS, CRITIC) if (run / name / CONFIG).is_file()})
         self.reference = f"{entries[0].row}-{entries[0].seed}"
 
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
@@ -70,6 +72,7 @@ class Returns:
             "return_normalised": self.benchmark.normalised(total),
             "steps": len(episode),
             "fell": episode.terminated,
+            **(self.task.measure_episode(episode) if self.task.measure_episode is not None else {}),
         }
 
     def progress(self, made: Sequence[Record]) -> str:

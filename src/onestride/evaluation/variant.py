@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from onestride.files import CheckpointError
+from onestride.methods import METHODS as KNOWN
 
 #: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
 METHODS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT"}
@@ -101,7 +102,7 @@ class Variant:
     @property
     def label(self) -> str:
         """The row's name for a reader: "DNK (classifier)", "Teacher, DDIM, 5 steps"."""
-        name = METHODS.get(self.method, self.method)
+        name = METHODS.get(self.method) or _label(self.method)
         if self.setting:
             name += f", {self.setting}"
         for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
@@ -116,3 +117,8 @@ class Variant:
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
         counts = -(self.steps or 0), self.candidates or 0
         return place, self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
+
+
+def _label(method: str) -> str:
+    """What a method that is not built in calls itself; its name where this process does not know it."""
+    return KNOWN[method]().label if method in KNOWN else method

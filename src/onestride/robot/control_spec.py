@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import hypot
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,8 +128,28 @@ def check_numbers(observation: ArrayLike, dim: int, what: str) -> None:
     observation_vector(observation, dim, what)
 
 
+def numbers_of(spec: ControlSpec) -> dict[str, Any]:
+    """Return a plain specification's numbers, from which ``plain_control(**numbers)`` makes it again.
+
+    Raises:
+        ValueError: it is more than its numbers.
+    """
+    if not spec.plain:
+        raise ValueError(
+            f"the control specification of '{spec.name}' has functions of its own; numbers do not say them"
+        )
+    return {
+        "name": spec.name,
+        "observation_dim": spec.observation_dim,
+        "horizon": spec.horizon,
+        "control_dt": spec.control_dt,
+        "low": spec.limits.low.tolist(),
+        "high": spec.limits.high.tolist(),
+    }
+
+
 def plain_control(
-    *, name: str, observation_dim: int, horizon: int, control_dt: float, low: np.ndarray, high: np.ndarray
+    *, name: str, observation_dim: int, horizon: int, control_dt: float, low: ArrayLike, high: ArrayLike
 ) -> ControlSpec:
     """Return the control interface of a body whose plan rows are [observation | action] in the body's own units.
 
@@ -143,6 +163,7 @@ def plain_control(
         low: smallest command (A,).
         high: largest command (A,).
     """
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     still = np.clip(np.zeros_like(low), low, high)
     return ControlSpec(
         name=name,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestride.data.actors import BehaviourPolicy, read_behaviours
+from onestride.data.actors import BehaviourPolicy, read_behaviour
 from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
 from onestride.evaluation.rollouts import FIRST_SEED
@@ -47,7 +47,7 @@ def measure(run: Path, behaviours: tuple[Path, ...], starts: int = 256) -> dict[
     if len(behaviours) < 2:
         raise ValueError(f"--behaviours names {len(behaviours)}; candidates follow one of at least two")
     task = task_of(run)
-    policies = read_behaviours(behaviours)
+    policies = [read_behaviour(path) for path in behaviours]
     assert task.benchmark is not None
     first = first_states(task.benchmark.environment, starts)
     found = sorted(trained_methods(run).items(), key=lambda item: item[1])  # by row and seed

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride.data.actors import BehaviourPolicy
+from onestride.data.actors import Behaviour
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.tasks.lockstep import Lockstep
@@ -18,7 +18,7 @@ CHUNK = 10_000  # steps of one policy in a chunk
 WIDTH = 10  # environments that are stepped together
 
 
-def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy], steps: int | None = None) -> Source:
+def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | None = None) -> Source:
     """Return a source of chunks of ``CHUNK`` steps, by each policy in turn, with as many steps of each.
 
     The last episode of a chunk is truncated to fit. An episode depends on the seed, the chunk's number and its own
@@ -37,7 +37,8 @@ def behaviour_source(task: Task, policies: Sequence[BehaviourPolicy], steps: int
     if not policies:
         raise ValueError("no behaviour policy to collect with: name one or more with --behaviours")
     for policy in policies:
-        if (policy.observation_dim, policy.action_dim) != (task.observation_dim, task.action_dim):
+        sizes = (policy.observation_dim, policy.action_dim)
+        if None not in sizes and sizes != (task.observation_dim, task.action_dim):
             raise ValueError(
                 f"behaviour policy '{policy.name}' maps {policy.observation_dim} numbers to {policy.action_dim}; task "
                 f"'{task.name}' needs {task.observation_dim} to {task.action_dim}: is it of another body?"

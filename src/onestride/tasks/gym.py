@@ -7,6 +7,7 @@ A plan's row is [observation | action] in the environment's own units, and there
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -19,7 +20,7 @@ from onestride.plans.given import Given
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec, plain_control
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.metric import EPISODE
+from onestride.tasks.metric import EPISODE, Metric
 from onestride.tasks.task import Benchmark, Native, Task
 
 PREFIX = "gym:"
@@ -88,7 +89,8 @@ def gym_task(
     horizon: int = HORIZON,
     control_dt: float | None = None,
     reference: tuple[float, float] = (0.0, 1.0),
-    early_oversampling: tuple[int, int] = (0, 1),
+    metrics: tuple[Metric, ...] = (),
+    **fields: Any,
 ) -> Task:
     """Return the task of a Gymnasium environment with flat Box spaces.
 
@@ -98,7 +100,8 @@ def gym_task(
         horizon: rows of a plan, H.
         control_dt: time of one step [s]; by default the environment's own ``dt``, else 1 / ``render_fps``, else 0.05.
         reference: returns that count as 0 and as 1; by default returns are not normalised.
-        early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times.
+        metrics: of ``measure_episode``, shown beside the return.
+        fields: other fields of ``Task``, such as ``measure_episode``, ``score`` or ``early_oversampling``.
 
     Raises:
         ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits.
@@ -115,7 +118,7 @@ def gym_task(
     assert isinstance(actions, Box)
     if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
         raise ValueError(f"{environment}: its actions have no limits ({actions}); nothing may be sent without")
-    return plain_task(
+    task = plain_task(
         plain_control(
             name=name or f"{PREFIX}{environment}",
             observation_dim=int(np.prod(observations.shape or (1,))),
@@ -125,8 +128,8 @@ def gym_task(
             high=actions.high.astype(np.float64),
         ),
         Benchmark(environment, *reference),
-        early_oversampling,
     )
+    return replace(task, metrics=(*task.metrics, *metrics), **fields)
 
 
 def plain_task(

@@ -1,0 +1,102 @@
+"""A task, demonstrator, metric and selector of a package that is not ours: the whole path by name, in processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "examples" / "own_task"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What `pip install examples/own_task` leaves in an environment: the package and its entry points."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "two_link").symlink_to(PACKAGE / "src" / "two_link")
+    record = site / "two_link-0.1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: two-link\nVersion: 0.1.0\n")
+    text = (PACKAGE / "pyproject.toml").read_text().split('[project.entry-points."')[1:]
+    groups = [group.split("\n\n")[0].replace('"]', "]").replace('"', "") for group in text]
+    (record / "entry_points.txt").write_text("".join(f"[{group}\n" for group in groups))
+    return site
+
+
+@pytest.fixture(scope="module")
+def program(installed):
+    def run(*arguments, path=installed, **variables):
+        paths = os.pathsep.join((str(path), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+        done = subprocess.run(
+            [sys.executable, "-m", "onestride", *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": paths} | variables, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(program, tmp_path_factory):
+    """Collect, train, distil and evaluate in two worker processes. No file of ours had to change."""
+    folder = tmp_path_factory.mktemp("runs") / "two-link"
+    settings = ("--preset", "gym-tiny", "--task", "two-link", "--run", folder)
+    program("collect", *settings, "--behaviours", "two_link:expert")
+    program("train", "nearest", *settings)
+    for name in ("teacher", "dnk"):
+        if name == "dnk":
+            program("pairs", *settings)
+        program("train", name, *settings, "--selector", "nearest", *(("--guidance", "0") if name == "teacher" else ()))
+    program("evaluate", *settings, "--evaluate.workers", "2", "--no-pictures")
+    return folder
+
+
+def test_the_users_part_is_short():
+    lines = sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*") if path.suffix in (".py", ".xml"))
+    assert lines < 150
+
+
+def test_it_is_evaluated_by_its_own_selector_and_metric(run_folder):
+    rows = json.loads((run_folder / "evaluation" / "comparison.json").read_text())["rows"]
+    assert {"teacher-nearest", "dnk-nearest", "dnk-unselected"} <= rows.keys()
+    assert rows["dnk-nearest"]["variant"]["selector"] == "nearest"
+    left = rows["dnk-nearest"]["left_mm"]
+    assert left["n"] > 0
+    assert 0 < left["mean"] < 1200
+
+
+def test_it_is_exported_and_driven_in_real_time(program, run_folder, tmp_path):
+    program("export", run_folder / "dnk-0", "--format", "onnx", "--out", tmp_path / "arm")
+    contract = json.loads((tmp_path / "arm" / "contract.json").read_text())
+    assert contract["control"]["control_dt"] == 0.02
+    driven = json.loads(program("run", "--checkpoint", tmp_path / "arm", "--timeout", "0.6", "--clock", "real"))
+    assert driven["executed_steps"] >= 20
+    assert driven["held_commands"] == 0
+
+
+def test_an_exported_folder_acts_where_its_package_is_not(run_folder, program, tmp_path):
+    program("export", run_folder / "dnk-0", "--format", "onnx", "--out", tmp_path / "arm")
+    code = f"""
+import numpy as np
+from onestride import Engine
+engine = Engine.from_folder({str(tmp_path / "arm")!r})
+print(engine.decide(np.zeros(6)).action.shape, engine.task.name)
+"""
+    paths = {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)
+    assert done.stdout == "(2,) two-link\n", done.stderr
+
+
+def test_without_a_package_a_file_is_enough(program, tmp_path):
+    """By FILE.py:NAME; later commands know it by the environment variable."""
+    file = PACKAGE / "src" / "two_link" / "__init__.py"
+    settings = ("--preset", "gym-tiny", "--task", f"{file}:two_link", "--run", tmp_path / "run", "--amount", "500")
+    program("collect", *settings, "--behaviours", f"{file}:expert", path=tmp_path)
+    named = {"ONESTRIDE_TASKS": f"{file}:two_link"}
+    program("train", "iql", "--preset", "gym-tiny", "--run", tmp_path / "run", path=tmp_path, **named)
