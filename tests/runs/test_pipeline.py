@@ -121,7 +121,7 @@ def test_a_teacher_that_was_not_finished_is_said(run, tmp_path):
     config = load_config(there / "teacher")
     del config["ranked_by"]
     seal(there / "teacher" / "config.json", config)
-    with pytest.raises(CheckpointError, match="teacher has no selector, .*; repeat the command that trained it"):
+    with pytest.raises(CheckpointError, match=r"teacher has no selector, .*; repeat the command that trained it"):
         stages.pairs_stage(there, presets.load(PRESET).stage("pairs").config)
 
 
