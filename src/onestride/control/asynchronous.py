@@ -116,6 +116,11 @@ class AsynchronousTick:
         if e.passed >= e.timeout:
             return None
         deadline, soon, submitted, answered = self._deadline, self._soon, None, False
+        if reading is not None and refusal is None and (row := self._in_hand(reading)) is not None:
+            self._reading, self._refusal = reading, None
+            self._carry_out(row, reading)
+            log.ticks += 1
+            return None
         if reading is not None:
             self._reading, self._refusal = reading, refusal
             if refusal is not None:
@@ -248,6 +253,41 @@ class AsynchronousTick:
         if row is None:
             e.log.refuse(f"command refused: {safety_filter.reason}")
         return row
+
+    # ------------------------------------------------------------ the plan in hand
+
+    def _in_hand(self, reading: Reading) -> np.ndarray | None:
+        """Return the command for this period where its plan is to be carried out on, or None.
+
+        A plan is in hand for ``n_action_steps`` control periods from its observation on, while that is fresh. What is
+        in hand is neither late nor the fallback's.
+        """
+        e, now = self.episode, self.episode.clock.now()
+        if e.task.n_action_steps == 1:
+            return None
+        while self._since is not None and (answer := self.policy.poll(now)) is not None:
+            self._take(answer, None, 0.0)
+        if not self._rows_left(now):
+            return None
+        return e.fallback.row(now, SafetyFilter(e.task, e.observation_at(reading, now), None))
+
+    def _rows_left(self, now: float) -> float:
+        """Return how many rows of the plan in hand are still to be carried out."""
+        e = self.episode
+        passed = e.fallback.rows_since(e.fallback.observed, now)
+        return max(0.0, e.task.n_action_steps - passed - ROUNDING) if e.fallback.has_plan else 0.0
+
+    def _carry_out(self, row: np.ndarray, reading: Reading) -> None:
+        """Send a row of the plan in hand, and submit the reading where the next plan will be needed soon."""
+        e, log, now = self.episode, self.episode.log, self.episode.clock.now()
+        ahead = (self._reads.seconds or 0.0) + (self._decides.seconds or 0.0) + e.dt
+        if self._since is None and self._rows_left(now) * e.task.control_dt <= ahead + ROUNDING:
+            self._submit(reading)
+        hold, now = e.hold_command(reading.observation), e.clock.now()
+        e.send(row, hold, now)
+        log.executed += 1
+        log.command_age.add(now - e.start, now - e.fallback.observed)
+        e.fallback.mark_sent(row, hold, now)
 
     # ------------------------------------------------------------ the fallback
 

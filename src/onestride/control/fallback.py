@@ -57,16 +57,25 @@ class FallbackTimeouts:
         max_observation_age: float | None = None,
         deceleration_time: float | None = None,
         stop: float | None = None,
+        chunk: float = 0.0,
     ) -> FallbackTimeouts:
         """Return timeouts for decisions every ``period`` [s]: the defaults, or longer ones for slow loops.
 
         A plan is followed for 3.5 periods, which bridges two late ticks with their jitter. The robot decelerates for 2
         periods and is stopped after 5. Arguments other than None are taken as they are.
+
+        Args:
+            period: between two decisions, or two ticks of the loop [s].
+            max_observation_age: see ``FallbackTimeouts``.
+            deceleration_time: see ``FallbackTimeouts``.
+            stop: see ``FallbackTimeouts``.
+            chunk: for how long a plan is carried out on purpose before the next decision [s]; observations may be
+                older by so much.
         """
         age, deceleration = max_observation_age, deceleration_time
-        age = max(cls.max_observation_age, 3.5 * period) if age is None else age
+        age = chunk + max(cls.max_observation_age, 3.5 * period) if age is None else age
         deceleration = max(cls.deceleration_time, 2 * period) if deceleration is None else deceleration
-        return cls(age, deceleration, max(cls.stop, 5 * period, age) if stop is None else stop)
+        return cls(age, deceleration, max(chunk + cls.stop, chunk + 5 * period, age) if stop is None else stop)
 
 
 #: At most this many commands are remembered. Only those since the last plan's observation are used.
@@ -116,6 +125,11 @@ class Fallback:
         """
         if observed >= self.observed:
             self.observed, self._make, self._rows = observed, rows, None
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether there is a plan to follow, fresh or not."""
+        return self._make is not None
 
     def mark_sent(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> None:
         """Note that a command of the plan was sent.

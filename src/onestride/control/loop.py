@@ -16,6 +16,7 @@ import math
 from onestride.control.asynchronous import AsynchronousTick
 from onestride.control.episode import Episode, OnDecision
 from onestride.control.fallback import Fallback, FallbackTimeouts
+from onestride.control.history import History
 from onestride.control.log import EpisodeLog
 from onestride.control.sensor import SensorWatch, reader_of
 from onestride.control.signals import run_then_stop
@@ -72,7 +73,7 @@ def run_episode(
     dt = task.control_dt if period is None else period
     if not (0 < dt < math.inf and 0 <= timeout < math.inf):
         raise ValueError(f"period is {dt:g} s and timeout {timeout:g} s; expected finite times, the period above 0")
-    timeouts = fallback_timeouts or FallbackTimeouts.at(dt)
+    timeouts = fallback_timeouts or FallbackTimeouts.at(dt, chunk=(task.n_action_steps - 1) * task.control_dt)
     if isinstance(policy, AsyncDecider) and timeouts.max_observation_age < dt:
         raise ValueError(
             f"max_observation_age is {timeouts.max_observation_age:g} s, shorter than the control period of {dt:g} s: "
@@ -82,6 +83,8 @@ def run_episode(
         log = EpisodeLog.lasting(timeout, dt)
     elif log.ticks or log.duration:
         raise ValueError(f"the log holds {log.ticks} ticks of another episode; give a new one")
+    if task.n_obs_steps > 1:
+        robot = History(robot, task, clock)
     start = log.began = clock.now()
     reader = reader_of(robot, clock, task.observation_dim)
     oldest = timeouts.max_observation_age if isinstance(policy, AsyncDecider) else timeouts.stop

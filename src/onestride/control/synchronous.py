@@ -6,6 +6,8 @@ import math
 import time
 from functools import partial
 
+import numpy as np
+
 from onestride.control.episode import COMPENSATION_THRESHOLD, Episode, SafetyFilter, commands_of, why_not
 from onestride.control.sensor import Reading
 from onestride.robot.control_spec import ObservationError
@@ -17,6 +19,8 @@ class SynchronousTick:
 
     def __init__(self, episode: Episode, policy: Decider) -> None:
         self.episode, self.policy = episode, policy
+        self._rows: np.ndarray | None = None  # commands of the plan in hand
+        self._began = episode.start  # when its first was sent [s]
         self._usable = episode.start  # when the last observation that could be acted on was used [s]
 
     def catch_up(self, periods: int) -> None:
@@ -57,6 +61,11 @@ class SynchronousTick:
 
     def _act(self, reading: Reading) -> None:
         e, log, seen = self.episode, self.episode.log, self.episode.clock.now()
+        row = self._in_hand(seen)
+        if row is not None and e.task.limits.violation(row, reading.observation) is None:
+            self._send(row, reading)
+            return
+        self._rows = None
         decision = self._decide(reading)
         if decision is None:
             return
@@ -71,10 +80,27 @@ class SynchronousTick:
         if violation is not None:
             log.refuse(f"command refused: {violation}")
             return
+        self._began = e.clock.now()
+        self._send(command, reading)
+        if e.task.n_action_steps > 1:
+            self._rows = commands_of(e.task, decision.plan, reading.observation)
+
+    def _in_hand(self, now: float) -> np.ndarray | None:
+        """Return the command of the plan in hand for the period that begins ``now``, or None where it is carried out.
+
+        Rows whose period has passed, since this process stood still or the decision took long, are left out.
+        """
+        if self._rows is None:
+            return None
+        number = round((now - self._began) / self.episode.task.control_dt)
+        return self._rows[number] if number < self.episode.task.n_action_steps else None
+
+    def _send(self, command: np.ndarray, reading: Reading) -> None:
+        e = self.episode
         hold = e.hold_command(reading.observation)
         e.send(command, hold, e.clock.now())
         e.fallback.mark_sent(command, hold, e.clock.now())
-        log.executed += 1
+        e.log.executed += 1
 
     def _decide(self, reading: Reading) -> Decision | None:
         """Return the decision, or None where the robot has to keep its command."""

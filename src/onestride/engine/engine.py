@@ -21,7 +21,7 @@ import numpy as np
 from onestride.engine.folder import check_contract, control_spec_of, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
-from onestride.robot.decision import Decision, none_finite
+from onestride.robot.decision import Decision, chunk_of, none_finite
 
 if TYPE_CHECKING:
     from onestride.engine.backends import Backend
@@ -100,6 +100,16 @@ class Engine:
             action[:] = self.decide(observation).action
         return actions
 
+    def predict_action_chunk(self, observations: np.ndarray) -> np.ndarray:
+        """Return the next ``n_action_steps`` actions (B, n_action_steps, A) for observations (B, observation_dim).
+
+        Raises:
+            ObservationError, NoPlanError: as ``decide``.
+        """
+        if self.task.n_action_steps == 1:
+            return self.act(observations)[:, None]
+        return np.stack([chunk_of(self.task, self.decide(o).plan, np.asarray(o)) for o in observations])
+
     def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
         """Decide and throw away, then start the noise over."""
         for _ in range(calls):
@@ -131,6 +141,7 @@ class Engine:
         """
         from onestride.engine.backends import runners_of  # and torch with it
 
+        plan = plan or policy.task.n_action_steps > 1
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
         runner, chosen = fastest(runners, policy.task)
         return cls(runner, policy.task, draws, chosen, policy.nfe)

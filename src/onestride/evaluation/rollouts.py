@@ -98,7 +98,9 @@ def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, cou
     """
     policy.reset(1_000_003 * seed + first)
     starts = [FIRST_SEED + first + i for i in range(count)]
-    return lockstep.roll(starts, lambda observations, _: policy.act(observations))
+    return lockstep.roll(
+        starts, lambda observations, _: policy.predict_action_chunk(observations), policy.task.n_obs_steps
+    )
 
 
 def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tuple[Batch, list[Episode]]]:

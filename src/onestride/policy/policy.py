@@ -30,7 +30,7 @@ from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.robot.control_spec import observation_vector
-from onestride.robot.decision import Decision, none_finite
+from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
@@ -124,9 +124,15 @@ class Policy:
         }
         return Decision(action, plan.cpu().numpy(), plans[0].cpu().numpy(), scores[0].cpu().numpy(), timings)
 
-    @torch.inference_mode()
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """Many observations at once (B, observation_dim) -> actions (B, A): what ``decide`` does, for simulations.
+        """Return actions (B, A) for many observations at once (B, observation_dim): what ``decide`` does."""
+        return self.predict_action_chunk(observations)[:, 0]
+
+    @torch.inference_mode()
+    def predict_action_chunk(self, observations: np.ndarray) -> np.ndarray:
+        """Return the next ``n_action_steps`` actions (B, n_action_steps, A) for observations (B, observation_dim).
+
+        They are the first rows of the best plan, in the robot's units; ``decide`` gives the first of them.
 
         Raises:
             NoPlanError: not one candidate of some observation is finite.
@@ -144,10 +150,14 @@ class Policy:
         plans = self._generate(prior, given)
         scores, best = self._select(plans, rows, given.frame)
         each = torch.arange(len(rows), device=self.device)
-        actions = self.task.command(plans[each, best], given.frame)
+        chosen = plans[each, best]
+        actions = self.task.command(chosen, given.frame)
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
-        return actions.double().cpu().numpy()
+        first = actions.double().cpu().numpy()[:, None]
+        if self.task.n_action_steps == 1:
+            return first
+        return np.stack([chunk_of(self.task, p, o) for p, o in zip(chosen.cpu().numpy(), vectors, strict=True)])
 
     def _vector(self, observation: np.ndarray) -> np.ndarray:
         """The vector that is decided on (observation_dim,), checked."""

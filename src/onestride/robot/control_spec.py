@@ -55,6 +55,7 @@ class ControlSpec:
         layout: the numbers of an observation, in order, with their units.
         n_obs_steps: how many of the robot's last observations, one per control period and the oldest first, make the
             observation of a decision.
+        n_action_steps: how many rows of a plan are carried out, one per control period, before the next decision.
         plain: whether ``plain_control`` made it, so that an exported folder can rebuild it from its numbers.
     """
 
@@ -76,6 +77,20 @@ class ControlSpec:
     layout: str = "as the environment gives them"
     plain: bool = False
     n_obs_steps: int = 1
+    n_action_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n_obs_steps < 1 or self.observation_dim % self.n_obs_steps:
+            raise ValueError(
+                f"a decision's observation has {self.observation_dim} numbers, which are no {self.n_obs_steps} "
+                "observations of equal size"
+            )
+        if not 1 <= self.n_action_steps <= self.horizon:
+            raise ValueError(f"n_action_steps is {self.n_action_steps}, expected 1 to the horizon, {self.horizon}")
+        if self.n_action_steps > 1 and self.commands is None:
+            raise ValueError("n_action_steps above 1 needs `commands`, which turn every row of a plan into a command")
+        if self.n_obs_steps > 1 and self.limits.max_step is not None:
+            raise ValueError("limits.max_step counts from an observation's first numbers; it needs n_obs_steps = 1")
 
     @property
     def step_dim(self) -> int:

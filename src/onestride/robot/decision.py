@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from onestride.robot.control_spec import ObservationError
+from onestride.robot.control_spec import ControlSpec, ObservationError
 
 
 class Decider(Protocol):
@@ -54,6 +54,12 @@ def decided(policy: Decider, observation: np.ndarray) -> Decision:
     if not isinstance(decision, Decision):
         raise TypeError(f"{type(policy).__name__}.decide gave {type(decision).__name__}, expected a Decision")
     return decision
+
+
+def chunk_of(spec: ControlSpec, plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    """Return the first ``n_action_steps`` commands (n_action_steps, A) of a plan (H, D) made for an observation."""
+    assert spec.commands is not None
+    return spec.commands(plan.astype(np.float64), observation)[: spec.n_action_steps]
 
 
 class NoPlanError(ArithmeticError):

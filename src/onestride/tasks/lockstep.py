@@ -18,7 +18,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from onestride.data.episode import Episode
 from onestride.tasks.physics import mujoco
 
-#: Maps observations (B, O) of the running environments, and their indices (B,), to actions (B, A).
+#: Maps observations (B, O) of the running environments, and their indices (B,), to actions (B, A), or to chunks of
+#: actions (B, n, A), which are carried out before the next are asked for.
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -31,12 +32,14 @@ class Lockstep:
             makers = [partial(gymnasium.make, environment)] * width
             self.environments: Any = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
 
-    def roll(self, seeds: Sequence[int], act: Act) -> list[Episode]:
+    def roll(self, seeds: Sequence[int], act: Act, n_obs_steps: int = 1) -> list[Episode]:
         """Return one episode for each seed, all started together. The last step's reward is included.
 
         Args:
             seeds: at most ``width``.
             act: gives the actions.
+            n_obs_steps: how many of its last observations an environment's actor is given, the oldest first; before
+                there are so many the first is repeated.
 
         Raises:
             ValueError: too many seeds, or none.
@@ -53,8 +56,16 @@ class Lockstep:
         earned: list[list[float]] = [[] for _ in range(n)]
         ends = np.zeros((n, 2), dtype=bool)
         active = np.arange(n)
+        chunks = np.zeros((n, 0, 0), np.float32)
         while len(active):
-            chosen = np.asarray(act(observations[active], active), dtype=np.float32)
+            step = len(acted[active[0]])  # all running environments are at the same
+            if not chunks.shape[1]:
+                history = [[seen[i][max(step - back, 0)] for back in range(n_obs_steps - 1, -1, -1)] for i in active]
+                made = np.asarray(act(np.array(history).reshape(len(active), -1), active), dtype=np.float32)
+                made = made[:, None] if made.ndim == 2 else made
+                chunks = np.zeros((n, *made.shape[1:]), np.float32)
+                chunks[active] = made
+            chosen, chunks = chunks[active, 0], chunks[:, 1:]
             if not np.isfinite(chosen).all():
                 i = int(active[np.flatnonzero(~np.isfinite(chosen).all(1))[0]])
                 raise ArithmeticError(f"an action is not finite: seed {seeds[i]}, step {len(acted[i])}")
