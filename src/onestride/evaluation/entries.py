@@ -65,9 +65,14 @@ def evaluation_variants(run: Path, config: EvaluateConfig | ReturnsConfig) -> li
 def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[dict[str, Any]]:
     """Return how a benchmark's table has one method's candidates ranked, as fields of a ``Variant``.
 
+    By the task's own selector where it has one, by an engine too, and not at all. Otherwise:
+
     By IQL, by the return model where whole plans are there to be judged, and not at all; where the run's critic scores
     or samples otherwise than the paper's, also as the paper has it; by engines too.
     """
+    if task_of(run).score is not None:
+        engines: list[dict[str, Any]] = [{"selector": "task", "backend": "engine"}] * (method in config.engines)
+        return [{"selector": "task"}, {"selector": "none"}, *engines]
     critic: dict[str, Any] = {"scored_steps": 1, "temperatures": []}
     if (run / CRITIC / CONFIG).is_file():
         critic |= load_config(run / CRITIC)["options"]

@@ -36,7 +36,6 @@ class Returns:
     """How planners are evaluated by the returns of a benchmark: see ``evaluate``."""
 
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
-    selectors = frozenset({RETURNS, CRITIC})  # folders of the run
     places = (None,)
 
     def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
@@ -47,6 +46,7 @@ class Returns:
         self.precision: Precision = fast_precision() if config.precision == "auto" else config.precision
         self.settings = {"width": config.width, "states": config.states, "precision": self.precision, "task": task.name}
         self.seeds, self.metrics = {"episodes": FIRST_SEED}, dict.fromkeys((*EPISODE, *task.metrics))
+        self.selectors = frozenset({RETURNS, CRITIC} if task.score is None else ())  # folders of the run
         self.reference = f"{entries[0].row}-{entries[0].seed}"
 
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
@@ -69,7 +69,7 @@ class Returns:
             "return_raw": total,
             "return_normalised": self.benchmark.normalised(total),
             "steps": len(episode),
-            "fell": episode.terminated,
+            "fell": episode.terminated and not self.task.goal_reached(episode.observations[-1]),
         }
 
     def progress(self, made: Sequence[Record]) -> str:
@@ -157,4 +157,5 @@ class Returns:
             "decisions; everybody else draws noise anew for every decision.",
             "Rows ct and cd ranked by Q: an argmax over candidates of one action rewards the critic's errors; their "
             "rows -unselected are without it.",
+            *self.task.notes,
         ]
