@@ -48,8 +48,8 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
     """Every stage of a preset up to its students."""
     if imported(run) and not behaviours:
         pass  # it is taken as it is
-    elif task.benchmark is None:
-        stages.plan_stage(run, preset.amount, preset.data_seed)
+    elif task.has_demonstrator:
+        stages.plan_stage(run, task, preset.amount, preset.data_seed)
     elif behaviours or not (run / "data").exists():
         stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
     for stage in preset.stages:

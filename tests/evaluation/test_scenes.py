@@ -30,7 +30,7 @@ def _short_warm_up(monkeypatch):
 def trained(tmp_path_factory, make_arm_policy):
     """A run with data, a teacher and a student that nobody trained."""
     run = tmp_path_factory.mktemp("arm") / "run"
-    stages.plan_stage(run, 2, 0)
+    stages.plan_stage(run, TASKS["kinova"](), 2, 0)
     for name, kind in (("teacher", "teacher"), ("dnk-0", "student")):
         make_arm_policy(kind).save(run / name, {"id": name})
     return run

@@ -36,13 +36,13 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.benchmark is None and self.behaviours:
+        if task.has_demonstrator and self.behaviours:
             raise ValueError(
                 f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
                 "by --preset or --task, such as --preset halfcheetah-small"
             )
-        if task.benchmark is None:
-            report = plan_stage(self.run, self.amount, self.seed)
+        if task.has_demonstrator:
+            report = plan_stage(self.run, task, self.amount, self.seed)
         else:
             report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"

@@ -71,7 +71,7 @@ class Returns:
             "return_raw": total,
             "return_normalised": self.benchmark.normalised(total),
             "steps": len(episode),
-            "fell": episode.terminated,
+            "fell": episode.terminated and not self.task.goal_reached(episode.observations[-1]),
             **(self.task.measure_episode(episode) if self.task.measure_episode is not None else {}),
         }
 
@@ -160,4 +160,5 @@ class Returns:
             "decisions; everybody else draws noise anew for every decision.",
             "Rows ct and cd ranked by Q: an argmax over candidates of one action rewards the critic's errors; their "
             "rows -unselected are without it.",
+            *self.task.notes,
         ]

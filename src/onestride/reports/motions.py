@@ -165,4 +165,4 @@ def act(policy: Policy | Engine, environment: str, seed: int) -> tuple[np.ndarra
         actions.append(policy.act(np.asarray(observation)[None])[0].astype(np.float32))
         observation, _, terminated, truncated, _ = env.step(actions[-1])
     env.close()
-    return np.stack(actions), terminated
+    return np.stack(actions), terminated and not policy.task.goal_reached(np.asarray(observation))

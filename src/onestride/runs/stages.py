@@ -52,8 +52,11 @@ from onestride.training.loop import finish, train
 # ---------------------------------------------------------------- data
 
 
-def plan_stage(run: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Collect the arm's planner episodes into ``run/data``; returns what was made and what was refused."""
+def plan_stage(run: Path, task: Task, episodes: int, seed: int) -> dict[str, Any]:
+    """Collect episodes of the task's own demonstrator into ``run/data``; returns what was made and what was refused."""
+    if (own := task.demonstrations) is not None:
+        metadata = {"task": task.name, **own.metadata}
+        return collect(own.source, episodes, seed, run / "data", metadata, action_space(task))
     from onestride.tasks.kinova import demonstrations
 
     return collect(

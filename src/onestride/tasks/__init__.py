@@ -41,6 +41,19 @@ def _body_control_spec(body: str, version: Any) -> ControlSpec:
     return control_spec(body, version)
 
 
+def _maze(name: str) -> Task:
+    from onestride.tasks.mazes import maze
+
+    return maze(name)
+
+
+def _maze_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.maze_control_spec import control_spec
+
+    return control_spec(name)
+
+
+_MAZES = tuple(f"pointmaze-{size}" for size in ("umaze", "medium", "large"))
 _BODIES = {
     f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
 }
@@ -69,10 +82,14 @@ TASKS: Registry[Task] = Registry(
     "task",
     "onestride.tasks",
     VARIABLE,
-    {"kinova": kinova} | {name: partial(_locomotion, *which) for name, which in _BODIES.items()},
+    {"kinova": kinova}
+    | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
+    | {name: partial(_maze, name) for name in _MAZES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
-CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = {"kinova": _kinova_control_spec} | {
-    name: partial(_body_control_spec, *which) for name, which in _BODIES.items()
-}
+CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
+    {"kinova": _kinova_control_spec}
+    | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
+    | {name: partial(_maze_control_spec, name) for name in _MAZES}
+)

@@ -7,6 +7,7 @@ A plan's row is [observation | action] in the environment's own units, and there
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -36,10 +37,18 @@ class GymRobot:
     moved it. Before the first command the body stands still.
     """
 
-    def __init__(self, environment: str, control_dt: float, seed: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        environment: str,
+        control_dt: float,
+        seed: int,
+        clock: Clock,
+        goal_reached: Callable[[np.ndarray], bool] = lambda _observation: False,
+    ) -> None:
         self.environment, self.control_dt, self.clock = make_environment(environment), control_dt, clock
         observation, _ = self.environment.reset(seed=seed)
         self.observation = np.asarray(observation, dtype=np.float64)
+        self.goal_reached = goal_reached
         self.command: np.ndarray | None = None
         self.began = 0.0
         self.steps = 0
@@ -78,8 +87,8 @@ class GymRobot:
         self.environment.close()
 
     def fault(self) -> str | None:
-        """Return how the environment ended the episode, or None."""
-        return self.ended
+        """Return how the environment ended the episode; None where it goes on, or ended at its goal."""
+        return None if self.goal_reached(self.observation) else self.ended
 
 
 def gym_task(

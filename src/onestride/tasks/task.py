@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Z_SCORES, Scaling
 from onestride.plans.given import Given
@@ -55,6 +56,19 @@ class Native:
     constants: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Demonstrations:
+    """Where a task's own demonstrations come from.
+
+    Attributes:
+        source: makes their chunks, see ``data/collect.py``.
+        metadata: what they depend on besides the seed, written with the data set.
+    """
+
+    source: Source
+    metadata: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ControlSpec):
     """A task: its control interface, and what planners are trained and evaluated on.
@@ -88,6 +102,7 @@ class Task(ControlSpec):
             long episodes that start from rest, the transient at the start is a small part of the data.
         terminates: whether an episode can end for good, by a fall or at a goal, instead of being cut off.
         benchmark: the environment and reference returns of a benchmark of returns, or None.
+        demonstrations: where episodes to learn from come from; None where they are recorded, or the arm's.
         native: how ``engine/c`` computes the task's functions; None where it cannot.
     """
 
@@ -112,7 +127,13 @@ class Task(ControlSpec):
     early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
     benchmark: Benchmark | None = None
+    demonstrations: Demonstrations | None = None
     native: Native | None = None
+
+    @property
+    def has_demonstrator(self) -> bool:
+        """Whether the task makes its own episodes, instead of behaviour policies in its environment."""
+        return self.benchmark is None or self.demonstrations is not None
 
     @property
     def plans(self) -> PlanSpec:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import kinova, locomotion
+from onestride.runs.presets import kinova, locomotion, mazes
 from onestride.runs.stage import Preset
 
 PRESETS: dict[str, Callable[[], Preset]] = {
@@ -21,6 +21,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     },
     "gym-small": locomotion.gym_small,
     "gym-tiny": locomotion.gym_tiny,
+    "pointmaze-small": mazes.small,
+    "pointmaze-tiny": mazes.tiny,
 }
 
 

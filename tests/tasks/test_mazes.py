@@ -1,0 +1,277 @@
+"""Point mazes: plans that start and end where they have to, their selector, the environment and its demonstrations."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from onestride import Engine
+from onestride.control.loop import run_episode
+from onestride.data.episode import Episode
+from onestride.evaluation.evaluate import evaluate
+from onestride.evaluation.records import EPISODES, read_records
+from onestride.experiment import make
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy, make_generator
+from onestride.robot.clock import ChargedClock
+from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.decision import Decision
+from onestride.runs import presets
+from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.tasks import CONTROL_SPECS, TASKS, maze_demonstrations
+from onestride.tasks.lockstep import make_environment
+from onestride.tasks.maze_control_spec import GOAL_RADIUS, MAZES
+from onestride.tasks.maze_demonstrations import chunk, demonstrate, shortest_way
+from onestride.tasks.maze_environment import FlatMaze
+from onestride.tasks.mazes import score
+from onestride.training.windows import make_windows
+
+UMAZE = "pointmaze-umaze"
+OBSERVATION = np.array([-1.0, 0.9, 0.5, -0.3, -0.8, -1.1])
+SIZES = {
+    "diffuser": {"width": 16, "blocks": 1, "n_steps": 3},
+    "dnk": {"latent_dim": 16, "hidden": 16, "gain_hidden": 8},
+}
+
+
+@pytest.fixture(params=MAZES)
+def task(request):
+    return TASKS[request.param]()
+
+
+@pytest.fixture
+def robotics():
+    return pytest.importorskip("gymnasium_robotics")
+
+
+@pytest.fixture
+def policy_of():
+    def made(method, task):
+        torch.manual_seed(0)
+        generator = make_generator(task, method, SIZES[method])
+        with torch.no_grad():
+            for parameter in generator.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        normalizer = Normalizer(torch.randn(6), 0.5 + torch.rand(6), torch.zeros(0), torch.ones(0))
+        return Policy(task, generator, normalizer, candidates=5)
+
+    return made
+
+
+# ---- start and goal ----
+
+
+def starts_and_ends(plans, observation, atol=1e-5):
+    np.testing.assert_allclose(plans[..., 0, :4], np.broadcast_to(observation[:4], plans[..., 0, :4].shape), atol=atol)
+    np.testing.assert_allclose(
+        plans[..., -1, :2], np.broadcast_to(observation[4:], plans[..., -1, :2].shape), atol=atol
+    )
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_every_plan_starts_at_the_start_and_ends_at_the_goal(policy_of, task, method):
+    plans = policy_of(method, task).decide(OBSERVATION).plans
+    assert plans.shape == (5, task.horizon, 6)
+    starts_and_ends(plans, OBSERVATION)
+    assert plans[:, 1:-1].std(0).min() > 0  # and nothing else is given
+    assert plans[:, -1, 2:].std(0).min() > 0
+
+
+def test_an_engines_plan_does_too_and_its_action_is_the_policys(policy_of):
+    policy = policy_of("dnk", TASKS[UMAZE]())
+    engine = Engine.from_policy(policy, "torch", threads=1, draws=2, seed=0, plan=True)
+    policy.reset(0)
+    for shift in (0.0, 0.2):
+        found, expected = engine.decide(OBSERVATION + shift), policy.decide(OBSERVATION + shift)
+        starts_and_ends(found.plan, OBSERVATION + shift)
+        np.testing.assert_allclose(found.action, expected.action, atol=1e-4)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
+
+
+def test_so_do_the_pairs_that_a_student_learns_from(policy_of, tmp_path):
+    task = replace(TASKS[UMAZE](), horizon=8)
+    teacher, observations = policy_of("diffuser", task), torch.randn(50, 6)
+    make_pairs(teacher, observations, PairsConfig(count=64, shards=1), tmp_path / "pairs", {"teacher": "one"})
+    pairs = load_pairs(tmp_path / "pairs")
+    for plans in (pairs["prior"], pairs["target"]):
+        found = teacher.normalizer.unnormalize(plans)
+        ends = torch.cat((found[:, 0, :4], found[:, -1, :2]), -1)
+        distance = (ends[:, None] - observations).abs().amax(-1).min(1)
+        assert distance.values.max() < 1e-5
+        assert len(distance.indices.unique()) > 10
+
+
+def test_in_training_the_last_position_is_the_goal(task):
+    steps = task.horizon + 5
+    position = np.cumsum(np.random.default_rng(0).normal(size=(steps + 1, 2)), 0)
+    goal = np.tile(position[-1], (steps + 1, 1))
+    observations = np.concatenate((position, np.ones_like(position), goal), 1).astype(np.float32)
+    episode = Episode(observations, np.zeros((steps, 2), np.float32), np.zeros(steps, np.float32), terminated=True)
+    windows = make_windows([episode], task)
+    assert len(windows) == steps  # to the last step of the episode: what follows is its last row
+    known = windows.plans.flatten(1)[:, task.plans.known_entries]
+    whole = [i for i in range(steps) if i + task.horizon - 1 >= steps]
+    assert torch.equal(known[whole], task.encode(windows.observations[whole]).values)
+    assert torch.equal(known[0, 4:], torch.from_numpy(observations[task.horizon - 1, :2]))  # a goal on the way
+
+
+# ---- the selector ----
+
+
+def test_the_shortest_way_wins_unless_it_jumps():
+    """A straight line of 1 m costs its length; a detour its own; a jump counts twice, once as a way."""
+    rows, dt = 101, 0.01
+    plans = torch.zeros(1, 3, rows, 6)
+    plans[..., 0] = torch.linspace(0, 1, rows)
+    plans[..., 2] = 1.0  # the velocity that explains it
+    plans[0, 1, :, 1], plans[0, 1, 1:, 3] = torch.linspace(0, 0.75, rows), 0.75 / (rows - 1) / dt
+    plans[0, 2, 50:, 0] += 0.5  # over a wall
+    torch.testing.assert_close(score(plans, torch.zeros(1, 6), None), torch.tensor([[-1.0, -1.25, -2.0]]))
+
+
+# ---- the control interface ----
+
+
+def test_the_control_interface_is_the_tasks(task):
+    spec = CONTROL_SPECS[task.name]()
+    assert {n: getattr(task, n) for n in vars(spec)}.keys() == vars(spec).keys() <= vars(task).keys()
+    for name in ("name", "observation_dim", "state_dim", "action_dim", "horizon", "control_dt", "layout"):
+        assert getattr(spec, name) == getattr(task, name)
+    plans = 3 * torch.randn(4, task.horizon, 6)
+    commands = np.stack([spec.commands(plan, OBSERVATION) for plan in plans.numpy()])
+    np.testing.assert_array_equal(commands[:, 0], task.command(plans, None).numpy())
+    assert np.abs(commands).max() == 1
+    assert isinstance(task, ControlSpec)
+    with pytest.raises(ObservationError, match=r"shape \(4,\), expected \(6,\) of pointmaze"):
+        spec.validate_observation(np.zeros(4))
+
+
+def test_the_goal_is_reached_within_its_radius(task):
+    for distance, reached in ((0.99 * GOAL_RADIUS, True), (1.01 * GOAL_RADIUS, False)):
+        assert task.goal_reached(np.array([1.0, 2.0, 5.0, 5.0, 1.0, 2.0 + distance])) is reached
+
+
+# ---- the shortest way ----
+
+
+def distances(walls, goal):
+    """Steps from every free cell to the goal, by relaxing until nothing changes."""
+    steps = np.full(walls.shape, np.inf)
+    steps[goal] = 0
+    for _ in range(walls.size):
+        near = np.min([np.roll(steps, shift, axis) for axis in (0, 1) for shift in (-1, 1)], 0) + 1
+        steps = np.where(walls, np.inf, np.minimum(steps, near))
+    return steps
+
+
+def test_no_way_is_shorter():
+    rng, checked = np.random.default_rng(0), deque()
+    for _ in range(20):
+        walls = rng.random((8, 9)) < 0.35
+        walls[[0, -1]] = walls[:, [0, -1]] = True
+        free = [tuple(map(int, cell)) for cell in np.argwhere(~walls)]
+        goal = free[rng.integers(len(free))]
+        steps = distances(walls, goal)
+        for start in free:
+            if np.isinf(steps[start]):
+                with pytest.raises(ValueError, match="no way leads from cell"):
+                    shortest_way(walls, start, goal)
+                continue
+            way = shortest_way(walls, start, goal)
+            assert (way[0], way[-1], len(way) - 1) == (start, goal, steps[start])
+            assert not any(walls[cell] for cell in way)
+            assert (np.abs(np.diff(way, axis=0)).sum(1) == 1).all()
+            checked.append(len(way))
+    assert max(checked) > 8
+
+
+# ---- the environment ----
+
+
+def test_without_its_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    with pytest.raises(ModuleNotFoundError, match=r"PointMaze_UMaze-v3 needs gymnasium-robotics.*onestride\[tasks\]"):
+        TASKS[UMAZE]().first_observation(0)
+
+
+def test_the_environment_is_gymnasium_robotics_own(robotics, task):
+    import gymnasium
+
+    gymnasium.register_envs(robotics)
+    flat, own = make_environment(task.benchmark.environment), make_environment(MAZES[task.name].environment)
+    assert flat.spec.max_episode_steps == own.spec.max_episode_steps
+    assert flat.unwrapped.dt == task.control_dt
+    np.testing.assert_array_equal(flat.action_space.low, task.limits.low)
+    np.testing.assert_array_equal(flat.action_space.high, task.limits.high)
+    rng = np.random.default_rng(0)
+    found, expected = flat.reset(seed=3)[0], own.reset(seed=3)[0]
+    for _ in range(20):
+        assert flat.observation_space.contains(found)
+        np.testing.assert_array_equal(found, np.concatenate((expected["observation"], expected["desired_goal"])))
+        action = rng.uniform(-1, 1, 2).astype(np.float32)
+        found, expected = flat.step(action)[0], own.step(action)[0]
+    flat.close()
+    own.close()
+
+
+def test_demonstrations_reach_their_goals_within_a_plan(robotics, task, monkeypatch):
+    monkeypatch.setattr(maze_demonstrations, "EPISODES_PER_CHUNK", 12)
+    episodes, counts = chunk(task.name, 0, 1)
+    again, _ = chunk(task.name, 0, 1)
+    assert len(episodes) > 0.9 * counts["starts"]
+    for episode, same in zip(episodes, again, strict=True):
+        np.testing.assert_array_equal(episode.observations, same.observations)
+        np.testing.assert_array_equal(episode.actions, same.actions)
+        assert episode.terminated
+        assert len(episode) <= task.horizon
+        assert task.goal_reached(episode.observations[-1])
+        assert np.ptp(episode.observations[:, 4:], axis=0).max() == 0
+    environment = FlatMaze(MAZES[task.name].environment)
+    cells = {environment.cell(o[:2]) for episode in episodes for o in episode.observations}
+    assert not any(environment.walls[cell] for cell in cells)
+    np.testing.assert_array_equal(environment.cell(environment.centre((1, 1))), (1, 1))
+    environment.close()
+
+
+class Towards:
+    """Decides by a demonstration's actions, one after another."""
+
+    nfe = 1
+
+    def __init__(self, actions):
+        self.actions = iter(actions)
+
+    def decide(self, observation):
+        action = next(self.actions).astype(float)
+        return Decision(action, np.zeros((1, 6)), np.zeros((1, 1, 6)), np.zeros(1), {"total": 0.0})
+
+
+def test_a_robot_that_reaches_its_goal_has_arrived(robotics):
+    """The environment ends there, which is no fall."""
+    task, clock = TASKS[UMAZE](), ChargedClock()
+    episode = demonstrate(FlatMaze(MAZES[UMAZE].environment, ends_at_goal=False), 4, task.horizon)
+    robot = task.environment(4, clock)
+    log = run_episode(robot, clock, Towards(episode.actions), task, timeout=3.0)
+    assert (log.success, log.outcome) == (True, "arrived")
+    assert task.measure(robot, 4) == {"return_raw": 1.0, "return_normalised": 1.0}
+
+
+# ---- the whole path ----
+
+
+@pytest.mark.slow
+def test_from_demonstrations_to_success_rates(robotics, tmp_path):
+    preset, task = presets.load("pointmaze-tiny"), TASKS[UMAZE]()
+    make(tmp_path, preset, task, (), "cpu")
+    folder = evaluate(tmp_path, replace(preset.evaluate, workers=1), "test")
+    records = read_records(folder / EPISODES)
+    assert {r["row"] for r in records} == {"teacher", "teacher-unselected", "dnk", "dnk-unselected", "dnk-engine"}
+    for record in records:
+        assert record["return_normalised"] in (0, 1)
+        assert (record["steps"] < 300) == record["return_normalised"]
+        assert not record["fell"]
