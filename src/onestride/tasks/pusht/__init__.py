@@ -1,0 +1,1 @@
+"""PushT: a round agent pushes a T-shaped block to a goal pose in the plane."""
