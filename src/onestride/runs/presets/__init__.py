@@ -1,0 +1,43 @@
+"""Presets by name: everything a run needs, chosen together. A preset is a Python function; nothing is set twice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from onestride.runs.presets import kinova, locomotion
+from onestride.runs.stage import Preset
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "demo": kinova.demo,
+    "full": kinova.full,
+    "paper": kinova.paper,
+    "tiny": kinova.tiny,
+    **{
+        f"{body}-{budget}": partial(make, body)
+        for body in ("halfcheetah", "walker2d", "hopper")
+        for budget, make in (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
+    },
+    "gym-small": locomotion.gym_small,
+    "gym-tiny": locomotion.gym_tiny,
+}
+
+
+def load(name: str) -> Preset:
+    """Return the preset of that name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest and all of them.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]()
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not there: it names the nearest and all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return ValueError(f"there is no {what} '{name}'.{hint} There are: {', '.join(known)}")

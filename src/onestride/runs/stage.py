@@ -1,0 +1,168 @@
+"""What a run is made of: stages one after another, and a preset, which is a tuple of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from onestride.methods import METHODS
+from onestride.registry import UnknownNameError
+from onestride.runs.pairs import PairsConfig
+from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.selectors import SELECTORS
+from onestride.training.config import TrainConfig
+
+PAIRS = "pairs"
+#: How a stage without settings of its own is trained.
+TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One thing that is trained or made, and with which settings.
+
+    name: what it is called in a preset and on the command line.
+    role: "selector", "method" or "pairs".
+    of: the selector's or method's name; "": the stage's.
+    config, training: None: as the method or selector has it, and ``TRAINING``.
+    seeds: of training; a method without a folder of its own is trained once with each.
+    options: of a selector: how it ranks; None: as its kind does.
+    selector: of a method: which ranks its candidates; None: the task's own, or nobody.
+    guidance: of a method: weight of the return model's gradient at every reverse step, per standardised return.
+    horizon: rows of a method's plans, where they are not the task's.
+    """
+
+    name: str
+    role: Literal["selector", "method", "pairs"]
+    of: str = ""
+    config: Any = None
+    training: TrainConfig | None = None
+    seeds: tuple[int, ...] = (0,)
+    options: Any = None
+    selector: str | None = None
+    guidance: float = 0.0
+    horizon: int | None = None
+
+    @property
+    def what(self) -> str:
+        """The name of its method or selector."""
+        return self.of or self.name
+
+    def complete(self) -> Stage:
+        """Return the stage with everything that it left to its method or selector."""
+        if self.role == "pairs":
+            return replace(self, config=self.config or PairsConfig())
+        record = METHODS[self.what]() if self.role == "method" else SELECTORS[self.what]()
+        options = self.options
+        if self.role == "selector" and options is None:
+            options = SELECTORS[self.what]().options
+        config = record.config if self.config is None else self.config
+        return replace(self, config=config, training=self.training or TRAINING, options=options)
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """What the ablations of a preset train: a student from which a piece is taken away, and for how long."""
+
+    student: Any
+    training: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One whole experiment. amount: episodes of a task's own demonstrator, or steps of behaviour policies.
+
+    task: "": of any environment. ranked_by: the selector of methods that the preset does not name.
+    hours: measured, or judged from it, on the machine that ``about`` names.
+    """
+
+    about: str
+    task: str
+    amount: int
+    stages: tuple[Stage, ...]
+    evaluate: EvaluateConfig | ReturnsConfig
+    data_seed: int = 0
+    ranked_by: str | None = None
+    ablations: Ablations | None = None
+    hours: float = 0.0
+    ablation_hours: float = 0.0
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of that name, or one for the method or selector of that name as it is by default.
+
+        Raises:
+            UnknownNameError: there is no such stage, method or selector.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage.complete()
+        if name == PAIRS:
+            return Stage(name=PAIRS, role="pairs").complete()
+        kind = SELECTORS if ":" not in name and name in SELECTORS else METHODS
+        if ":" in name:
+            kind = _kind_of(name)
+            name = kind.add(name)
+        if name not in kind:
+            own = ", ".join(dict.fromkeys((*(s.name for s in self.stages if s.role != "pairs"), *METHODS, *SELECTORS)))
+            raise UnknownNameError(
+                f"there is nothing called '{name}' to train. There are: {own}. Name one of your own by FILE.py:NAME"
+            )
+        role = "selector" if kind is SELECTORS else "method"
+        return Stage(name=name, role=role, selector=self.ranked_by if role == "method" else None).complete()
+
+    def with_stage(self, name: str, **changes: Any) -> Preset:
+        """Return the preset with another stage of that name."""
+        return replace(self, stages=tuple(replace(s, **changes) if s.name == name else s for s in self.stages))
+
+    def ranked_with(self, selector: str) -> Preset:
+        """Return the preset whose planners are all ranked by that selector, the only one that is trained."""
+        methods = (replace(s, selector=selector, guidance=0.0) for s in self.stages if s.role == "method")
+        others = (s for s in self.stages if s.role == "pairs")
+        order = {s.name: i for i, s in enumerate(self.stages)}
+        ranking = Stage(name=selector, role="selector")
+        stages = (ranking, *sorted((*methods, *others), key=lambda s: order[s.name]))
+        return replace(self, stages=stages, ranked_by=selector)
+
+    def without(self, *names: str) -> Preset:
+        """Return the preset without the stages of these names."""
+        return replace(self, stages=tuple(s for s in self.stages if s.name not in names))
+
+
+def _kind_of(reference: str) -> Any:
+    """The registry that FILE.py:NAME or MODULE:NAME belongs to, by what it makes."""
+    from onestride.methods.method import Method
+    from onestride.registry import attribute
+    from onestride.selectors.selector import SelectorKind
+
+    found = attribute(reference, "method or selector")
+    made = found() if callable(found) else found
+    if isinstance(made, Method):
+        return METHODS
+    if isinstance(made, SelectorKind):
+        return SELECTORS
+    raise UnknownNameError(f"{reference} is a {type(made).__name__}; expected a Method or a SelectorKind")
+
+
+def distilled(
+    *, teacher: Any, teacher_training: TrainConfig, pairs: PairsConfig, student: Any, student_training: TrainConfig,
+    methods: tuple[str, ...] = ("dnk",), seeds: tuple[int, ...] = (0,), ranked_by: str | None = None,
+    teacher_ranked_by: str | None = None, guidance: float = 0.0,
+) -> tuple[Stage, ...]:  # fmt: skip
+    """Return the stages from windows to students of a Koopman family: teacher, pairs, one student per method and seed.
+
+    student: the settings that the methods share; each brings its own operator.
+    """
+    return (
+        Stage(
+            name="teacher", of="diffuser", role="method", config=teacher, training=teacher_training,
+            selector=teacher_ranked_by, guidance=guidance,
+        ),
+        Stage(name=PAIRS, role="pairs", config=pairs),
+        *(
+            Stage(
+                name=method, role="method", config=replace(student, operator=method), training=student_training,
+                seeds=seeds, selector=ranked_by,
+            )
+            for method in methods
+        ),
+    )  # fmt: skip
