@@ -12,12 +12,11 @@ from gymnasium.spaces import Box
 from minari.dataset.minari_storage import MinariStorage
 
 from onestride import experiment
-from onestride.runs import presets
-from onestride.runs import stages
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
+from onestride.runs import presets, stages
 from onestride.runs.ingest import ImportReport, import_dataset
-from onestride.runs.run import data_identity, check_preset_matches_task
+from onestride.runs.run import check_preset_matches_task, data_identity
 from onestride.tasks import TASKS
 
 CHEETAH, HOPPER = TASKS["halfcheetah-v5"](), TASKS["hopper-v5"]()

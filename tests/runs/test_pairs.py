@@ -11,12 +11,11 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from onestride.policy.policy import Policy
-from onestride.networks.normalizer import Normalizer
-from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.files import CheckpointError
+from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import mask_of
-from onestride.seals import seal, sealed
+from onestride.policy.policy import Policy
 from onestride.runs.pairs import (
     BLOCK,
     COLUMNS,
@@ -27,6 +26,7 @@ from onestride.runs.pairs import (
     open_shard,
     sample_weights,
 )
+from onestride.seals import seal, sealed
 
 COUNT = 4 * BLOCK + 300  # five blocks, the last one not full
 IDENTITY = {"teacher": "abc", "data": {"seed": 0, "episodes": 3}}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 
-from onestride.runs import presets, stages
 from onestride.checkpoint import load_config
-from onestride.policy.policy import GUIDE, SELECTOR, Policy
 from onestride.data.minari import read_dataset, read_metadata
-from onestride.methods.guided import GuidedPlanner
 from onestride.evaluation.entries import evaluation_variants, policy_of
 from onestride.files import CheckpointError, exclusive
+from onestride.methods.guided import GuidedPlanner
+from onestride.policy.policy import GUIDE, SELECTOR, Policy
+from onestride.runs import presets, stages
 from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector
 from onestride.tensors import load_unsealed
@@ -122,7 +121,7 @@ def test_a_teacher_that_was_not_finished_is_said(run, tmp_path):
     config = load_config(there / "teacher")
     del config["ranked_by"]
     seal(there / "teacher" / "config.json", config)
-    with pytest.raises(CheckpointError, match="teacher has no selector, .*; repeat the command that trained it"):
+    with pytest.raises(CheckpointError, match=r"teacher has no selector, .*; repeat the command that trained it"):
         stages.pairs_stage(there, presets.load(PRESET).stage("pairs").config)
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
-from onestride.selectors.returns import ReturnConfig, ReturnModel
 from onestride.files import CheckpointError
-from onestride.selectors.iql import IQL, IQLConfig
+from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
+from onestride.selectors.iql import IQL, IQLConfig
+from onestride.selectors.returns import ReturnConfig, ReturnModel
 from onestride.tensors import load_tensors
-from onestride.training.state import STATE
 from onestride.training.interrupt import DeferredInterrupt
 from onestride.training.loop import NonFiniteLossError, finish
+from onestride.training.state import STATE
 from plan_specs import spec_of
 from toy_training import CONFIG, ROWS, Toy, run, same_bits, toy_data
 

@@ -14,8 +14,8 @@ from gymnasium.spaces import Box
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
-from onestride.data.recording import Recording, read_recording, differing_settings
-from onestride.files import exclusive, ensure_writable
+from onestride.data.recording import Recording, differing_settings, read_recording
+from onestride.files import ensure_writable, exclusive
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 

@@ -16,11 +16,11 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from onestride.policy.policy import Policy
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.plans.given import make_prior
+from onestride.policy.policy import Policy
 from onestride.progress import console, track
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES

@@ -8,19 +8,29 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from onestride.checkpoint import CONFIG, load_config
-from onestride.methods import METHODS
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
-from onestride.training.material import Material
 from onestride.files import CheckpointError
+from onestride.methods import METHODS
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
 from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
+from onestride.training.material import Material
 
 RETURNS, CRITIC, TEACHER, PAIRS = "returns", "iql", "teacher", "pairs"
 #: What of a dataset's metadata decides what is learnt from it.
-PROVENANCE_KEYS = ("seed", "episodes", "steps", "generator_version", "planner", "behaviours", "source", "content", "total_steps")
+PROVENANCE_KEYS = (
+    "seed",
+    "episodes",
+    "steps",
+    "generator_version",
+    "planner",
+    "behaviours",
+    "source",
+    "content",
+    "total_steps",
+)
 
 
 def task_of(run: Path) -> Task:

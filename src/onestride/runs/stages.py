@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
 from onestride.data.actors import read_behaviours
@@ -66,7 +66,9 @@ def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: in
     policies = read_behaviours(behaviours)
     made_by = [{"name": p.name, "weights": p.identity} for p in policies]
     metadata = {"task": task.name, "behaviours": made_by}
-    return collect(behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps")
+    return collect(
+        behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"
+    )
 
 
 # ---------------------------------------------------------------- what is trained
@@ -98,7 +100,9 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
     folder, task, kind = run / name, task_of(run), SELECTORS[name]()
     options = kind.options if options is None else options
     if not kind.learnt:
-        save_selector(folder, kind.make(None, material_of(run, task).normalizer, task, options), task.name, {"id": name})
+        save_selector(
+            folder, kind.make(None, material_of(run, task).normalizer, task, options), task.name, {"id": name}
+        )
         return folder
     identity = {"data": data_identity(run), "selector": asdict(config)}
     if not _is_up_to_date(folder, training, identity):

@@ -143,9 +143,7 @@ def full(body: str) -> Preset:
         about=f"the paper's Table I on {body} at the paper's sizes (a GPU's work: weeks on two CPU cores)",
         amount=2_000_000,
         evaluate=ReturnsConfig(episodes=500, width=50, teacher_seeds=5),
-        ablations=Ablations(
-            KoopmanConfig(hidden=1024), TrainConfig(steps=100_000, batch_size=512, learning_rate=1e-3)
-        ),
+        ablations=Ablations(KoopmanConfig(hidden=1024), TrainConfig(steps=100_000, batch_size=512, learning_rate=1e-3)),
         hours=500.0,
         ablation_hours=500.0,
     )
