@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onestride.errors import naming_extras
 from onestride.robot.decision import Decision
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ __all__ = ["Decision", "Engine", "Policy", "__version__"]
 def __getattr__(name: str) -> Any:
     """Policies and engines when they are asked for: a policy needs torch, which takes seconds to import."""
     if name == "Policy":
-        from onestride.policy.policy import Policy
+        with naming_extras():
+            from onestride.policy.policy import Policy
 
         return Policy
     if name == "Engine":

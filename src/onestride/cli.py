@@ -1,75 +1,10 @@
-"""The ``onestride`` program: one command per stage, and ``quickstart`` for all of them.
-
-Every command works on one run folder and may be repeated: what is finished is left alone, what was killed
-goes on. ``--preset`` fills in everything else; every single value can be given on top.
-"""
+"""The ``onestride`` program's entry: what was typed is carried out, or refused in one line."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
-from typing import Annotated, Union
 
-import tyro
-
-from onestride.commands.base import Common, InRun
-from onestride.commands.compare import Evaluate, Quickstart, Reproduce
-from onestride.commands.drive import Bench, Export, Run
-from onestride.commands.stages import Collect, Import, Pairs, Train, train_command
 from onestride.errors import report_user_errors
-from onestride.methods import METHODS
-from onestride.runs import presets
-from onestride.runs.stage import Preset
-from onestride.selectors import SELECTORS
-
-Command = InRun | Export | Bench
-
-
-def _commands(preset: Preset, name: str) -> dict[str, Command]:
-    """Every command with the preset's values as defaults."""
-    return {
-        "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
-        "import": Import(preset=name, task=preset.task),
-        "train": Train(preset=name),
-        "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
-        "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
-        "run": Run(preset=name),
-        "export": Export(),
-        "bench": Bench(preset=name),
-        "quickstart": Quickstart(preset=name),
-        "reproduce": Reproduce(),
-    }
-
-
-def _preset_asked_for(arguments: list[str]) -> str:
-    """The value of ``--preset``, wherever it stands: it decides the other defaults."""
-    for i, argument in enumerate(arguments):
-        if argument == "--preset" and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith("--preset="):
-            return argument.split("=", 1)[1]
-    return "demo"
-
-
-def _to_train(arguments: list[str]) -> str | None:
-    """NAME of ``train NAME``; None: another command, or none is named."""
-    if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        return arguments[1]
-    return None
-
-
-def _nothing_named(preset: Preset) -> ValueError:
-    names = ", ".join(dict.fromkeys((*(s.name for s in preset.stages if s.role != "pairs"), *METHODS, *SELECTORS)))
-    return ValueError(f"say what to train: `onestride train NAME`. There are: {names}, or FILE.py:NAME of your own")
-
-
-def _parse(defaults: dict[str, Command], arguments: list[str]) -> Command:
-    choices = tuple(
-        Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
-        for name, default in defaults.items()
-    )
-    return tyro.cli(Union[choices], args=arguments, prog="onestride", description=__doc__)  # type: ignore[arg-type] # noqa: UP007
 
 
 def main(arguments: list[str] | None = None, said: str | None = None) -> None:
@@ -83,44 +18,14 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
     command = None
     try:
         with report_user_errors():
-            name = _preset_asked_for(arguments)
-            preset = presets.load(name)
-            if (trained := _to_train(arguments)) is not None:
-                default = train_command(preset, name, trained)
-                prog, description = f"onestride train {trained}", type(default).__doc__
-                command = tyro.cli(
-                    type(default), default=default, args=arguments[2:], prog=prog, description=description
-                )
-            elif arguments == ["train"]:
-                raise _nothing_named(preset)
-            else:
-                command = _parse(_commands(preset, name), arguments)
-            _carry_out(command, said)
+            from onestride.commands import program  # torch takes seconds, and may not be installed
+
+            command = program.parse(arguments)
+            program.carry_out(command, said)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _carry_out(command: Command, said: str | None) -> None:
-    if command.dry_run:
-        print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
-        return
-    if said is not None:
-        print(f"onestride: {said}", file=sys.stderr)
-    if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
-        from onestride.device import resolve_device
-
-        resolve_device(device)
-    if isinstance(command, Common) and command.sized:
-        from onestride.runs.run import check_preset_matches_task
-
-        check_preset_matches_task(command.run, command.preset, presets.load(command.preset).task)
-    if isinstance(command, Common) and command.task and ":" in command.task:
-        from onestride.tasks import TASKS
-
-        TASKS.resolve(command.task)
-    command()  # type: ignore[operator]
 
 
 if __name__ == "__main__":

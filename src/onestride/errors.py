@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: Packages that the runtime does without -> the extra of onestride that brings each.
+EXTRAS = {
+    "torch": "train", "lightning_fabric": "train", "gymnasium": "train", "minari": "train", "h5py": "train",
+    "tyro": "train", "rich": "train",
+    "mujoco": "sim", "mink": "sim", "daqp": "sim", "scipy": "sim",
+    "gymnasium_robotics": "tasks", "gym_pusht": "tasks",
+    "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report", "PIL": "report",
+    "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
+    "pyarrow": "lerobot",
+}  # fmt: skip
 #: What torch says when there is no memory for something, on the CPU and on a GPU.
 NO_MEMORY = ("can't allocate memory", "out of memory")
 
@@ -20,6 +29,22 @@ def command_line(program: str = "onestride") -> str:
 
 
 @contextmanager
+def naming_extras() -> Iterator[None]:
+    """Say of a package that is missing which extra of onestride brings it.
+
+    Raises:
+        ModuleNotFoundError: a package of ``EXTRAS`` is imported in this context and is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        said = f"this needs {error.name}: pip install onestride[{EXTRAS[error.name]}]"
+        raise ModuleNotFoundError(said, name=error.name) from error
+
+
+@contextmanager
 def report_user_errors() -> Iterator[None]:
     """Print errors that a user can mend as one message on stderr and exit with code 2; a bug shows where it is.
 
@@ -27,7 +52,8 @@ def report_user_errors() -> Iterator[None]:
     purpose.
     """
     try:
-        yield
+        with naming_extras():
+            yield
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,6 +82,8 @@ def on_purpose(error: Exception) -> bool:
             return False
         file, line = lines[places[-1]].split('"')[1], lines[places[-1] + 1]
     else:
+        import traceback  # only where something is wrong
+
         frame = traceback.extract_tb(error.__traceback__)[-1]
         file, line = frame.filename, frame.line or ""
     script = getattr(sys.modules["__main__"], "__file__", None)  # a benchmark

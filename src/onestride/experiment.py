@@ -20,7 +20,6 @@ from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
 from onestride.studies import ablations as ablation
 from onestride.studies import arm_page, dnk_table1, dnk_table2, locomotion_page
-from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
 
@@ -31,17 +30,6 @@ class Outcome:
     folder: Path
     page: Path | None
     table: Table
-
-
-def task_named(name: str) -> Task:
-    """The task of that name, or of FILE.py:NAME or MODULE:NAME.
-
-    Raises:
-        ValueError: there is none; the message names the nearest and all of them.
-    """
-    if not name:
-        raise ValueError("this preset is for any environment: say which with --task, such as --task gym:Reacher-v5")
-    return TASKS[TASKS.resolve(name)]()
 
 
 def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:

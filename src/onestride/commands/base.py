@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from onestride.experiment import Outcome
+    from onestride.tasks.task import Task
 
 RUN = Path("runs/demo")
 
@@ -36,6 +37,19 @@ class Common(InRun):
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""
+
+
+def task_named(name: str) -> Task:
+    """Return the task of that name, or of FILE.py:NAME or MODULE:NAME.
+
+    Raises:
+        ValueError: there is none; the message names the nearest and all of them.
+    """
+    from onestride.tasks import TASKS
+
+    if not name:
+        raise ValueError("this preset is for any environment: say which with --task, such as --task gym:Reacher-v5")
+    return TASKS[TASKS.resolve(name)]()
 
 
 def print_outcome(outcome: Outcome) -> None:

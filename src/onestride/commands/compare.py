@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from onestride.commands.base import Common, InRun, print_outcome
+from onestride.commands.base import Common, InRun, print_outcome, task_named
 from onestride.errors import command_line
 from onestride.runs import presets
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
@@ -60,7 +60,7 @@ class Quickstart(Common):
         preset = presets.load(self.preset)
         console.print(f"[bold]{self.preset}[/bold]: {preset.about}")
         console.print(f"Everything goes to {self.run}; stop it and repeat the command as you like.", highlight=False)
-        task = experiment.task_named(self.task or preset.task)
+        task = task_named(self.task or preset.task)
         if self.selector is not None:
             preset = preset.ranked_with(SELECTORS.resolve(self.selector))
         experiment.make(self.run, preset, task, self.behaviours, self.device)
@@ -118,14 +118,14 @@ class Reproduce(InRun):
         console.print(f"It takes about {hours:g} hours there and goes to {run}; stop it and repeat it as you like.")
         if not (run / "data").exists():
             if self.data is not None:
-                import_dataset(run, experiment.task_named(preset.task), self.data)
+                import_dataset(run, task_named(preset.task), self.data)
             elif not self.behaviours:
                 raise ValueError(
                     f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "
                     "--data with a file recorded in the v5 environment"
                 )
         if self.what == "table1":
-            task = experiment.task_named(preset.task)
+            task = task_named(preset.task)
             experiment.make(run, preset, task, self.behaviours, self.device)
             outcome = experiment.evaluate(run, preset.evaluate, command_line(), self.device, self.pictures)
         else:

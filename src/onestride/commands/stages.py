@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tyro
 
-from onestride.commands.base import Common
+from onestride.commands.base import Common, task_named
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.stage import Preset, Stage
 
@@ -30,7 +30,6 @@ class Collect(Common):
     seed: int = 0
 
     def __call__(self) -> None:
-        from onestride.experiment import task_named
         from onestride.runs.stages import behaviour_stage, plan_stage
 
         task = task_named(self.task or "")
@@ -66,7 +65,6 @@ class Import(Common):
     refusing them."""
 
     def __call__(self) -> None:
-        from onestride.experiment import task_named
         from onestride.runs.ingest import import_dataset
 
         made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend)

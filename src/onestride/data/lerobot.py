@@ -16,6 +16,7 @@ from onestride.data.arrays import episodes_from_arrays
 from onestride.data.boundaries import MEND
 from onestride.data.claims import check_claim
 from onestride.data.episode import Episode
+from onestride.errors import naming_extras
 from onestride.files import read_json, size_of_file
 
 VERSION = "v3."
@@ -168,11 +169,9 @@ def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) ->
 
 def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.ndarray]:
     """Return the columns of all files in ``folder/part``, concatenated: name -> (M, width)."""
-    try:
+    with naming_extras():
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("reading a LeRobotDataset needs pyarrow: pip install onestride[lerobot]") from error
 
     paths = sorted((folder / part).glob("chunk-*/file-*.parquet"))
     if not paths:

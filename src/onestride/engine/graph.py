@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from onestride.engine.fold.critic import Batched, CriticScorer, Separate
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import FoldedPolicy
-from onestride.engine.runners import INPUTS, OUTPUTS, missing_extra, onnx_runtime
+from onestride.engine.runners import INPUTS, OUTPUTS, onnx_runtime
 from onestride.engine.whole import DecisionModule
+from onestride.errors import naming_extras
 
 OPSET = 18
 LARGE = ("body.", "scorer.second.")  # layers of a decision that 8 bits are for
@@ -67,11 +68,9 @@ def write_module(
     Raises:
         ImportError: the export extra is not installed.
     """
-    try:
+    with naming_extras():
         import onnx
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise missing_extra(str(error.name)) from error
     with quiet():
         program = torch.onnx.export(
             module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs),

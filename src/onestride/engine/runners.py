@@ -13,6 +13,7 @@ import numpy as np
 
 from onestride.cores import usable_cores
 from onestride.engine.forks import never_freed_in_children
+from onestride.errors import naming_extras
 from onestride.robot.control_spec import ControlSpec
 
 CPU = "CPUExecutionProvider"
@@ -71,11 +72,6 @@ class Bound(Runner, Protocol):
     outputs: list[Shape]
 
 
-def missing_extra(what: str) -> ImportError:
-    """The error for a package of the export extra that is not there."""
-    return ImportError(f"{what} is not installed: pip install onestride[export]")
-
-
 def onnx_runtime(part: str = "") -> Any:
     """Return ONNX Runtime, or a part of it such as ``quantization``: every import of it in onestride is this one.
 
@@ -86,10 +82,8 @@ def onnx_runtime(part: str = "") -> Any:
         ImportError: the export extra is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
+    with naming_extras():
         return importlib.import_module(f"onnxruntime.{part}" if part else "onnxruntime")
-    except ImportError as error:
-        raise missing_extra("onnxruntime") from error
 
 
 class OnnxRunner:

@@ -67,12 +67,14 @@ class Returns:
 
     def _record(self, episode: Episode) -> Record:
         total = float(episode.rewards.astype(np.float64).sum())
+        measured = self.task.measure_episode(episode) if self.task.measure_episode is not None else {}
+        solved = measured.get("success") or self.task.goal_reached(episode.observations[-1])
         return {
             "return_raw": total,
             "return_normalised": self.benchmark.normalised(total),
             "steps": len(episode),
-            "fell": episode.terminated and not self.task.goal_reached(episode.observations[-1]),
-            **(self.task.measure_episode(episode) if self.task.measure_episode is not None else {}),
+            "fell": bool(episode.terminated and not solved),
+            **measured,
         }
 
     def progress(self, made: Sequence[Record]) -> str:

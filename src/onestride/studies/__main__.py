@@ -11,12 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-import tyro
-
 from onestride.errors import command_line, report_user_errors
-from onestride.evaluation.result import Experiment
-from onestride.progress import console
-from onestride.reports.table import terminal
 
 #: Studies with a function ``measure``, which takes its arguments and returns what goes into the record.
 MEASURED = ("candidate_sampling", "decision_delay", "mode_coverage", "startup", "training_speed")
@@ -32,6 +27,13 @@ def main(arguments: Sequence[str]) -> None:
     name, *rest = arguments or ("",)
     if name not in MEASURED:
         raise ValueError(f"'{name}' is no study that measures; there are {', '.join(MEASURED)}")
+
+    import tyro  # an extra brings what studies need
+
+    from onestride.evaluation.result import Experiment
+    from onestride.progress import console
+    from onestride.reports.table import terminal
+
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--out", type=Path)
     asked, rest = parser.parse_known_args(rest)

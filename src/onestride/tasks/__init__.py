@@ -41,6 +41,18 @@ def _body_control_spec(body: str, version: Any) -> ControlSpec:
     return control_spec(body, version)
 
 
+def _pusht() -> Task:
+    from onestride.tasks.pusht.task import pusht
+
+    return pusht()
+
+
+def _pusht_control_spec() -> ControlSpec:
+    from onestride.tasks.pusht.control_spec import control_spec
+
+    return control_spec()
+
+
 def _maze(name: str) -> Task:
     from onestride.tasks.mazes import maze
 
@@ -82,14 +94,14 @@ TASKS: Registry[Task] = Registry(
     "task",
     "onestride.tasks",
     VARIABLE,
-    {"kinova": kinova}
+    {"kinova": kinova, "pusht": _pusht}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
 CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
-    {"kinova": _kinova_control_spec}
+    {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec}
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
 )

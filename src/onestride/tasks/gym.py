@@ -44,11 +44,13 @@ class GymRobot:
         seed: int,
         clock: Clock,
         goal_reached: Callable[[np.ndarray], bool] = lambda _observation: False,
+        terminated_as: str = "fell",
     ) -> None:
         self.environment, self.control_dt, self.clock = make_environment(environment), control_dt, clock
         observation, _ = self.environment.reset(seed=seed)
         self.observation = np.asarray(observation, dtype=np.float64)
-        self.goal_reached = goal_reached
+        self.goal_reached, self.terminated_as = goal_reached, terminated_as
+        self.best = -math.inf  # largest reward of a step
         self.command: np.ndarray | None = None
         self.began = 0.0
         self.steps = 0
@@ -64,10 +66,10 @@ class GymRobot:
             while self.steps < due and self.ended is None:
                 observation, reward, terminated, truncated, _ = self.environment.step(self.command)
                 self.observation = np.asarray(observation, dtype=np.float64)
-                self.total += float(reward)
+                self.total, self.best = self.total + float(reward), max(self.best, float(reward))
                 self.steps += 1
                 if terminated or truncated:
-                    self.ended = "fell" if terminated else "time is up"
+                    self.ended = self.terminated_as if terminated else "time is up"
         return self.observation
 
     def write(self, command: np.ndarray) -> None:

@@ -5,9 +5,10 @@ Time stands still while the actor decides. In ``control/loop.py`` it goes on.
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from onestride.data.episode import Episode
-from onestride.tasks.physics import mujoco
 
 #: Maps observations (B, O) of the running environments, and their indices (B,), to actions (B, A), or to chunks of
 #: actions (B, n, A), which are carried out before the next are asked for.
@@ -102,15 +102,33 @@ def make_environment(environment: str, **settings: Any) -> gymnasium.Env[Any, An
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress warnings about old environment versions, and MuJoCo's about an attribute in Gymnasium's XML.
+    """Suppress warnings about old environment versions, and MuJoCo's where it is installed.
 
-    MuJoCo writes its warning to the screen and to a log in the working folder, once for every environment.
+    Raises:
+        ModuleNotFoundError: the environment needs a package that is not installed.
     """
+    mujoco_quiet = _mujoco_quiet() if importlib.util.find_spec("mujoco") else nullcontext()
+    with mujoco_quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except gymnasium.error.DependencyNotInstalled as error:
+            if isinstance(missing := error.__context__, ModuleNotFoundError):
+                raise missing from None
+            raise
+
+
+@contextmanager
+def _mujoco_quiet() -> Iterator[None]:
+    """Suppress MuJoCo's warning about an attribute in Gymnasium's XML.
+
+    MuJoCo writes it to the screen and to a log in the working folder, once for every environment.
+    """
+    from onestride.tasks.physics import mujoco
+
     said = mujoco.get_mju_user_warning()  # type: ignore[attr-defined]
     mujoco.set_mju_user_warning(lambda _text: None)  # type: ignore[attr-defined]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         mujoco.set_mju_user_warning(said)  # type: ignore[attr-defined]

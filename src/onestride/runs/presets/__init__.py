@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import kinova, locomotion, mazes
+from onestride.runs.presets import kinova, locomotion, mazes, pusht
 from onestride.runs.stage import Preset
 
 PRESETS: dict[str, Callable[[], Preset]] = {
@@ -23,6 +23,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "gym-tiny": locomotion.gym_tiny,
     "pointmaze-small": mazes.small,
     "pointmaze-tiny": mazes.tiny,
+    "pusht-small": pusht.small,
+    "pusht-tiny": pusht.tiny,
 }
 
 
