@@ -36,5 +36,6 @@ def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor
     policy.reset(seed)
     start, prior = policy.encode(rows)
     kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
-    flat = policy.generator.sample(prior.flatten(0, 1), policy.normalizer.context(start.context), **kwargs)
+    context = policy.normalizer.context(start.context).repeat_interleave(policy.candidates, 0)
+    flat = policy.generator.sample(prior.flatten(0, 1), context, **kwargs)
     return flat.view_as(prior)

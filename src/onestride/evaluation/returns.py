@@ -59,7 +59,7 @@ class Returns:
         for batch, episodes in rolled(stage, batches, self.config.workers):
             key = f"{batch.entry.row}-{batch.entry.seed}"
             if key not in states or batch.first == 0:
-                seen = np.concatenate([e.observations[:-1] for e in episodes])
+                seen = np.concatenate([decided_on(e, self.task.n_obs_steps) for e in episodes])
                 evenly = np.linspace(0, len(seen) - 1, self.config.states).round().astype(int)
                 states[key] = torch.from_numpy(seen[evenly])
                 save_tensors(self.folder / STATES, states)
@@ -164,3 +164,9 @@ class Returns:
             "rows -unselected are without it.",
             *self.task.notes,
         ]
+
+
+def decided_on(episode: Episode, n_obs_steps: int) -> np.ndarray:
+    """Return what could be decided on at every step of an episode (T, observation_dim): its last observations."""
+    steps = np.arange(len(episode))[:, None] + np.arange(1 - n_obs_steps, 1)
+    return episode.observations[steps.clip(min=0)].reshape(len(episode), -1)
