@@ -13,6 +13,7 @@ import numpy as np
 
 from onestride.evaluation.records import EPISODES, MOTION, SHOWN, TIMES, read_records
 from onestride.evaluation.variant import Variant
+from onestride.files import CheckpointError
 from onestride.reports import page
 from onestride.reports.figures import frames_figure, latency_figure, pca_figure
 from onestride.reports.figures_returns import pareto_figure, returns_figure
@@ -53,6 +54,10 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
     """Return what makes the pictures and the films."""
     rows, found = comparison["rows"], variants(comparison["rows"])
     filmed = {row: v for row, v in found.items() if v.method in FILMED and row == v.method}
+    usual: dict[str, tuple[str, Variant]] = {}  # of each method the first row that is ranked, by the policy itself
+    for row, v in found.items():
+        if v.selector != "none" and v.backend == "torch":
+            usual.setdefault(v.generator, (row, v))
 
     def draw_pareto() -> None:
         ours, paper = ({v: each[row] for row, v in variants(each).items()} for each in (rows, paper_of(comparison)))
@@ -71,10 +76,12 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
 
     def draw_latency() -> None:
         measured = read_result(folder / TIMES, dict[str, list[float]])
-        latency = {v: 1e3 * np.array(measured[row]) for row, v in filmed.items() if row in measured}
+        latency = {v: 1e3 * np.array(measured[row]) for row, v in usual.values() if row in measured}
         save(latency_figure(latency, 1e3 * _control_dt(comparison)), folder / "latency.png")
 
     def film() -> None:
+        if not filmed:
+            raise CheckpointError(f"films show the planners of the paper's table; here are {', '.join(found)}")
         config = ReturnsConfig(**comparison["config"]["evaluate"])
         motion = body_motion(run, filmed, config, folder / MOTION, device)
         strip = film_bodies(motion, filmed, _latency_s(comparison), folder, FILMS)
