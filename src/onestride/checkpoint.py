@@ -62,7 +62,7 @@ class Planned(TypedDict):
     action_dim: Annotated[int, Meta(ge=0, le=65_536)]
     context_dim: Annotated[int, Meta(ge=0, le=65_536)]
     known: list[tuple[int, int, int]] | None
-    conditions: list[str]
+    conditions: list[tuple[str, int]]
 
 
 class PolicyConfig(Config):

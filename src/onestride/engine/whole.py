@@ -75,6 +75,8 @@ def decision_module(policy: Policy, *, draws: int, seed: int, plan: bool) -> Dec
     Raises:
         NoEngineError: the policy has no engine at all; the message says why.
     """
+    if policy.asked:
+        raise NoEngineError(f"the policy asks for {', '.join(policy.asked)}, which an engine does not: run the policy")
     if generator_fold(policy.generator) is None:
         return WholePolicy(policy, draws=draws, seed=seed, plan=plan).eval().requires_grad_(False)
     return fold(policy, draws=draws, seed=seed, plan=plan)

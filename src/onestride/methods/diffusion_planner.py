@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from onestride.diffusion.guidance import classifier_free
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule
 from onestride.methods.method import Method
+from onestride.networks.conditions import ConditionEmbedding
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.unet1d import TemporalUNet
 from onestride.plans.given import mask_of
@@ -32,6 +34,8 @@ class TeacherConfig:
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
     sample_steps: int | None = None  # network calls of a decision; None: all n_steps
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
+    condition_dropout: float = 0.25  # of each condition by itself, in training (Ajay et al. 2023: 0.25)
+    condition_weight: float = 0.0  # w of classifier-free guidance, where a condition is asked for
 
     def __post_init__(self) -> None:
         for field, known in (("network", ("mlp", "unet")), ("prediction", ("x0", "eps")), ("solver", tuple(SOLVERS))):
@@ -49,7 +53,9 @@ class DiffusionPlanner(nn.Module):
         super().__init__()
         self.config = config
         self.schedule = Schedule.cosine(config.n_steps)
-        shape = (spec.horizon, spec.row_dim, spec.context_dim)
+        self.conditions = ConditionEmbedding(spec.conditions) if spec.conditions else None
+        asked = 0 if self.conditions is None else self.conditions.width
+        shape = (spec.horizon, spec.row_dim, spec.context_dim + asked)
         if config.network == "mlp":
             self.network: nn.Module = ResidualMLP(
                 *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks
@@ -76,9 +82,40 @@ class DiffusionPlanner(nn.Module):
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
         alpha, sigma = self.schedule.at(k, x0)
         x_k = torch.where(self.fixed, x0, alpha * x0 + sigma * eps)
-        output = self.network(x_k, k, batch["context"])
+        output = self.network(x_k, k, self._with_conditions(batch, generator))
         target = x0 if self.config.prediction == "x0" else eps
         return {"loss": ((output - target).square() * self.loss_weight).mean()}
+
+    def _with_conditions(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """The context (B, C + E) of a batch, each of whose conditions is left out by itself in some rows."""
+        context = batch["context"]
+        if self.conditions is None:
+            return context
+        asked = {name: batch[f"condition.{name}"] for name in self.conditions.sizes}
+        keep = {
+            name: torch.rand(len(value), generator=generator, device=value.device) >= self.config.condition_dropout
+            for name, value in asked.items()
+        }
+        return torch.cat((context, self.conditions(asked, keep)), 1)
+
+    def asking(self, context: Tensor | None, conditions: Mapping[str, Tensor]) -> Callable[..., Tensor]:
+        """Return a denoiser (x, k) -> x_0 that is asked for conditions (1 or B, size), by classifier-free guidance.
+
+        Conditions that are left out are not asked for. With nothing asked for, or weight 0, it is one call of the
+        network; else two.
+        """
+        assert self.conditions is not None
+        rows = 1 if context is None else len(context)
+        values = {name: value.expand(rows, -1) for name, value in conditions.items()}
+
+        def beside(asked: Mapping[str, Tensor]) -> Tensor:
+            embedded = self.conditions(asked, rows=rows)  # type: ignore[misc]
+            return embedded if context is None or not context.shape[-1] else torch.cat((context, embedded), 1)
+
+        with_them, without, weight = beside(values), beside({}), self.config.condition_weight
+        if not values or not weight:
+            return lambda x, k: self.denoise(x, k, with_them)
+        return lambda x, k: classifier_free(self.denoise(x, k, with_them), self.denoise(x, k, without), weight)
 
     def denoise(self, x: Tensor, k: int, context: Tensor | None) -> Tensor:
         """The estimate of x_0 (B, H, D) at noise index k, whatever the network was trained to say."""
@@ -96,14 +133,25 @@ class DiffusionPlanner(nn.Module):
         steps: int | None = None,
         generator: torch.Generator | None = None,
         denoise: Callable[[Tensor, int, Tensor | None], Tensor] | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Plans (B, H, D) from a prior (B, H, D); the context is (B, C), or (1, C) for all candidates alike.
 
-        denoise: in place of the planner's own, such as a guided one.
+        denoise: in place of the planner's own, such as a guided one. conditions: what is asked for, (1 or B, size) by
+        name, of a planner that has learnt conditions.
         """
         estimate = denoise or self.denoise
+        if self.conditions is not None:
+            if denoise is not None:
+                raise ValueError("a planner that takes conditions takes no return model; ask for a return")
+            asked = self.asking(context, conditions or {})
+        else:
+
+            def asked(x: Tensor, k: int) -> Tensor:
+                return estimate(x, k, context)
+
         return sample(
-            lambda x, k: estimate(x, k, context),
+            asked,
             prior,
             self.fixed,
             self.schedule,

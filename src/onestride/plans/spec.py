@@ -29,7 +29,7 @@ class PlanSpec:
         context_dim: C, size of the context.
         known: blocks of known entries, such as the observation in row 0, a goal in the last row, or actions that are
             committed already; None: the observation columns of row 0.
-        conditions: names of further conditions that a generator takes.
+        conditions: names and sizes of what may be asked for beside the context.
 
     Raises:
         ValueError: a size is not positive, or a block lies outside of the plan or overlaps another.
@@ -40,7 +40,7 @@ class PlanSpec:
     action_dim: int
     context_dim: int = 0
     known: tuple[Block, ...] | None = None
-    conditions: tuple[str, ...] = ()
+    conditions: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.horizon < 1 or self.state_dim < 0 or self.action_dim < 0 or self.context_dim < 0 or not self.row_dim:
@@ -63,7 +63,7 @@ class PlanSpec:
         """Return the specification as JSON gives it back."""
         known = None if self.known is None else [list(block) for block in self.known]
         said = {f.name: getattr(self, f.name) for f in fields(self)}
-        return said | {"known": known, "conditions": list(self.conditions)}
+        return said | {"known": known, "conditions": [list(each) for each in self.conditions]}
 
     @classmethod
     def of_json(cls, said: Mapping[str, Any]) -> PlanSpec:
@@ -73,7 +73,7 @@ class PlanSpec:
             ValueError: there is no such plan.
         """
         known = None if said["known"] is None else tuple(Block(*block) for block in said["known"])
-        return cls(**{**said, "known": known, "conditions": tuple(said["conditions"])})
+        return cls(**{**said, "known": known, "conditions": tuple((name, size) for name, size in said["conditions"])})
 
     @property
     def row_dim(self) -> int:

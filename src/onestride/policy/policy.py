@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,7 @@ class Policy:
     candidates: how many plans are drawn per decision.
     sampling: how their noise is scaled where the selector does not say: as in the student's training. A selector's own
     counts for generators whose noise may be scaled.
+    conditions: what every decision asks for, by name, of a generator that has learnt conditions; see ``ask``.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Policy:
         device: str | torch.device = "cpu",
         precision: Precision = "32-true",
         config: dict[str, Any] | None = None,
+        conditions: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
@@ -83,8 +86,27 @@ class Policy:
         self.temperature = drawn.temperatures_of(candidates).to(self.device)
         penalty = drawn.score_penalty(candidates)
         self.score_penalty = None if penalty is None else penalty.to(self.device)
+        self.asked: dict[str, Tensor] = {}
+        self.ask(**(conditions or {}))
         self.rng = torch.Generator(self.device)
         self.reset(seed)
+
+    def ask(self, **conditions: float | Sequence[float]) -> None:
+        """Ask for these conditions from the next decision on, such as ``ask(return_=1.0)``; for none: leave them away.
+
+        Raises:
+            ValueError: the generator has learnt no such condition, or the value has another size.
+        """
+        takes = getattr(self.generator, "conditions", None) is not None
+        learnt = dict(self.task.plans.conditions) if takes else {}
+        made = {}
+        for name, value in conditions.items():
+            numbers = torch.tensor([value] if isinstance(value, int | float) else list(value), dtype=torch.float32)
+            if learnt.get(name) != len(numbers):
+                known = ", ".join(f"{each} ({size})" for each, size in learnt.items()) or "nothing"
+                raise ValueError(f"condition '{name}' of {len(numbers)} numbers was not learnt; learnt: {known}")
+            made[name] = numbers[None].to(self.device)
+        self.asked = made
 
     @property
     def nfe(self) -> int:
@@ -182,7 +204,8 @@ class Policy:
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
-            plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng).float()
+            more = {"conditions": self.asked} if self.asked else {}
+            plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng, **more).float()
         return self.normalizer.unnormalize(plans).view_as(prior)
 
     def products(self) -> torch.autocast:

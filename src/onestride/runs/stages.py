@@ -182,7 +182,8 @@ def _data_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Dataset
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
-    return material.plans(), material.normalizer
+    asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}
+    return material.plans(**asked), material.normalizer
 
 
 def _train(

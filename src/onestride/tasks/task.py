@@ -69,6 +69,21 @@ class Demonstrations:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Condition:
+    """Something that may be asked for at decision time.
+
+    Attributes:
+        name: by which it is asked for.
+        size: how many numbers it is.
+        values: maps a run's ``Material`` to what every window had of it (M, size), normalised as it is asked for.
+    """
+
+    name: str
+    size: int
+    values: Callable[[Any], Tensor]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ControlSpec):
     """A task: its control interface, and what planners are trained and evaluated on.
@@ -96,6 +111,7 @@ class Task(ControlSpec):
         notes: what readers of these tables have to know.
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
         scaling: how plans and context are normalised.
+        conditions: what may be asked for beside the context, such as a return.
         padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
             complete windows.
         early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times. In
@@ -123,6 +139,7 @@ class Task(ControlSpec):
     notes: tuple[str, ...] = ()
     known: tuple[Block, ...] | None = None
     scaling: Scaling = Z_SCORES
+    conditions: tuple[Condition, ...] = ()
     padding: Literal["hold", "none"] = "hold"
     early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
@@ -144,4 +161,5 @@ class Task(ControlSpec):
             action_dim=self.action_dim,
             context_dim=self.context_dim,
             known=self.known,
+            conditions=tuple((each.name, each.size) for each in self.conditions),
         )
