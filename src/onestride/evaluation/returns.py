@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -139,9 +140,10 @@ class Returns:
 
     def notes(self) -> list[str]:
         """Return what a reader of the numbers has to know."""
+        steps = gymnasium.spec(self.benchmark.environment).max_episode_steps
         return [
             f"Environment {self.benchmark.environment}, which waits for the planner; {self.count} episodes of at most "
-            "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
+            f"{steps} steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
             "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
             "return_normalised: mean and population standard deviation over seeds of each seed's mean; students' seeds "
             "are training seeds, the teacher has one training and its seeds are those of its noise and starts.",
