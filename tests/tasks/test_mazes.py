@@ -295,6 +295,7 @@ def test_from_demonstrations_to_success_rates(robotics, tmp_path, monkeypatch):
         assert (record["steps"] < 300) == reached
     notes = " ".join(read_experiment(folder / "comparison.json")["notes"])
     assert "at most 300 steps" in notes
+    assert "returns not normalised" in notes
     assert "the mean return is the success rate" in notes
 
 
