@@ -79,6 +79,7 @@ def test_names_for_a_reader():
     assert labels["dnk"] == "DNK"
     assert labels["kdm-f-classifier"] == "KDM-F (classifier)"
     assert labels["dnk-int8"] == "DNK (IQL, engine in 8 bits)"
+    assert Variant(method="dnk", selector="task", backend="engine").label == "DNK (engine)"
     assert labels["teacher-ddim-5"] == "Teacher, DDIM, 5 steps"
     assert labels["candidates-16"] == "DNK, 16 candidates"
     assert Variant(method="mine", selector="theirs").label == "mine (theirs)"

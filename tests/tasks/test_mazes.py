@@ -11,18 +11,25 @@ import pytest
 import torch
 
 from onestride import Engine
+from onestride.commands.stages import Collect
 from onestride.control.loop import run_episode
 from onestride.data.episode import Episode
+from onestride.evaluation import returns, rollouts
+from onestride.evaluation.entries import evaluation_variants
 from onestride.evaluation.evaluate import evaluate
 from onestride.evaluation.records import EPISODES, read_records
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.experiment import make
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, make_generator
+from onestride.reports.motions import act
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.runs.run import preset_of, task_of
 from onestride.tasks import CONTROL_SPECS, TASKS, maze_demonstrations
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.maze_control_spec import GOAL_RADIUS, MAZES
@@ -238,25 +245,31 @@ def test_demonstrations_reach_their_goals_within_a_plan(robotics, task, monkeypa
     environment.close()
 
 
-class Towards:
-    """Decides by a demonstration's actions, one after another."""
+class Demonstrated:
+    """Decides by the actions of the demonstration with this seed, one after another, and by its last one after that."""
 
-    nfe = 1
+    def __init__(self, name, seed):
+        self.task, environment = TASKS[name](), FlatMaze(MAZES[name].environment, ends_at_goal=False)
+        self.actions, self.at = demonstrate(environment, seed, self.task.horizon).actions, 0
+        environment.close()
 
-    def __init__(self, actions):
-        self.actions = iter(actions)
+    def reset(self, _seed):
+        self.at = 0
+
+    def act(self, observations):
+        self.at += 1
+        return np.tile(self.actions[min(self.at, len(self.actions)) - 1], (len(observations), 1)).astype(float)
 
     def decide(self, observation):
-        action = next(self.actions).astype(float)
+        action = self.act(observation[None])[0]
         return Decision(action, np.zeros((1, 6)), np.zeros((1, 1, 6)), np.zeros(1), {"total": 0.0})
 
 
 def test_a_robot_that_reaches_its_goal_has_arrived(robotics):
     """The environment ends there, which is no fall."""
     task, clock = TASKS[UMAZE](), ChargedClock()
-    episode = demonstrate(FlatMaze(MAZES[UMAZE].environment, ends_at_goal=False), 4, task.horizon)
     robot = task.environment(4, clock)
-    log = run_episode(robot, clock, Towards(episode.actions), task, timeout=3.0)
+    log = run_episode(robot, clock, Demonstrated(UMAZE, 4), task, timeout=3.0)
     assert (log.success, log.outcome) == (True, "arrived")
     assert task.measure(robot, 4) == {"return_raw": 1.0, "return_normalised": 1.0}
 
@@ -264,14 +277,34 @@ def test_a_robot_that_reaches_its_goal_has_arrived(robotics):
 # ---- the whole path ----
 
 
-@pytest.mark.slow
-def test_from_demonstrations_to_success_rates(robotics, tmp_path):
+def test_from_demonstrations_to_success_rates(robotics, tmp_path, monkeypatch):
+    """Every stage; in episodes a demonstration's actions stand in for the planners', and reach its own goal alone."""
     preset, task = presets.load("pointmaze-tiny"), TASKS[UMAZE]()
     make(tmp_path, preset, task, (), "cpu")
-    folder = evaluate(tmp_path, replace(preset.evaluate, workers=1), "test")
+    assert preset_of(task_of(tmp_path)) == "pointmaze-small"
+    monkeypatch.setattr(returns, "WARM_UP", 1)
+    monkeypatch.setattr(rollouts, "policy_of", lambda *_: Demonstrated(UMAZE, FIRST_SEED))
+    rows = {"teacher", "teacher-unselected", "dnk", "dnk-unselected"}
+    assert {entry.row for entry in evaluation_variants(tmp_path, preset.evaluate)} == rows | {"dnk-engine"}
+    folder = evaluate(tmp_path, replace(preset.evaluate, workers=1, engines=()), "test")  # an engine takes seconds
     records = read_records(folder / EPISODES)
-    assert {r["row"] for r in records} == {"teacher", "teacher-unselected", "dnk", "dnk-unselected", "dnk-engine"}
+    assert {r["row"] for r in records} == rows
     for record in records:
-        assert record["return_normalised"] in (0, 1)
-        assert (record["steps"] < 300) == record["return_normalised"]
-        assert not record["fell"]
+        reached = record["episode"] == 0  # the other start is another demonstration's
+        assert (record["return_raw"], record["return_normalised"], record["fell"]) == (reached, reached, False)
+        assert (record["steps"] < 300) == reached
+    notes = " ".join(read_experiment(folder / "comparison.json")["notes"])
+    assert "at most 300 steps" in notes
+    assert "returns not normalised" in notes
+    assert "the mean return is the success rate" in notes
+
+
+def test_a_film_of_a_goal_that_was_reached_shows_no_fall(robotics):
+    actions, fell = act(Demonstrated(UMAZE, 4), TASKS[UMAZE]().benchmark.environment, 4)
+    assert len(actions) < 300
+    assert not fell
+
+
+def test_behaviour_policies_are_refused_where_there_is_a_demonstrator(tmp_path):
+    with pytest.raises(ValueError, match="'pointmaze-umaze' has a planner of its own"):
+        Collect(run=tmp_path, task=UMAZE, amount=1, behaviours=(tmp_path / "actor.npz",))()

@@ -16,13 +16,13 @@ from onestride.runs.stage import Preset, Stage
 
 @dataclass(frozen=True)
 class Collect(Common):
-    """Make episodes: the arm's planner in random scenes, or behaviour policies in a benchmark's environment."""
+    """Make episodes: by the task's own demonstrator, or by behaviour policies in a benchmark's environment."""
 
     sized: ClassVar[bool] = False
 
     task: str | None = "kinova"
     amount: int = 0
-    """Episodes of the arm's planner; steps of behaviour policies, as many of each."""
+    """Episodes of the task's own demonstrator; steps of behaviour policies, as many of each."""
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
     VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a

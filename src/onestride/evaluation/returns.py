@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -144,9 +145,12 @@ class Returns:
 
     def notes(self) -> list[str]:
         """Return what a reader of the numbers has to know."""
+        steps = gymnasium.spec(self.benchmark.environment).max_episode_steps
+        reference = (self.benchmark.random, self.benchmark.expert)
+        scores = "not normalised" if reference == (0.0, 1.0) else "normalised by D4RL's reference scores"
         return [
             f"Environment {self.benchmark.environment}, which waits for the planner; {self.count} episodes of at most "
-            "1000 steps per seed, the same starts for every row; returns normalised by D4RL's reference scores.",
+            f"{steps} steps per seed, the same starts for every row; returns {scores}.",
             "Data was collected in this environment: numbers are not comparable with those on D4RL's own files.",
             "return_normalised: mean and population standard deviation over seeds of each seed's mean; students' seeds "
             "are training seeds, the teacher has one training and its seeds are those of its noise and starts.",

@@ -108,7 +108,10 @@ class Variant:
         for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"
-        return name if self.row == self.generator else f"{name} ({RANKINGS.get(self.ranking, self.ranking)})"
+        if self.row == self.generator:
+            return name
+        who = RANKINGS.get(self.ranking, self.ranking)
+        return f"{name} ({who.removeprefix('IQL, ') if self.selector == 'task' else who})"
 
     @property
     def order(self) -> tuple[int, str, str, int, int, bool, int, str]:
