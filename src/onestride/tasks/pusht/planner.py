@@ -50,7 +50,7 @@ class PlannerConfig:
         temperature: of the softmax over costs, as a multiple of the error.
     """
 
-    candidates: int = 36
+    candidates: int = 48
     angle: float = 20.0
     shortest: float = 1.0
     reach: float = 2.2
@@ -58,8 +58,8 @@ class PlannerConfig:
     fastest: float = 32.0
     run_up: float = 8.0
     hold: int = 2
-    price: float = 0.25
-    temperature: float = 0.02
+    price: float = 0.1
+    temperature: float = 0.01
 
 
 class Planner:
