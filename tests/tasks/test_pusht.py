@@ -131,6 +131,17 @@ def test_an_agent_that_touches_the_block_leaves_it_first():
     assert way[1, 1] < -RADIUS
 
 
+def test_an_agent_between_block_and_wall_still_has_pushes():
+    # The bar lies along the wall at y = 0, with the agent between them.
+    state = State((256.0, 6.0), (0.0, 0.0), (256.0, 24.0), 0.0)
+    agent = planner.to_block(np.array([state.agent]), state)[0]
+    assert planner.paths_round_block(agent, np.array([[0.0, 141.0]]), state) == [None]
+    config = replace(PlannerConfig(), candidates=4)
+    pushes = draw_pushes(state, 100.0, config, np.random.default_rng(0))
+    assert len(pushes) == 4
+    assert all((push >= 0).all() and (push <= 512).all() for push in pushes)
+
+
 def test_resampled_paths_keep_their_corners_length_and_spacing():
     points = planner.resample(np.array([[0.0, 0.0], [30.0, 0.0], [30.0, 50.0]]), 9.0)
     np.testing.assert_allclose(points[-1], [30, 50])

@@ -30,6 +30,7 @@ OUTLINE = np.array(
 )
 TOUCH = RADIUS + 2.0  # a way leads no nearer than this past the boxes' sides
 CORNER = RADIUS + 6.0  # a way turns at corners of boxes that are larger by this
+WALLED_IN = 8  # draws after which an agent with too few ways goes straight, and moves the block aside
 BORDER = 4.0  # a way stays this far inside the field
 
 
@@ -50,7 +51,7 @@ class PlannerConfig:
         temperature: of the softmax over costs, as a multiple of the error.
     """
 
-    candidates: int = 36
+    candidates: int = 48
     angle: float = 20.0
     shortest: float = 1.0
     reach: float = 2.2
@@ -58,8 +59,8 @@ class PlannerConfig:
     fastest: float = 32.0
     run_up: float = 8.0
     hold: int = 2
-    price: float = 0.25
-    temperature: float = 0.02
+    price: float = 0.1
+    temperature: float = 0.01
 
 
 class Planner:
@@ -86,7 +87,9 @@ class Planner:
 
 
 def draw_pushes(state: State, error: float, config: PlannerConfig, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return the actions (K, 2) of each of ``config.candidates`` pushes that can be reached from ``state``.
+    """Return the actions (K, 2) of each of ``config.candidates`` pushes from ``state``.
+
+    Starts are reached round the block. An agent between the block and a wall may reach none: then it goes straight.
 
     Args:
         state: of agent and block.
@@ -96,6 +99,7 @@ def draw_pushes(state: State, error: float, config: PlannerConfig, rng: np.rando
     """
     pushes: list[np.ndarray] = []
     agent = to_block(np.array([state.agent]), state)
+    draw = 0
     while len(pushes) < config.candidates:
         touch, direction = _draw_touches(2 * config.candidates, config, rng)
         starts = touch - config.run_up * direction
@@ -105,12 +109,16 @@ def draw_pushes(state: State, error: float, config: PlannerConfig, rng: np.rando
         speeds = rng.uniform(config.slowest, config.fastest, len(touch))
         free = _inside_field(starts, state) & _inside_field(ends, state) & ~_in_boxes(starts, TOUCH).any(1)
         ways = paths_round_block(agent[0], starts[free], state)
-        for way, end, speed in zip(ways, ends[free], speeds[free], strict=True):
-            if way is not None and len(pushes) < config.candidates:
-                points = resample(np.concatenate((way, end[None])), speed)
-                points = np.concatenate((points, np.repeat(points[-1:], config.hold, 0)))
-                pushes.append(to_field(points, state).clip(0.0, SIZE).astype(np.float32))
-    return pushes
+        for way, start, end, speed in zip(ways, starts[free], ends[free], speeds[free], strict=True):
+            if way is None:
+                if draw < WALLED_IN:
+                    continue
+                way = np.array([agent[0], start])  # straight, whatever is there
+            points = resample(np.concatenate((way, end[None])), speed)
+            points = np.concatenate((points, np.repeat(points[-1:], config.hold, 0)))
+            pushes.append(to_field(points, state).clip(0.0, SIZE).astype(np.float32))
+        draw += 1
+    return pushes[: config.candidates]
 
 
 def _draw_touches(count: int, config: PlannerConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

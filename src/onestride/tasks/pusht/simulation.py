@@ -62,7 +62,8 @@ class Simulation:
     A state is set in place, which is much quicker than a copy of the bodies. What touched before is forgotten.
 
     Args:
-        env: a PushT environment that was reset, whose own bodies are moved; by default a new one.
+        env: a PushT environment after a reset. Its own bodies are moved, and it counts contacts no more. By default a
+            new one.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None) -> None:
