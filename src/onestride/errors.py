@@ -12,10 +12,10 @@ from pathlib import Path
 #: Packages that the runtime does without -> the extra of onestride that brings each.
 EXTRAS = {
     "torch": "train", "lightning_fabric": "train", "gymnasium": "train", "minari": "train", "h5py": "train",
-    "tyro": "train", "rich": "train",
+    "PIL": "train", "tyro": "train", "rich": "train",
     "mujoco": "sim", "mink": "sim", "daqp": "sim", "scipy": "sim",
     "gymnasium_robotics": "tasks", "gym_pusht": "tasks",
-    "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report", "PIL": "report",
+    "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
     "pyarrow": "lerobot",
 }  # fmt: skip

@@ -1,0 +1,129 @@
+"""What is installed without extras acts; where an extra is missing, one line says which."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from onestride.errors import EXTRAS
+from test_layers import FILES, room
+from without import python_without
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Packages by another name than their distribution's.
+DISTRIBUTIONS = {"PIL": "pillow"}
+
+#: What the program says to each command line, which is given as words joined by spaces.
+TYPED = """
+import json, os
+from contextlib import redirect_stderr
+from io import StringIO
+from onestride.cli import main
+
+answers = {}
+for command in sys.argv[1:]:
+    with redirect_stderr(StringIO()) as said:
+        try:
+            main(command.split())
+        except SystemExit as stop:
+            answers[command] = [stop.code, said.getvalue()]
+print(json.dumps(answers))
+"""
+
+
+def brought(extra: str | None = None) -> set[str]:
+    """The distributions that an extra asks for; None: that onestride itself does."""
+    asked = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    return {Requirement(each).name for each in asked}
+
+
+def packages(path: Path) -> set[str]:
+    """Other people's packages that a file imports, within functions and for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {each.name.partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"onestride"}
+
+
+def test_every_package_comes_with_the_extra_that_its_line_names():
+    for package, extra in EXTRAS.items():
+        assert DISTRIBUTIONS.get(package, package.replace("_", "-")) in brought(extra), package
+
+
+def test_every_package_that_is_imported_is_a_dependency_or_has_a_line():
+    imported = set().union(*(packages(path) for path in FILES.values()))
+    assert {"numpy", "torch", "pyarrow"} <= imported  # at the top, and in a function
+    assert imported - set(EXTRAS) - {"mpl_toolkits"} == brought()  # which comes with matplotlib
+
+
+def test_all_is_every_extra_but_those_of_development():
+    (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
+    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"} == set(EXTRAS.values())
+
+
+def test_the_runtime_imports_no_extra():
+    modules = [module for module in FILES if room(module) in ("control", "robot")]
+    python_without(EXTRAS, f"import onestride, onestride.cli, onestride.__main__, {', '.join(modules)}")
+
+
+def test_a_policy_says_what_it_needs():
+    code = "import onestride\ntry: onestride.Policy\nexcept ModuleNotFoundError as error: print(error)"
+    assert python_without(EXTRAS, code).stdout == "this needs torch: pip install onestride[train]\n"
+
+
+def told(blocked, *commands: str) -> dict[str, list]:
+    """Command -> exit code and what was printed as an error, without these packages."""
+    return json.loads(python_without(blocked, TYPED, *commands).stdout)
+
+
+def test_the_program_without_extras_is_one_line():
+    commands = ("", "--help", "train dnk", "quickstart --preset demo", "run --run nowhere")
+    for command, (code, said) in told(EXTRAS, *commands).items():
+        assert code == 2, command
+        assert said.startswith("onestride: this needs ")
+        assert said.endswith(": pip install onestride[train]\n")
+        assert said.count("\n") == 1
+
+
+def test_a_study_without_extras_is_one_line():
+    code = "import runpy\nsys.argv = ['', 'startup']\nrunpy.run_module('onestride.studies', run_name='__main__')"
+    done = python_without(EXTRAS, code, check=False)
+    assert (done.returncode, done.stderr) == (2, "onestride: this needs tyro: pip install onestride[train]\n")
+
+
+def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path):
+    missing = [package for package, extra in EXTRAS.items() if extra in ("sim", "report")]
+    r = f"--run {tmp_path / 'run'}"
+    said = told(
+        missing,
+        f"collect --preset tiny {r}",
+        f"evaluate --preset tiny {r}",
+        f"quickstart --preset tiny {r}",
+        "bench --preset tiny",
+        f"import {tmp_path / 'mine.npz'} --task gym:Reacher-v5 {r}",
+        f"import {tmp_path / 'mine.npz'} --task gym:Pendulum-v1 {r}",
+    )
+    extras = [text.removeprefix("onestride: this needs ").strip() for _, text in said.values()]
+    assert [code for code, _ in said.values()] == [2] * len(said)
+    assert extras[0] == "mujoco: pip install onestride[sim]"
+    assert extras[1] == extras[2] == "matplotlib: pip install onestride[report]"
+    assert extras[3] == extras[4] == "mujoco: pip install onestride[sim]"
+    assert "mine.npz does not exist" in extras[5]  # an environment that needs no simulator
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("package", ["torch.nothing", "nobodys_package"])
+def test_a_package_that_no_extra_brings_is_named_as_it_is(package):
+    code = f"from onestride.errors import report_user_errors\nwith report_user_errors(): import {package}"
+    done = python_without([], code, check=False)
+    assert (done.returncode, done.stderr) == (2, f"onestride: No module named '{package}'\n")
