@@ -24,6 +24,7 @@ from onestride.control.synchronous import SynchronousTick
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ControlSpec
 from onestride.robot.decision import AsyncDecider, Decider
+from onestride.robot.fields import Fields
 from onestride.robot.robot import Robot
 
 
@@ -83,6 +84,8 @@ def run_episode(
         log = EpisodeLog.lasting(timeout, dt)
     elif log.ticks or log.duration:
         raise ValueError(f"the log holds {log.ticks} ticks of another episode; give a new one")
+    if task.fields:
+        robot = Fields(robot, task)
     if task.n_obs_steps > 1:
         robot = History(robot, task, clock)
     start = log.began = clock.now()

@@ -20,8 +20,9 @@ import numpy as np
 
 from onestride.engine.folder import check_contract, control_spec_of, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
-from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision, chunk_of, none_finite
+from onestride.robot.fields import decision_vector
 
 if TYPE_CHECKING:
     from onestride.engine.backends import Backend
@@ -66,7 +67,7 @@ class Engine:
 
     def _decide(self, observation: np.ndarray) -> Decision:
         began = time.perf_counter()
-        observation = observation_vector(observation, self.task.observation_dim, self._what)
+        observation = decision_vector(self.task, observation, self._what)
         if not self.runner.checks:
             self.task.validate_observation(observation)
         self._observation[:] = observation

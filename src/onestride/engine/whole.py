@@ -15,7 +15,7 @@ from onestride.engine.fold.folds import generator_fold
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import Choice, FoldedPolicy, bank_noise, chosen, fold, ranked
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy
+from onestride.policy.policy import Policy, embedded
 from onestride.tasks.task import Task
 
 
@@ -56,7 +56,7 @@ class WholePolicy(nn.Module):
         given = self.task.encode(row)
         values = self.normalizer.entries(given.values, self.known)
         prior = make_prior(self.noise_bank.index_select(0, draw)[0], self.temperature, values, self.known)
-        made = self.generator.sample(prior, self.normalizer.context(given.context))
+        made = self.generator.sample(prior, embedded(self.generator, self.normalizer.context(given.context)))
         plans = self.normalizer.unnormalize(made.float())
         scores = self.selector(plans[None], row, given.frame)[0]
         scores = scores + 0 * plans.flatten(1).sum(-1)  # a plan that is not finite makes its score so
@@ -91,7 +91,7 @@ def _own(part: Any) -> Any:
 def _refuse_noise(whole: WholePolicy) -> None:
     """Raise NoEngineError where the generator draws more noise than its prior: a graph would draw other noise."""
     prior = whole.noise_bank[0] * whole.temperature[:, None, None]
-    context = prior.new_zeros(1, whole.task.context_dim)
+    context = embedded(whole.generator, prior.new_zeros(1, whole.task.context_dim))
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         before = rng.get_state(), torch.get_rng_state()

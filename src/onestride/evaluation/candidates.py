@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from onestride.evaluation.metrics import effective_dimensions
-from onestride.policy.policy import Policy
+from onestride.policy.policy import Policy, embedded
 
 
 def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:
@@ -36,6 +36,7 @@ def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor
     policy.reset(seed)
     start, prior = policy.encode(rows)
     kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
-    context = policy.normalizer.context(start.context).repeat_interleave(policy.candidates, 0)
+    context = embedded(policy.generator, policy.normalizer.context(start.context))
+    context = context.repeat_interleave(policy.candidates, 0)
     flat = policy.generator.sample(prior.flatten(0, 1), context, **kwargs)
     return flat.view_as(prior)

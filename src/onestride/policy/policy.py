@@ -30,8 +30,8 @@ from onestride.methods import METHODS
 from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given, make_prior, mask_of
-from onestride.robot.control_spec import observation_vector
 from onestride.robot.decision import Decision, chunk_of, none_finite
+from onestride.robot.fields import decision_vector
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
@@ -184,7 +184,7 @@ class Policy:
     def _vector(self, observation: np.ndarray) -> np.ndarray:
         """The vector that is decided on (observation_dim,), checked."""
         task = self.task
-        vector = observation_vector(observation, task.observation_dim, f" of {task.name}: {task.layout}")
+        vector = decision_vector(task, observation, f" of {task.name}: {task.layout}")
         task.validate_observation(vector)
         return vector
 
@@ -200,7 +200,7 @@ class Policy:
 
     def _generate(self, prior: Tensor, given: Given) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = self.normalizer.context(given.context)
+        context = embedded(self.generator, self.normalizer.context(given.context))
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
@@ -350,6 +350,14 @@ class Policy:
             precision=precision,
             config=config,
         )
+
+
+def embedded(generator: Any, context: Tensor) -> Tensor:
+    """Return what a generator makes of the context (B, C) once per decision, before candidates are drawn.
+
+    That is its ``embed(context)``, such as an image encoder's; without one the context as it is.
+    """
+    return generator.embed(context) if hasattr(generator, "embed") else context
 
 
 def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:

@@ -18,6 +18,8 @@ from onestride.robot.limits import Limits
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from onestride.robot.fields import Field
+
 #: Kinds of dtype that an observation may have.
 NUMBERS = "fiu"
 #: Largest number of single precision, in which decisions are computed.
@@ -56,6 +58,7 @@ class ControlSpec:
         n_obs_steps: how many of the robot's last observations, one per control period and the oldest first, make the
             observation of a decision.
         n_action_steps: how many rows of a plan are carried out, one per control period, before the next decision.
+        fields: names and shapes of what an observation is made of, where the robot gives a mapping; see ``fields.py``.
         plain: whether ``plain_control`` made it, so that an exported folder can rebuild it from its numbers.
     """
 
@@ -78,6 +81,7 @@ class ControlSpec:
     plain: bool = False
     n_obs_steps: int = 1
     n_action_steps: int = 1
+    fields: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_obs_steps < 1 or self.observation_dim % self.n_obs_steps:
@@ -85,6 +89,8 @@ class ControlSpec:
                 f"a decision's observation has {self.observation_dim} numbers, which are no {self.n_obs_steps} "
                 "observations of equal size"
             )
+        if self.fields and sum(field.size for field in self.fields) != self.step_dim:
+            raise ValueError(f"the fields have {sum(f.size for f in self.fields)} numbers, expected {self.step_dim}")
         if not 1 <= self.n_action_steps <= self.horizon:
             raise ValueError(f"n_action_steps is {self.n_action_steps}, expected 1 to the horizon, {self.horizon}")
         if self.n_action_steps > 1 and self.commands is None:
