@@ -222,8 +222,8 @@ def test_a_folder_of_something_else_is_refused(checkpoint):
 
 @pytest.mark.parametrize(("entry", "value", "message"), [
     (("inputs", "observation", "shape"), [18], r"has observation \(17,\), its contract says \(18,\)"),
-    (("task",), "hopper-v5", r"task 'hopper-v5' has \(11,\)"),
-    (("task",), "juggler", "of task 'juggler', this version has"),
+    (("task",), "hopper-v5", r"of task 'hopper-v5', its control specification of 'halfcheetah-v5'"),
+    (("task",), "juggler", "of task 'juggler', its control specification of 'halfcheetah-v5'"),
     (("schema",), 2, "contract schema 2"),
     (("draws",), "4", r"Expected `int`, got `str` - at `\$\.draws`"),
     (("inputs", "observation", "shape"), 17, r"Expected `array`, got `int` - at `\$\.inputs\.observation\.shape`"),

@@ -324,8 +324,8 @@ def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):
     assert np.isfinite(runner.run(policy.task.example.astype(np.float32), 0).score)
     for name, task in TASKS.items():
         if name != policy.task.name:
-            assert task().example is None
-            task().validate_observation(np.zeros(task().observation_dim))
+            made = task()
+            made.validate_observation(np.zeros(made.observation_dim) if made.example is None else made.example)
 
 
 def test_the_engine_says_why_and_goes_on(make_arm_policy, make, observation, observations):

@@ -94,6 +94,11 @@ def load_contract(folder: Path) -> dict[str, Any]:
     contract = said
     if contract["task"] not in CONTROL_SPECS and contract.get("control") is None:
         raise CheckpointError(f"{folder} is of task '{contract['task']}', this version has {', '.join(CONTROL_SPECS)}")
+    if contract.get("control") is not None and contract["control"]["name"] != contract["task"]:
+        raise CheckpointError(
+            f"{folder} is of task '{contract['task']}', its control specification of '{contract['control']['name']}'; "
+            f"{AGAIN}"
+        )
     return contract
 
 
