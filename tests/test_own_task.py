@@ -92,11 +92,17 @@ print(engine.decide(np.zeros(6)).action.shape, engine.task.name)
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)
     assert done.stdout == "(2,) two-link\n", done.stderr
 
+    command = [sys.executable, "-m", "onestride", "run", "--checkpoint", str(tmp_path / "arm")]  # that simulates it
+    done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+    assert "is of another task: there is no task 'two-link'" in done.stderr
+    assert "Traceback" not in done.stderr
+
 
 def test_without_a_package_a_file_is_enough(program, tmp_path):
-    """By FILE.py:NAME; later commands know it by the environment variable."""
+    """By FILE.py:NAME; later commands know it by that again, or by the environment variable."""
     file = PACKAGE / "src" / "two_link" / "__init__.py"
-    settings = ("--preset", "gym-tiny", "--task", f"{file}:two_link", "--run", tmp_path / "run", "--amount", "500")
-    program("collect", *settings, "--behaviours", f"{file}:expert", path=tmp_path)
+    settings = ("--preset", "gym-tiny", "--task", f"{file}:two_link", "--run", tmp_path / "run")
+    program("collect", *settings, "--amount", "500", "--behaviours", f"{file}:expert", path=tmp_path)
+    program("train", "returns", *settings, path=tmp_path)
     named = {"ONESTRIDE_TASKS": f"{file}:two_link"}
     program("train", "iql", "--preset", "gym-tiny", "--run", tmp_path / "run", path=tmp_path, **named)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from onestride.registry import Registry, UnknownNameError
+from onestride.registry import Registry, UnknownNameError, attribute
 from onestride.tasks import TASKS, VARIABLE
 
 OWN = """
@@ -89,6 +89,13 @@ def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in (f"{tmp_path / 'trap.py'}:make", "trap:make", "gym:trap:Env-v0"):
         assert name not in TASKS
+
+
+def test_a_file_may_import_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_it.py").write_text("WORD = 'here'")
+    (tmp_path / "importing.py").write_text("from beside_it import WORD")
+    assert attribute(f"{tmp_path / 'importing.py'}:WORD", "task") == "here"
 
 
 def test_a_task_of_a_file_goes_through_the_program(tmp_path):

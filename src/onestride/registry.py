@@ -194,6 +194,9 @@ def _module_of(path: Path, reference: str, what: str) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that what it defines can be sent to other processes
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:  # it may import the files beside it, as when Python runs it
+        sys.path.append(beside)
     spec.loader.exec_module(module)
     return module
 

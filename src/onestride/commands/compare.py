@@ -67,13 +67,14 @@ class Quickstart(Common):
         print_outcome(experiment.evaluate(self.run, preset.evaluate, command_line(), self.device, self.pictures))
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
+        named = f" --task {self.task}" if self.task and ":" in self.task else ""
         if task.benchmark is not None:
             print(f"  open {self.run / 'report.html'}")
-            print(f"  onestride run --run {self.run}            the student drives the body in real time")
+            print(f"  onestride run --run {self.run}{named}            the student drives the body in real time")
             print("  onestride reproduce ablations --help           what each piece of DNK adds")
             return
         print(f"  open {self.run / 'report.html'}")
-        print(f"  onestride run --run {self.run} --scene 3            the student drives the arm in real time")
+        print(f"  onestride run --run {self.run}{named} --scene 3            the student drives the arm in real time")
         same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo")
         print(f"  onestride train kdm {same}   another method is one word")
         print(f"  onestride evaluate {same}            takes it in")

@@ -163,6 +163,8 @@ class Export:
     """A trained student's folder, such as runs/demo/dnk-0."""
     out: Path = Path("exported")
     """Where to; what is there is not overwritten."""
+    task: str | None = None
+    """The checkpoint's task, where it comes from FILE.py:NAME or MODULE:NAME."""
     format: Format = "onnx"
     selector: Path | None = None
     """Another learned selector than the checkpoint's own, such as runs/mine/iql."""

@@ -99,12 +99,12 @@ def carry_out(command: Command, said: str | None) -> None:
         from onestride.device import resolve_device
 
         resolve_device(device)
+    if isinstance(command, Common | Export) and command.task and ":" in command.task:
+        from onestride.tasks import TASKS
+
+        TASKS.resolve(command.task)
     if isinstance(command, Common) and command.sized:
         from onestride.runs.run import check_preset_matches_task
 
         check_preset_matches_task(command.run, command.preset, presets.load(command.preset).task)
-    if isinstance(command, Common) and command.task and ":" in command.task:
-        from onestride.tasks import TASKS
-
-        TASKS.resolve(command.task)
     command()  # type: ignore[operator]

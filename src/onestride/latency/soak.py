@@ -31,6 +31,7 @@ from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.files import CheckpointError
 from onestride.latency.fault_injection import Fault, FaultInjection
 from onestride.policy.policy import Policy
 from onestride.progress import track
@@ -88,7 +89,8 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
     """Load what a folder holds: a trained policy, with ``engine`` folded and on that backend, or an exported engine.
 
     Raises:
-        CheckpointError: it holds neither; see ``Policy.from_pretrained`` and ``Engine.from_folder``.
+        CheckpointError: it holds neither, or is of a task that is not known here; see ``Policy.from_pretrained`` and
+            ``Engine.from_folder``.
         ValueError: an exported engine is asked to run on another backend or device than its own, or the policy cannot
             be folded.
     """
@@ -98,6 +100,8 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
             raise ValueError(f"{folder} was exported for {backend}, which runs it; leave --engine {engine} away")
         if device != "cpu":
             raise ValueError(f"{folder} is for {backend}, which runs on the CPU; leave --device {device} away")
+        if contract["task"] not in TASKS:  # it can be simulated only where its package or file is
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(contract['task'])}")
         return LoadedPolicy(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
     policy = Policy.from_pretrained(folder, device=device)
     about = without_history(load_config(folder))
