@@ -29,6 +29,8 @@ METHODS: Registry[Method] = Registry(
         "kdm": _lazily("koopman", "KDM"),
         "kdm-f": _lazily("koopman", "KDM_F"),
         "mlp": _lazily("koopman", "MLP"),
+        "kdp": _lazily("keyed_drift", "KDP"),
+        "kdp-paper": _lazily("keyed_drift", "KDP_PAPER"),
         "edm": _lazily("edm", "EDM"),
         "ct": _lazily("consistency", "CT"),
         "cd": _lazily("consistency", "CD"),

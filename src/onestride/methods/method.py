@@ -37,6 +37,8 @@ class Method:
     folder: where the run keeps it; None: ``<name>-<training seed>``, a student's.
     temperatures: of its candidates' noise and their shares; None: those of the pairs it learns from, or the paper's.
     compared: whether evaluations take it in.
+    neighbours: settings -> how many windows of like conditions come beside every row, from how near (see
+        ``training/neighbours.py``); (0, ...): none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Method:
     folder: str | None = None
     temperatures: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     compared: bool = True
+    neighbours: Callable[[Any], tuple[int, float]] = lambda _config: (0, 0.0)
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") or self.name[0] == "-":

@@ -48,6 +48,7 @@ from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Resident
 from onestride.training.loop import finish, train
+from onestride.training.neighbours import with_neighbours
 
 # ---------------------------------------------------------------- data
 
@@ -168,7 +169,7 @@ def train_method(
     if method.teacher is not None:
         identity["teacher"] = checkpoint_id(run / (METHODS[method.teacher]().folder or method.teacher))
     if not _is_up_to_date(folder, training, identity):
-        data, normalizer = _data_of(run, task, method, pairs)
+        data, normalizer = _data_of(run, task, method, config, pairs)
         ema, log = _train(run, folder, task, method, config, data, training, identity)
         Policy(task, ema, normalizer, sampling=sampling).save(folder, _record(training, identity, log))
     if ranked_by is not None:
@@ -177,13 +178,15 @@ def train_method(
     return folder
 
 
-def _data_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Dataset, Normalizer]:
+def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> tuple[Dataset, Normalizer]:
     """What a method learns from, normalised, and the normaliser of its plans."""
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
     asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}
-    return material.plans(**asked), material.normalizer
+    data, (count, reach) = material.plans(**asked), method.neighbours(config)
+    source = material.window_source
+    return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
 
 
 def _train(

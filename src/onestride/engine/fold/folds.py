@@ -9,12 +9,14 @@ from onestride.engine.affine import Affine
 from onestride.engine.fold.consistency import fold_consistency
 from onestride.engine.fold.critic import fold_critic, judged_entries
 from onestride.engine.fold.guided import refuse_guided
+from onestride.engine.fold.keyed_drift import fold_keyed_drift
 from onestride.engine.fold.koopman import fold_koopman
 from onestride.engine.fold.parts import Parts, Ranking
 from onestride.engine.fold.plans import fold_plans
 from onestride.engine.fold.returns import fold_returns
 from onestride.methods.consistency import ConsistencyStudent
 from onestride.methods.guided import GuidedPlanner
+from onestride.methods.keyed_drift import KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanStudent
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.returns import ReturnSelector
@@ -34,6 +36,7 @@ class SelectorFold(NamedTuple):
 #: Generator class -> what makes its parts, or refuses it.
 FOLDS: dict[type, Callable[[Any], Parts]] = {
     KoopmanStudent: fold_koopman,
+    KeyedDriftPlanner: fold_keyed_drift,
     ConsistencyStudent: fold_consistency,
     GuidedPlanner: refuse_guided,
 }
@@ -46,8 +49,11 @@ WHOLE_PLANS = SelectorFold(fold_plans)
 
 
 def generator_fold(generator: Any) -> Callable[[Any], Parts] | None:
-    """Return the fold of a generator's class, or of the nearest class it inherits from; None: it has none."""
-    return _of_class(FOLDS, generator)
+    """Return the fold of a generator's class, or of the nearest class it inherits from.
+
+    None: it has none, or says by ``folds = False`` that this one, with a network of convolutions say, does not fold.
+    """
+    return _of_class(FOLDS, generator) if getattr(generator, "folds", True) else None
 
 
 def selector_fold(selector: Any) -> SelectorFold:
