@@ -22,6 +22,7 @@ SIZES = {
     "teacher": {"width": 32, "blocks": 1, "n_steps": 4},
     "student": {"latent_dim": 16, "hidden": 24, "gain_hidden": 8},
     "consistency": {"width": 24, "blocks": 2},
+    "kdp": {"width": 24, "blocks": 2},
 }
 MODELS = {
     "iql": {"hidden": 16},

@@ -47,7 +47,8 @@ def exactly(policy, observations, reference, draws=5, **settings):
     torch.testing.assert_close(actions, wanted[0], rtol=1e-9, atol=1e-9)
 
 
-KINDS = [("student", {"operator": name}) for name in OPERATORS] + [("consistency", {"horizon": 1}), ("consistency", {})]
+KINDS = [("student", {"operator": name}) for name in OPERATORS]
+KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
 
 
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])

@@ -59,7 +59,8 @@ def agree(runner, folded, count=40, atol=1e-5, rows=None):
             np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
 
 
-KINDS = [("student", {"operator": name}) for name in OPERATORS] + [("consistency", {"horizon": 1}), ("consistency", {})]
+KINDS = [("student", {"operator": name}) for name in OPERATORS]
+KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
 
 
 @pytest.mark.parametrize("plan", [False, True])

@@ -27,6 +27,7 @@ SIZES = {
     "edm": {"width": 16, "blocks": 1, "steps": 2},
     "student": {"latent_dim": 16, "hidden": 16, "gain_hidden": 8},
     "consistency": {"width": 16, "blocks": 1},
+    "kdp": {"width": 16, "blocks": 1},
 }
 GOAL = (Block(0, 0, 2), Block(-1, 0, 2))  # rows are [position 2 | displacement 2]
 
@@ -89,6 +90,7 @@ def test_what_is_known_is_neither_noised_nor_learnt(make, kind):
         "teacher": lambda g: g.network.output.bias,
         "edm": lambda g: g.denoiser.network.output.bias,
         "consistency": lambda g: g.f.network.output.bias,
+        "kdp": lambda g: g.network.output.bias,
         "student": lambda g: g.decoder[-2].bias,
     }[kind](generator)
     gradient = last.grad.view(4, 4)
@@ -117,7 +119,7 @@ def selector_of(kind, task, normalizer):
     return CriticSelector(IQL(IQLConfig(hidden=16), 2, 2), normalizer, low, high)
 
 
-@pytest.mark.parametrize("generator", ["student", "consistency"])
+@pytest.mark.parametrize("generator", ["student", "consistency", "kdp"])
 @pytest.mark.parametrize("ranks", ["own", "critic", "returns"])
 @pytest.mark.parametrize("plan", [False, True])
 def test_an_engine_decides_as_its_policy(make, reaching, generator, ranks, plan):
