@@ -111,7 +111,8 @@ def straight_episodes(scenes) -> list[Episode]:
 @pytest.fixture(scope="session")
 def arm_scenes():
     """Starts and goals in the arm's room, one ball out of the way of both."""
-    from onestride.tasks.kinova.scene import MAX_OBSTACLES, OBSTACLE_DIM, SPHERE, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+    from onestride.tasks.kinova.scene import MAX_OBSTACLES, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+    from onestride.tasks.obstacles import OBSTACLE_DIM, SPHERE
 
     rng = np.random.default_rng(0)
     obstacles = np.zeros((MAX_OBSTACLES, OBSTACLE_DIM))

@@ -6,7 +6,8 @@ import torch
 
 from onestride.tasks import TASKS
 from onestride.tasks.kinova import task as kinova
-from onestride.tasks.kinova.scene import SPHERE, Scene
+from onestride.tasks.kinova.scene import Scene
+from onestride.tasks.obstacles import SPHERE
 
 TASK = TASKS["kinova"]()
 OBSTACLES = np.zeros((4, 8))

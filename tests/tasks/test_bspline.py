@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.tasks.bspline import DIRECT, SIDES, Problems
 from onestride.tasks.kinova import bspline
-from onestride.tasks.kinova.bspline import BSplineConfig, Problems, clearances
+from onestride.tasks.kinova.bspline import BSplineConfig, clearances
 from onestride.tasks.kinova.demonstrations import chunk, evaluation_scenes, open_on_both_sides
-from onestride.tasks.kinova.scene import SPHERE, WORKSPACE_HIGH, WORKSPACE_LOW
+from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
+from onestride.tasks.obstacles import SPHERE
 
 CONFIG = BSplineConfig()
 
@@ -56,7 +58,7 @@ def test_speed_and_acceleration_stay_within_limits(planned):
 
 def test_a_free_line_has_one_answer_and_it_is_straight_and_fastest():
     (path,) = bspline.plan(scene(), CONFIG)
-    assert path.side == bspline.DIRECT
+    assert path.side == DIRECT
     assert np.abs(path.positions[:, [0, 2]] - [0.42, 0.15]).max() < 1e-3
     # Trapezoidal profile: v/a + d/v.
     fastest = CONFIG.speed / CONFIG.acceleration + 0.5 / CONFIG.speed
@@ -65,7 +67,7 @@ def test_a_free_line_has_one_answer_and_it_is_straight_and_fastest():
 
 def test_an_obstacle_across_the_line_is_passed_on_every_open_side():
     paths = bspline.plan(scene([SPHERE, 0.42, 0.0, 0.15, 0.04]), CONFIG)
-    sides = {bspline.SIDES[p.side]: p.positions for p in paths}
+    sides = {SIDES[p.side]: p.positions for p in paths}
     assert set(sides) == {"left", "right", "over"}
     # Seen along the motion (+y), left is -x.
     assert sides["left"][:, 0].min() < 0.36
@@ -76,7 +78,7 @@ def test_an_obstacle_across_the_line_is_passed_on_every_open_side():
 def test_a_closed_side_gives_no_path():
     wall = [2.0, 0.34, 0.0, 0.16, 0.06, 0.03, 0.16]  # from the obstacle to the near edge, too tall to pass over
     paths = bspline.plan(scene([SPHERE, 0.42, 0.0, 0.15, 0.04], wall), CONFIG)
-    assert all(bspline.SIDES[p.side] != "left" for p in paths)
+    assert all(SIDES[p.side] != "left" for p in paths)
 
 
 def test_no_way_at_all_gives_nothing():

@@ -20,8 +20,9 @@ from onestride.tasks.kinova.arm import (
     build_model,
 )
 from onestride.tasks.kinova.control_spec import OBSERVATION_DIM
-from onestride.tasks.kinova.scene import BOX, SPHERE, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm, arm_clearance, render_frames
+from onestride.tasks.obstacles import BOX, SPHERE
 
 EMPTY = np.zeros((4, 8))
 START, GOAL = np.array([0.40, -0.20, 0.15]), np.array([0.45, 0.20, 0.25])

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.tasks.kinova.distance import signed_distance
-from onestride.tasks.kinova.scene import ABSENT, BOX, FAR, SPHERE, Scene, distance
+from onestride.tasks.distance import signed_distance
+from onestride.tasks.kinova.scene import Scene
+from onestride.tasks.obstacles import ABSENT, BOX, FAR, PILLAR, SPHERE, distance
 
 
 def random_obstacles(rng: np.random.Generator, k: int = 4) -> np.ndarray:
-    kinds = rng.integers(0, 3, (k, 1)).astype(float)
+    kinds = rng.integers(0, 4, (k, 1)).astype(float)
     return np.concatenate(
         (kinds, rng.uniform(-0.3, 0.3, (k, 3)), rng.uniform(0.02, 0.2, (k, 3)), rng.uniform(0, 3, (k, 1))), 1
     )
@@ -63,3 +64,14 @@ def test_a_bad_scene_is_refused_by_the_name_of_what_is_wrong(name):
     parts[name] = parts[name] + np.nan
     with pytest.raises(ValueError, match=rf"scene\.{name} holds a non-finite"):
         Scene(**parts)
+
+
+def test_a_pillar_is_a_cylinder_between_its_ends():
+    row = np.array([[PILLAR, 0.5, -0.2, 0.8, 0.15, 0.15, 0.8, 0.0]])
+    rng = np.random.default_rng(1)
+    points = rng.uniform((-0.4, -1.0, 0.0), (1.4, 0.6, 1.6), (200, 3))
+    wanted = np.hypot(points[:, 0] - 0.5, points[:, 1] + 0.2) - 0.15
+    many = signed_distance(torch.from_numpy(points), torch.from_numpy(row)).numpy()
+    np.testing.assert_allclose(many, wanted.clip(max=FAR), atol=2e-6)
+    np.testing.assert_allclose([distance(p, row) for p in points], wanted.clip(max=FAR), atol=1e-12)
+    assert (wanted < 0).any()

@@ -22,7 +22,7 @@ from onestride.evaluation.variant import Variant
 from onestride.files import decode
 from onestride.reports.motions import read_arrays
 from onestride.reports.style import CHOSEN, OBSTACLE, SCORES, STYLE
-from onestride.tasks.kinova.scene import ABSENT, SPHERE
+from onestride.tasks.obstacles import ABSENT, SPHERE
 
 SQUAREST = 0.45  # of a panel's width: its least height
 
@@ -32,7 +32,7 @@ class Candidates:
     """Candidate plans of teacher and students from the starts of S scenes, base frame [m]."""
 
     scenes: list[int]  # number of each scene in the evaluation, S
-    obstacles: np.ndarray  # (S, 4, 8), see ``tasks.kinova.scene``
+    obstacles: np.ndarray  # (S, 4, 8), see ``tasks.obstacles``
     start: np.ndarray  # (S, 3)
     goal: np.ndarray  # (S, 3)
     paths: dict[Variant, np.ndarray]  # (S, N, H, 3), the teacher's first

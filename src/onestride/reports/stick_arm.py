@@ -14,7 +14,8 @@ from mpl_toolkits.mplot3d import proj3d
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from onestride.tasks.kinova.arm import LINKS, TOOL, build_model
-from onestride.tasks.kinova.scene import ABSENT, SPHERE, Scene
+from onestride.tasks.kinova.scene import Scene
+from onestride.tasks.obstacles import ABSENT, SPHERE
 from onestride.tasks.physics import mujoco
 
 Project = Callable[[np.ndarray], np.ndarray]  # points (n, 3) [m] -> where they are seen (n, 2) [px]

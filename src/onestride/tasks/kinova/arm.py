@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestride.tasks.kinova.scene import ABSENT, BOX, MAX_OBSTACLES, OBSTACLE_DIM, SPHERE
+from onestride.tasks.kinova.scene import MAX_OBSTACLES
+from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, SPHERE
 
 TIMESTEP = 0.001  # of the physics [s]
 TOOL = "tool"  # the end-effector site, at the tip of the tool, its z axis pointing out of the tool

@@ -10,16 +10,9 @@ import numpy as np
 
 from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
 from onestride.robot.limits import Limits
-from onestride.tasks.kinova.scene import (
-    ACCELERATION,
-    CONTROL_DT,
-    MAX_OBSTACLES,
-    OBSTACLE_DIM,
-    SPEED,
-    WORKSPACE_HIGH,
-    WORKSPACE_LOW,
-    distance,
-)
+from onestride.tasks.directions import axes_toward
+from onestride.tasks.kinova.scene import ACCELERATION, CONTROL_DT, MAX_OBSTACLES, SPEED, WORKSPACE_HIGH, WORKSPACE_LOW
+from onestride.tasks.obstacles import OBSTACLE_DIM, distance
 
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
@@ -79,19 +72,10 @@ def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
     """
     position, goal = np.asarray(observation[:3], np.float64), observation[6:9]
     way = float(np.linalg.norm(goal - position))
-    axes = _axes((goal - position) / way if way > 1e-6 else np.array([1.0, 0.0, 0.0]))
+    axes = axes_toward(goal - position)
     length = max(way, NEAREST)
     stride = CONTROL_DT * min(np.sqrt(2 * ACCELERATION * length), SPEED)
     return goal + (plan[:, :3] * length + plan[:, 6:] * stride) @ axes
-
-
-def _axes(forward: np.ndarray) -> np.ndarray:
-    """Return forward (a unit vector), left and up as rows (3, 3). A vertical forward has the base's left."""
-    x, y, z = forward
-    vertical = x * x + y * y < 1e-6
-    left = np.array([-x * y, 1 - y * y, -y * z]) if vertical else np.array([-y, x, 0.0])
-    left /= np.linalg.norm(left)
-    return np.stack((forward, left, np.cross(forward, left)))
 
 
 def control_spec() -> ControlSpec:

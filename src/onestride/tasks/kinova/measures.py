@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onestride.tasks.kinova.distance import signed_distance
+from onestride.tasks.distance import signed_distance
 from onestride.tasks.kinova.scene import Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.metric import Metric

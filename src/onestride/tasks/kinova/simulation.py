@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from onestride.robot.clock import Clock
+from onestride.tasks.distance import signed_distance
 from onestride.tasks.kinova.arm import (
     CAMERA,
     DAMPING,
@@ -27,8 +28,8 @@ from onestride.tasks.kinova.arm import (
     InverseKinematics,
     build_model,
 )
-from onestride.tasks.kinova.distance import signed_distance
-from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, Scene
+from onestride.tasks.kinova.scene import MAX_OBSTACLES, Scene
+from onestride.tasks.obstacles import FAR
 from onestride.tasks.physics import mujoco, no_renderer
 
 CHUNK = 5  # physics steps between two updates of the servo, each with one recorded row

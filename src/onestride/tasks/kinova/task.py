@@ -14,14 +14,14 @@ the goal (a basis point set, Prokudin et al. 2019). It is smooth and independent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from onestride.plans.given import Given
 from onestride.selectors.geometry import GeometryScore
+from onestride.tasks import goal_frame
+from onestride.tasks.goal_frame import BASIS_POINTS, Frame, seen_distances, turn, turn_back
 from onestride.tasks.kinova.arm import (
     BODY_RADII,
     FOREARM,
@@ -31,13 +31,13 @@ from onestride.tasks.kinova.arm import (
     UPPER_ARM,
     WRIST_HEIGHT,
 )
-from onestride.tasks.kinova.bspline import BSplineConfig, clearances, direction_frame
+from onestride.tasks.kinova.bspline import BSplineConfig, clearances
 from onestride.tasks.kinova.control_spec import NEAREST, REACH_MARGIN, control_spec
 from onestride.tasks.kinova.demonstrations import evaluation_scenes, open_on_both_sides
-from onestride.tasks.kinova.distance import signed_distance
 from onestride.tasks.kinova.measures import METRICS, NOTES, measure, measure_candidates
-from onestride.tasks.kinova.scene import FAR, MAX_OBSTACLES, OBSTACLE_DIM, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+from onestride.tasks.kinova.scene import MAX_OBSTACLES, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
+from onestride.tasks.obstacles import FAR, OBSTACLE_DIM
 from onestride.tasks.task import Native, Task
 
 PLANNER = BSplineConfig()  # the planner of the data; the task has its speeds and margins
@@ -54,38 +54,7 @@ CENTER = torch.from_numpy(WORKSPACE_LOW + WORKSPACE_HIGH).float() / 2
 HALF = torch.from_numpy(WORKSPACE_HIGH - WORKSPACE_LOW).float() / 2
 
 
-def _basis_points() -> Tensor:
-    """Return the points from which distances are taken (P, 3): along the way, a centre and two rings around it each."""
-    rows = []
-    for x in (-1.0, -0.8, -0.6, -0.4, -0.2, 0.0):
-        rows.append((x, 0.0, 0.0))
-        for radius, count in ((0.3, 6), (0.7, 6)):
-            angle = np.arange(count) * (2 * np.pi / count) + (np.pi / count if radius > 0.5 else 0.0)
-            rows += [(x, radius * np.cos(a), radius * np.sin(a)) for a in angle]
-    return torch.tensor(rows, dtype=torch.float32)
-
-
-BASIS_POINTS = _basis_points()
 CONTEXT_DIM = 11 + len(BASIS_POINTS)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The frame of B plans.
-
-    Attributes:
-        goal: its origin (B, 3) [m].
-        axes: rows forward, left and up (B, 3, 3).
-        length: the unit of position (B, 1) [m].
-        stride: the unit of velocity and displacement (B, 1) [m per control period].
-        position: of the end-effector (B, 3) [m].
-    """
-
-    goal: Tensor
-    axes: Tensor
-    length: Tensor
-    stride: Tensor
-    position: Tensor
 
 
 def split(observation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,23 +65,10 @@ def split(observation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def make_frame(position: Tensor, goal: Tensor) -> Frame:
     """Return the frame of motions from ``position`` to ``goal``, both (B, 3) [m]."""
-    offset = goal - position
-    distance = offset.norm(dim=-1, keepdim=True)
-    # At the goal there is no direction: look along x.
-    forward_x = torch.tensor([1.0, 0.0, 0.0]).to(offset).expand_as(offset)
-    axes = torch.stack(direction_frame(torch.where(distance > 1e-6, offset, forward_x)), -2)
-    length = distance.clamp(min=NEAREST)
-    stride = PLANNER.control_dt * (2 * PLANNER.acceleration * length).sqrt().clamp(max=PLANNER.speed)
-    return Frame(goal, axes, length, stride, position)
-
-
-def _turn(axes: Tensor, vectors: Tensor) -> Tensor:
-    """Return vectors (B, ..., 3) of the base frame in the plan's frame, with axes (B, 3, 3)."""
-    return torch.einsum("bij,b...j->b...i", axes, vectors)
-
-
-def _turn_back(axes: Tensor, vectors: Tensor) -> Tensor:
-    return torch.einsum("bij,b...i->b...j", axes, vectors)
+    return goal_frame.make_frame(
+        position, goal, nearest=NEAREST, control_dt=PLANNER.control_dt, speed=PLANNER.speed,
+        acceleration=PLANNER.acceleration,
+    )  # fmt: skip
 
 
 def encode(observation: Tensor) -> Given:
@@ -121,15 +77,12 @@ def encode(observation: Tensor) -> Given:
     frame = make_frame(position, goal)
     start = torch.cat(
         (
-            _turn(frame.axes, position - goal) / frame.length,
-            _turn(frame.axes, velocity) * PLANNER.control_dt / frame.stride,
+            turn(frame.axes, position - goal) / frame.length,
+            turn(frame.axes, velocity) * PLANNER.control_dt / frame.stride,
         ),
         -1,
     )
-    look = frame.length.clamp(min=NEAREST_SCENE)  # (B, 1)
-    points = BASIS_POINTS.to(observation) * look[..., None]  # (B, P, 3) in the plan's directions
-    points = goal[:, None] + _turn_back(frame.axes, points)
-    seen = signed_distance(points, obstacles).clamp(max=SIGHT)  # (B, P)
+    seen = seen_distances(frame, obstacles, nearest=NEAREST_SCENE, sight=SIGHT)  # (B, P)
     # The last number: how much of the smallest frame is left, so that arriving is seen.
     left = (goal - position).norm(dim=-1, keepdim=True) / frame.length
     context = torch.cat((frame.length.log(), left, frame.axes[:, 0], position, goal, seen), -1)
@@ -144,9 +97,9 @@ def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     length, stride = frame.length[:, None], frame.stride[:, None]
     plans = torch.cat(
         (
-            _turn(frame.axes, position - frame.goal[:, None]) / length,
-            _turn(frame.axes, velocity) * PLANNER.control_dt / stride,
-            _turn(frame.axes, actions - position) / stride,
+            turn(frame.axes, position - frame.goal[:, None]) / length,
+            turn(frame.axes, velocity) * PLANNER.control_dt / stride,
+            turn(frame.axes, actions - position) / stride,
         ),
         -1,
     )
@@ -155,12 +108,12 @@ def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
 
 def positions(plans: Tensor, frame: Frame) -> Tensor:
     """Return the end-effector's positions in the base frame (B, H, 3) [m] for plans (B, H, 9)."""
-    return frame.goal[:, None] + _turn_back(frame.axes, plans[..., :3]) * frame.length[:, None]
+    return frame.goal[:, None] + turn_back(frame.axes, plans[..., :3]) * frame.length[:, None]
 
 
 def command(plans: Tensor, frame: Frame) -> Tensor:
     """Return the first Cartesian position target (B, 3) [m] of plans (B, H, 9)."""
-    return frame.position + _turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
+    return frame.position + turn_back(frame.axes, plans[:, 0, 6:]) * frame.stride
 
 
 def clearance(path: Tensor, observation: Tensor) -> Tensor:
