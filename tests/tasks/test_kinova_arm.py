@@ -258,7 +258,7 @@ def test_refuses_an_unreachable_start_a_backward_clock_and_a_strange_obstacle():
     with pytest.raises(RuntimeError, match="monotonic"):
         arm.read()
     with pytest.raises(ValueError, match="obstacle1 has kind"):
-        build_model(one_obstacle(3, 0.4, 0, 0.1, 0.05, 0, 0, 0))
+        build_model(one_obstacle(4, 0.4, 0, 0.1, 0.05, 0, 0, 0))
     with pytest.raises(ValueError, match="shape"):
         build_model(np.zeros((2, 8)))
 

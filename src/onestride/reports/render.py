@@ -19,11 +19,12 @@ import numpy as np
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.tasks.kinova.arm import CAMERA, build_model
+from onestride.tasks.kinova.arm import build_model
 from onestride.tasks.kinova.scene import Scene
 from onestride.tasks.kinova.simulation import render_frames
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.physics import mujoco
+from onestride.tasks.scenery import CAMERA
 
 Size = tuple[int, int]  # width, height [px]
 

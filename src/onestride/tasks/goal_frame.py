@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,31 +83,17 @@ def turn_back(axes: Tensor, vectors: Tensor) -> Tensor:
     return torch.einsum("bij,b...i->b...j", axes, vectors)
 
 
-def _basis_points() -> Tensor:
-    """Return the points from which distances are taken (P, 3): along the way, a centre and two rings around it each."""
-    rows = []
-    for x in (-1.0, -0.8, -0.6, -0.4, -0.2, 0.0):
-        rows.append((x, 0.0, 0.0))
-        for radius, count in ((0.3, 6), (0.7, 6)):
-            angle = np.arange(count) * (2 * np.pi / count) + (np.pi / count if radius > 0.5 else 0.0)
-            rows += [(x, radius * np.cos(a), radius * np.sin(a)) for a in angle]
-    return torch.tensor(rows, dtype=torch.float32)
-
-
-#: In units of the way to the goal, in the frame's directions (P, 3).
-BASIS_POINTS = _basis_points()
-
-
-def seen_distances(frame: Frame, obstacles: Tensor, *, nearest: float, sight: float) -> Tensor:
+def seen_distances(frame: Frame, obstacles: Tensor, basis: Tensor, *, nearest: float, sight: float) -> Tensor:
     """Return distances of obstacles (B, K, 8) from the basis points (B, P) [m].
 
     Args:
         frame: of the plans.
         obstacles: see ``obstacles.py``.
+        basis: points around the way to the goal, in units of its length and the frame's directions (P, 3).
         nearest: smallest unit of length of the basis points [m].
         sight: distances are clipped to this [m].
     """
     look = frame.length.clamp(min=nearest)  # (B, 1)
-    points = BASIS_POINTS.to(frame.goal) * look[..., None]  # (B, P, 3) in the plan's directions
+    points = basis.to(frame.goal) * look[..., None]  # (B, P, 3) in the plan's directions
     points = frame.goal[:, None] + turn_back(frame.axes, points)
     return signed_distance(points, obstacles).clamp(max=sight)

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from onestride.tasks.kinova.scene import MAX_OBSTACLES
-from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, SPHERE
+from onestride.tasks.obstacles import OBSTACLE_DIM
+from onestride.tasks.scenery import ROBOT_BIT, UNSEEN_BY_CONTACT, add_goal, add_obstacle, dress
 
 TIMESTEP = 0.001  # of the physics [s]
 TOOL = "tool"  # the end-effector site, at the tip of the tool, its z axis pointing out of the tool
-CAMERA = "view"
 DAMPING = 0.5  # viscous friction of every joint [N m s/rad]
 
 
@@ -86,8 +86,6 @@ READY = np.array([0.0, 0.607, np.pi, -1.955, 0.0, -0.58, 0.0])
 # --- the model ---------------------------------------------------------------------------------------------------
 
 _GEOM = mujoco.mjtGeom
-_ARM_BIT, _WORLD_BIT = {"contype": 1, "conaffinity": 0}, {"contype": 0, "conaffinity": 1}  # arm touches world only
-_UNSEEN_BY_CONTACT = {"contype": 0, "conaffinity": 0, "mass": 0}
 
 
 def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco.MjModel:
@@ -111,14 +109,12 @@ def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco
     spec.compiler.degree = False
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    _dress(spec)
+    dress(spec, "table", eye=(1.45, -0.85, 0.80), gaze=(0.28, 0.03, 0.27), fovy=34)
     _add_arm(spec)
     for k, row in enumerate(obstacles):
-        _add_obstacle(spec, f"obstacle{k}", row)
+        add_obstacle(spec, f"obstacle{k}", row)
     if goal is not None:
-        spec.worldbody.add_geom(
-            name="goal", type=_GEOM.mjGEOM_SPHERE, size=[0.015, 0, 0], pos=goal, material="goal", **_UNSEEN_BY_CONTACT
-        )
+        add_goal(spec, goal, 0.015)
     return spec.compile()
 
 
@@ -126,7 +122,7 @@ def _add_arm(spec: mujoco.MjSpec) -> None:
     body = spec.worldbody.add_body(name="base")
     body.add_geom(
         name="base", type=_GEOM.mjGEOM_CYLINDER, size=[BASE_RADIUS, 0, 0], fromto=[0, 0, 0, 0, 0, 0.12],
-        mass=BASE_MASS, material="joint", **_ARM_BIT,
+        mass=BASE_MASS, material="joint", **ROBOT_BIT,
     )  # fmt: skip
     ends = [link.offset for link in LINKS[1:]] + [TOOL_OFFSET]
     for link, joint, end in zip(LINKS, JOINTS, ends, strict=True):
@@ -144,70 +140,21 @@ def _add_arm(spec: mujoco.MjSpec) -> None:
             end = np.array([0.0, 0.0, -0.005])
         body.add_geom(
             name=link.name, type=_GEOM.mjGEOM_CAPSULE, size=[link.radius, 0, 0], fromto=[0, 0, 0, *end],
-            mass=link.mass, material="shell", **_ARM_BIT,
+            mass=link.mass, material="shell", **ROBOT_BIT,
         )  # fmt: skip
         if abs(link.tilt) == 180 or link.tilt < 0:  # a joint along the arm shows as a dark ring
             body.add_geom(
                 type=_GEOM.mjGEOM_CYLINDER, size=[link.radius + 0.0015, 0, 0], fromto=[0, 0, 0.006, 0, 0, -0.006],
-                material="joint", **_UNSEEN_BY_CONTACT,
+                material="joint", **UNSEEN_BY_CONTACT,
             )  # fmt: skip
         actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         actuator.set_to_position(kp=link.kp, kv=link.kv)
         actuator.forcelimited, actuator.forcerange = True, [-link.torque, link.torque]
     body.add_geom(
         name="tool", type=_GEOM.mjGEOM_CAPSULE, size=[TOOL_RADIUS, 0, 0],
-        fromto=[0, 0, -0.02, 0, 0, TOOL_OFFSET[2] + TOOL_RADIUS], mass=0, material="joint", **_ARM_BIT,
+        fromto=[0, 0, -0.02, 0, 0, TOOL_OFFSET[2] + TOOL_RADIUS], mass=0, material="joint", **ROBOT_BIT,
     )  # fmt: skip
     body.add_site(name=TOOL, pos=TOOL_OFFSET, quat=[0, 1, 0, 0], size=[0.002, 0.002, 0.002])
-
-
-def _add_obstacle(spec: mujoco.MjSpec, name: str, row: np.ndarray) -> None:
-    kind, center, half, yaw = row[0], row[1:4], row[4:7], row[7]
-    if kind == ABSENT:
-        return
-    if kind == SPHERE:
-        shape = {"type": _GEOM.mjGEOM_SPHERE, "size": [half[0], 0, 0]}
-    elif kind == BOX:
-        shape = {"type": _GEOM.mjGEOM_BOX, "size": half, "quat": [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]}
-    else:
-        raise ValueError(f"{name} has kind {kind}, expected {ABSENT} (absent), {SPHERE} (sphere) or {BOX} (box)")
-    spec.worldbody.add_geom(name=name, pos=center, material="obstacle", **shape, **_WORLD_BIT)
-
-
-def _dress(spec: mujoco.MjSpec) -> None:
-    """Add table, light, colours and the camera ``view``."""
-    for name, rgba, shine in (
-        ("shell", (0.80, 0.81, 0.84, 1), 0.5), ("joint", (0.16, 0.18, 0.21, 1), 0.5),
-        ("obstacle", (0.90, 0.42, 0.22, 1), 0.3), ("goal", (0.15, 0.75, 0.40, 0.9), 0.2),
-    ):  # fmt: skip
-        spec.add_material(name=name, rgba=rgba, specular=shine, shininess=shine)
-    spec.add_texture(
-        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.93, 0.95, 0.98], rgb2=[0.70, 0.77, 0.85], width=256, height=256,
-    )  # fmt: skip
-    spec.add_texture(
-        name="table", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.80, 0.82, 0.85], rgb2=[0.775, 0.795, 0.83], width=256, height=256,
-    )  # fmt: skip
-    table = spec.add_material(name="table", texrepeat=[10, 10], texuniform=True)
-    table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
-    world = spec.worldbody
-    world.add_geom(name="table", type=_GEOM.mjGEOM_PLANE, size=[3, 3, 0.1], material="table", **_WORLD_BIT)
-    world.add_light(
-        pos=[0.8, -0.6, 2.0], dir=[-0.25, 0.3, -1], diffuse=[0.5, 0.5, 0.5], specular=[0.3, 0.3, 0.3],
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=True,
-    )  # fmt: skip
-    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
-    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
-    spec.visual.quality.shadowsize = 2048
-    spec.visual.global_.offwidth, spec.visual.global_.offheight = 1920, 1080
-    eye, gaze = np.array([1.45, -0.85, 0.80]), np.array([0.28, 0.03, 0.27])
-    back = (eye - gaze) / np.linalg.norm(eye - gaze)
-    right = np.cross([0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right)
-    quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, np.stack((right, np.cross(back, right), back), -1).ravel())
-    world.add_camera(name=CAMERA, pos=eye, quat=quat, fovy=34)
 
 
 # --- kinematics --------------------------------------------------------------------------------------------------

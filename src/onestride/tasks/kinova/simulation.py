@@ -9,15 +9,10 @@ call first steps the physics to ``clock.now()``.
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-import threading
-
 import numpy as np
-import torch
 
 from onestride.robot.clock import Clock
-from onestride.tasks.distance import signed_distance
 from onestride.tasks.kinova.arm import (
-    CAMERA,
     DAMPING,
     KP,
     KV,
@@ -31,6 +26,8 @@ from onestride.tasks.kinova.arm import (
 from onestride.tasks.kinova.scene import MAX_OBSTACLES, Scene
 from onestride.tasks.obstacles import FAR
 from onestride.tasks.physics import mujoco, no_renderer
+from onestride.tasks.scenery import CAMERA
+from onestride.tasks.stepped import SteppedRobot
 
 CHUNK = 5  # physics steps between two updates of the servo, each with one recorded row
 CLEARANCE_STRIDE = 3  # recorded rows between two measurements of the whole arm's clearance (15 ms)
@@ -39,7 +36,7 @@ MOVING_GEOMS = (*(link.name for link in LINKS), "tool")
 _FEED_FORWARD = (KV + DAMPING) / KP  # compensates the damping of a moving reference [s]
 
 
-class SimulatedArm:
+class SimulatedArm(SteppedRobot):
     """A simulated arm that starts at rest at the scene's start.
 
     One thread may read while another one writes or stops.
@@ -54,10 +51,8 @@ class SimulatedArm:
     """
 
     def __init__(self, scene: Scene, clock: Clock, control_dt: float = 0.05) -> None:
-        self.scene, self.clock, self.control_dt = scene, clock, control_dt
-        self._physics = threading.Lock()
-        self.model = build_model(scene.obstacles, scene.goal)
-        self.data = mujoco.MjData(self.model)
+        super().__init__(scene, clock, build_model(scene.obstacles, scene.goal), CHUNK)
+        self.control_dt = control_dt
         self._site = self.model.site(TOOL).id
         self._ik = InverseKinematics(self.model)
         self._q_start, error = self._ik.start(scene.start)
@@ -73,30 +68,23 @@ class SimulatedArm:
 
     def reset(self) -> None:
         """Put the arm at rest at the scene's start and clear the recording."""
-        mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:] = self._q_start
-        mujoco.mj_forward(self.model, self.data)
-        self.collided = bool(self.data.ncon)
         self.ik_error = 0.0  # of the last target: how far from it the tool will come to rest [m]
-        self._epoch, self._steps, self._stopped = self.clock.now(), 0, False
         self._from = self._to = self._reference = self._q_start
         self._departure, self._duration = 0, 1.0  # of the reference's segment, in physics steps
-        self._rows: list[np.ndarray] = []
-        self._ee_clearance, self._ee_measured = FAR, 0
         self._arm_clearance, self._arm_measured = FAR, 0
-        self._record()
+        self.begin(self._q_start)
 
     def read(self) -> np.ndarray:
         """Return the observation (41,).
 
         It is the tool's position (3) [m] and velocity (3) [m/s], the goal (3) [m], and the obstacles (32).
         """
-        with self._physics:
-            self._advance()
+        with self.physics:
+            self.advance()
             mujoco.mj_comPos(self.model, self.data)
             jacobian = np.empty((3, 7))
             mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
-            return np.concatenate((self.data.site_xpos[self._site], jacobian @ self.data.qvel, self._constant))
+            return np.concatenate((self.position(), jacobian @ self.data.qvel, self._constant))
 
     def write(self, command: np.ndarray) -> None:
         """Move the tool to ``command`` (3,) [m] within ``control_dt``, or to the nearest pose where it is out of reach.
@@ -105,90 +93,43 @@ class SimulatedArm:
             ValueError: another shape, or a number that is not finite.
             RuntimeError: the arm was stopped.
         """
-        command = np.asarray(command, dtype=np.float64)
-        if command.shape != (3,):
-            raise ValueError(f"command has shape {command.shape}, expected (3,): the tool's position [m]")
-        if not np.isfinite(command).all():
-            raise ValueError(f"command {command.tolist()} is not finite; the arm was not moved")
-        with self._physics:
-            self._advance()
-            if self._stopped:
-                raise RuntimeError("the arm is stopped; call reset() before the next command")
+        command = self.checked(command, "the tool's position [m]")
+        with self.physics:
+            self.advance()
+            self.check_running()
             target, self.ik_error = self._ik.solve(self._reference, command)
             needed = np.abs((target - self._reference) / VELOCITY_LIMITS).max()  # [s]
             self._from, self._to = self._reference, target
-            self._departure, self._duration = self._steps, max(self.control_dt, needed) / TIMESTEP
+            self._departure, self._duration = self.steps, max(self.control_dt, needed) / TIMESTEP
 
     def stop(self) -> None:
         """Hold the joints where they are. Commands are refused until ``reset``."""
-        with self._physics:
-            self._advance()
+        with self.physics:
+            self.advance()
             self._from = self._to = self._reference
-            self._stopped = True
-
-    def fault(self) -> str | None:
-        """Return "collision" once a part of the arm has touched an obstacle or the table, else None."""
-        return "collision" if self.collided else None
+            self.stopped = True
 
     # --- the servo ---
 
-    def _advance(self) -> None:
-        """Step the physics to the clock's time."""
-        due = round((self.clock.now() - self._epoch) / TIMESTEP)
-        if due < self._steps:
-            raise RuntimeError(f"the clock went back by {(self._steps - due) * TIMESTEP:.3f} s; use a monotonic one")
-        model, data = self.model, self.data
-        while self._steps < due:
-            n = min(CHUNK, due - self._steps)
-            self._steps += n
-            progress = min(1.0, (self._steps - self._departure) / self._duration)
-            reference = self._from + progress * (self._to - self._from)
-            speed = (reference - self._reference) / (n * TIMESTEP)
-            data.ctrl[:] = (reference + self._reference) / 2 + _FEED_FORWARD * speed
-            self._reference = reference
-            mujoco.mj_step(model, data, nstep=n)
-            self.collided = self.collided or data.ncon > 0  # only arm against table or obstacle makes contacts
-            mujoco.mj_kinematics(model, data)
-            self._record()
+    def step(self, n: int) -> None:
+        """Move the joints' reference on, and step the physics ``n`` times."""
+        progress = min(1.0, (self.steps - self._departure) / self._duration)
+        reference = self._from + progress * (self._to - self._from)
+        speed = (reference - self._reference) / (n * TIMESTEP)
+        self.data.ctrl[:] = (reference + self._reference) / 2 + _FEED_FORWARD * speed
+        self._reference = reference
+        mujoco.mj_step(self.model, self.data, nstep=n)
 
-    # --- the recording ---
-
-    def _record(self) -> None:
-        data = self.data
-        self._rows.append(np.concatenate(((self._steps * TIMESTEP,), data.site_xpos[self._site], data.qpos)))
-
-    @property
-    def times(self) -> np.ndarray:
-        """Time of each recorded row since the reset, at least every 5 ms (N,) [s]."""
-        return np.array(self._rows)[:, 0]
-
-    @property
-    def ee_path(self) -> np.ndarray:
-        """Recorded positions of the tool (N, 3) [m]."""
-        return np.array(self._rows)[:, 1:4]
-
-    @property
-    def joint_path(self) -> np.ndarray:
-        """Recorded angles of the joints (N, 7) [rad]."""
-        return np.array(self._rows)[:, 4:]
-
-    @property
-    def min_clearance_ee(self) -> float:
-        """Smallest signed distance from the tool's tip to an obstacle so far [m], at most ``FAR``."""
-        fresh = self._rows[self._ee_measured :]
-        if fresh:
-            points = torch.from_numpy(np.array(fresh)[:, 1:4])
-            distance = signed_distance(points, torch.from_numpy(self.scene.obstacles).to(points.dtype))
-            self._ee_clearance = min(self._ee_clearance, distance.min().item())
-            self._ee_measured = len(self._rows)
-        return self._ee_clearance
+    def position(self) -> np.ndarray:
+        """Return where the tool is (3,) [m]."""
+        return self.data.site_xpos[self._site]
 
     @property
     def min_clearance_arm(self) -> float:
         """Smallest distance of any moving part to an obstacle so far [m], negative in contact, at most ``FAR``."""
-        fresh = range(self._arm_measured, len(self._rows), CLEARANCE_STRIDE)
+        fresh = range(self._arm_measured, len(self.rows), CLEARANCE_STRIDE)
         if fresh:
-            path = np.array([self._rows[i][4:] for i in fresh])
+            path = np.array([self.rows[i][4:] for i in fresh])
             self._arm_clearance = arm_clearance(self.model, path, self._arm_clearance)
             self._arm_measured = fresh[-1] + CLEARANCE_STRIDE
         return self._arm_clearance

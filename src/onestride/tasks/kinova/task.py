@@ -21,7 +21,7 @@ from torch import Tensor
 from onestride.plans.given import Given
 from onestride.selectors.geometry import GeometryScore
 from onestride.tasks import goal_frame
-from onestride.tasks.goal_frame import BASIS_POINTS, Frame, seen_distances, turn, turn_back
+from onestride.tasks.goal_frame import Frame, seen_distances, turn, turn_back
 from onestride.tasks.kinova.arm import (
     BODY_RADII,
     FOREARM,
@@ -54,6 +54,18 @@ CENTER = torch.from_numpy(WORKSPACE_LOW + WORKSPACE_HIGH).float() / 2
 HALF = torch.from_numpy(WORKSPACE_HIGH - WORKSPACE_LOW).float() / 2
 
 
+def _basis_points() -> Tensor:
+    """Return the points from which distances are taken (P, 3): along the way, a centre and two rings around it each."""
+    rows = []
+    for x in (-1.0, -0.8, -0.6, -0.4, -0.2, 0.0):
+        rows.append((x, 0.0, 0.0))
+        for radius, count in ((0.3, 6), (0.7, 6)):
+            angle = np.arange(count) * (2 * np.pi / count) + (np.pi / count if radius > 0.5 else 0.0)
+            rows += [(x, radius * np.cos(a), radius * np.sin(a)) for a in angle]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+BASIS_POINTS = _basis_points()
 CONTEXT_DIM = 11 + len(BASIS_POINTS)
 
 
@@ -82,7 +94,7 @@ def encode(observation: Tensor) -> Given:
         ),
         -1,
     )
-    seen = seen_distances(frame, obstacles, nearest=NEAREST_SCENE, sight=SIGHT)  # (B, P)
+    seen = seen_distances(frame, obstacles, BASIS_POINTS, nearest=NEAREST_SCENE, sight=SIGHT)  # (B, P)
     # The last number: how much of the smallest frame is left, so that arriving is seen.
     left = (goal - position).norm(dim=-1, keepdim=True) / frame.length
     context = torch.cat((frame.length.log(), left, frame.axes[:, 0], position, goal, seen), -1)
