@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from onestride.tasks.kinova.measures import METRICS, blocking_obstacle, free_share, measure_candidates, sides
+from onestride.tasks.candidate_paths import free_share
+from onestride.tasks.kinova.measures import METRICS, blocking_obstacle, measure_candidates, sides
 from onestride.tasks.kinova.scene import Scene
 
 
@@ -22,7 +23,7 @@ def test_free_candidates_keep_the_tool_off():
     obstacles[0, :5] = [1.0, 0.0, 0.0, 0.0, 0.05]
     line = np.stack((np.linspace(-1, 1, 41), np.zeros(41), np.zeros(41)), 1)
     paths = np.stack([line + np.array([0, 0, z]) for z in (0.0, 0.07, 0.09, 0.2)])
-    assert free_share(paths, obstacles) == 0.5
+    assert free_share(paths, obstacles, 0.03) == 0.5
 
 
 def test_the_blocking_obstacle_is_the_one_nearest_the_line():

@@ -30,6 +30,8 @@ class GeometryScore:
     clearance_weight: float = 2.0
     effort_weight: float = 1.0
     arrival_weight: float = 1.0
+    length_weight: float = 0.0  # of the plan's length [1/m]
+    progress_weight: float = 0.0  # of the distance to the goal, mean over rows [1/m]: for plans that all end there
     every: int = 2  # clearance is looked at on every second row: rows are 2 cm apart at most
 
     def __call__(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
@@ -42,4 +44,10 @@ class GeometryScore:
         worst = clear.amin(-1).clamp(max=self.enough) / self.enough
         effort = (rows.diff(n=2, dim=2).square().sum(-1).mean(-1)).sqrt() / self.stride
         way_left = torch.linalg.vector_norm(rows[:, :, -1] - self.goal(observation)[:, None], dim=-1) / self.far
-        return self.clearance_weight * worst - self.effort_weight * effort - self.arrival_weight * way_left
+        score = self.clearance_weight * worst - self.effort_weight * effort - self.arrival_weight * way_left
+        if self.length_weight:
+            score = score - self.length_weight * torch.linalg.vector_norm(rows.diff(dim=2), dim=-1).sum(-1)
+        if self.progress_weight:
+            off = rows - self.goal(observation)[:, None, None]
+            score = score - self.progress_weight * torch.linalg.vector_norm(off, dim=-1).mean(-1)
+        return score

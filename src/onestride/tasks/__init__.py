@@ -53,6 +53,18 @@ def _pusht_control_spec() -> ControlSpec:
     return control_spec()
 
 
+def _quadrotor() -> Task:
+    from onestride.tasks.quadrotor.task import task
+
+    return task()
+
+
+def _quadrotor_control_spec() -> ControlSpec:
+    from onestride.tasks.quadrotor.control_spec import control_spec
+
+    return control_spec()
+
+
 def _maze(name: str) -> Task:
     from onestride.tasks.mazes import maze
 
@@ -94,14 +106,14 @@ TASKS: Registry[Task] = Registry(
     "task",
     "onestride.tasks",
     VARIABLE,
-    {"kinova": kinova, "pusht": _pusht}
+    {"kinova": kinova, "pusht": _pusht, "quadrotor": _quadrotor}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
 CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
-    {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec}
+    {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec, "quadrotor": _quadrotor_control_spec}
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
 )

@@ -8,13 +8,21 @@ Lengths are in metres, z is up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from onestride.robot.control_spec import ObservationError
+
 OBSTACLE_DIM = 8
 ABSENT, SPHERE, BOX, PILLAR = 0.0, 1.0, 2.0, 3.0
+#: What the kinds are, and how many of the three sizes each one has.
+KINDS = {
+    ABSENT: ("absent", 0), SPHERE: ("a sphere, its radius first", 1), BOX: ("a box", 3),
+    PILLAR: ("a pillar, its radius first and half its height last", 3),
+}  # fmt: skip
 FAR = 1.0  # distances are clipped to this, because farther obstacles do not matter [m]
 
 
@@ -66,3 +74,39 @@ def distance(point: np.ndarray, obstacles: np.ndarray) -> float:
             beyond = np.abs(np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) @ offset) - half
             nearest = min(nearest, float(np.linalg.norm(beyond.clip(min=0)) + min(beyond.max(), 0.0)))
     return float(nearest)
+
+
+def check_problem(
+    goal: np.ndarray, obstacles: np.ndarray, low: np.ndarray, high: np.ndarray, kinds: Sequence[float]
+) -> None:
+    """Raise ObservationError for a goal or obstacles that cannot be acted on.
+
+    Args:
+        goal: (3,) [m].
+        obstacles: (K, 8).
+        low: smallest goal (3,) [m].
+        high: largest goal (3,) [m].
+        kinds: of obstacles that there may be, ``ABSENT`` among them.
+
+    Raises:
+        ObservationError: the goal lies outside the workspace or inside an obstacle, or an obstacle is of another kind
+            or without size.
+    """
+    if (goal < low).any() or (goal > high).any():
+        raise ObservationError(
+            f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
+            f"{low.tolist()} .. {high.tolist()} m; choose one inside"
+        )
+    for number, (kind, *_, x, y, z, _) in enumerate(obstacles.tolist()):
+        if kind not in kinds or any(size <= 0 for size in (x, y, z)[: KINDS[kind][1]]):
+            *most, last = (f"{each:g} ({KINDS[each][0]})" for each in kinds)
+            raise ObservationError(
+                f"obstacle {number} has kind {kind:g} and half extents {[x, y, z]} m; expected kind "
+                f"{', '.join(most)} or {last}, and sizes above 0"
+            )
+    depth = distance(goal, obstacles)
+    if depth <= 0:
+        raise ObservationError(
+            f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
+            "move the goal or correct the obstacle"
+        )

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import kinova, locomotion, mazes, pusht
+from onestride.runs.presets import kinova, locomotion, mazes, pusht, quadrotor
 from onestride.runs.stage import Preset
 
 PRESETS: dict[str, Callable[[], Preset]] = {
@@ -25,6 +25,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "pointmaze-tiny": mazes.tiny,
     "pusht-small": pusht.small,
     "pusht-tiny": pusht.tiny,
+    "quadrotor-small": quadrotor.small,
+    "quadrotor-tiny": quadrotor.tiny,
 }
 
 

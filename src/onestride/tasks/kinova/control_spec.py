@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.control_spec import ControlSpec, observation_vector
 from onestride.robot.limits import Limits
 from onestride.tasks.directions import axes_toward
 from onestride.tasks.kinova.scene import ACCELERATION, CONTROL_DT, MAX_OBSTACLES, SPEED, WORKSPACE_HIGH, WORKSPACE_LOW
-from onestride.tasks.obstacles import OBSTACLE_DIM, distance
+from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, SPHERE, check_problem
 
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
@@ -34,25 +34,8 @@ def validate_observation(observation: np.ndarray) -> None:
     observation = observation_vector(
         observation, OBSERVATION_DIM, f": position 3, velocity 3, goal 3, obstacles {MAX_OBSTACLES} x {OBSTACLE_DIM}"
     )
-    goal = observation[6:9]
-    if (goal < WORKSPACE_LOW).any() or (goal > WORKSPACE_HIGH).any():
-        raise ObservationError(
-            f"the goal {np.round(goal, 3).tolist()} m is outside the workspace "
-            f"{WORKSPACE_LOW.tolist()} .. {WORKSPACE_HIGH.tolist()} m; choose one inside"
-        )
     obstacles = observation[9:].reshape(MAX_OBSTACLES, OBSTACLE_DIM)
-    for number, (kind, *_, x, y, z, _) in enumerate(obstacles.tolist()):
-        if kind not in (0, 1, 2) or (kind == 1 and x <= 0) or (kind == 2 and min(x, y, z) <= 0):
-            raise ObservationError(
-                f"obstacle {number} has kind {kind:g} and half extents {[x, y, z]} m; expected kind 0 (absent), 1 (a "
-                "sphere, its radius first) or 2 (a box), and sizes above 0"
-            )
-    depth = distance(goal, obstacles)
-    if depth <= 0:
-        raise ObservationError(
-            f"the goal {np.round(goal, 3).tolist()} m lies {-1000 * depth:.0f} mm inside an obstacle; "
-            "move the goal or correct the obstacle"
-        )
+    check_problem(observation[6:9], obstacles, WORKSPACE_LOW, WORKSPACE_HIGH, (ABSENT, SPHERE, BOX))
 
 
 def goal_reached(observation: np.ndarray) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from onestride.tasks.distance import signed_distance
+from onestride.tasks import candidate_paths
+from onestride.tasks.candidate_paths import beside, free_share, measure_paths, shares
 from onestride.tasks.kinova.scene import Scene
 from onestride.tasks.kinova.simulation import SimulatedArm
 from onestride.tasks.metric import Metric
@@ -18,24 +18,14 @@ METRICS = (
     Metric("terminal_error_mm", "terminal error", "mm", better="lower"),
     Metric("min_clearance_mm", "clearance, path", "mm", better="higher"),
     Metric("min_clearance_arm_mm", "clearance, arm", "mm", better="higher"),
-    Metric("candidate_spread_mm", "candidate spread", "mm", digits=1),
-    Metric("teacher_distance_mm", "distance from the teacher's path", "mm", digits=1, better="lower"),
-    Metric("candidates_free", "candidates free of collision", digits=0, kind="percent", better="higher"),
-    Metric("side_left", "left", digits=0, kind="percent"),
-    Metric("side_right", "right", digits=0, kind="percent"),
-    Metric("side_over", "over", digits=0, kind="percent"),
-    Metric("both_sides_used", "both sides used", digits=0, kind="share", spread=False, better="higher"),
-    Metric("side_distance_from_teacher", "sides' distance from the teacher's", better="lower"),
+    *candidate_paths.METRICS,
 )
 NOTES = (
-    "Sides are counted at the start of the scenes in which the planner found a way on the left and on the right of the "
-    "blocking obstacle; side_distance_from_teacher is the total variation distance of the shares left, right and over.",
-    "teacher_distance_mm is between each candidate and the teacher's from the same noise, root mean square over "
-    "candidates and rows, at every scene's start: no selector has a say in it.",
+    *candidate_paths.NOTES,
     "candidates_free is the share of all candidates, not only the chosen one, whose path keeps the tool (3 cm) off "
     "every obstacle: the rest is what the selector has to throw away.",
 )
-USED = 0.05  # a side is used where at least this share of the candidates passes there
+TOOL_RADIUS = 0.03  # [m]
 
 
 def measure(arm: SimulatedArm, scene: Scene) -> dict[str, Any]:
@@ -55,25 +45,13 @@ def measure_candidates(paths: NDArray, teacher: NDArray, scene: Scene, shown: bo
 
     shown: whether the scene is open on both sides of what blocks it; then sides are counted.
     """
-    made = {
-        "candidate_spread_mm": 1e3 * float(np.sqrt(np.square(paths - paths.mean(0)).sum(-1).mean())),
-        "teacher_distance_mm": 1e3 * float(np.sqrt(np.square(paths - teacher).sum(-1).mean())),
-        "candidates_free": free_share(paths, scene.obstacles),
-    }
-    if shown:
-        obstacle = scene.obstacles[blocking_obstacle(scene.start, scene.goal, scene.obstacles)]
-        mine, theirs = (sides(each, scene.start, scene.goal, obstacle) for each in (paths, teacher))
-        made |= {f"side_{side}": float(share) for side, share in zip(("left", "right", "over"), mine, strict=True)}
-        made["both_sides_used"] = float(min(mine[:2]) >= USED)
-        made["side_distance_from_teacher"] = 0.5 * float(np.abs(mine - theirs).sum())
-    return made
+    obstacle = scene.obstacles[blocking_obstacle(scene.start, scene.goal, scene.obstacles)]
 
+    def counted(these: NDArray) -> NDArray:
+        return sides(these, scene.start, scene.goal, obstacle)
 
-def free_share(paths: NDArray[np.floating], obstacles: NDArray[np.floating], radius: float = 0.03) -> float:
-    """Share of candidates (N, H, 3) that stay farther than ``radius`` [m], the tool's, from every obstacle (K, 8)."""
-    n, h, _ = paths.shape
-    distance = signed_distance(torch.from_numpy(paths.reshape(-1, 3)).double(), torch.from_numpy(obstacles).double())
-    return float((distance.view(n, h).amin(1) > radius).double().mean())
+    free = free_share(paths, scene.obstacles, TOOL_RADIUS)
+    return measure_paths(paths, teacher, free, counted if shown else None)
 
 
 def sides(paths: NDArray[np.floating], start: NDArray, goal: NDArray, obstacle: NDArray) -> NDArray[np.floating]:
@@ -82,16 +60,8 @@ def sides(paths: NDArray[np.floating], start: NDArray, goal: NDArray, obstacle: 
     Looked at where a path is nearest, along start -> goal, to the obstacle's centre: the direction from the
     centre to the path there is left, right or up, whichever it is nearest to.
     """
-    forward = (goal - start) / np.linalg.norm(goal - start)
-    left = np.array([-forward[1], forward[0], 0.0])
-    left /= max(float(np.linalg.norm(left)), 1e-9)
-    up = np.cross(forward, left)
-    offset = paths - obstacle[1:4]  # (N, H, 3)
-    beside = np.abs(offset @ forward).argmin(1)  # (N,)
-    there = offset[np.arange(len(paths)), beside]
-    lateral, vertical = there @ left, there @ up
-    over = vertical > np.abs(lateral)
-    return np.array([np.mean(~over & (lateral > 0)), np.mean(~over & (lateral <= 0)), np.mean(over)])
+    lateral, vertical = beside(paths, start, goal, obstacle[1:4])
+    return shares(lateral, vertical > np.abs(lateral))
 
 
 def blocking_obstacle(start: NDArray, goal: NDArray, obstacles: NDArray) -> int:
