@@ -1,4 +1,4 @@
-"""The arm's candidates from one state: paths past the obstacles, from above and from the side."""
+"""Candidates from one state among obstacles: paths past the obstacles, from above and from the side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onestride.evaluation.variant import Variant
 from onestride.files import decode
 from onestride.reports.motions import read_arrays
 from onestride.reports.style import CHOSEN, OBSTACLE, SCORES, STYLE
-from onestride.tasks.obstacles import ABSENT, SPHERE
+from onestride.tasks.obstacles import ABSENT, PILLAR, SPHERE
 
 SQUAREST = 0.45  # of a panel's width: its least height
 
@@ -32,7 +32,7 @@ class Candidates:
     """Candidate plans of teacher and students from the starts of S scenes, base frame [m]."""
 
     scenes: list[int]  # number of each scene in the evaluation, S
-    obstacles: np.ndarray  # (S, 4, 8), see ``tasks.obstacles``
+    obstacles: np.ndarray  # (S, K, 8), see ``tasks.obstacles``
     start: np.ndarray  # (S, 3)
     goal: np.ndarray  # (S, 3)
     paths: dict[Variant, np.ndarray]  # (S, N, H, 3), the teacher's first
@@ -120,13 +120,17 @@ def _draw_obstacle(panel: Axes, row: np.ndarray, origin: np.ndarray, axes3: np.n
     if kind == SPHERE:
         panel.add_patch(Circle((middle[0], middle[up]), 100 * half[0], **look))
         return
+    if kind == PILLAR and up == 1:
+        panel.add_patch(Circle((middle[0], middle[up]), 100 * half[0], **look))
+        return
     cos, sin = np.cos(yaw), np.sin(yaw)
     edges = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) * half[:, None]  # (3, 3): rows to the faces
     if up == 1:
         corners = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]]) @ edges
         outline = middle + 100 * corners @ axes3.T
     else:
-        reach = np.abs(edges @ axes3[0]).sum()  # along the view's horizontal axis
+        # along the view's horizontal axis
+        reach = half[0] if kind == PILLAR else np.abs(edges @ axes3[0]).sum()
         corners = np.array([[1, 0, 1], [1, 0, -1], [-1, 0, -1], [-1, 0, 1]]) * (reach, 0, half[2])
         outline = middle + 100 * corners
     panel.add_patch(Polygon(outline[:, (0, up)], closed=True, **look))

@@ -17,7 +17,8 @@ from onestride.reports.render import RenderError, Size, render_arm, render_body,
 from onestride.reports.stick_arm import Project, draw
 from onestride.reports.style import colour
 from onestride.reports.video import Look, View, compose, with_trail, write_film
-from onestride.tasks.kinova.scene import Scene
+from onestride.tasks.kinova.scene import Scene as ArmScene
+from onestride.tasks.obstacles import Scene
 
 STILLS = 6  # frames of a strip
 ARM_LOOK = Look(header=48, footer=32, margin=14, name=24, text=22, foot=15, badge=15, bold=True, badge_above=True)
@@ -46,6 +47,9 @@ def film_arm(motion: ArmMotion, mp4: Path, gif: Path, size: Size = (480, 400)) -
 
     An arm that has arrived stays put. At most 12 s long: a longer motion is played faster, and the picture says so.
     Returns a strip, how many times faster it is played, and why the arm was drawn as sticks, if it was.
+
+    Raises:
+        RenderError: no OpenGL works here, and the robot is no arm.
     """
     pair = list(motion.joints)[:2]
     ends = {v: float(motion.times[v][-1]) for v in pair}
@@ -79,12 +83,14 @@ def film_arm(motion: ArmMotion, mp4: Path, gif: Path, size: Size = (480, 400)) -
 
 
 def _arm_frames(scene: Scene, joints: np.ndarray, size: Size) -> tuple[np.ndarray, Project, str | None]:
-    """Return frames of joints (n, 7) [rad], where points are seen in them, and why they were drawn, if they were."""
+    """Return frames of coordinates (n, nq), where points are seen in them, and why they were drawn, if they were."""
     with track("film", 1) as bar:
         try:
             frames = render_arm(scene, joints, size)
             return frames, partial(seen_by_camera, scene, size), None
         except RenderError as error:
+            if not isinstance(scene, ArmScene):
+                raise
             return *draw(scene, joints, size), str(error)
         finally:
             bar.update(1)

@@ -18,11 +18,11 @@ from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError, decode
 from onestride.policy.policy import Policy
 from onestride.progress import track
+from onestride.reports.filmed import filmed, task_of_scene
 from onestride.runs.run import task_of
 from onestride.runs.settings import ReturnsConfig
-from onestride.tasks.kinova.control_spec import GOAL_RADIUS
-from onestride.tasks.kinova.scene import Scene
 from onestride.tasks.lockstep import make_environment
+from onestride.tasks.obstacles import Scene
 from onestride.tensors import load_tensors, save_tensors
 
 LONGEST = 8.0  # of a body's motion [s]
@@ -54,31 +54,34 @@ def read_arrays(
 
 @dataclass(frozen=True)
 class ArmMotion:
-    """One trial of several variants in the same scene; times start at 0 on the clock that decisions were charged to."""
+    """One trial of several variants in the same scene, of an arm or another robot.
+
+    Times start at 0 on the clock that decisions were charged to.
+    """
 
     scene: Scene
-    joints: dict[Variant, np.ndarray]  # (T, 7) [rad]
+    joints: dict[Variant, np.ndarray]  # (T, nq), of an arm its joints [rad]
     times: dict[Variant, np.ndarray]  # (T,) [s]
-    path: dict[Variant, np.ndarray]  # (T, 3), of the tool [m]
+    path: dict[Variant, np.ndarray]  # (T, 3), of the tool or the robot [m]
 
     @classmethod
-    def load(cls, path: Path, variants: Mapping[str, Variant]) -> ArmMotion:
-        """Read ``motion.safetensors``. variants: those to read, by their rows.
+    def load(cls, path: Path, variants: Mapping[str, Variant], task: str = "kinova") -> ArmMotion:
+        """Read ``motion.safetensors`` of a task. variants: those to read, by their rows.
 
         Raises:
-            CheckpointError: no such file, or a tensor is missing.
+            CheckpointError: no such file, a tensor is missing, or the task's trials are not filmed.
         """
         shared, of, _ = read_arrays(path, variants, ("start", "goal", "obstacles"), ("joints", "times", "path"))
         times = {variant: t - t[0] for variant, t in of["times"].items()}
-        return cls(Scene(**shared), of["joints"], times, of["path"])
+        return cls(filmed(task).scene(**shared), of["joints"], times, of["path"])
 
     def ending(self, variant: Variant) -> str:
         """Return how it ended, in a word or two."""
         short = float(np.linalg.norm(self.path[variant][-1] - self.scene.goal))
-        return "arrived" if short <= GOAL_RADIUS else f"{1000 * short:.0f} mm short"
+        return "arrived" if short <= filmed(task_of_scene(self.scene)).arrived else f"{1000 * short:.0f} mm short"
 
     def joints_at(self, variant: Variant, times: np.ndarray) -> np.ndarray:
-        """Return the joints (n, 7) [rad] at these times (n,) [s]; after the end, the last ones."""
+        """Return the joints (n, nq) at these times (n,) [s]; after the end, the last ones."""
         return np.stack([np.interp(times, self.times[variant], angle) for angle in self.joints[variant].T], -1)
 
 

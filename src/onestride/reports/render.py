@@ -19,12 +19,11 @@ import numpy as np
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from onestride.tasks.kinova.arm import build_model
-from onestride.tasks.kinova.scene import Scene
-from onestride.tasks.kinova.simulation import render_frames
+from onestride.reports.filmed import filmed, task_of_scene
 from onestride.tasks.lockstep import make_environment
+from onestride.tasks.obstacles import Scene
 from onestride.tasks.physics import mujoco
-from onestride.tasks.scenery import CAMERA
+from onestride.tasks.scenery import CAMERA, render_frames
 
 Size = tuple[int, int]  # width, height [px]
 
@@ -34,19 +33,19 @@ class RenderError(RuntimeError):
 
 
 def render_arm(scene: Scene, joints: np.ndarray, size: Size) -> np.ndarray:
-    """Return frames (n, h, w, 3) uint8 of joints (n, 7) [rad].
+    """Return frames (n, h, w, 3) uint8 of a robot's generalised coordinates (n, nq), of an arm its joints [rad].
 
     Raises:
         RenderError: no OpenGL works here.
     """
     request = {"joints": joints, "start": scene.start, "goal": scene.goal, "obstacles": scene.obstacles}
-    return _rendered(request, {}, len(joints), size)[0]
+    return _rendered(request, {"task": task_of_scene(scene)}, len(joints), size)[0]
 
 
 def seen_by_camera(scene: Scene, size: Size, points: np.ndarray) -> np.ndarray:
-    """Return where points (n, 3) [m] are seen in the arm's frames (n, 2) [px]."""
+    """Return where points (n, 3) [m] are seen in ``render_arm``'s frames (n, 2) [px]."""
     width, height = size
-    model = build_model(scene.obstacles)
+    model = filmed(task_of_scene(scene)).model(scene.obstacles, None)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     camera = model.camera(CAMERA).id
@@ -116,8 +115,8 @@ def worker_main() -> None:
 
 
 def _arm(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tuple[np.ndarray, float]]:
-    scene, joints = Scene(request["start"], request["goal"], request["obstacles"]), request["joints"]
-    for frame in render_frames(scene, joints, np.arange(len(joints), dtype=np.float64), *about["size"], fps=1.0):
+    model, path = filmed(about["task"]).model(request["obstacles"], request["goal"]), request["joints"]
+    for frame in render_frames(model, path, np.arange(len(path), dtype=np.float64), *about["size"], fps=1.0):
         yield frame, 0.0
 
 

@@ -1,4 +1,7 @@
-"""The page of an evaluation of the arm: its pictures, tables and first numbers; its text is ``arm_page.html.j2``."""
+"""The page of an evaluation of the arm, or of another robot in scenes: its pictures, tables and first numbers.
+
+Its text is ``arm_page.html.j2``.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ def write(folder: Path, run: Path, pictures: bool = True, out: Path | None = Non
     With ``pictures=False`` those already there are used.
     """
     comparison = page.read_comparison(folder)
-    found, control_dt = variants(comparison["rows"]), TASKS[comparison["experiment"]]().control_dt
-    made = makers(folder, found, control_dt) if pictures else None
+    found, task = variants(comparison["rows"]), comparison["experiment"]
+    made = makers(folder, found, TASKS[task]().control_dt, task) if pictures else None
     return page.write(folder, run, Path(__file__).with_suffix(".html.j2"), values(comparison, found), made, out)
 
 
-def makers(folder: Path, found: Mapping[str, Variant], control_dt: float) -> page.Makers:
+def makers(folder: Path, found: Mapping[str, Variant], control_dt: float, task: str = "kinova") -> page.Makers:
     """Return what makes the pictures and the film of these variants, by their rows."""
 
     def draw_candidates() -> dict[str, str]:
@@ -56,7 +59,7 @@ def makers(folder: Path, found: Mapping[str, Variant], control_dt: float) -> pag
         save(latency_figure(latency, 1e3 * control_dt), folder / "latency.png")
 
     def film() -> dict[str, str]:
-        motion = ArmMotion.load(folder / "motion.safetensors", found)
+        motion = ArmMotion.load(folder / "motion.safetensors", found, task)
         strip, speed, drawn_because = film_arm(motion, folder / "arms.mp4", folder / "arms.gif")
         save(frames_figure(strip), folder / "frames.png")
         played = f"Played {f'{speed} times faster than it happened' if speed > 1 else 'in real time'}."
@@ -76,11 +79,11 @@ def values(comparison: dict[str, Any], found: Mapping[str, Variant]) -> dict[str
     counts = ", ".join(f"{v.label} {n}" for row, v in found.items() if (n := rows[row].get("success", {}).get("n")))
     seeds = len(comparison["seeds"].get("training", []))
     trained = f" Each student was trained {seeds} times, from different seeds." if seeds > 1 else ""
-    same = "The same scenes, the same arm, the same clock for every method: what differs is the planner."
+    same = "The same scenes, the same robot, the same clock for every method: what differs is the planner."
     return {
         "title": f"{comparison['experiment']}: {', '.join(v.label for v in found.values())}",
         "lead": f"{same} Trials: {counts}.{trained}",
         "headline": page.headline(rows, HEADLINE),
-        "numbers": table(comparison, paper=True),
+        "numbers": table(comparison, paper=comparison["experiment"] == "kinova"),
         "generators": candidates_table(comparison),
     }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onestride.tasks.obstacles import ABSENT, BOX, PILLAR, SPHERE
-from onestride.tasks.physics import mujoco
+from onestride.tasks.physics import mujoco, no_renderer
 
 CAMERA = "view"
 _GEOM = mujoco.mjtGeom
@@ -90,3 +90,37 @@ def dress(spec: mujoco.MjSpec, floor: str, eye: Sequence[float], gaze: Sequence[
     quat = np.empty(4)
     mujoco.mju_mat2Quat(quat, np.stack((right, np.cross(back, right), back), -1).ravel())
     world.add_camera(name=CAMERA, pos=at, quat=quat, fovy=fovy)
+
+
+def render_frames(
+    model: mujoco.MjModel, path: np.ndarray, times: np.ndarray, width: int, height: int, fps: float
+) -> list[np.ndarray]:
+    """Return pictures of a recorded motion, each (height, width, 3) uint8.
+
+    Args:
+        model: of the robot in its scene.
+        path: generalised coordinates (N, nq).
+        times: of the path (N,) [s].
+        width: of a picture [pixels].
+        height: of a picture [pixels].
+        fps: pictures per second [Hz].
+
+    Raises:
+        RuntimeError: no renderer works here.
+    """
+    data = mujoco.MjData(model)
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except (mujoco.FatalError, RuntimeError, ImportError, AttributeError) as error:  # by backend
+        raise RuntimeError(
+            f"no renderer here ({no_renderer or error}); on a machine without a display set MUJOCO_GL=egl before "
+            "Python starts (package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
+        ) from error
+    frames = []
+    with renderer:
+        for t in np.arange(times[0], times[-1] + 0.5 / fps, 1 / fps):
+            data.qpos[:] = [np.interp(t, times, coordinate) for coordinate in path.T]
+            mujoco.mj_forward(model, data)
+            renderer.update_scene(data, camera=CAMERA)
+            frames.append(renderer.render())
+    return frames

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.robot.clock import Clock
+from onestride.tasks import scenery
 from onestride.tasks.kinova.arm import (
     DAMPING,
     KP,
@@ -25,8 +26,7 @@ from onestride.tasks.kinova.arm import (
 )
 from onestride.tasks.kinova.scene import MAX_OBSTACLES, Scene
 from onestride.tasks.obstacles import FAR
-from onestride.tasks.physics import mujoco, no_renderer
-from onestride.tasks.scenery import CAMERA
+from onestride.tasks.physics import mujoco
 from onestride.tasks.stepped import SteppedRobot
 
 CHUNK = 5  # physics steps between two updates of the servo, each with one recorded row
@@ -175,20 +175,4 @@ def render_frames(
     Raises:
         RuntimeError: no renderer works here.
     """
-    model = build_model(scene.obstacles, scene.goal)
-    data = mujoco.MjData(model)
-    try:
-        renderer = mujoco.Renderer(model, height, width)
-    except (mujoco.FatalError, RuntimeError, ImportError, AttributeError) as error:  # by backend
-        raise RuntimeError(
-            f"no renderer here ({no_renderer or error}); on a machine without a display set MUJOCO_GL=egl before "
-            "Python starts (package libegl1), or MUJOCO_GL=osmesa (package libosmesa6)"
-        ) from error
-    frames = []
-    with renderer:
-        for t in np.arange(times[0], times[-1] + 0.5 / fps, 1 / fps):
-            data.qpos[:] = [np.interp(t, times, angle) for angle in joint_path.T]
-            mujoco.mj_forward(model, data)
-            renderer.update_scene(data, camera=CAMERA)
-            frames.append(renderer.render())
-    return frames
+    return scenery.render_frames(build_model(scene.obstacles, scene.goal), joint_path, times, width, height, fps)

@@ -1,8 +1,10 @@
 """The control interface of the quadrotor, in NumPy alone. ``task.py`` has the task.
 
 The observation (57,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 6 x 8] in the room's frame. A command
-is the velocity [m/s] to have one control period later, as a Crazyflie's commander takes it. A plan's row is
-[position 3, velocity 3 | change of velocity 3] in a frame at the goal whose unit of length is the remaining distance.
+is the velocity to head for [m/s], as a Crazyflie's commander takes it. It is approached with the time constant
+``RESPONSE``: the present velocity and ``RESPONSE`` times an acceleration is a command that asks for that acceleration.
+A plan's row is [position 3, velocity 3 | acceleration 3] in a frame at the goal whose unit of length is the remaining
+distance.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from onestride.robot.control_spec import ControlSpec, observation_vector
 from onestride.robot.limits import Limits
 from onestride.tasks.directions import axes_toward
 from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, PILLAR, check_problem
-from onestride.tasks.quadrotor.scene import ACCELERATION, CONTROL_DT, FLIGHT_HIGH, FLIGHT_LOW, MAX_OBSTACLES, SPEED
+from onestride.tasks.quadrotor.scene import (
+    ACCELERATION,
+    CONTROL_DT,
+    FLIGHT_HIGH,
+    FLIGHT_LOW,
+    MAX_OBSTACLES,
+    RESPONSE,
+    SPEED,
+)
 
 NAME = "quadrotor"
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
@@ -23,7 +33,7 @@ NEAREST = 0.1  # smallest unit of length of the plan's frame [m]
 GOAL_RADIUS = 0.05  # [m]
 DWELL_STEPS = 8  # for which it stays there: 0.2 s
 LARGEST = 1.5 * SPEED  # of a command, along each axis [m/s]
-KICK = ACCELERATION * CONTROL_DT  # unit of a plan's change of velocity [m/s]
+LEAD = ACCELERATION * RESPONSE  # of a command before the velocity, for the unit of a plan's acceleration [m/s]
 
 
 def validate_observation(observation: np.ndarray) -> None:
@@ -48,12 +58,12 @@ def goal_reached(observation: np.ndarray) -> bool:
 def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
     """Return the velocities of all rows (H, 3) [m/s] of a plan (H, 9) made from an observation (57,).
 
-    A row's command is its velocity plus its change of velocity. The frame is that of ``task.make_frame``.
+    A row's command is its velocity, and ahead of it by its acceleration. The frame is that of ``task.make_frame``.
     """
     offset = observation[6:9] - np.asarray(observation[:3], np.float64)
     length = max(float(np.linalg.norm(offset)), NEAREST)
     unit = min(np.sqrt(2 * ACCELERATION * length), SPEED)  # of velocity [m/s]
-    wanted = (plan[:, 3:6] * unit + plan[:, 6:] * KICK) @ axes_toward(offset)
+    wanted = (plan[:, 3:6] * unit + plan[:, 6:] * LEAD) @ axes_toward(offset)
     return wanted.clip(-LARGEST, LARGEST)
 
 

@@ -15,7 +15,7 @@ from onestride.tasks.bspline import Path, Problems
 from onestride.tasks.quadrotor import bspline
 from onestride.tasks.quadrotor.bspline import BSplineConfig
 from onestride.tasks.quadrotor.control_spec import HORIZON
-from onestride.tasks.quadrotor.scene import ACCELERATION, Scene
+from onestride.tasks.quadrotor.scene import ACCELERATION, RESPONSE, Scene
 from onestride.tasks.task import Demonstrations
 
 SCENES_PER_CHUNK = 256
@@ -34,15 +34,15 @@ def chunk(seed: int, number: int, config: BSplineConfig | None = None) -> tuple[
     )
     short = [p for p in paths if len(p.positions) - 1 <= LONGEST]
     episodes = [_episode(p, kept, config) for p in short]
-    gentle = [e for e in episodes if _hardest(e, config.control_dt) <= HARDEST]
+    gentle = [e for e in episodes if _hardest(e) <= HARDEST]
     counts["refused: paths longer than a plan"] = len(paths) - len(short)
     counts["refused: too sharp a turn from the start's velocity"] = len(short) - len(gentle)
     return gentle, counts
 
 
-def _hardest(episode: Episode, control_dt: float) -> float:
+def _hardest(episode: Episode) -> float:
     """Return the largest acceleration that an episode asks for [m/s^2]."""
-    return float(np.linalg.norm(episode.actions - episode.observations[:-1, 3:6], axis=1).max()) / control_dt
+    return float(np.linalg.norm(episode.actions - episode.observations[:-1, 3:6], axis=1).max()) / RESPONSE
 
 
 def velocities(path: Path, start: np.ndarray, control_dt: float) -> np.ndarray:
@@ -59,6 +59,11 @@ def velocities(path: Path, start: np.ndarray, control_dt: float) -> np.ndarray:
     return velocity
 
 
+def commands(velocity: np.ndarray, control_dt: float) -> np.ndarray:
+    """Return the commands (T, 3) [m/s] that lead along velocities (T+1, 3) [m/s] at the control rate."""
+    return velocity[:-1] + np.diff(velocity, axis=0) * (RESPONSE / control_dt)
+
+
 def _episode(path: Path, problems: Problems, config: BSplineConfig) -> Episode:
     goal = problems.goal[path.scene].numpy()
     positions = np.concatenate((path.positions, np.repeat(goal[None], HOLD, 0)))  # (T+1, 3)
@@ -68,7 +73,7 @@ def _episode(path: Path, problems: Problems, config: BSplineConfig) -> Episode:
     observations = np.concatenate((positions, velocity, np.tile(constant, (len(positions), 1))), 1)
     return Episode(
         observations.astype(np.float32),
-        velocity[1:].astype(np.float32),
+        commands(velocity, config.control_dt).astype(np.float32),
         np.zeros(len(positions) - 1, dtype=np.float32),
         terminated=True,
     )

@@ -11,16 +11,15 @@ from onestride.tasks.bspline import Problems
 from onestride.tasks.quadrotor import bspline, demonstrations
 from onestride.tasks.quadrotor.bspline import BSplineConfig
 from onestride.tasks.quadrotor.control_spec import LARGEST
-from onestride.tasks.quadrotor.scene import CONTROL_DT, MAX_OBSTACLES
+from onestride.tasks.quadrotor.scene import CONTROL_DT, MAX_OBSTACLES, RESPONSE
 
-GAIN = 2.0  # of the position [1/s]
+STIFFNESS = 4.0  # of the path: acceleration per distance from it [1/s^2]
 
 
 class PathFollower:
     """Plans once, at its first observation, then follows the shortest path that it found.
 
-    A command is the path's velocity one control period ahead, and ``GAIN`` times the way back to the path. Time is
-    counted in decisions.
+    A command leads along the path and back to it. Time is counted in decisions.
 
     Attributes:
         nfe: network calls per decision: none.
@@ -35,7 +34,7 @@ class PathFollower:
     def reset(self, _number: int = 0) -> None:
         """Forget the path, so that the next decision plans anew."""
         self.path: np.ndarray | None = None
-        self._velocity, self._row = np.zeros((1, 3)), 0
+        self._commands, self._row = np.zeros((0, 3)), 0
 
     def decide(self, observation: np.ndarray) -> Decision:
         """Return the decision about an observation (57,). Its plans are empty.
@@ -46,9 +45,8 @@ class PathFollower:
         if self.path is None:
             self._plan(observation)
         assert self.path is not None
-        here, ahead = (min(self._row + k, len(self.path) - 1) for k in (0, 1))
-        command = self._velocity[ahead] + GAIN * (self.path[here] - observation[:3])
-        self._row += 1
+        row, self._row = min(self._row, len(self.path) - 1), self._row + 1
+        command = self._commands[row] + STIFFNESS * RESPONSE * (self.path[row] - observation[:3])
         empty = np.zeros((0, 9))
         return Decision(command.clip(-LARGEST, LARGEST), empty, empty[None], np.zeros(1), {"total": 0.0})
 
@@ -61,4 +59,5 @@ class PathFollower:
             raise ObservationError("no clear path leads from the quadrotor to the goal; move the goal")
         best = min(paths, key=lambda path: len(path.positions))
         self.path = best.positions.astype(np.float64)
-        self._velocity = demonstrations.velocities(best, observation[3:6], CONTROL_DT)
+        velocity = demonstrations.velocities(best, observation[3:6], CONTROL_DT)
+        self._commands = np.concatenate((demonstrations.commands(velocity, CONTROL_DT), np.zeros((1, 3))))

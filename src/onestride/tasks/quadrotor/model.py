@@ -59,7 +59,7 @@ def build_model(obstacles: np.ndarray, goal: np.ndarray | None = None) -> mujoco
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
     spec.option.gravity = [0.0, 0.0, -GRAVITY]
     spec.option.density, spec.option.viscosity = AIR_DENSITY, AIR_VISCOSITY
-    dress(spec, "floor", eye=(-1.9, -4.6, 3.4), gaze=(0.0, 0.0, 0.55), fovy=42)
+    dress(spec, "floor", eye=(-1.2, -6.4, 4.4), gaze=(0.15, 0.0, 0.6), fovy=38)
     _add_walls(spec)
     _add_quadrotor(spec)
     for k, row in enumerate(obstacles):

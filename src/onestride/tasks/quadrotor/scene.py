@@ -22,6 +22,7 @@ FLIGHT_LOW, FLIGHT_HIGH = np.array([-1.7, -1.2, 0.35]), np.array([1.7, 1.2, 1.25
 BODY_RADIUS = 0.07
 #: The control period and limits, in the data and in the task.
 CONTROL_DT = 0.025  # [s]
+RESPONSE = 0.125  # time constant with which a commanded velocity is approached [s]
 SPEED = 1.5  # [m/s]
 ACCELERATION = 1.8  # [m/s^2], along the path and across it: together they leave a twentieth of the thrust for feedback
 

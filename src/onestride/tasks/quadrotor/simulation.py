@@ -1,8 +1,9 @@
 """A simulated quadrotor that follows velocity commands, as a Crazyflie does in its commander's velocity mode.
 
-A command is the velocity to have one control period later. From where the quadrotor is when the command comes, it is
-taken there with a constant acceleration; without a further command it then brakes and hovers. The geometric controller
-follows that motion at every step of the physics. Time comes from an injected clock.
+A command is the velocity to head for. From the position and velocity at which the command comes, a reference moves on
+for one control period with the acceleration that approaches that velocity with the time constant ``RESPONSE``. Without
+a further command it then brakes and hovers. The geometric controller follows the reference at every step of the
+physics. Time comes from an injected clock.
 """
 
 # mujoco is compiled, its names are not seen:
@@ -15,7 +16,7 @@ from onestride.robot.clock import Clock
 from onestride.tasks.physics import mujoco
 from onestride.tasks.quadrotor.controller import GeometricController
 from onestride.tasks.quadrotor.model import TIMESTEP, build_model
-from onestride.tasks.quadrotor.scene import ACCELERATION, BODY_RADIUS, CONTROL_DT, Scene
+from onestride.tasks.quadrotor.scene import ACCELERATION, BODY_RADIUS, CONTROL_DT, RESPONSE, Scene
 from onestride.tasks.stepped import SteppedRobot
 
 CHUNK = 2  # physics steps between two recorded rows (5 ms)
@@ -30,7 +31,7 @@ class SimulatedQuadrotor(SteppedRobot):
     Args:
         scene: what is around it.
         clock: the time of the simulation.
-        control_dt: time in which a commanded velocity is reached [s].
+        control_dt: for how long a command holds [s].
         controller: follows the reference.
 
     Raises:
@@ -67,7 +68,7 @@ class SimulatedQuadrotor(SteppedRobot):
             return np.concatenate((self.data.qpos[:3], self.data.qvel[:3], self._constant))
 
     def write(self, command: np.ndarray) -> None:
-        """Go to the velocity ``command`` (3,) [m/s] within ``control_dt``.
+        """Head for the velocity ``command`` (3,) [m/s] for ``control_dt``, then brake.
 
         Raises:
             ValueError: another shape, or a number that is not finite.
@@ -91,7 +92,7 @@ class SimulatedQuadrotor(SteppedRobot):
 
     def _go(self, velocity: np.ndarray) -> None:
         now = self.data.qvel[:3].copy()
-        pull = (velocity - now) / self.control_dt
+        pull = (velocity - now) / RESPONSE
         hardness = float(np.linalg.norm(pull))
         if hardness > HARDEST:
             pull *= HARDEST / hardness

@@ -2,10 +2,10 @@
 
 The frame of plans is at the goal and as large as the remaining distance, see ``tasks/goal_frame.py``. The observation
 (57,) is [position 3 (m), velocity 3 (m/s), goal 3 (m), obstacles 6 x 8] in the room's frame. A plan's row is
-[position 3, velocity 3 | change of velocity 3]: the position relative to the remaining distance, the velocity to what
-can be braked within it, the change of velocity over the row's period to what the acceleration limit permits. Row 0
-begins with what is observed. The last row's position is the goal, at the frame's origin: plans are as long as the
-longest way takes, arrive at the demonstrator's pace and stay.
+[position 3, velocity 3 | acceleration 3]: the position relative to the remaining distance, the velocity to what can be
+braked within it, the acceleration of the row's period to its limit. Row 0 begins with what is observed. The last row's
+position is the goal, at the frame's origin: plans are as long as the longest way takes, arrive at the demonstrator's
+pace and stay.
 
 The context is what the frame leaves out (scale and pose), and the obstacles as distances from points along the way to
 the goal and beside it.
@@ -25,7 +25,7 @@ from onestride.tasks.goal_frame import Frame, seen_distances, turn, turn_back
 from onestride.tasks.obstacles import OBSTACLE_DIM
 from onestride.tasks.quadrotor import bspline
 from onestride.tasks.quadrotor.bspline import BSplineConfig
-from onestride.tasks.quadrotor.control_spec import KICK, LARGEST, NEAREST, control_spec
+from onestride.tasks.quadrotor.control_spec import LARGEST, LEAD, NEAREST, control_spec
 from onestride.tasks.quadrotor.demonstrations import demonstrations, evaluation_scenes, open_on_both_sides
 from onestride.tasks.quadrotor.measures import METRICS, NOTES, measure, measure_candidates
 from onestride.tasks.quadrotor.scene import (
@@ -103,7 +103,7 @@ def plan_window(observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     first = encode(observations[:, 0])
     frame: Frame = first.frame[0]
     position, velocity, _, _ = split(observations)
-    plans = torch.cat((_state(frame, position, velocity), turn(frame.axes, actions - velocity) / KICK), -1)
+    plans = torch.cat((_state(frame, position, velocity), turn(frame.axes, actions - velocity) / LEAD), -1)
     return plans, first.context
 
 
@@ -116,7 +116,7 @@ def positions(plans: Tensor, frame: tuple[Frame, Tensor]) -> Tensor:
 def command(plans: Tensor, frame: tuple[Frame, Tensor]) -> Tensor:
     """Return the first velocity (B, 3) [m/s] of plans (B, H, 9)."""
     there, velocity = frame
-    return (velocity + turn_back(there.axes, plans[:, 0, STATE_DIM:]) * KICK).clamp(-LARGEST, LARGEST)
+    return (velocity + turn_back(there.axes, plans[:, 0, STATE_DIM:]) * LEAD).clamp(-LARGEST, LARGEST)
 
 
 def clearance(path: Tensor, observation: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def first_observation(scene: Scene) -> np.ndarray:
 #: Plans all end at the goal: the shortest and quickest one wins, as long as it keeps its distance and is smooth.
 SCORE = GeometryScore(
     positions, clearance, lambda observation: observation[:, 6:9],
-    enough=BSplineConfig().clearance - BODY_RADIUS, stride=0.008, arrival_weight=0.0, length_weight=0.5,
+    enough=BSplineConfig().clearance - BODY_RADIUS, stride=0.008, arrival_weight=0.0, length_weight=0.5, every=3,
     progress_weight=1.0,
 )  # fmt: skip
 
