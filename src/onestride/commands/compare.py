@@ -74,7 +74,7 @@ class Quickstart(Common):
             print("  onestride reproduce ablations --help           what each piece of DNK adds")
             return
         print(f"  open {self.run / 'report.html'}")
-        print(f"  onestride run --run {self.run}{named} --scene 3            the student drives the arm in real time")
+        print(f"  onestride run --run {self.run}{named} --scene 3            the student drives the robot in real time")
         same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo")
         print(f"  onestride train kdm {same}   another method is one word")
         print(f"  onestride evaluate {same}            takes it in")
