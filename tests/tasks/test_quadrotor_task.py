@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.engine.engine import Engine
+from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy, make_generator
 from onestride.robot.control_spec import ObservationError
 from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.obstacles import BOX, PILLAR, distance
@@ -257,3 +260,19 @@ def test_the_limits_of_the_demonstrations_leave_thrust_for_feedback():
 
     hardest = GRAVITY + 2**0.5 * bspline.ACCELERATION  # along the path and across it, both upwards
     assert MASS * hardest < 0.96 * MAX_THRUST
+
+
+# --- the engine ---
+
+
+def test_an_engine_decides_as_the_policy_does(made):
+    torch.manual_seed(0)
+    generator = make_generator(TASK, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 4})
+    windows = make_windows(made[0][:3], TASK)
+    policy = Policy(TASK, generator, Normalizer.fit(windows.plans, windows.context), candidates=4)
+    engine = Engine.from_policy(policy, "torch", draws=1)
+    for observation in windows.observations[::40].double().numpy():
+        policy.reset(0)
+        mine, its = policy.decide(observation), engine.decide(observation)
+        np.testing.assert_allclose(its.action, mine.action, atol=1e-5)
+        np.testing.assert_allclose(mine.action, TASK.commands(mine.plan, observation)[0], atol=1e-5)
