@@ -67,32 +67,30 @@ def grouped_drift(
     distance = distance / mean[:, None, None, None]  # (L, N, G, G' + P)
     if self_mask and negatives is None:
         distance[..., :count] += FAR * torch.eye(count, device=distance.device)
-    field, sizes = torch.zeros_like(samples), []
-    for temperature in temperatures:
-        logits = -distance / temperature
-        affinity = (logits.softmax(-1) * logits.softmax(-2)).clamp(min=FLOOR).sqrt() * weights[:, None]
-        v = _balanced(affinity[..., :count], others, affinity[..., count:], data, samples, repulsion)
-        v = v / unit[:, None, None, None]
-        size = (v.square().sum((1, 2, 3)) / (v.shape[1] * v.shape[2] * moving)).sqrt()  # (L,), over what may move
-        sizes.append(size.mean())
-        field += v / size.clamp(min=1e-8)[:, None, None, None] if normalise else v
-    return Drift(field, torch.stack(sizes)), unit
+    scaled = torch.stack([distance / -temperature for temperature in temperatures], 2)  # (L, N, T, G, G' + P)
+    affinity = (scaled.softmax(-1) * scaled.softmax(-2)).clamp(min=FLOOR).sqrt() * weights[:, None, None]
+    repelling, attracting = affinity[..., :count], affinity[..., count:]
+    if repulsion == "on":  # each weighted by the other's sum, so that neither wins by being more
+        coefficients = torch.cat((-repelling * attracting.sum(-1, True), attracting * repelling.sum(-1, True)), -1)
+        v = _applied(coefficients, torch.cat((others, data), 2))
+    else:
+        v = _applied(attracting / attracting.sum(-1, True), data)
+        v = v if repulsion == "literal" else v - samples[:, :, None]
+    square = v.square().sum((1, 3, 4)) / (v.shape[1] * v.shape[3] * moving)[:, None]  # (L, T), over what may move
+    size = square.sqrt() / unit[:, None]
+    scale = 1 / (size.clamp(min=1e-8) if normalise else torch.ones_like(size)) / unit[:, None]
+    field = (v * scale[:, None, :, None, None]).sum(2)
+    return Drift(field, size.mean(0)), unit
+
+
+def _applied(coefficients: Tensor, vectors: Tensor) -> Tensor:
+    """Return (L, N, T, G, F) of coefficients (L, N, T, G, P) and vectors (L, N, P, F), by one product."""
+    return (coefficients.flatten(2, 3) @ vectors).unflatten(2, coefficients.shape[2:4])
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """Distances (..., A, B) by differences: products of matrices would lose the small ones, which weigh most."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _balanced(
-    repelling: Tensor, others: Tensor, attracting: Tensor, data: Tensor, samples: Tensor, repulsion: Repulsion
-) -> Tensor:
-    """Attraction and repulsion, each weighted by the other's sum, so that neither wins by being more."""
-    if repulsion != "on":
-        pull = (attracting / attracting.sum(-1, keepdim=True)) @ data
-        return pull if repulsion == "literal" else pull - samples
-    pull = (attracting * repelling.sum(-1, keepdim=True)) @ data
-    return pull - (repelling * attracting.sum(-1, keepdim=True)) @ others
 
 
 def keyed_drift(

@@ -44,6 +44,7 @@ class KeyedDriftConfig:
         key_temperature: how soon a neighbour counts for less, in mean distances of keys. Form "grouped".
         temperatures: of the field, in mean distances.
         row_share: of the loss that compares plans row by row; the rest compares whole plans. Form "grouped".
+        rows: of longer plans so many rows are compared in a step, evenly spaced from a random one on.
         keyed: False: any window of the batch attracts any sample, by the distance of whole plans (an ablation).
         negatives: what repels a sample: the other samples ("masked"), itself too ("kept"), or samples that were drawn
             for nothing else ("independent").
@@ -63,6 +64,7 @@ class KeyedDriftConfig:
     key_temperature: float = 0.05
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     row_share: float = 0.5
+    rows: int = 32
     keyed: bool = True
     negatives: Literal["masked", "kept", "independent"] = "masked"
     repulsion: Repulsion = "on"
@@ -78,8 +80,10 @@ class KeyedDriftConfig:
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"config.{name} is {getattr(self, name)!r}; there are {', '.join(known)}")
-        if self.samples < 1 or (self.form == "grouped" and self.samples < 2):
-            raise ValueError(f"config.samples is {self.samples}; they repel one another, so give at least 2")
+        if self.samples < 1 or self.rows < 1 or (self.form == "grouped" and self.samples < 2):
+            raise ValueError(
+                f"config.samples is {self.samples} and rows {self.rows}; samples repel one another: at least 2, and 1"
+            )
         if self.neighbours < 0 or not 0 <= self.row_share <= 1:
             raise ValueError(f"neighbours is {self.neighbours} and row_share {self.row_share}; expected >= 0, 0 ... 1")
         if not self.temperatures or min(*self.temperatures, self.key_temperature) <= 0:
@@ -153,7 +157,8 @@ class KeyedDriftPlanner(nn.Module):
         losses, sizes = {}, {}
         for name, share in (("whole", 1 - config.row_share), ("rows", config.row_share)):
             if share:
-                losses[name], size = self._drifted(x, data, weights, others, by_rows=name == "rows")
+                rows = self._some_rows(generator) if name == "rows" else None
+                losses[name], size = self._drifted(x, data, weights, others, rows)
                 losses[name] = share * losses[name]
                 sizes |= {f"drift.{name}.{t:g}": s for t, s in zip(config.temperatures, size, strict=True)}
         error = (x - plans[:, None] if config.keyed else x.unflatten(1, (len(plans), -1))[0] - plans[:, None]).detach()
@@ -161,19 +166,31 @@ class KeyedDriftPlanner(nn.Module):
             "loss": torch.stack(list(losses.values())).sum(),
             **sizes,
             "first_action": error[:, :, 0, self.action].square().mean().sqrt(),
-            "spread": error.std(1).mean(),
+            "spread": (error - error.mean(1, keepdim=True)).square().mean().sqrt(),
         }
 
+    def _some_rows(self, generator: torch.Generator) -> Tensor:
+        """Numbers of the rows that a step compares, at most ``config.rows``; each is as likely as any other."""
+        every = torch.arange(len(self.fixed), device=self.fixed.device)
+        stride = -(-len(every) // self.config.rows)
+        if stride == 1:
+            return every
+        first = torch.randint(stride, (1,), generator=generator, device=every.device)
+        return (every[::stride] + first).clamp(max=len(every) - 1)
+
     def _drifted(
-        self, x: Tensor, data: Tensor, weights: Tensor, others: Tensor | None, *, by_rows: bool
+        self, x: Tensor, data: Tensor, weights: Tensor, others: Tensor | None, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The squared distance of samples (B, G, H, D) from their targets in units, and the drift's sizes (T,)."""
+        """The squared distance of samples (B, G, H, D) from their targets in units, and the drift's sizes (T,).
+
+        rows: which are compared, each by itself; None: whole plans are.
+        """
 
         def vectors(plans: Tensor) -> Tensor:
-            return plans.permute(2, 0, 1, 3) if by_rows else plans.flatten(2)[None]
+            return plans.flatten(2)[None] if rows is None else plans[:, :, rows].permute(2, 0, 1, 3)
 
         free = (~self.fixed).float()
-        free, weight = (each if by_rows else each.flatten()[None] for each in (free, self.loss_weight))
+        free, weight = (e.flatten()[None] if rows is None else e[rows] for e in (free, self.loss_weight))
         config = self.config
         with torch.autocast(x.device.type, enabled=False):
             drift, unit = grouped_drift(
