@@ -34,11 +34,12 @@ class Outcome:
 
 def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
     """Every stage of a preset up to its students."""
-    if imported(run) and not behaviours:
+    given = imported(run) or ((run / "data").exists() and (task.needs_actor or not task.has_demonstrator))
+    if given and not behaviours:
         pass  # it is taken as it is
     elif task.has_demonstrator:
-        stages.plan_stage(run, task, preset.amount, preset.data_seed)
-    elif behaviours or not (run / "data").exists():
+        stages.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
+    else:
         stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
     for stage in preset.stages:
         stages.run_stage(run, stage, device)

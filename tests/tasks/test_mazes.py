@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -30,23 +29,25 @@ from onestride.robot.decision import Decision
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
 from onestride.runs.run import preset_of, task_of
-from onestride.tasks import CONTROL_SPECS, TASKS, maze_demonstrations
+from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.maze_control_spec import GOAL_RADIUS, MAZES
-from onestride.tasks.maze_demonstrations import chunk, demonstrate, shortest_way
-from onestride.tasks.maze_environment import FlatMaze
-from onestride.tasks.mazes import score
+from onestride.tasks.mazes import demonstrations
+from onestride.tasks.mazes.demonstrations import chunk, demonstrate_point
+from onestride.tasks.mazes.environment import FlatMaze
+from onestride.tasks.mazes.maps import GOAL_RADIUS, MAZES
+from onestride.tasks.mazes.task import score
+from onestride.tasks.reference import reference
 from onestride.training.windows import make_windows
 
 UMAZE = "pointmaze-umaze"
-OBSERVATION = np.array([-1.0, 0.9, 0.5, -0.3, -0.8, -1.1])
+OBSERVATION = np.array([-1.0, 0.9, 0.5, -0.3, 0.2, -0.9])
 SIZES = {
     "diffuser": {"width": 16, "blocks": 1, "n_steps": 3},
     "dnk": {"latent_dim": 16, "hidden": 16, "gain_hidden": 8},
 }
 
 
-@pytest.fixture(params=MAZES)
+@pytest.fixture(params=[name for name in MAZES if name.startswith("pointmaze")])
 def task(request):
     return TASKS[request.param]()
 
@@ -163,40 +164,6 @@ def test_the_goal_is_reached_within_its_radius(task):
         assert task.goal_reached(np.array([1.0, 2.0, 5.0, 5.0, 1.0, 2.0 + distance])) is reached
 
 
-# ---- the shortest way ----
-
-
-def distances(walls, goal):
-    """Steps from every free cell to the goal, by relaxing until nothing changes."""
-    steps = np.full(walls.shape, np.inf)
-    steps[goal] = 0
-    for _ in range(walls.size):
-        near = np.min([np.roll(steps, shift, axis) for axis in (0, 1) for shift in (-1, 1)], 0) + 1
-        steps = np.where(walls, np.inf, np.minimum(steps, near))
-    return steps
-
-
-def test_no_way_is_shorter():
-    rng, checked = np.random.default_rng(0), deque()
-    for _ in range(20):
-        walls = rng.random((8, 9)) < 0.35
-        walls[[0, -1]] = walls[:, [0, -1]] = True
-        free = [tuple(map(int, cell)) for cell in np.argwhere(~walls)]
-        goal = free[rng.integers(len(free))]
-        steps = distances(walls, goal)
-        for start in free:
-            if np.isinf(steps[start]):
-                with pytest.raises(ValueError, match="no way leads from cell"):
-                    shortest_way(walls, start, goal)
-                continue
-            way = shortest_way(walls, start, goal)
-            assert (way[0], way[-1], len(way) - 1) == (start, goal, steps[start])
-            assert not any(walls[cell] for cell in way)
-            assert (np.abs(np.diff(way, axis=0)).sum(1) == 1).all()
-            checked.append(len(way))
-    assert max(checked) > 8
-
-
 # ---- the environment ----
 
 
@@ -226,31 +193,91 @@ def test_the_environment_is_gymnasium_robotics_own(robotics, task):
     own.close()
 
 
-def test_demonstrations_reach_their_goals_within_a_plan(robotics, task, monkeypatch):
-    monkeypatch.setattr(maze_demonstrations, "EPISODES_PER_CHUNK", 12)
-    episodes, counts = chunk(task.name, 0, 1)
-    again, _ = chunk(task.name, 0, 1)
+def test_the_walls_are_the_environments(robotics, task):
+    ant = f"ant{task.name.removeprefix('point')}"
+    for name in (task.name, ant):
+        maze, environment = MAZES[name], FlatMaze(name)
+        own = environment.maze.maze
+        np.testing.assert_array_equal(maze.walls, [[cell == 1 for cell in row] for row in own.maze_map])
+        for cell in np.argwhere(~maze.walls):
+            np.testing.assert_allclose(maze.centre(tuple(cell)), own.cell_rowcol_to_xy(cell))
+            assert maze.cell(maze.centre(tuple(cell)) + 0.4 * maze.body.cell_size) == tuple(cell)
+        assert environment.observation_space.contains(environment.reset(seed=0)[0])
+        inner = environment.maze.point_env if name == task.name else environment.maze.ant_env
+        assert inner.dt == pytest.approx(maze.body.control_dt)
+        environment.close()
+
+
+def test_a_goal_and_a_start_may_be_asked_for(robotics):
+    environment = FlatMaze(UMAZE)
+    observation, _ = environment.reset(seed=0, options={"goal": (-0.9, -1.2), "reset_cell": (1, 3)})
+    np.testing.assert_array_equal(observation[4:], (-0.9, -1.2))
+    assert environment.map.cell(observation[:2]) == (1, 3)
+    np.testing.assert_array_equal(environment.step(np.zeros(2, np.float32))[0][4:], (-0.9, -1.2))
+    observation, _ = environment.reset(seed=0, options={"goal_cell": np.array([3, 2])})
+    assert environment.map.cell(observation[4:]) == (3, 2)
+    environment.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"goal": (0.0, 0.0)}, r"the goal \(0, 0\) m is in a wall of pointmaze-umaze, row 2, column 2 of 5 x 5 cells"),
+        ({"goal": (0.0, 9.0)}, r"is outside of pointmaze-umaze, row -7.*such as \(1, 1\), which is \(-1, 1\) m"),
+        ({"goal_cell": (2, 1)}, "the goal_cell is in a wall of pointmaze-umaze, row 2, column 1"),
+        ({"reset_cell": (-1, 1)}, "the reset_cell is outside of pointmaze-umaze"),
+        ({"goal_cell": (1.5, 1)}, "expected two whole numbers, row and column"),
+        ({"goal": (np.nan, 1)}, r"expected x and y \[m\]"),
+        ({"goal": (1, 1), "goal_cell": (1, 1)}, "goal and goal_cell; give one of them"),
+        ({"aim": (1, 1)}, "no option aim of a reset; it has goal, goal_cell, reset_cell"),
+    ],
+)
+def test_a_place_where_no_point_can_be_is_refused(robotics, options, said):
+    environment = FlatMaze(UMAZE)
+    with pytest.raises(ValueError, match=said):
+        environment.reset(options=options)
+    environment.close()
+
+
+def test_a_goal_in_a_wall_is_refused_before_there_is_a_plan(policy_of):
+    with pytest.raises(ObservationError, match=r"the goal \(0, 0\) m is in a wall of pointmaze-umaze"):
+        policy_of("dnk", TASKS[UMAZE]()).decide(np.zeros(6))
+
+
+def test_demonstrations_reach_their_goals(robotics, task, monkeypatch):
+    monkeypatch.setattr(demonstrations, "EPISODES_PER_CHUNK", 12)
+    episodes, counts = chunk(demonstrate_point, task.name, 0, 1)
+    again, _ = chunk(demonstrate_point, task.name, 0, 1)
     assert len(episodes) > 0.9 * counts["starts"]
     for episode, same in zip(episodes, again, strict=True):
         np.testing.assert_array_equal(episode.observations, same.observations)
         np.testing.assert_array_equal(episode.actions, same.actions)
         assert episode.terminated
-        assert len(episode) <= task.horizon
+        assert len(episode) <= MAZES[task.name].episode_steps
         assert task.goal_reached(episode.observations[-1])
         assert np.ptp(episode.observations[:, 4:], axis=0).max() == 0
-    environment = FlatMaze(MAZES[task.name].environment)
-    cells = {environment.cell(o[:2]) for episode in episodes for o in episode.observations}
-    assert not any(environment.walls[cell] for cell in cells)
-    np.testing.assert_array_equal(environment.cell(environment.centre((1, 1))), (1, 1))
-    environment.close()
+    cells = {MAZES[task.name].cell(o[:2]) for episode in episodes for o in episode.observations}
+    assert not any(MAZES[task.name].walls[cell] for cell in cells)
+    assert sum(counts.values()) == len(episodes) + counts["refused: the goal was not reached in time"] + 12
+
+
+def test_the_reference_is_the_demonstrator_from_evaluations_starts(robotics, task):
+    seeds = range(FIRST_SEED, FIRST_SEED + 3)
+    records = reference(task.name, seeds)
+    assert [r["return_raw"] for r in records] == [1.0] * 3
+    for record, seed in zip(records, seeds, strict=True):
+        assert record["success"] == 1.0
+        assert record["steps"] == record["steps_to_goal"] < MAZES[task.name].episode_steps
+        assert record["steps"] > 5
+        assert task.first_observation(seed).shape == (6,)
 
 
 class Demonstrated:
     """Decides by the actions of the demonstration with this seed, one after another, and by its last one after that."""
 
     def __init__(self, name, seed):
-        self.task, environment = TASKS[name](), FlatMaze(MAZES[name].environment, ends_at_goal=False)
-        self.actions, self.at = demonstrate(environment, seed, self.task.horizon).actions, 0
+        self.task, environment = TASKS[name](), FlatMaze(name, ends_at_goal=False)
+        self.actions, self.at = demonstrate_point(environment, seed, 300).actions, 0
         environment.close()
 
     def reset(self, _seed):
@@ -282,9 +309,9 @@ def test_a_robot_that_reaches_its_goal_has_arrived(robotics):
 
 def test_from_demonstrations_to_success_rates(robotics, tmp_path, monkeypatch):
     """Every stage; in episodes a demonstration's actions stand in for the planners', and reach its own goal alone."""
-    preset, task = presets.load("pointmaze-tiny"), TASKS[UMAZE]()
+    preset, task = presets.load("pointmaze-umaze-tiny"), TASKS[UMAZE]()
     make(tmp_path, preset, task, (), "cpu")
-    assert preset_of(task_of(tmp_path)) == "pointmaze-small"
+    assert preset_of(task_of(tmp_path)) == "pointmaze-umaze-small"
     monkeypatch.setattr(returns, "WARM_UP", 1)
     monkeypatch.setattr(rollouts, "policy_of", lambda *_: Demonstrated(UMAZE, FIRST_SEED))
     rows = {"teacher", "teacher-unselected", "dnk", "dnk-unselected"}

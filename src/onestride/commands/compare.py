@@ -46,7 +46,7 @@ class Quickstart(Common):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
     behaviours: tuple[Path, ...] = ()
-    """Behaviour policies to collect with, where the preset's task is a benchmark (see `onestride collect`)."""
+    """Behaviour policies to collect with, where the preset's task needs them (see `onestride collect`)."""
     selector: str | None = None
     """Ranks the candidates of every planner instead of the preset's selectors: one of yours, or medoid."""
     device: str = "cpu"

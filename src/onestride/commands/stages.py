@@ -26,7 +26,8 @@ class Collect(Common):
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
     VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a
-    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action."""
+    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action. The ant mazes' own
+    demonstrator needs one actor, which walks an ant to a waypoint."""
     seed: int = 0
 
     def __call__(self) -> None:
@@ -35,13 +36,8 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.has_demonstrator and self.behaviours:
-            raise ValueError(
-                f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
-                "by --preset or --task, such as --preset halfcheetah-small"
-            )
         if task.has_demonstrator:
-            report = plan_stage(self.run, task, self.amount, self.seed)
+            report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
         else:
             report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"

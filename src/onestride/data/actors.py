@@ -25,7 +25,7 @@ from onestride.data.sb3 import read_sb3
 from onestride.files import CheckpointError, size_of_file
 from onestride.registry import UnknownNameError, attribute
 
-__all__ = ["Behaviour", "BehaviourPolicy", "read_behaviour", "read_behaviours"]
+__all__ = ["Behaviour", "BehaviourPolicy", "identities", "read_behaviour", "read_behaviours"]
 
 LONGEST = 600  # longest message in characters, because names in a file may have any length
 RAW = "raw"  # marks an actor that was trained on its environment's own observations
@@ -48,6 +48,11 @@ class Scripted:
 
 #: Acts in an environment, to collect episodes.
 Behaviour = BehaviourPolicy | Scripted
+
+
+def identities(actors: Sequence[Behaviour]) -> list[dict[str, str]]:
+    """Return the actors' names and what their actions depend on, for the metadata of what they made."""
+    return [{"name": actor.name, "weights": actor.identity} for actor in actors]
 
 
 def scripted(reference: str) -> Scripted:
@@ -152,7 +157,7 @@ def _read_npz(path: Path) -> BehaviourPolicy:
         squash=squash,
         obs_mean=arrays["obs_mean"].astype(np.float64),
         obs_std=deviation(arrays["obs_var"].astype(np.float64), 0.0 if squash else 1e-8),
-        clip_obs=number("clip_obs", settings["clip_obs"]),
+        clip_obs=np.inf if settings["clip_obs"] is None else number("clip_obs", settings["clip_obs"]),
         extra_noise=number("extra_action_noise_std", settings["extra_action_noise_std"]),
         env_id=settings.get("env_id"),
     )

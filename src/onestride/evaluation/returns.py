@@ -27,6 +27,7 @@ from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
 from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result, seal
 from onestride.tasks.metric import EPISODE
+from onestride.tasks.reference import episode_record
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training.loop import fast_precision
 
@@ -64,19 +65,7 @@ class Returns:
                 evenly = np.linspace(0, len(seen) - 1, self.config.states).round().astype(int)
                 states[key] = torch.from_numpy(seen[evenly])
                 save_tensors(self.folder / STATES, states)
-            yield batch, [self._record(episode) for episode in episodes]
-
-    def _record(self, episode: Episode) -> Record:
-        total = float(episode.rewards.astype(np.float64).sum())
-        measured = self.task.measure_episode(episode) if self.task.measure_episode is not None else {}
-        solved = measured.get("success") or self.task.goal_reached(episode.observations[-1])
-        return {
-            "return_raw": total,
-            "return_normalised": self.benchmark.normalised(total),
-            "steps": len(episode),
-            "fell": bool(episode.terminated and not solved),
-            **measured,
-        }
+            yield batch, [episode_record(self.task, episode) for episode in episodes]
 
     def progress(self, made: Sequence[Record]) -> str:
         """Return what a progress bar says of the last batch."""

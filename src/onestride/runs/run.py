@@ -118,7 +118,9 @@ def preset_of(task: Task) -> str:
     if task.benchmark is None:
         return "demo"
     body = task.name.split("-")[0]
-    return f"{body}-small" if body in (*BODIES, "pointmaze") else "gym-small"
+    if body in ("pointmaze", "antmaze"):
+        return f"{task.name}-small"
+    return f"{body}-small" if body in BODIES else "gym-small"
 
 
 def check_preset_matches_task(run: Path, preset: str, of: str) -> None:

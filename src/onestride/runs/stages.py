@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
-from onestride.data.actors import read_behaviours
+from onestride.data.actors import identities, read_behaviours
 from onestride.data.collect import collect
 from onestride.engine.cuda_graph import CudaGraphPlanner
 from onestride.files import CheckpointError
@@ -53,9 +53,21 @@ from onestride.training.neighbours import with_neighbours
 # ---------------------------------------------------------------- data
 
 
-def plan_stage(run: Path, task: Task, episodes: int, seed: int) -> dict[str, Any]:
-    """Collect episodes of the task's own demonstrator into ``run/data``; returns what was made and what was refused."""
-    if (own := task.demonstrations) is not None:
+def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequence[Path] = ()) -> dict[str, Any]:
+    """Collect episodes of the task's own demonstrator into ``run/data``; returns what was made and what was refused.
+
+    behaviours: the actor of a demonstrator that needs one.
+
+    Raises:
+        ValueError: the demonstrator needs none, or another one.
+    """
+    if behaviours and not task.needs_actor:
+        raise ValueError(
+            f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
+            "by --preset or --task, such as --preset halfcheetah-small"
+        )
+    if task.demonstrations is not None:
+        own = task.demonstrations_by(read_behaviours(behaviours))
         metadata = {"task": task.name, **own.metadata}
         return collect(own.source, episodes, seed, run / "data", metadata, action_space(task))
     from onestride.tasks.kinova import demonstrations
@@ -68,8 +80,7 @@ def plan_stage(run: Path, task: Task, episodes: int, seed: int) -> dict[str, Any
 def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
     """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
     policies = read_behaviours(behaviours)
-    made_by = [{"name": p.name, "weights": p.identity} for p in policies]
-    metadata = {"task": task.name, "behaviours": made_by}
+    metadata = {"task": task.name, "behaviours": identities(policies)}
     return collect(
         behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"
     )

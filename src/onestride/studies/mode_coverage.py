@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestride.data.actors import BehaviourPolicy, read_behaviour
+from onestride.data.actors import BehaviourPolicy, identities, read_behaviour
 from onestride.evaluation.candidates import candidates_at
 from onestride.evaluation.metrics import over_seeds
 from onestride.evaluation.rollouts import FIRST_SEED
@@ -69,7 +69,7 @@ def measure(run: Path, behaviours: tuple[Path, ...], starts: int = 256) -> dict[
                 measured[replace(drawn, setting="whole-noise")] = [covered(policy, first, policies, seed)]
             bar.update(number + 1)
     return {
-        "config": {"behaviours": [{"name": b.name, "weights": b.identity} for b in policies], "starts": len(first)},
+        "config": {"behaviours": identities(policies), "starts": len(first)},
         "seeds": {"episodes": STARTS, "training": sorted({seed for _, seed in planners.values()})},
         "rows": {v.method + DRAWN[v.selector, v.setting][0]: summary(v, found) for v, found in measured.items()},
         "notes": [

@@ -66,18 +66,18 @@ def _quadrotor_control_spec() -> ControlSpec:
 
 
 def _maze(name: str) -> Task:
-    from onestride.tasks.mazes import maze
+    from onestride.tasks.mazes.task import maze
 
     return maze(name)
 
 
 def _maze_control_spec(name: str) -> ControlSpec:
-    from onestride.tasks.maze_control_spec import control_spec
+    from onestride.tasks.mazes.control_spec import control_spec
 
     return control_spec(name)
 
 
-_MAZES = tuple(f"pointmaze-{size}" for size in ("umaze", "medium", "large"))
+_MAZES = tuple(f"{body}-{size}" for body in ("pointmaze", "antmaze") for size in ("umaze", "medium", "large"))
 _BODIES = {
     f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
+from onestride.data.actors import Behaviour, identities
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Z_SCORES, Scaling
@@ -63,10 +64,52 @@ class Demonstrations:
     Attributes:
         source: makes their chunks, see ``data/collect.py``.
         metadata: what they depend on besides the seed, written with the data set.
+        reference: maps seeds of evaluations' starts to the demonstrator's own episodes from there, with which planners'
+            are compared; None: it has none.
     """
 
     source: Source
     metadata: dict[str, Any]
+    reference: Callable[[Iterable[int]], Iterator[Episode]] | None = None
+
+
+@dataclass(frozen=True)
+class NeedsActor:
+    """Where a task's own demonstrations come from, if its demonstrator needs a trained actor that the user gives.
+
+    Attributes:
+        what: such an actor does, and where there is one.
+        observation_dim: numbers that it maps.
+        action_dim: numbers that it maps them to.
+        demonstrations: maps the actor to where its demonstrations come from.
+    """
+
+    what: str
+    observation_dim: int
+    action_dim: int
+    demonstrations: Callable[[Behaviour], Demonstrations]
+
+    def of(self, task: str, actors: Sequence[Behaviour]) -> Demonstrations:
+        """Return where the demonstrations of the one actor that was given come from.
+
+        Raises:
+            ValueError: there is none, there are several, or it has other shapes.
+        """
+        sizes = f"{self.observation_dim} numbers to {self.action_dim}"
+        if len(actors) != 1:
+            raise ValueError(
+                f"task '{task}' needs one actor for its demonstrations, got {len(actors)}: give with --behaviours one "
+                f"that {self.what}; it maps {sizes}"
+            )
+        (actor,) = actors
+        found = (actor.observation_dim, actor.action_dim)
+        if None not in found and found != (self.observation_dim, self.action_dim):
+            raise ValueError(
+                f"behaviour policy '{actor.name}' maps {found[0]} numbers to {found[1]}; task '{task}' needs an actor "
+                f"that {self.what}, and maps {sizes}"
+            )
+        made = self.demonstrations(actor)
+        return replace(made, metadata={**made.metadata, "behaviours": identities(actors)})
 
 
 @dataclass(frozen=True)
@@ -118,7 +161,8 @@ class Task(ControlSpec):
             long episodes that start from rest, the transient at the start is a small part of the data.
         terminates: whether an episode can end for good, by a fall or at a goal, instead of being cut off.
         benchmark: the environment and reference returns of a benchmark of returns, or None.
-        demonstrations: where episodes to learn from come from; None where they are recorded, or the arm's.
+        demonstrations: where episodes to learn from come from, perhaps once there is an actor; None where they are
+            recorded, or the arm's.
         native: how ``engine/c`` computes the task's functions; None where it cannot.
     """
 
@@ -135,7 +179,7 @@ class Task(ControlSpec):
     measure_candidates: Callable[[np.ndarray, np.ndarray, Any, bool], dict[str, float]] | None = None
     showcase: Callable[[Sequence[Any]], list[int]] = lambda scenes: list(range(len(scenes)))
     metrics: tuple[Metric, ...] = ()
-    measure_episode: Callable[[Episode], dict[str, float]] | None = None
+    measure_episode: Callable[[Episode], Mapping[str, float | None]] | None = None
     notes: tuple[str, ...] = ()
     known: tuple[Block, ...] | None = None
     scaling: Scaling = Z_SCORES
@@ -144,13 +188,37 @@ class Task(ControlSpec):
     early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
     benchmark: Benchmark | None = None
-    demonstrations: Demonstrations | None = None
+    demonstrations: Demonstrations | NeedsActor | None = None
     native: Native | None = None
 
     @property
     def has_demonstrator(self) -> bool:
         """Whether the task makes its own episodes, instead of behaviour policies in its environment."""
         return self.benchmark is None or self.demonstrations is not None
+
+    @property
+    def needs_actor(self) -> bool:
+        """Whether its demonstrator needs a trained actor that the user gives."""
+        return isinstance(self.demonstrations, NeedsActor)
+
+    def demonstrations_by(self, actors: Sequence[Behaviour]) -> Demonstrations:
+        """Return where the task's own demonstrations come from.
+
+        Args:
+            actors: that were given, for a demonstrator that needs one.
+
+        Raises:
+            ValueError: the task has no demonstrator, or it needs other actors than these.
+        """
+        own = self.demonstrations
+        if isinstance(own, NeedsActor):
+            return own.of(self.name, actors)
+        if own is None or actors:
+            raise ValueError(
+                f"task '{self.name}' has {'no demonstrations of its own' if own is None else 'a planner of its own'}, "
+                f"which {'behaviour policies make' if own is None else 'needs no behaviour policy'}"
+            )
+        return own
 
     @property
     def plans(self) -> PlanSpec:

@@ -21,8 +21,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     },
     "gym-small": locomotion.gym_small,
     "gym-tiny": locomotion.gym_tiny,
-    "pointmaze-small": mazes.small,
-    "pointmaze-tiny": mazes.tiny,
+    **{
+        f"{maze}-{budget}": partial(make, maze)
+        for maze in mazes.SIZES
+        for budget, make in (("small", mazes.small), ("tiny", mazes.tiny))
+    },
     "pusht-small": pusht.small,
     "pusht-tiny": pusht.tiny,
     "quadrotor-small": quadrotor.small,

@@ -1,45 +1,94 @@
-"""The presets of the point mazes: demonstrations, a teacher, DNK, and how often they reach the goal."""
+"""The presets of the mazes: demonstrations, a teacher, DNK, and how often they reach the goal."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import ReturnsConfig
-from onestride.runs.stage import Preset, distilled
+from onestride.runs.stage import Preset, Stage, distilled
 from onestride.training.config import TrainConfig
 
+MEDOID = "medoid"  # ranks plans of ant mazes, which have no selector of their own
 
-def small() -> Preset:
-    """The U-shaped maze on one CPU core: residual MLPs, a thousand demonstrations."""
+
+@dataclass(frozen=True)
+class Size:
+    """What differs between the mazes: what they are called, how many demonstrations, and how long training takes."""
+
+    said: str
+    amount: int
+    width: int
+    steps: int
+
+
+SIZES = {
+    "pointmaze-umaze": Size("the U-shaped point maze, start and goal known in the plan", 2_000, 384, 6_000),
+    "pointmaze-medium": Size("the medium point maze, start and goal known in the plan", 3_000, 512, 8_000),
+    "pointmaze-large": Size("the large point maze, start and goal known in the plan", 3_000, 512, 8_000),
+    "antmaze-umaze": Size("an ant in the U-shaped maze, its goal the context", 1_000, 512, 8_000),
+    "antmaze-medium": Size("an ant in the medium maze, its goal the context", 2_000, 512, 8_000),
+    "antmaze-large": Size("an ant in the large maze, its goal the context", 2_000, 512, 8_000),
+}
+
+
+def small(task: str) -> Preset:
+    """One maze on one CPU core, with residual MLPs: every stage takes at most about twenty minutes."""
+    size, ranked_by = SIZES[task], _ranked_by(task)
+    training = TrainConfig(steps=size.steps, batch_size=256, learning_rate=1e-3)
     return Preset(
-        about="start and goal known in the plan: the U-shaped point maze, sized for one CPU core",
-        task="pointmaze-umaze",
-        amount=1_000,
-        stages=distilled(
-            teacher=TeacherConfig(width=384, blocks=3, n_steps=20),
-            teacher_training=TrainConfig(steps=4_000, batch_size=256, learning_rate=1e-3),
-            pairs=PairsConfig(count=40_960, shards=4),
-            student=KoopmanConfig(latent_dim=256, hidden=384, first_action_weight=50.0),
-            student_training=TrainConfig(steps=4_000, batch_size=256, learning_rate=1e-3),
+        about=f"{size.said}, sized for one CPU core",
+        task=task,
+        amount=size.amount,
+        ranked_by=ranked_by,
+        stages=(
+            *_selectors(ranked_by),
+            *distilled(
+                teacher=TeacherConfig(width=size.width, blocks=3, n_steps=20),
+                teacher_training=training,
+                teacher_ranked_by=ranked_by,
+                pairs=PairsConfig(count=40_960, shards=4),
+                student=KoopmanConfig(latent_dim=256, hidden=size.width, first_action_weight=50.0),
+                student_training=training,
+                ranked_by=ranked_by,
+            ),
         ),
-        evaluate=ReturnsConfig(episodes=20, width=10, teacher_seeds=1),
+        evaluate=ReturnsConfig(episodes=20, width=10, teacher_seeds=1, crossed=(), mixture=(), first_action=()),
     )
 
 
-def tiny() -> Preset:
+def tiny(task: str) -> Preset:
     """Every stage in seconds: nothing is learnt."""
-    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
+    training, ranked_by = (
+        TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0),
+        _ranked_by(task),
+    )
     return Preset(
         about="every stage in seconds; the policies are useless",
-        task="pointmaze-umaze",
+        task=task,
         amount=8,
-        stages=distilled(
-            teacher=TeacherConfig(width=16, blocks=1, n_steps=4),
-            teacher_training=training,
-            pairs=PairsConfig(count=2_048, shards=2),
-            student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
-            student_training=training,
+        ranked_by=ranked_by,
+        stages=(
+            *_selectors(ranked_by),
+            *distilled(
+                teacher=TeacherConfig(width=16, blocks=1, n_steps=4),
+                teacher_training=training,
+                teacher_ranked_by=ranked_by,
+                pairs=PairsConfig(count=2_048, shards=2),
+                student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
+                student_training=training,
+                ranked_by=ranked_by,
+            ),
         ),
-        evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3),
+        evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, crossed=()),
     )
+
+
+def _ranked_by(task: str) -> str | None:
+    return None if task.startswith("pointmaze") else MEDOID
+
+
+def _selectors(ranked_by: str | None) -> tuple[Stage, ...]:
+    return () if ranked_by is None else (Stage(name=ranked_by, role="selector"),)
