@@ -122,11 +122,11 @@ MAZES = {
     maze.name: maze
     for maze in (
         Maze("pointmaze-umaze", POINT, "UMaze", U, 300, 128, 0),
-        Maze("pointmaze-medium", POINT, "Medium", MEDIUM, 600, 256, 12),
-        Maze("pointmaze-large", POINT, "Large", LARGE, 800, 384, 18),
+        Maze("pointmaze-medium", POINT, "Medium", MEDIUM, 600, 256, 10),
+        Maze("pointmaze-large", POINT, "Large", LARGE, 800, 384, 16),
         Maze("antmaze-umaze", ANT, "UMaze", U, 700, 32, 0),
-        Maze("antmaze-medium", ANT, "Medium", MEDIUM, 1000, 32, 12),
-        Maze("antmaze-large", ANT, "Large", LARGE, 1000, 32, 18),
+        Maze("antmaze-medium", ANT, "Medium", MEDIUM, 1000, 32, 10),
+        Maze("antmaze-large", ANT, "Large", LARGE, 1000, 32, 16),
     )
 }
 

@@ -4,10 +4,10 @@ Point mazes: a plan's row is [x, y, vx, vy | force]. Start and goal are known en
 last row, so that a planner fills in the way between the two, as Diffuser's does (Janner et al. 2022, section 4), with
 its horizons 128, 256 and 384. In training the last position of a window plays the goal. A window that runs past its
 episode's end repeats the last row, at rest at the goal: plans arrive at the demonstrator's pace and stay.
-A goal may be farther than one horizon: of evaluation's starts 5 % in UMaze, by at most 12 rows, and 1 % in the others,
-by at most 43. A planner has then seen no window from here to there; it is asked for a little more than the fastest
-ones cover, and after as many steps as are missing the goal lies within a plan. A way round that does not fit into a
-plan is not demonstrated, or the last row could not ask for it.
+A goal may be farther than one horizon: of 400 of evaluation's starts 5 % in UMaze, by at most 14 rows, and 1 % in the
+others, by at most 43. A planner has then seen no window from here to there. It is asked for a little more than the
+fastest ones cover, and once it has come as much nearer the goal lies within a plan. Ways round that do not fit into a
+plan are not demonstrated, except the shortest.
 
 Ant mazes: a plan's row is [x, y, rest of the state | torques]. An episode takes five to thirty times as long as a plan
 of 32 rows, and the last row would have to say where the ant will be in 1.6 s, which nobody knows before the way is
