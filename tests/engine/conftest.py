@@ -23,6 +23,7 @@ SIZES = {
     "student": {"latent_dim": 16, "hidden": 24, "gain_hidden": 8},
     "consistency": {"width": 24, "blocks": 2},
     "kdp": {"width": 24, "blocks": 2},
+    "cloning": {"hidden": 24, "layers": 3},
 }
 MODELS = {
     "iql": {"hidden": 16},

@@ -49,6 +49,10 @@ def exactly(policy, observations, reference, draws=5, **settings):
 
 KINDS = [("student", {"operator": name}) for name in OPERATORS]
 KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
+KINDS += [  # beside them
+    ("cloning", {"horizon": 1, "candidates": 1}),
+    ("cloning", {"layers": 1, "candidates": 1}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])

@@ -61,6 +61,10 @@ def agree(runner, folded, count=40, atol=1e-5, rows=None):
 
 KINDS = [("student", {"operator": name}) for name in OPERATORS]
 KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
+KINDS += [  # beside them
+    ("cloning", {"horizon": 1, "candidates": 1}),
+    ("cloning", {"layers": 1, "candidates": 1}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("plan", [False, True])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from onestride.engine.fold.critic import Batched, CriticScorer
 from onestride.engine.fold.koopman import KoopmanBody
 from onestride.engine.fold.parts import NoEngineError
+from onestride.engine.fold.plan_mlp import PlanMLPBody
 from onestride.engine.fold.plans import PlanScorer
 from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.fold.residual import ResidualBody
@@ -193,6 +194,8 @@ def _body(p: Program, body: nn.Module, h: At, to: At, large: int) -> int:
     if isinstance(body, ResidualBody):
         _residual(p, body, h, to, large)
         return body.width
+    if isinstance(body, PlanMLPBody):
+        return _plan_mlp(p, body, h, to, large)
     assert isinstance(body, KoopmanBody)
     enter, leave, arrive, decoded = body.norms
     other = p.buffer(0)
@@ -225,6 +228,18 @@ class _Layer(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+
+
+def _plan_mlp(p: Program, body: PlanMLPBody, h: At, to: At, large: int) -> int:
+    norms = list(body.norms)
+    other = p.buffer(0) if len(norms) > 1 else h  # every buffer is written to
+    width = len(norms[0].weight)  # type: ignore[arg-type]
+    for product, norm in zip(body.products, norms, strict=False):  # the last norm has no product after it
+        p.norm(width, h, h, norm)
+        p.product(product, h, other, flags=large)
+        h, other = other, h
+    p.norm(width, h, to, norms[-1])
+    return width
 
 
 def _residual(p: Program, body: ResidualBody, h: At, to: At, large: int) -> None:

@@ -15,7 +15,10 @@ from onestride.files import CheckpointError
 from onestride.methods import METHODS as KNOWN
 
 #: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
-METHODS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT"}
+METHODS = {
+    "teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT",
+    "bc": "BC",
+}  # fmt: skip
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
     "task": "the task's own", "iql": "IQL", "engine": "IQL, engine", "int8": "IQL, engine in 8 bits",

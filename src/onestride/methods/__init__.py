@@ -34,5 +34,6 @@ METHODS: Registry[Method] = Registry(
         "edm": _lazily("edm", "EDM"),
         "ct": _lazily("consistency", "CT"),
         "cd": _lazily("consistency", "CD"),
+        "bc": _lazily("cloning", "BC"),
     },
 )

@@ -39,6 +39,8 @@ class Method:
     compared: whether evaluations take it in.
     neighbours: settings -> how many windows of like conditions come beside every row, from how near (see
         ``training/neighbours.py``); (0, ...): none.
+    shortest: whether its plans are one row where a task carries out one and knows no more than where it starts.
+    ranked: whether a preset's selector ranks its candidates where nothing else is said; not where they are all alike.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Method:
     temperatures: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     compared: bool = True
     neighbours: Callable[[Any], tuple[int, float]] = lambda _config: (0, 0.0)
+    shortest: bool = False
+    ranked: bool = True
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") or self.name[0] == "-":

@@ -75,6 +75,8 @@ class Policy:
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.selector = _ready(selector, self.device) if selector is not None else task.score
+        if self.selector is None and getattr(generator, "deterministic", False):
+            self.selector = unselected  # there is nothing to rank
         self.fixed = mask_of(task.plans).to(self.device)
         self.known = torch.from_numpy(task.plans.known_entries).to(self.device)
         self.candidates, self.precision = candidates, precision

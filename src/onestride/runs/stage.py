@@ -108,7 +108,8 @@ class Preset:
                 f"there is nothing called '{name}' to train. There are: {own}. Name one of your own by FILE.py:NAME"
             )
         role = "selector" if kind is SELECTORS else "method"
-        return Stage(name=name, role=role, selector=self.ranked_by if role == "method" else None).complete()
+        ranked = kind is METHODS and METHODS[name]().ranked
+        return Stage(name=name, role=role, selector=self.ranked_by if ranked else None).complete()
 
     def with_stage(self, name: str, **changes: Any) -> Preset:
         """Return the preset with another stage of that name."""

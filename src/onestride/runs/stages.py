@@ -159,7 +159,7 @@ def train_method(
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
     """
     task = task_of(run)
-    task = replace(task, horizon=horizon or task.horizon)
+    task = replace(task, horizon=horizon or (task.shortest if method.shortest else task.horizon))
     folder = run / (name or method.folder or method.name)
     if name is not None or method.folder is None:
         folder = folder.with_name(f"{folder.name}-{training.seed}")

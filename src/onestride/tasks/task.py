@@ -221,6 +221,11 @@ class Task(ControlSpec):
         return own
 
     @property
+    def shortest(self) -> int:
+        """Rows of the shortest plan to learn: 1, or all where several are carried out or a later row is known."""
+        return 1 if self.n_action_steps == 1 and self.known is None else self.horizon
+
+    @property
     def plans(self) -> PlanSpec:
         """The shape of the task's plans, and which of their entries are known."""
         return PlanSpec(
