@@ -35,5 +35,6 @@ METHODS: Registry[Method] = Registry(
         "ct": _lazily("consistency", "CT"),
         "cd": _lazily("consistency", "CD"),
         "bc": _lazily("cloning", "BC"),
+        "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
     },
 )

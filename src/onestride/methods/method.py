@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from onestride.plans.spec import PlanSpec
 
@@ -32,6 +32,8 @@ class Method:
     build: (settings, PlanSpec) -> an untrained generator.
     needs: what it learns from.
     teacher: the method whose checkpoint in the run it learns from too; None: it does not.
+    critic: the kind of the selector whose checkpoint in the run it learns from too; None: of none.
+    columns: (``training.material.Material``, that selector) -> more columns (M, ...) of its windows.
     learner: (generator, teacher or None, settings) -> what is trained; None: the generator as it is.
     scheduled: (settings, training steps) -> settings that know how long training is; None: they need not.
     folder: where the run keeps it; None: ``<name>-<training seed>``, a student's.
@@ -49,6 +51,8 @@ class Method:
     build: Callable[[Any, PlanSpec], nn.Module]
     needs: Needs = "windows"
     teacher: str | None = None
+    critic: str | None = None
+    columns: Callable[[Any, Any], dict[str, Tensor]] | None = None
     learner: Callable[[nn.Module, nn.Module | None, Any], nn.Module] | None = None
     scheduled: Callable[[Any, int], Any] | None = None
     colour: str | None = None

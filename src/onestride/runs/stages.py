@@ -179,6 +179,8 @@ def train_method(
         identity["data"] = data_identity(run)
     if method.teacher is not None:
         identity["teacher"] = checkpoint_id(run / (METHODS[method.teacher]().folder or method.teacher))
+    if method.critic is not None:
+        identity["critic"] = checkpoint_id(run / method.critic)
     if not _is_up_to_date(folder, training, identity):
         data, normalizer = _data_of(run, task, method, config, pairs)
         ema, log = _train(run, folder, task, method, config, data, training, identity)
@@ -195,6 +197,9 @@ def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> 
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
     asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}
+    if method.columns is not None:
+        beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
+        asked |= method.columns(material, beside)
     data, (count, reach) = material.plans(**asked), method.neighbours(config)
     source = material.window_source
     return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer

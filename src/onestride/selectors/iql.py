@@ -1,4 +1,4 @@
-"""The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector. No policy is learnt: the generator is it.
+"""The critic of implicit Q-learning (Kostrikov et al. 2022) as a selector; its policy is ``methods/iql_policy.py``.
 
 A plan is worth min over the critics of Q(s, a_1) (DNK, section III-D), or, with more ``scored_steps``, the mean of
 min Q(s_t, a_t) over its first rows: the true state and the first action, then the states and actions that the plan goes
@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
+from onestride.networks.ensemble import Ensemble
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.spec import PlanSpec
 from onestride.robot.control_spec import ControlSpec
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.selector import SelectorKind
+
+CHUNK = 8192  # rows judged at a time
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,6 @@ class IQLConfig:
             )
         if self.critics < 1 or self.hidden < 1:
             raise ValueError(f"iql needs at least 1 critic and 1 hidden unit, got {self.critics} and {self.hidden}")
-
-
-class Ensemble(nn.Module):
-    """E networks of two hidden layers in three batched products: (B, I) -> (E, B)."""
-
-    def __init__(self, members: int, inputs: int, hidden: int) -> None:
-        super().__init__()
-        sizes = ((inputs, hidden), (hidden, hidden), (hidden, 1))
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for fan_in, fan_out in sizes:
-            bound = fan_in**-0.5
-            self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x.expand(len(self.weights[0]), *x.shape)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(bias, h, weight)
-            if i < 2:
-                h = F.silu(F.layer_norm(h, h.shape[-1:]))
-        return h[..., 0]
 
 
 class IQL(nn.Module):
@@ -163,6 +143,16 @@ class CriticSelector(nn.Module):
     def scored_steps(self) -> int:
         """How many of a plan's rows count."""
         return self.options.scored_steps
+
+    @torch.no_grad()
+    def advantages(self, rows: Tensor) -> Tensor:
+        """min Q(s, a) - V(s) of rows [state | action] (M, D) in task units -> (M,), Q of the slow target networks."""
+        found = []
+        for part in rows.split(CHUNK):
+            pair = self.normalizer.plans(part)
+            state = pair[:, : pair.shape[1] - len(self.low)]
+            found.append(self.iql.target(pair).amin(0) - self.iql.v(state)[0])
+        return torch.cat(found)
 
     def forward(self, plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
         """Actions are clamped as they will be when they are sent; the first state is the observed one, where

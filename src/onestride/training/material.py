@@ -69,6 +69,14 @@ class Material:
 
         return Lazy(len(source), rows)
 
+    def first_rows(self) -> Tensor:
+        """Return the first row of every window (M, D), in task units."""
+        if self._windows is not None:
+            return self._windows.plans[:, 0]
+        source = self.window_source
+        chunks = (source.take(slice(i, i + CHUNK))[0][:, 0] for i in range(0, len(source), CHUNK))
+        return torch.cat([chunk.clone() for chunk in chunks])
+
     def decision_observations(self) -> Tensor:
         """Return what is observed where each window begins (M, observation_dim)."""
         return self.window_source.decision_observations()
