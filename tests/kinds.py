@@ -3,7 +3,7 @@
 from onestride.selectors.iql import IQL
 from onestride.selectors.store import make_selector
 
-METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "cloning": "bc"}
+METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "cloning": "bc", "flow actor": "fql"}
 
 
 def wrap(model, normalizer, task, options=None):

@@ -24,6 +24,7 @@ SIZES = {
     "consistency": {"width": 24, "blocks": 2},
     "kdp": {"width": 24, "blocks": 2},
     "cloning": {"hidden": 24, "layers": 3},
+    "flow actor": {"hidden": 24, "layers": 3},
 }
 MODELS = {
     "iql": {"hidden": 16},

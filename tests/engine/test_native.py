@@ -64,6 +64,7 @@ KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizo
 KINDS += [  # beside them
     ("cloning", {"horizon": 1, "candidates": 1}),
     ("cloning", {"layers": 1, "candidates": 1}),
+    ("flow actor", {"horizon": 1}),
 ]  # fmt: skip
 
 

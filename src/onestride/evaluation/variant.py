@@ -17,7 +17,7 @@ from onestride.methods import METHODS as KNOWN
 #: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
 METHODS = {
     "teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT",
-    "bc": "BC", "iql-policy": "IQL",
+    "bc": "BC", "iql-policy": "IQL", "fql": "FQL",
 }  # fmt: skip
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {

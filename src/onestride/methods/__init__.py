@@ -35,6 +35,7 @@ METHODS: Registry[Method] = Registry(
         "ct": _lazily("consistency", "CT"),
         "cd": _lazily("consistency", "CD"),
         "bc": _lazily("cloning", "BC"),
+        "fql": _lazily("fql", "FQL_METHOD"),
         "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
     },
 )

@@ -9,7 +9,7 @@ a learner (``training/learner.py``) that owns it and whatever else has to be tra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,8 +18,26 @@ from torch import Tensor, nn
 from onestride.plans.spec import PlanSpec
 
 #: Columns of a batch: windows {"plans" (B, H, D), "context" (B, C)}, pairs {"prior", "target" (B, H, D), "context",
-#: "weight" (B,)}.
-Needs = Literal["windows", "pairs"]
+#: "weight" (B,)}, transitions {"plans", "next_plans" (B, 1, D), the latter without their actions, "context",
+#: "next_context" (B, C), "reward", "terminated" (B,)}, rewards scaled so that episodes' returns span 1000.
+Needs = Literal["windows", "pairs", "transitions"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are stepped by one loss.
+
+    phase: the loss's name. Where a value is None, ``TrainConfig`` says it. every: so many steps between two of its
+    own. betas: of Adam.
+    """
+
+    phase: str
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    grad_clip: float | None = None
+    every: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from onestride.files import write_atomically
 LABELS = METHODS
 COLOURS = {
     "teacher": "#0072B2", "dnk": "#D55E00", "kdm": "#009E73", "kdm-f": "#CC79A7", "mlp": "#7F6000", "cd": "#E69F00",
-    "ct": "#56B4E9", "bc": "#666666", "iql-policy": "#882255",
+    "ct": "#56B4E9", "bc": "#666666", "iql-policy": "#882255", "fql": "#44AA99",
 }  # fmt: skip
 GREY, GRID, PAPER_GREY = "#555", "#E6E8EC", "#8C939E"
 CHOSEN, OBSTACLE, ARRIVED, FAILED = "#111111", "#B9BEC6", "#00694D", "#8A3B00"

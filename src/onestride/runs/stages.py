@@ -196,6 +196,8 @@ def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> 
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
+    if method.needs == "transitions":
+        return Resident(material.steps()), material.normalizer
     asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}
     if method.columns is not None:
         beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))

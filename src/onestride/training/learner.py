@@ -8,28 +8,12 @@ registered, since everything registered is part of the state that is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Group:
-    """Parameters that are stepped by one loss.
-
-    phase: the loss's name. Where a value is None, ``TrainConfig`` says it. every: so many steps between two of its
-    own. betas: of Adam.
-    """
-
-    phase: str
-    parameters: Sequence[nn.Parameter]
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    betas: tuple[float, float] = (0.9, 0.999)
-    grad_clip: float | None = None
-    every: int = 1
+from onestride.methods.method import Group
 
 
 @runtime_checkable

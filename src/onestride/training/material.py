@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Normalizer
+from onestride.selectors.iql import reward_scale
 from onestride.tasks.task import Task
 from onestride.training.datasets import Dataset, Lazy, Resident
 from onestride.training.windows import (
@@ -88,6 +89,31 @@ class Material:
     def transitions(self) -> dict[str, Tensor]:
         """Return every step, in task units, as ``make_transitions`` has it."""
         return make_transitions(self.episodes(), self.task)
+
+    def steps(self) -> dict[str, Tensor]:
+        """Return every step, normalised, as methods that learn from transitions want it (``methods.method.Needs``).
+
+        Raises:
+            ValueError: a plan has more rows than one, or a decision sees more than the last observation.
+        """
+        task, normalizer = self.task, self.normalizer
+        if task.horizon != 1 or task.n_obs_steps != 1:
+            raise ValueError(
+                f"single steps are plans of 1 row from 1 observation; task '{task.name}' has {task.horizon} rows and "
+                f"{task.n_obs_steps} observations per decision"
+            )
+        step, windows = self.transitions(), all_windows(self.window_source)  # one window begins at every step
+        following = task.encode(step["next_observation"])
+        next_plans = torch.zeros_like(windows.plans)
+        next_plans[:, 0, : task.state_dim] = normalizer.start(following.values)
+        return {
+            "plans": normalizer.plans(windows.plans),
+            "context": normalizer.context(windows.context),
+            "next_plans": next_plans,
+            "next_context": normalizer.context(following.context),
+            "reward": step["reward"] * reward_scale(self.episode_returns()),
+            "terminated": step["terminated"],
+        }
 
     def episode_returns(self) -> Tensor:
         """Return what each episode earned (E,)."""

@@ -12,11 +12,12 @@ from onestride.engine.fold.guided import refuse_guided
 from onestride.engine.fold.keyed_drift import fold_keyed_drift
 from onestride.engine.fold.koopman import fold_koopman
 from onestride.engine.fold.parts import Parts, Ranking
-from onestride.engine.fold.plan_mlp import fold_cloning
+from onestride.engine.fold.plan_mlp import fold_cloning, fold_flow_actor
 from onestride.engine.fold.plans import fold_plans
 from onestride.engine.fold.returns import fold_returns
 from onestride.methods.cloning import Cloning
 from onestride.methods.consistency import ConsistencyStudent
+from onestride.methods.fql import FQLActor
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.keyed_drift import KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanStudent
@@ -41,6 +42,7 @@ FOLDS: dict[type, Callable[[Any], Parts]] = {
     KeyedDriftPlanner: fold_keyed_drift,
     ConsistencyStudent: fold_consistency,
     Cloning: fold_cloning,
+    FQLActor: fold_flow_actor,
     GuidedPlanner: refuse_guided,
 }
 #: Selector class -> its fold; any other selector ranks whole plans.

@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from onestride.engine.affine import Affine, affine, dense, exact
 from onestride.engine.fold.parts import Parts, beside_context
 from onestride.methods.cloning import Cloning
+from onestride.methods.fql import FQLActor
 from onestride.networks.plan_mlp import PlanMLP
 
 
@@ -17,6 +18,11 @@ def fold_cloning(generator: Cloning) -> Parts:
     weight = parts.first.weight.clone()
     weight[:, : generator.fixed.numel()][:, ~generator.fixed.cpu().flatten()] = 0.0
     return parts._replace(first=Affine(weight, parts.first.bias))
+
+
+def fold_flow_actor(actor: FQLActor) -> Parts:
+    """Return the actor's network, which sees its noise as it is."""
+    return fold_plan_mlp(actor.network)
 
 
 def fold_plan_mlp(network: PlanMLP) -> Parts:
