@@ -29,6 +29,28 @@ def test_rows_are_the_papers_and_crossed_and_unselected(run):
     assert "dnk-classifier" not in {e.row for e in more}
 
 
+def test_a_teacher_in_fewer_steps_is_ranked_as_students_are_and_not_at_all(run):
+    entries = evaluation_variants(run, replace(CONFIG, teacher_steps=(1, 2)))
+    added = [e for e in entries if e.variant.steps is not None]
+    wanted = [f"teacher-ddim-{steps}{how}" for steps in (2, 1) for how in ("", "-unselected")]
+    assert [e.row for e in added] == wanted
+    assert [e.row for e in entries if e not in added] == ROWS
+    assert added[0].variant == Variant(method="teacher", selector="iql", steps=2)
+    assert [policy_of(run, e, "cpu").nfe for e in added] == [2, 2, 1, 1]
+    with pytest.raises(ValueError, match=r"asks for 5 steps of DDIM, and .*teacher has 4 noise levels"):
+        evaluation_variants(run, replace(CONFIG, teacher_steps=(5,)))
+    with pytest.raises(ValueError, match="numbers of at least 1"):
+        replace(CONFIG, teacher_steps=(0,))
+
+
+def test_a_teacher_without_noise_levels_has_no_row_in_fewer_steps(again):
+    shutil.rmtree(again / "teacher")
+    shutil.copytree(again / "ct-0", again / "teacher")
+    entries = evaluation_variants(again, replace(CONFIG, teacher_steps=(1,)))
+    assert "teacher" in {e.variant.method for e in entries}
+    assert all(e.variant.steps is None for e in entries)
+
+
 def test_in_scenes_every_planner_has_the_tasks_selector(run, tmp_path):
     entries = evaluation_variants(run, EvaluateConfig())
     assert [(e.row, e.variant.selector) for e in entries] == [

@@ -58,6 +58,8 @@ def evaluation_variants(run: Path, config: EvaluateConfig | ReturnsConfig) -> li
     for name, (method, seed) in trained.items():
         rankings: list[dict[str, Any]] = [{"selector": "task"}] if scenes else _rankings(run, name, method, config)
         seeds = range(config.teacher_seeds) if method == TEACHER and not scenes else (seed,)
+        if method == TEACHER and not scenes:
+            rankings += _fewer_steps(run, name, rankings[0]["selector"], config)
         entries += [Entry(Variant(method=method, **ranking), run / name, s) for ranking in rankings for s in seeds]
     return sorted(entries, key=lambda e: (e.variant.order, e.seed))
 
@@ -88,6 +90,28 @@ def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[
     if critic["scored_steps"] > 1 and method in config.first_action:
         rankings.append({"selector": "iql", "sampling": "training", "scored_steps": 1})
     return rankings
+
+
+def _fewer_steps(run: Path, name: str, own: str, config: ReturnsConfig) -> list[dict[str, Any]]:
+    """Return the rows of a teacher that is sampled by DDIM in ``config.teacher_steps``, as fields of a ``Variant``.
+
+    Ranked as students are, by the run's critic where it has one and the task has no selector of its own, and not at
+    all. A teacher that is no diffusion model of numbered noise levels has no such row.
+
+    Raises:
+        ValueError: more steps are asked for than the teacher has noise levels.
+    """
+    settings = load_config(run / name)["generator"]
+    if "sample_steps" not in settings:
+        return []
+    if config.teacher_steps and max(config.teacher_steps) > settings["n_steps"]:
+        raise ValueError(
+            f"evaluate.teacher_steps asks for {max(config.teacher_steps)} steps of DDIM, and {run / name} has "
+            f"{settings['n_steps']} noise levels; ask for at most as many"
+        )
+    usual = CRITIC if own == RETURNS and (run / CRITIC / CONFIG).is_file() else own
+    selectors = dict.fromkeys((usual, "none"))
+    return [{"selector": which, "steps": steps} for steps in config.teacher_steps for which in selectors]
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:

@@ -32,6 +32,7 @@ class ReturnsConfig:
     crossed: tuple[str, ...] = ("dnk", "kdm", "kdm-f", "mlp")  # ranked by the return model too
     first_action: tuple[str, ...] = ("dnk",)  # where the critic judges more than that, also ranked by it alone
     mixture: tuple[str, ...] = ("teacher", "dnk")  # where the critic has its own temperatures, also by training's
+    teacher_steps: tuple[int, ...] = ()  # of DDIM: the teacher once more with each, usually ranked and unselected
     engines: tuple[str, ...] = ("dnk",)  # decided by an engine too, in float32 and in 8 bits
     states: int = 256  # kept of every planner's way: candidates are compared and latencies taken at them
     shown: int = 4  # of them in the figures
@@ -42,7 +43,8 @@ class ReturnsConfig:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError(f"evaluate.workers is {self.workers}; expected at least 0 (one per core)")
-        if min(self.episodes, self.width, self.teacher_seeds, self.states, self.shown, self.decisions) < 1:
+        numbers = (self.episodes, self.width, self.teacher_seeds, self.states, self.shown, self.decisions)
+        if min(*numbers, *self.teacher_steps) < 1:
             raise ValueError(f"evaluate wants numbers of at least 1, got {self}")
 
 
