@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from onestride.runs import presets
+from onestride.runs.presets.baselines import FAMILIES, baselines
 from onestride.runs.settings import ReturnsConfig
 from onestride.tasks import TASKS
+from onestride.training.config import TrainConfig
 
 
 def test_the_papers_protocol_is_in_the_full_presets():
@@ -34,3 +36,16 @@ def test_an_evaluation_of_nothing_is_refused():
 def test_fewer_processes_than_none_are_refused():
     with pytest.raises(ValueError, match=r"evaluate\.workers is -1; expected at least 0"):
         ReturnsConfig(workers=-1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_baselines_of_a_family_are_set_as_in_its_source(family):
+    bc, policy, fql = (s.complete() for s in baselines(TrainConfig(), FAMILIES[family], seeds=(0, 1), alpha=3.0))
+    expectile, beta, dropout = {
+        "locomotion": (0.7, 3, 0), "hopper-medium-expert": (0.5, 6, 0), "antmaze": (0.9, 10, 0),
+        "adroit": (0.8, 3, 0.1),
+    }[family]  # fmt: skip
+    assert FAMILIES[family].expectile == expectile
+    assert (policy.config.beta, policy.config.dropout, fql.config.alpha) == (beta, dropout, 3.0)
+    assert [s.selector for s in (bc, policy, fql)] == [None, None, "iql"]
+    assert all(s.seeds == (0, 1) for s in (bc, policy, fql))
