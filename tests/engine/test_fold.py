@@ -53,6 +53,8 @@ KINDS += [  # beside them
     ("cloning", {"horizon": 1, "candidates": 1}),
     ("cloning", {"layers": 1, "candidates": 1}),
     ("flow actor", {"horizon": 1}),
+    ("student", {"encoder_layers": 1}),
+    ("student", {"encoder_layers": 4}),
 ]  # fmt: skip
 
 

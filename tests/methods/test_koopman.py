@@ -391,6 +391,25 @@ def test_a_target_encoder_of_its_own_learns_from_reconstruction_alone(make, batc
     assert all((p.grad == 0).all() for p in student.target_encoder.parameters())
 
 
+def test_without_the_stop_gradient_both_codes_follow(make, batch):
+    student = moved(make(shared_encoder=False, stop_gradient=False, reconstruction=0.0))
+    student.training_step(batch, seeded())["loss"].backward()
+    assert all((p.grad != 0).any() for p in student.target_encoder.parameters())
+    same = moved(make(shared_encoder=False)).training_step(batch, seeded())["loss"]
+    assert torch.equal(
+        moved(make(shared_encoder=False, stop_gradient=False)).training_step(batch, seeded())["loss"], same
+    )
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_an_encoder_of_so_many_hidden_layers(make, layers):
+    encoder = make(encoder_layers=layers).encoder
+    assert len([m for m in encoder.modules() if isinstance(m, nn.LayerNorm)]) == layers
+    assert encoder(normal(7, H, D), normal(1, C)).shape == (7, L)
+    with pytest.raises(ValueError, match="encoder_layers is 0"):
+        make(encoder_layers=0)
+
+
 def test_latent_noise_is_the_generators_and_on_both_latents(make, batch):
     student = moved(make(latent_noise=0.4))
     a, b, c = (student.training_step(batch, seeded(s)) for s in (0, 0, 1))
@@ -398,12 +417,12 @@ def test_latent_noise_is_the_generators_and_on_both_latents(make, batch):
     assert not torch.equal(a["loss"], c["loss"])
     assert not torch.equal(a["reconstruction"], c["reconstruction"])
     assert not torch.equal(a["prediction"], c["prediction"])
-    quiet = make("kdm").double()  # where plan and target are the same, what is left is the noise: 2 * 0.4^2
+    quiet = make("kdm").double()  # where plan and target are the same, what is left is the noise of one: 0.4^2
     noisy = make("kdm", latent_noise=0.4).double()
     same = {k: v.repeat(100, *[1] * (v.dim() - 1)) for k, v in double(batch).items()}
     same |= {"prior": same["target"], "weight": torch.ones(3200, dtype=torch.float64)}
     assert quiet.training_step(same, seeded())["latent"] == 0
-    assert noisy.training_step(same, seeded())["latent"].item() == pytest.approx(2 * 0.4**2, rel=0.05)
+    assert noisy.training_step(same, seeded())["latent"].item() == pytest.approx(0.4**2, rel=0.05)
     assert make().config.latent_noise == 0
 
 

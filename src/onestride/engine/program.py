@@ -197,11 +197,14 @@ def _body(p: Program, body: nn.Module, h: At, to: At, large: int) -> int:
     if isinstance(body, PlanMLPBody):
         return _plan_mlp(p, body, h, to, large)
     assert isinstance(body, KoopmanBody)
-    enter, leave, arrive, decoded = body.norms
-    other = p.buffer(0)
-    p.norm(body.encode.in_features, h, h, enter)
-    p.product(body.encode, h, other, flags=large)
-    p.norm(body.encode.out_features, other, other, leave)
+    enter, *leave, arrive, decoded = body.norms
+    other, width = p.buffer(0), len(enter.weight)  # type: ignore[arg-type]
+    p.norm(width, h, h, enter)
+    for encode, norm in zip(body.encode, leave, strict=True):
+        p.product(encode, h, other, flags=large)
+        p.norm(width, other, other, norm)
+        h, other = other, h
+    h, other = other, h  # from here on ``other`` has the encoder's last features
     if body.lift is None:
         p.product(body.carry, other, h, flags=large)
     elif body.gains is None:

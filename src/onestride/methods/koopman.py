@@ -35,9 +35,13 @@ class KoopmanConfig:
     latent_dim: int = 512  # L
     hidden: int = 512
     gain_hidden: int = 256
+    encoder_layers: int = 2  # hidden layers of the encoder; KDM's code has 5
     shared_encoder: bool = True  # one encoder for prior and target (DNK); KDM's code has two
+    stop_gradient: bool = True  # L_lat leaves the target's code alone (DNK); KDM's code has both codes follow
     weighted: bool = True  # pairs weigh by their quality's rank
-    latent_noise: float = 0.0  # KDM's code adds N(0, 0.4^2) to both latents
+    latent_noise: float = (
+        0.0  # KDM's code: 0.4 times N(0, I) on the code that is carried and on the one that is decoded
+    )
     reconstruction: float = 0.8
     latent: float = 0.2
     prediction: float = 1.0
@@ -50,6 +54,8 @@ class KoopmanConfig:
     def __post_init__(self) -> None:
         if self.operator not in OPERATORS:
             raise ValueError(f"student.operator is {self.operator!r}; there are {', '.join(OPERATORS)}")
+        if self.encoder_layers < 1:
+            raise ValueError(f"student.encoder_layers is {self.encoder_layers}, expected at least 1")
 
 
 class FDKLayer(nn.Module):
@@ -175,14 +181,13 @@ class PlainLayer(nn.Module):
 class Encoder(nn.Module):
     """(B, H, D) and context (B, C) or (1, C) -> (B, L)."""
 
-    def __init__(self, plan_dim: int, context_dim: int, hidden: int, latent_dim: int) -> None:
+    def __init__(self, plan_dim: int, context_dim: int, hidden: int, latent_dim: int, layers: int) -> None:
         super().__init__()
         self.plan = nn.Linear(plan_dim, hidden)
         self.context = nn.Linear(context_dim, hidden, bias=False) if context_dim else None
-        self.rest = nn.Sequential(
-            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden),
-            nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, latent_dim),
-        )  # fmt: skip
+        sizes = [hidden] * (layers - 1) + [latent_dim]
+        each = ((nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, size)) for size in sizes)
+        self.rest = nn.Sequential(*(module for layer in each for module in layer))
 
     def forward(self, plans: Tensor, context: Tensor | None) -> Tensor:
         h = self.plan(plans.flatten(1))
@@ -204,8 +209,9 @@ class KoopmanStudent(nn.Module):
         self.state_dim = spec.state_dim
         shape, hidden, latent = (spec.horizon, spec.row_dim), config.hidden, config.latent_dim
         size, context_dim = spec.horizon * spec.row_dim, spec.context_dim
-        self.encoder = Encoder(size, context_dim, hidden, latent)
-        self.target_encoder = None if config.shared_encoder else Encoder(size, context_dim, hidden, latent)
+        sizes = (size, context_dim, hidden, latent, config.encoder_layers)
+        self.encoder = Encoder(*sizes)
+        self.target_encoder = None if config.shared_encoder else Encoder(*sizes)
         self.operator: FDKLayer | StaticLayer | StaticFactorizedLayer | PlainLayer
         if config.operator == "dnk":
             self.operator = FDKLayer(latent, config.gain_hidden)
@@ -248,16 +254,17 @@ class KoopmanStudent(nn.Module):
             z1, z_target = self.encoder(torch.cat((prior, target)), _twice(context)).chunk(2)
         else:
             z1, z_target = self.encoder(prior, context), self.target_encoder(target, context)
-        z0, gains = self.operator(z1)
+        decoded = z_target
         if self.config.latent_noise:
-            z0 = z0 + self.config.latent_noise * _noise(z0, generator)
-            z_target = z_target + self.config.latent_noise * _noise(z_target, generator)
-        plan, again = self.decoder(torch.cat((z0, z_target))).chunk(2)
+            z1 = z1 + self.config.latent_noise * _noise(z1, generator)
+            decoded = z_target + self.config.latent_noise * _noise(z_target, generator)
+        z0, gains = self.operator(z1)
+        plan, again = self.decoder(torch.cat((z0, decoded))).chunk(2)
         plan, again = torch.where(self.fixed, target, plan), torch.where(self.fixed, target, again)
 
         losses = {
             "reconstruction": _weighted((again - target).square(), w),
-            "latent": _weighted((z0 - z_target.detach()).square(), w),
+            "latent": _weighted((z0 - (z_target.detach() if self.config.stop_gradient else z_target)).square(), w),
             **self._plan_losses(plan, target, w),
             **self.operator.regularizers(gains),  # type: ignore[arg-type]
         }
@@ -295,4 +302,9 @@ DNK = Method(
 )
 KDM = replace(DNK, name="kdm", label="KDM", colour="#009E73").with_config(operator="kdm")
 KDM_F = replace(DNK, name="kdm-f", label="KDM-F", colour="#CC79A7").with_config(operator="kdm-f")
+#: KDM as its authors train it (their code's encoders, gradients, noise and weights; L_pred is their push loss).
+AS_ITS_AUTHORS = {
+    "operator": "kdm", "shared_encoder": False, "stop_gradient": False, "latent_noise": 0.4, "encoder_layers": 5,
+    "weighted": False, "reconstruction": 1.0, "latent": 1.0, "prediction": 1.0, "action": 0.0,
+}  # fmt: skip
 MLP = replace(DNK, name="mlp", label="MLP", colour="#7F6000").with_config(operator="mlp")

@@ -21,10 +21,12 @@ class KoopmanBody(nn.Module):
 
     def __init__(self, student: KoopmanStudent) -> None:
         super().__init__()
-        encoder, decoder, operator = student.encoder.rest, student.decoder, student.operator
-        self.norms = nn.ModuleList(exact(norm) for norm in (encoder[0], encoder[3], decoder[1], decoder[4]))
-        self.encode, self.decode = dense(affine(encoder[2])), dense(affine(decoder[3]))
-        into, out = affine(encoder[5]), affine(decoder[0])  # both ends of the latent space
+        encoder, decoder, operator = list(student.encoder.rest), student.decoder, student.operator
+        # The encoder's layers come in threes: norm, SiLU, product.
+        self.norms = nn.ModuleList(exact(norm) for norm in (*encoder[::3], decoder[1], decoder[4]))
+        self.encode = nn.ModuleList(dense(affine(product)) for product in encoder[2:-1:3])
+        self.decode = dense(affine(decoder[3]))
+        into, out = affine(encoder[-1]), affine(decoder[0])  # both ends of the latent space
         self.lift = self.gains = None
         if isinstance(operator, FDKLayer):
             self.lift = dense(
@@ -40,8 +42,10 @@ class KoopmanBody(nn.Module):
             self.carry = dense(compose(out, compose(static, into)))
 
     def forward(self, h: Tensor) -> Tensor:
-        enter, leave, arrive, decoded = self.norms
-        h = F.silu(leave(self.encode(F.silu(enter(h)))))
+        enter, *leave, arrive, decoded = self.norms
+        h = F.silu(enter(h))
+        for encode, norm in zip(self.encode, leave, strict=True):
+            h = F.silu(norm(encode(h)))
         if self.lift is not None:
             h = self.lift(h)
             if self.gains is None:
