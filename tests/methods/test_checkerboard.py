@@ -74,13 +74,12 @@ def test_the_ode_carries_noise_onto_the_squares_and_evenly():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layers", "least"), [(5, 0.95)])
-def test_kdm_as_its_authors_train_it_stays_on_the_squares(tmp_path, layers, least):
+def test_kdm_as_its_authors_train_it_stays_on_the_squares(tmp_path):
     """Noise on codes keeps the decoder smooth, so that the encoder alone makes the jumps between squares.
 
     Two hidden layers of the encoder are too few for that; the authors have five.
     """
-    config = replace(KDM.config, **{**AS_ITS_AUTHORS, "encoder_layers": layers}, latent_dim=128, hidden=128)
+    config = replace(KDM.config, **AS_ITS_AUTHORS, latent_dim=128, hidden=128)
     torch.manual_seed(0)
     prior, target = checkerboard_pairs(50_000)
     scale = target.std(0)
@@ -92,4 +91,4 @@ def test_kdm_as_its_authors_train_it_stays_on_the_squares(tmp_path, layers, leas
     student, _ = train(KoopmanStudent(config, SPEC), data, training, tmp_path, title="kdm", identity={})
     with torch.no_grad():
         noise = torch.randn(20_000, 1, 2, generator=torch.Generator().manual_seed(1))
-        assert on_cells(student.sample(noise, None)[:, 0] * scale) >= least
+        assert on_cells(student.sample(noise, None)[:, 0] * scale) >= 0.95
