@@ -57,6 +57,6 @@ def _advantages(material: Any, critic: Any) -> dict[str, Tensor]:
 
 
 IQL_POLICY = replace(
-    BC, name="iql-policy", label="IQL", colour="#882255", config=IQLPolicyConfig(), build=IQLPolicy, critic="iql",
+    BC, name="iql-policy", label="IQL", colour="#999933", config=IQLPolicyConfig(), build=IQLPolicy, critic="iql",
     columns=_advantages,
 )  # fmt: skip
