@@ -10,7 +10,7 @@ import torch
 from onestride.engine.fold.folds import generator_fold
 from onestride.engine.fold.keyed_drift import fold_keyed_drift
 from onestride.methods import METHODS
-from onestride.methods.keyed_drift import KeyedDriftConfig, KeyedDriftPlanner
+from onestride.methods.keyed_drift import SEEN, KeyedDriftConfig, KeyedDriftPlanner
 from onestride.plans.spec import Block, PlanSpec
 from onestride.training.datasets import Resident
 from onestride.training.neighbours import with_neighbours
@@ -197,3 +197,19 @@ def test_the_fold_is_the_network_at_its_one_noise_index():
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r"config\.|temperatures|row_share"):
         KeyedDriftConfig(**wrong)
+
+
+def test_a_start_that_the_data_never_saw_is_told_from_one_that_they_did():
+    planner = KeyedDriftPlanner(SMALL, GOAL)
+    prior, context = normal(2, 4, 5), normal(2, 1, seed=1)
+    assert planner.unfamiliarity(prior, context) is None  # nothing is remembered yet
+    keys = normal(SEEN, 6, seed=2)
+    planner.remember(keys)
+    prior.flatten(1)[0, planner.fixed.flatten()], context[0] = keys[7, :5], keys[7, 5:]
+    prior.flatten(1)[1, planner.fixed.flatten()] = 30.0
+    near, far = planner.unfamiliarity(prior, context).tolist()
+    assert near == 0
+    assert far > 20
+    again = KeyedDriftPlanner(SMALL, GOAL)
+    again.load_state_dict(planner.state_dict())  # it goes with the checkpoint
+    assert torch.equal(again.unfamiliarity(prior, context), planner.unfamiliarity(prior, context))

@@ -23,6 +23,8 @@ from onestride.runs.settings import BenchConfig
 
 #: A scene's number is below this: those before it are made too.
 SCENES = 10_000
+#: A start farther from the data than so many of their own distances is worth a warning.
+FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Run(Common):
                 )
         from onestride.evaluation.rollouts import run_trial
         from onestride.latency.soak import load_policy_or_engine
+        from onestride.policy.policy import Policy
         from onestride.progress import console
 
         loaded = load_policy_or_engine(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
@@ -95,7 +98,15 @@ class Run(Common):
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
         scene = task.scenes(self.scene + 1, 0)[self.scene]
-        policy.warm_up(task.first_observation(scene))
+        first = task.first_observation(scene)
+        far = policy.unfamiliarity(first) if isinstance(policy, Policy) else None
+        if far is not None and far > FAR:
+            console.print(
+                f"this start is unlike the data: its nearest there is {far:.1f} times as far away as theirs are from "
+                "one another (in key space: what a plan is told). The plan may be anything",
+                highlight=False,
+            )
+        policy.warm_up(first)
         record, _ = run_trial(policy, task, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
         del record["decision_ms"]
         print(json.dumps(record, indent=2))

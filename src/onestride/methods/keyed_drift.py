@@ -90,6 +90,8 @@ class KeyedDriftConfig:
             raise ValueError(f"temperatures must be above 0, got {self.temperatures} and {self.key_temperature}")
 
 
+#: Keys of the data that a planner remembers.
+SEEN = 2_048
 #: A neighbour farther than so many key temperatures weighs less than 1 in 1000.
 REACH = 7.0
 
@@ -99,6 +101,8 @@ class KeyedDriftPlanner(nn.Module):
 
     fixed: Tensor
     loss_weight: Tensor
+    seen: Tensor
+    spacing: Tensor
     nfe = 1
 
     def __init__(self, config: KeyedDriftConfig, spec: PlanSpec) -> None:
@@ -116,6 +120,27 @@ class KeyedDriftPlanner(nn.Module):
         fixed = mask_of(spec)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
+
+        keys = (SEEN, int(fixed.sum()) + spec.context_dim)
+        self.register_buffer("seen", torch.zeros(keys))
+        self.register_buffer("spacing", torch.zeros(()))  # 0: nothing is remembered
+
+    def remember(self, keys: Tensor) -> None:
+        """Keep keys (SEEN, K) of the data, and how far apart they are: what ``unfamiliarity`` compares with."""
+        self.seen.copy_(keys)
+        apart = torch.cdist(keys, keys).fill_diagonal_(torch.inf).amin(1)
+        self.spacing.copy_(apart.quantile(0.99).clamp(min=1e-6))
+
+    def unfamiliarity(self, prior: Tensor, context: Tensor) -> Tensor | None:
+        """Return how far the keys of priors (B, H, D) and context (B, C) are from the data's nearest (B,).
+
+        In units of the distance within which 99 % of the data's own keys have another: above 1 is rare, far above it
+        is a start or goal that was never seen. None: nothing is remembered.
+        """
+        if not self.spacing:
+            return None
+        keys = torch.cat((prior.flatten(1)[:, self.fixed.flatten()], context), 1)
+        return torch.cdist(keys, self.seen).amin(1) / self.spacing
 
     @property
     def folds(self) -> bool:

@@ -190,6 +190,19 @@ class Policy:
         task.validate_observation(vector)
         return vector
 
+    @torch.inference_mode()
+    def unfamiliarity(self, observation: np.ndarray) -> float | None:
+        """Return how far an observation is from what was learnt from, where the generator remembers it.
+
+        Of the order of 1: as far as the data are from one another. Far above: never seen. None: not remembered.
+        """
+        if not hasattr(self.generator, "unfamiliarity"):
+            return None
+        rows = torch.from_numpy(self._vector(observation).astype(np.float32))[None].to(self.device)
+        given, prior = self.encode(rows)
+        found = self.generator.unfamiliarity(prior[:, 0], self.normalizer.context(given.context))
+        return None if found is None else float(found)
+
     def encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
         given = self.task.encode(rows)

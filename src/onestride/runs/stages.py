@@ -48,7 +48,7 @@ from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Resident
 from onestride.training.loop import finish, train
-from onestride.training.neighbours import with_neighbours
+from onestride.training.neighbours import Neighbours, with_neighbours
 
 # ---------------------------------------------------------------- data
 
@@ -220,6 +220,8 @@ def _train(
         if method.teacher is not None:
             teacher = Policy.from_pretrained(run / (METHODS[method.teacher]().folder or method.teacher)).generator
         learner = method.learner(generator, teacher, config)
+    if isinstance(data, Neighbours) and hasattr(generator, "remember"):
+        generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
     return train(learner, data, training, folder, title=title, identity=identity)
 

@@ -22,6 +22,7 @@ from onestride.training.datasets import Dataset
 
 VERSION = 1  # of the search: another one finds others
 REFERENCES = 131_072  # windows among which neighbours are looked for
+SPREAD = 2_048  # windows whose keys are shown as ``Neighbours.spread``
 CHUNK = 16_384  # windows whose neighbours are looked for at a time
 SOUGHT = 8  # times as many as are wanted, since several may be of one episode
 SLACK = 1.0  # the tree's: what it finds may be so much farther than the nearest; measured, 1 % on HalfCheetah
@@ -43,10 +44,11 @@ class Neighbours:
     """A dataset whose rows have their neighbours beside them.
 
     "neighbours" (B, K, H, D) and "neighbour_distance" (B, K), in units of the mean distance between two keys.
+    spread: keys (S, K + C) of windows that are spread evenly over all.
     """
 
-    def __init__(self, data: Dataset, nearest: Nearest) -> None:
-        self.data, self.nearest = data, nearest
+    def __init__(self, data: Dataset, nearest: Nearest, spread: Tensor) -> None:
+        self.data, self.nearest, self.spread = data, nearest, spread
 
     def __len__(self) -> int:
         return len(self.data)
@@ -54,7 +56,8 @@ class Neighbours:
     def to(self, device: torch.device) -> Neighbours:
         """Return the same rows there."""
         found = self.nearest
-        return Neighbours(self.data.to(device), Nearest(found.index.to(device), found.distance.to(device), found.scale))
+        there = Nearest(found.index.to(device), found.distance.to(device), found.scale)
+        return Neighbours(self.data.to(device), there, self.spread)
 
     def rows(self, index: Tensor) -> dict[str, Tensor]:
         """Return the rows of these numbers, and their neighbours."""
@@ -89,7 +92,8 @@ def with_neighbours(
         return data
     _, back = torch.unique(start, return_inverse=True)
     once = torch.empty(int(back.max()) + 1, dtype=torch.long).scatter_(0, back, torch.arange(len(back)))
-    found = _kept_nearest(keys_of(data, once, spec), episode[once], count, folder)
+    keys = keys_of(data, once, spec)
+    found = _kept_nearest(keys, episode[once], count, folder)
     closest = found.distance[:, 0] / found.scale
     if not (closest < reach).any():
         raise ValueError(
@@ -97,7 +101,8 @@ def with_neighbours(
             f"mean distances away, expected less than {reach:g}. Bring more episodes, or train with "
             "--config.neighbours 0"
         )
-    return Neighbours(data, Nearest(once[found.index[back].long()].int(), found.distance[back], found.scale))
+    there = Nearest(once[found.index[back].long()].int(), found.distance[back], found.scale)
+    return Neighbours(data, there, keys[torch.linspace(0, len(keys) - 1, SPREAD).long()])
 
 
 def _kept_nearest(keys: Tensor, episode: Tensor, count: int, folder: Path) -> Nearest:
