@@ -26,7 +26,9 @@ class Collect(Common):
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
     VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a
-    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action."""
+    planner that was trained here, by its folder, such as runs/mine/teacher. Or a demonstrator of yours, FILE.py:NAME or
+    MODULE:NAME: a function (observation, rng) -> action. After any of them noise=0.1 adds Gaussian noise of that
+    deviation to its actions."""
     seed: int = 0
 
     def __call__(self) -> None:
@@ -35,12 +37,12 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.has_demonstrator and self.behaviours:
+        if task.benchmark is None and self.behaviours:
             raise ValueError(
                 f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
                 "by --preset or --task, such as --preset halfcheetah-small"
             )
-        if task.has_demonstrator:
+        if task.has_demonstrator and not self.behaviours:
             report = plan_stage(self.run, task, self.amount, self.seed)
         else:
             report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
