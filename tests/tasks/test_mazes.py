@@ -335,6 +335,6 @@ def test_a_film_of_a_goal_that_was_reached_shows_no_fall(robotics):
     assert not fell
 
 
-def test_behaviour_policies_are_refused_where_there_is_a_demonstrator(tmp_path):
-    with pytest.raises(ValueError, match="'pointmaze-umaze' has a planner of its own"):
+def test_behaviour_policies_collect_in_its_environment_too(robotics, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no behaviour policy's file at .*actor\.npz"):
         Collect(run=tmp_path, task=UMAZE, amount=1, behaviours=(tmp_path / "actor.npz",))()

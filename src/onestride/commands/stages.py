@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import tyro
 
 from onestride.commands.base import Common, task_named
+from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.stage import Preset, Stage
 
@@ -26,8 +27,9 @@ class Collect(Common):
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
     VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a
-    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action. The ant mazes' own
-    demonstrator needs one actor, which walks an ant to a waypoint."""
+    planner that was trained here, by its folder, such as runs/mine/teacher. Or a demonstrator of yours, FILE.py:NAME or
+    MODULE:NAME: a function (observation, rng) -> action. After any of them noise=0.1 adds Gaussian noise of that
+    deviation to its actions. The ant mazes' own demonstrator needs one actor, which walks an ant to a waypoint."""
     seed: int = 0
 
     def __call__(self) -> None:
@@ -36,10 +38,11 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.has_demonstrator:
+        if task.benchmark is None or (task.has_demonstrator and (task.needs_actor or not self.behaviours)):
             report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
         else:
-            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
+            data = presets.load(self.preset).data
+            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed, data)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
         print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):
