@@ -15,6 +15,7 @@ from onestride.methods import METHODS
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
 from onestride.tasks.bodies import BODIES
+from onestride.tasks.cubes.control_spec import CUBES
 from onestride.tasks.task import Task
 from onestride.training.material import Material
 
@@ -117,6 +118,8 @@ def preset_of(task: Task) -> str:
     """A preset for such a task, to be named in advice."""
     if task.benchmark is None:
         return "demo"
+    if task.name in (*CUBES, "pusht"):
+        return f"{task.name}-small"
     body = task.name.split("-")[0]
     return f"{body}-small" if body in (*BODIES, "pointmaze") else "gym-small"
 

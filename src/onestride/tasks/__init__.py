@@ -65,6 +65,19 @@ def _maze_control_spec(name: str) -> ControlSpec:
     return control_spec(name)
 
 
+def _cubes(name: str) -> Task:
+    from onestride.tasks.cubes.task import cubes
+
+    return cubes(name)
+
+
+def _cubes_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.cubes.control_spec import control_spec
+
+    return control_spec(name)
+
+
+_CUBES = ("cube-single", "cube-double")
 _MAZES = tuple(f"pointmaze-{size}" for size in ("umaze", "medium", "large"))
 _BODIES = {
     f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
@@ -96,7 +109,8 @@ TASKS: Registry[Task] = Registry(
     VARIABLE,
     {"kinova": kinova, "pusht": _pusht}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
-    | {name: partial(_maze, name) for name in _MAZES},
+    | {name: partial(_maze, name) for name in _MAZES}
+    | {name: partial(_cubes, name) for name in _CUBES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
@@ -104,4 +118,5 @@ CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
     {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec}
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
+    | {name: partial(_cubes_control_spec, name) for name in _CUBES}
 )

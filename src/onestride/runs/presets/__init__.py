@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import kinova, locomotion, mazes, pusht
+from onestride.runs.presets import cubes, kinova, locomotion, mazes, pusht
 from onestride.runs.stage import Preset
 
 PRESETS: dict[str, Callable[[], Preset]] = {
@@ -25,6 +25,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "pointmaze-tiny": mazes.tiny,
     "pusht-small": pusht.small,
     "pusht-tiny": pusht.tiny,
+    **{
+        f"{task}-{budget}": partial(make, task)
+        for task in ("cube-single", "cube-double")
+        for budget, make in (("small", cubes.small), ("tiny", cubes.tiny))
+    },
 }
 
 
