@@ -228,8 +228,8 @@ def test_a_robot_that_is_told_what_an_oracle_did_arrives(worlds):
 
 def test_demonstrations_put_every_cube_in_its_place(ogbench, name, monkeypatch):
     monkeypatch.setattr(demonstrations, "EPISODES_PER_CHUNK", 2)
-    episodes, counts = chunk(name, 0, 1)
-    again, _ = chunk(name, 0, 1)
+    episodes, counts = chunk(name, 0, 1, ("markov", "plan"))
+    again, _ = chunk(name, 0, 1, ("markov", "plan"))
     assert counts == {"starts": len(episodes)} == {"starts": 2}  # one by each oracle
     for episode, same in zip(episodes, again, strict=True):
         np.testing.assert_array_equal(episode.observations, same.observations)

@@ -12,14 +12,14 @@ ABOUT = {"cube-single": "one cube", "cube-double": "two cubes, which also change
 
 
 def small(task: str) -> Preset:
-    """One cube or two on one CPU core: a thousand demonstrations of each cube, longer training than PushT's."""
+    """One cube or two on one CPU core: a thousand demonstrations of each cube, and longer training for two."""
+    double, preset = task == "cube-double", pusht.small()
+    training = replace(preset.stage("teacher").training or TrainConfig(), steps=20_000 if double else 12_000)
     return replace(
-        pusht.small().with_stage(
-            "teacher", training=TrainConfig(steps=20_000, batch_size=256, learning_rate=1e-3, weight_decay=1e-6)
-        ),
+        preset.with_stage("teacher", training=training),
         about=f"a UR5e and {ABOUT[task]}: action chunks of 16 of which 8 are carried out, sized for one CPU core",
         task=task,
-        amount=2_000 if task == "cube-double" else 1_000,
+        amount=2_000 if double else 1_000,
     )
 
 
