@@ -114,6 +114,13 @@ def test_a_ratio_is_of_the_teacher_by_the_same_selector_and_says_the_episodes(co
     assert list(line.values())[:2] == ["halfcheetah", "1.143 (60 / 20)"]
 
 
+def test_a_teacher_that_earned_nothing_has_no_multiples(comparison):
+    comparison["rows"]["teacher"]["return_normalised"] = metric(0.0)
+    table = lines(study.table(comparison))
+    assert table["DNK (classifier)"][study.OF_TEACHER.heading] == UNDEFINED
+    assert table["DNK"][study.OF_TEACHER.heading] != UNDEFINED  # ranked as another teacher is
+
+
 def test_a_planner_of_actions_stands_where_it_does_best_too(comparison):
     alone = {"return_normalised": metric(0.4, 0.1), "episodes": one(60)}
     assert study.best_unselected(comparison["rows"]) == []

@@ -15,7 +15,6 @@ from onestride.methods import METHODS
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
 from onestride.tasks.adroit.control_spec import HANDS
-from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 from onestride.training.material import Material
 
@@ -117,14 +116,10 @@ def material_of(run: Path, task: Task) -> Material:
 
 def preset_of(task: Task, dataset: str = "") -> str:
     """A preset for such a task, or for a data set of it, to be named in advice."""
-    if task.benchmark is None:
-        return "demo"
-    if dataset:
-        return f"{dataset}-small"
-    if task.name.split("-")[0] in ("pointmaze", "antmaze"):
-        return f"{task.name}-small"
-    body = _body(task.name)
-    return f"{body}-small" if body in (*BODIES, *HANDS) else "gym-small"
+    from onestride.runs.presets import PRESETS  # which need everything that a run is made of
+
+    names = (f"{name}-small" for name in (dataset, task.name, task.name.rpartition("-")[0]))
+    return next((name for name in names if name in PRESETS), "demo" if task.benchmark is None else "gym-small")
 
 
 def _body(task: str) -> str:

@@ -89,6 +89,19 @@ def _adroit_control_spec(name: str) -> ControlSpec:
     return control_spec(name)
 
 
+def _cubes(name: str) -> Task:
+    from onestride.tasks.cubes.task import cubes
+
+    return cubes(name)
+
+
+def _cubes_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.cubes.control_spec import control_spec
+
+    return control_spec(name)
+
+
+_CUBES = ("cube-single", "cube-double")
 _HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate"))
 _MAZES = tuple(f"{body}-{size}" for body in ("pointmaze", "antmaze") for size in ("umaze", "medium", "large"))
 _BODIES = {
@@ -122,7 +135,8 @@ TASKS: Registry[Task] = Registry(
     {"kinova": kinova, "pusht": _pusht, "quadrotor": _quadrotor}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES}
-    | {name: partial(_adroit, name) for name in _HANDS},
+    | {name: partial(_adroit, name) for name in _HANDS}
+    | {name: partial(_cubes, name) for name in _CUBES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
@@ -131,4 +145,5 @@ CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
     | {name: partial(_adroit_control_spec, name) for name in _HANDS}
+    | {name: partial(_cubes_control_spec, name) for name in _CUBES}
 )

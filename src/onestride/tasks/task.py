@@ -149,7 +149,8 @@ class Task(ControlSpec):
         measure_candidates: maps paths (N, H, 3), the teacher's from the same noise, a scene and whether ``showcase``
             names it to metrics of candidates before any selector; None: nothing is measured of them.
         showcase: maps scenes to the numbers of those that figures and films show; all of them by default.
-        measure_episode: maps an episode of a benchmark to metrics of its own; None: its return is all.
+        measure_episode: maps an episode of a benchmark to metrics of its own, None for one that does not apply to it;
+            None: its return is all.
         metrics: what of ``measure`` and ``measure_candidates``, or of a benchmark's episodes, goes into tables.
         notes: what readers of these tables have to know.
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import adroit, kinova, locomotion, mazes, pusht, quadrotor
+from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, pusht, quadrotor
 from onestride.runs.stage import Preset
 
 BUDGETS = (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
@@ -41,6 +41,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "pusht-tiny": pusht.tiny,
     "quadrotor-small": quadrotor.small,
     "quadrotor-tiny": quadrotor.tiny,
+    **{
+        f"{task}-{budget}": partial(make, task)
+        for task in ("cube-single", "cube-double")
+        for budget, make in (("small", cubes.small), ("tiny", cubes.tiny))
+    },
 }
 
 
