@@ -12,10 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from onestride.files import CheckpointError
-from onestride.methods import METHODS as KNOWN
+from onestride.methods import METHODS
+from onestride.methods.method import Method
 
-#: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
-METHODS = {"teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT"}
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
     "task": "the task's own", "iql": "IQL", "engine": "IQL, engine", "int8": "IQL, engine in 8 bits",
@@ -102,7 +101,8 @@ class Variant:
     @property
     def label(self) -> str:
         """The row's name for a reader: "DNK (classifier)", "Teacher, DDIM, 5 steps"."""
-        name = METHODS.get(self.method) or _label(self.method)
+        known = method_of(self.method)
+        name = known.label if known is not None else self.method
         if self.setting:
             name += f", {self.setting}"
         for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
@@ -116,12 +116,19 @@ class Variant:
     @property
     def order(self) -> tuple[int, str, str, int, int, bool, int, str]:
         """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
-        place = list(METHODS).index(self.method) if self.method in METHODS else len(METHODS)
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
         counts = -(self.steps or 0), self.candidates or 0
-        return place, self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
+        return place(self.method), self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
 
 
-def _label(method: str) -> str:
-    """What a method that is not built in calls itself; its name where this process does not know it."""
-    return KNOWN[method]().label if method in KNOWN else method
+def method_of(name: str) -> Method | None:
+    """Return the method that is called so in rows, by its folder in a run where it has one; None: not known here."""
+    if name in METHODS:
+        return METHODS[name]()
+    return next((each for each in (make() for make in METHODS.values()) if each.folder == name), None)
+
+
+def place(name: str) -> int:
+    """Return where a method stands among all, as ``METHODS`` lists them; those that are not known come last."""
+    known = method_of(name)
+    return len(METHODS) if known is None else list(METHODS).index(known.name)

@@ -27,7 +27,7 @@ from onestride.methods import METHODS
 from onestride.methods.koopman import KoopmanConfig
 from onestride.reports.captions import counts, generators
 from onestride.reports.documents import records
-from onestride.reports.style import COLOURS, GREY, GRID, STYLE
+from onestride.reports.style import GREY, GRID, STYLE, colour
 from onestride.reports.table import Row, Table, terminal, variants
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.run import PAIRS, TEACHER, checkpoint_id
@@ -185,7 +185,7 @@ def figure(comparison: dict[str, Any]) -> Figure:
         _curve(steps, teacher, UNSELECTED.metric, "teacher", "teacher, unselected", **alone)
         if 64 in student:
             whole = student[64][RETURN.metric]["mean"]
-            steps.axhline(whole, color=COLOURS["dnk"], linewidth=1, label="DNK, one call")
+            steps.axhline(whole, color=colour("dnk"), linewidth=1, label="DNK, one call")
         steps.set_xlabel("network calls of the teacher (DDIM)")
         for panel in (candidates, steps):
             panel.set_ylabel("normalised return")
@@ -197,12 +197,12 @@ def _settings(panel: Axes, rows: Mapping[str, Row], metric: str, title: str) -> 
     whole = SETTINGS[0].label
     shown = {name: row[metric] for name, row in by_setting(rows).items() if metric in row}
     for place, (name, found) in enumerate(shown.items()):
-        shade = COLOURS["dnk"] if name == whole else GREY
+        shade = colour("dnk") if name == whole else GREY
         values = found["per_seed"]
         panel.plot(values, np.full(len(values), place), "o", color=shade, alpha=0.7, markeredgewidth=0)
         panel.vlines(np.mean(values), place - 0.3, place + 0.3, color=shade, linewidth=1.5)
     if whole in shown:
-        panel.axvline(shown[whole]["mean"], color=COLOURS["dnk"], linewidth=0.7, linestyle=":", zorder=0)
+        panel.axvline(shown[whole]["mean"], color=colour("dnk"), linewidth=0.7, linestyle=":", zorder=0)
     panel.set_ylim(len(shown) - 0.5, -0.5)
     panel.set_yticks(range(len(shown)), list(shown))
     panel.tick_params(axis="y", length=0)
@@ -213,9 +213,9 @@ def _settings(panel: Axes, rows: Mapping[str, Row], metric: str, title: str) -> 
 def _curve(panel: Axes, rows: Mapping[int, Row], metric: str, method: str, name: str, **look: Any) -> None:
     points = {n: row[metric]["per_seed"] for n, row in rows.items() if metric in row}
     for n, values in points.items():
-        panel.plot(np.full(len(values), n), values, ".", color=COLOURS[method], alpha=0.45, markeredgewidth=0)
+        panel.plot(np.full(len(values), n), values, ".", color=colour(method), alpha=0.45, markeredgewidth=0)
     means = [float(np.mean(values)) for values in points.values()]
-    panel.plot(list(points), means, color=COLOURS[method], **({"marker": "o", "markersize": 4} | look), label=name)
+    panel.plot(list(points), means, color=colour(method), **({"marker": "o", "markersize": 4} | look), label=name)
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:g}")
     panel.set_xticks(list(points))
