@@ -36,6 +36,7 @@ class Variant:
     sampling: how candidates' noise is scaled: as the selector asks, or as in training.
     scored_steps: of a plan, where not as many as the selector's own; 1 scores the first action alone.
     steps: of a teacher sampled by DDIM, where not its own sampler.
+    actions: of a plan that are carried out before the next one is made, where not as many as the task says.
     setting: what of an ablation's training differs, such as "no-spectral".
     """
 
@@ -46,10 +47,11 @@ class Variant:
     sampling: Literal["selector", "training"] = "selector"
     scored_steps: int | None = None
     steps: int | None = None
+    actions: int | None = None
     setting: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "scored_steps", "steps"):
+        for name in ("candidates", "scored_steps", "steps", "actions"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} of a variant is {value}, expected at least 1 or None")
@@ -80,7 +82,7 @@ class Variant:
             name += f"-ddim-{self.steps}"
         if self.candidates is not None:
             name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
-        return name
+        return name if self.actions is None else f"{name}-actions-{self.actions}"
 
     @property
     def ranking(self) -> str:
@@ -105,7 +107,8 @@ class Variant:
         name = known.label if known is not None else self.method
         if self.setting:
             name += f", {self.setting}"
-        for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
+        counts = (self.steps, "DDIM, {} step"), (self.candidates, "{} candidate"), (self.actions, "{} action")
+        for count, what in counts:
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"
         if self.row == self.generator:
@@ -114,10 +117,10 @@ class Variant:
         return f"{name} ({who.removeprefix('IQL, ') if self.selector == 'task' else who})"
 
     @property
-    def order(self) -> tuple[int, str, str, int, int, bool, int, str]:
+    def order(self) -> tuple[int, str, str, int, int, int, bool, int, str]:
         """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
-        counts = -(self.steps or 0), self.candidates or 0
+        counts = -(self.steps or 0), self.candidates or 0, self.actions or 0
         return place(self.method), self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
 
 
