@@ -21,6 +21,7 @@ RANKINGS = {
     "mixture": "IQL, λ of training", "first": "IQL, first action", "classifier": "classifier",
     "unselected": "unselected",
 }  # fmt: skip
+ALL = 1_000_000  # steps of a teacher, in the order of rows, where it takes its own sampler's
 _SELECTORS = {"returns": "classifier", "none": "unselected"}  # in rows' names
 _BACKENDS = {"torch": "", "engine": "engine", "engine-int8": "int8"}
 
@@ -120,7 +121,7 @@ class Variant:
     def order(self) -> tuple[int, str, str, int, int, int, bool, int, str]:
         """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
-        counts = -(self.steps or 0), self.candidates or 0, self.actions or 0
+        counts = -(self.steps or ALL), self.candidates or 0, self.actions or 0
         return place(self.method), self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
 
 

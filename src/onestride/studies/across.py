@@ -11,12 +11,13 @@ from onestride.reports.captions import DEVIATION
 from onestride.reports.table import UNDEFINED, Column, Row, Table, paper
 from onestride.studies.study import Study
 
+OF_DIFFUSER = "of Diffuser's by the same selector (episodes)"
 #: variant -> data set -> its row there
 Rows = Mapping[Variant, Mapping[str, Row]]
 
 
-def table(study: Study, found: Mapping[str, dict[str, Any]]) -> Table:
-    """Return the table of the data sets of which there are results.
+def table(study: Study, found: Mapping[str, dict[str, Any]], *, beside: bool = True) -> Table:
+    """Return the table of the data sets of which there are results; ``beside``: with the paper's lines.
 
     A cell's metric is "data set: metric" or "family: metric", as in ``results/paper``. Averages are over those data
     sets of a family that there are; one row has to have all of them.
@@ -27,15 +28,21 @@ def table(study: Study, found: Mapping[str, dict[str, Any]]) -> Table:
             ours.setdefault(Variant.of(row), {})[dataset] = row
     shown = {family: [each for each in sets if each in found] for family, sets in study.families.items()}
     shown = {family: sets for family, sets in shown.items() if sets}
+    if len(found) == 1:  # an average says nothing more, of whichever family
+        shown = dict([next(iter(shown.items()))])
     made = {name_of(v): cells(study, v, ours, shown) for v in sorted(ours, key=lambda v: v.order)}
-    theirs = paper(study.name)
+    theirs = paper(study.name) if beside else {}
     cut = {family for family, sets in shown.items() if len(sets) < len(study.families[family])}
     for name, row in theirs.get("rows", {}).items():
         made[f"{name} (paper)"] = {metric: m for metric, m in row.items() if metric.partition(": ")[0] not in cut}
     columns = [column for family, sets in shown.items() for column in columns_of(study, family, sets)]
+    if len(found) == 1:
+        columns = [replace(column, heading=column.heading.rpartition(": ")[2]) for column in columns]
     if not any(": " in metric for row in theirs.get("rows", {}).values() for metric in row):
         columns += [replace(column, heading=f"paper: {column.heading}") for column in study.columns]
-    return Table(tuple(dict.fromkeys(columns)), made, caption(study, found, theirs), spread=True).known()
+    return Table(
+        tuple(dict.fromkeys(columns)), made, caption(study, found, theirs), next(iter(found)) if len(found) == 1 else ""
+    ).known()
 
 
 def name_of(variant: Variant) -> str:
@@ -57,7 +64,7 @@ def columns_of(study: Study, family: str, sets: Sequence[str]) -> list[Column]:
         heading = f"{of}{family}, average: {column.heading}"
         made.append(replace(column, metric=f"{family}: {column.metric}", heading=heading, spread=False))
     if study.against:
-        made.append(Column(f"{family}: ratio", f"{of}{family}: of Diffuser's by the same selector (episodes)"))
+        made.append(Column(f"{family}: ratio", f"{of}{family}: {OF_DIFFUSER}"))
     return made
 
 

@@ -27,6 +27,7 @@ from onestride.studies.study import Job, Outcome, Study
 
 METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
 FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
+FILMED = (TEACHER, "kdp", "dnk", "kdm")
 TEMPLATE = Path(__file__).with_name("study_page.html.j2")
 LOCOMOTION = tuple(
     f"{body}-{level}" for body in ("halfcheetah", "hopper", "walker2d") for level in ("medium-expert", "medium")
@@ -123,12 +124,17 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
     files = {dataset: job.run_of(dataset) / study.name / "comparison.json" for dataset in study.datasets}
     made = across.table(study, {d: read_experiment(file) for d, file in files.items() if file.exists()})
     comparison = page.read_comparison(folder)
+    narrow = replace(study, columns=study.columns[:4])
+    ended = terminal(across.table(narrow, {job.dataset: comparison}, beside=False), f"{study.name}: means")
     by_returns = "teacher" in comparison["rows"] and isinstance(job.preset.evaluate, ReturnsConfig)
     tables = {study.about: made}
     if by_returns:
         tables["What else each row is"] = dnk_table1.detail_table(comparison)
         tables["What the generators make"] = dnk_table1.generators_table(comparison)
-    makers = locomotion_page.makers(folder, job.run, comparison, job.device) if by_returns and job.pictures else None
+    makers = None
+    if by_returns and job.pictures:
+        filmed = [method for method in FILMED if method in comparison["rows"]]
+        makers = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
     values = {
         "title": f"{study.name}: {job.dataset}",
         "lead": f"{study.about}. {job.preset.about}.",
@@ -137,7 +143,7 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
         "pictures": [file for files in makers or () for file in files],
     }
     out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{study.name}.html")
-    return Outcome(folder, out, terminal(made, f"{study.name}: means"))
+    return Outcome(folder, out, ended)
 
 
 def headline(study: Study, comparison: dict[str, Any]) -> list[page.Card]:
