@@ -266,7 +266,10 @@ def test_reproduce_takes_no_preset_and_shows_none(capsys):
         (("train", "dmk", "--run", "RUN"), "nothing called 'dmk' to train. There are: teacher, dnk"),
         (("train",), "say what to train"),
         (("train", "pairs", "--run", "RUN"), "pairs are made, not trained"),
-        (("reproduce", "table1", "--task", "foo", "--run", "RUN"), "There are: halfcheetah-medium-expert, "),
+        (("reproduce", "dnk-table1", "--task", "foo", "--run", "RUN"), "There are: halfcheetah-medium-expert, "),
+        (("reproduce", "table1", "--run", "RUN"), "There are: dnk-table1, dnk-ablations, kdp-table1"),
+        (("reproduce", "kdp-table3", "--data", "x.npz", "--run", "RUN"), "say which with --task"),
+        (("reproduce", "dnk-table1", "--task", "hopper-mine", "--run", "RUN"), "has no data yet: give --behaviours"),
         (("run", "--run", "RUN"), "train one first"),
     ],
 )

@@ -1,35 +1,25 @@
-"""A preset's stages in their order, the evaluation of what they made, and what of it is published."""
+"""A preset's stages in their order, a study's data sets, and what of their results is published."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.table import Table
-
 from onestride.data.minari import read_metadata
-from onestride.evaluation import evaluate as evaluation
-from onestride.evaluation.result import read_experiment
 from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
-from onestride.reports.style import save
 from onestride.runs import stages
-from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.runs.ingest import import_dataset
+from onestride.runs.presets import unknown
 from onestride.runs.stage import Preset
-from onestride.studies import ablations as ablation
-from onestride.studies import arm_page, dnk_table1, dnk_table2, locomotion_page
+from onestride.studies.dnk import ablations, evaluate
+from onestride.studies.study import Job, Outcome, Study
+from onestride.tasks import TASKS
+from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where the results are, the page made of them (if one was), and the table for the terminal."""
-
-    folder: Path
-    page: Path | None
-    table: Table
+__all__ = ["Outcome", "ablations", "evaluate", "imported", "make", "preset_for", "publish", "published", "reproduce"]
 
 
 def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
@@ -50,30 +40,66 @@ def imported(run: Path) -> bool:
     return (run / "data").exists() and "source" in read_metadata(run / "data")
 
 
-def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, device: str, pictures: bool) -> Outcome:
-    """The run's planners compared as its task is: trials of the arm, returns of a benchmark."""
-    folder = evaluation.evaluate(run, config, command, device)
-    comparison, page = read_experiment(folder / "comparison.json"), run / "report.html"
-    if isinstance(config, ReturnsConfig):
-        locomotion_page.write(folder, run, pictures, page, device)
-        return Outcome(folder, page, dnk_table1.terminal_table(comparison))
-    arm_page.write(folder, run, pictures, page)
-    return Outcome(folder, page, dnk_table2.terminal_table(comparison))
+# ---------------------------------------------------------------- a study
 
 
-def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
-    """DNK with one piece taken away at a time, beside the run's table."""
-    folder = ablation.ablate(run, preset, command, device)
-    comparison = read_experiment(folder / "comparison.json")
-    save(ablation.figure(comparison), folder / "ablations.png")
-    return Outcome(folder, None, ablation.terminal_table(comparison))
+def preset_for(study: Study, dataset: str, budget: str) -> Preset:
+    """Return what a study trains for one of its data sets.
+
+    Raises:
+        ValueError: it has no such data set, or no such budget for it.
+    """
+    body = dataset.split("-")[0]
+    if dataset not in study.datasets and not (body in BODIES and any(body in each for each in study.datasets)):
+        raise unknown("dataset", dataset, study.datasets)
+    preset = study.preset(dataset, budget)
+    return preset if study.methods is None else preset.only(study.methods)
+
+
+def reproduce(study: Study, job: Job, behaviours: Sequence[Path] = (), data: Path | None = None) -> Outcome:
+    """Make one data set of a study: its data, what is trained, its evaluation, its page.
+
+    Args:
+        study: which.
+        job: where and how.
+        behaviours: to collect with, or one folder that holds them by the names of ``behaviours_in``.
+        data: a file or folder to import instead.
+
+    Raises:
+        ValueError: there is no data yet, and nothing that it could be made of.
+    """
+    task = TASKS[TASKS.resolve(job.preset.task)]()
+    if len(behaviours) == 1 and behaviours[0].is_dir():
+        behaviours = behaviours_in(behaviours[0], job.dataset)
+    if not (job.run / "data").exists():
+        if data is not None:
+            import_dataset(job.run, task, data)
+        elif not behaviours and not task.has_demonstrator:
+            raise ValueError(
+                f"{job.run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents) or the "
+                "folder that they are in, or --data with a file recorded in the v5 environment"
+            )
+    if study.methods != ():
+        make(job.run, job.preset, task, behaviours, job.device)
+    return study.evaluate(study, job)
+
+
+def behaviours_in(folder: Path, dataset: str) -> tuple[Path, ...]:
+    """Return the behaviour policies of a data set in a folder.
+
+    They are called <body>-expert.npz and <body>-medium.npz, <task>-expert.npz, or <family>-goal.npz.
+    """
+    body, *levels = dataset.split("-")
+    names = [f"{body}-{level}" for level in sorted(levels)] if body in BODIES else [f"{dataset}-expert", f"{body}-goal"]
+    return tuple(path for name in names if (path := folder / f"{name}.npz").is_file())
 
 
 # ---------------------------------------------------------------- publishing
 
-ARM = ("comparison.json", "episodes.jsonl", "candidates.png", "pca.png", "latency.png", "frames.png", "arms.gif")
-RECORDS = ("comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json")
-PICTURES = ("pareto.png", "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif", "ablations.png")
+FILES = (
+    "comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json", "candidates.png", "pareto.png",
+    "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif", "ablations.png", "arms.gif",
+)  # fmt: skip
 
 
 def published(to: Path, name: str | None) -> dict[str, Path]:
@@ -86,10 +112,9 @@ def published(to: Path, name: str | None) -> dict[str, Path]:
         FileExistsError: one of them is there already; OSError: the folder cannot be written.
     """
     ensure_writable(to)
-    if name is None:
-        files = {f: to / f for f in ARM}
-    else:
-        files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in (*RECORDS, *PICTURES)}
+    files = {f: to / f for f in FILES}
+    if name is not None:
+        files = {f: to / (f"{name}.json" if f == "comparison.json" else f"{name}.{f}") for f in FILES}
     begun = _begun(to, files)
     there = [target.name for target in files.values() if target.exists() and target.name not in begun]
     if there:

@@ -18,7 +18,7 @@ from onestride.reports.figures import (
 )
 from onestride.reports.figures_arm import Candidates, candidates_figure
 from onestride.reports.figures_returns import _front, pareto_figure, returns_figure
-from onestride.reports.style import COLOURS, PAPER_GREY, colour, label, ordered
+from onestride.reports.style import PAPER_GREY, colour, label, ordered
 
 TEACHER = Variant(method="teacher", selector="returns")
 DNK, KDM, MLP = (Variant(method=method, selector="iql") for method in ("dnk", "kdm", "mlp"))
@@ -142,7 +142,7 @@ def test_pareto_names_every_point_apart():
     assert panel.get_xscale() == "log"
     boxes = [t.get_window_extent() for t in texts.values()]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert to_hex(texts["DNK"].get_color()) == COLOURS["dnk"].lower()
+    assert to_hex(texts["DNK"].get_color()) == colour("dnk").lower()
     assert to_hex(texts["DNK, paper"].get_color()) == PAPER_GREY.lower()
 
 

@@ -11,10 +11,10 @@ import tyro
 
 from onestride.commands.base import Common, InRun, print_outcome, task_named
 from onestride.errors import command_line
+from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
-from onestride.tasks.bodies import BODIES
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ class Evaluate(Common):
         return self.run.name if dataset in self.run.name else dataset
 
 
+def studies_of(preset: str) -> list[tuple[str, str]]:
+    """Return the studies whose data sets' presets have the preset's stem, each with its first data set there."""
+    from onestride.studies import STUDIES
+
+    stem = preset.rpartition("-")[0]
+    found = ((name, [each for each in STUDIES[name]().datasets if stem and each.startswith(stem)]) for name in STUDIES)
+    return [(name, sets[0]) for name, sets in found if sets]
+
+
 @dataclass(frozen=True)
 class Quickstart(Common):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
@@ -73,32 +82,34 @@ class Quickstart(Common):
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
         named = f" --task {self.task}" if self.task and ":" in self.task else ""
-        if task.benchmark is not None:
-            print(f"  open {self.run / 'report.html'}")
-            print(f"  onestride run --run {self.run}{named}            the student drives the body in real time")
-            print("  onestride reproduce ablations --help           what each piece of DNK adds")
-            return
+        same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo") + named
         print(f"  open {self.run / 'report.html'}")
         print(f"  onestride run --run {self.run}{named} --scene 3            the student drives the robot in real time")
-        same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo")
-        print(f"  onestride train kdm {same}   another method is one word")
-        print(f"  onestride evaluate {same}            takes it in")
-        print("  onestride quickstart --preset full --run runs/full   the committed results")
+        there = {stage.name for stage in preset.stages}
+        for name in [n for n in METHODS if METHODS[n]().needs == "pairs" and n not in there][:1]:
+            print(f"  onestride train {name} {same}   another method is one word")
+            print(f"  onestride evaluate {same}            takes it in")
+        if self.preset == "demo":
+            print("  onestride quickstart --preset full --run runs/full   the committed results")
+        for name, dataset in studies_of(self.preset):
+            print(f"  onestride reproduce {name} --task {dataset}   a paper's table of this task")
 
 
 @dataclass(frozen=True)
 class Reproduce(InRun):
-    """A paper's table from nothing: data, training, evaluation, figures, films and page in one command."""
+    """A study from nothing, such as a paper's table: data, training, evaluation, figures, films and page."""
 
-    what: tyro.conf.Positional[Literal["table1", "ablations"]] = "table1"
-    """table1: DNK's Table I. ablations: DNK with one piece taken away at a time, after table1 of the same run."""
-    run: Path = Path("runs/table1")
-    task: str = "halfcheetah-medium-expert"
-    """The dataset: halfcheetah, walker2d or hopper, then -medium-expert or whatever your data is."""
-    budget: Literal["small", "full"] = "small"
-    """small: two CPU cores. full: the paper's sizes and 5 x 500 episodes, a GPU's work."""
+    study: tyro.conf.Positional[str] = "dnk-table1"
+    """dnk-table1, dnk-ablations (after dnk-table1 of the same runs), kdp-table1 to kdp-table7, or FILE.py:NAME."""
+    run: Path = Path("runs")
+    """Folder of the runs, one for each data set: <run>/<paper>/<data set>-<budget>. Studies of one paper share them."""
+    task: str | None = None
+    """One of the study's data sets, or your own data of the same body; default: all, one after another."""
+    budget: Literal["tiny", "small", "full"] = "small"
+    """tiny: a minute, nothing is learnt. small: two CPU cores. full: the paper's sizes, a GPU's work."""
     behaviours: tuple[Path, ...] = ()
-    """Behaviour policies to collect with, as many steps of each (see `onestride collect`)."""
+    """Behaviour policies to collect with, as many steps of each (see `onestride collect`); for several data sets the
+    folder that they are in, named as halfcheetah-expert.npz."""
     data: Path | None = None
     """Or data that is there already (see `onestride import`), recorded in the v5 environment."""
     publish: Path | None = None
@@ -109,35 +120,25 @@ class Reproduce(InRun):
     def __call__(self) -> None:
         from onestride import experiment
         from onestride.progress import console
-        from onestride.runs.ingest import import_dataset
+        from onestride.studies import STUDIES
+        from onestride.studies.study import Job
 
         began = time.monotonic()
-        bodies = sorted(BODIES)
-        if (body := self.task.split("-")[0]) not in bodies:
-            sets = [f"{each}-{which}" for which in ("medium-expert", "medium") for each in bodies]
-            raise presets.unknown("dataset", self.task, sets)
-        preset = presets.load(f"{self.task if self.task.endswith('-medium') else body}-{self.budget}")
-        run = self.run / f"{self.task}-{self.budget}"
-        name = self.task if self.what == "table1" else f"{self.task}-ablations"
-        files = experiment.published(self.publish, name) if self.publish is not None else {}
-        hours = preset.hours if self.what == "table1" else preset.ablation_hours
-        console.print(f"[bold]{self.what}[/bold] on {self.task}: {preset.about}", highlight=False)
-        console.print(f"It takes about {hours:g} hours there and goes to {run}; stop it and repeat it as you like.")
-        if not (run / "data").exists():
-            if self.data is not None:
-                import_dataset(run, task_named(preset.task), self.data)
-            elif not self.behaviours:
-                names = "MEDIUM" if preset.data.behaviours == 1 else "EXPERT MEDIUM"
-                raise ValueError(
-                    f"{run} has no data yet: give --behaviours {names} (.npz, or .zip of RL-Zoo agents), or "
-                    "--data with a file recorded in the v5 environment"
-                )
-        if self.what == "table1":
-            task = task_named(preset.task)
-            experiment.make(run, preset, task, self.behaviours, self.device)
-            outcome = experiment.evaluate(run, preset.evaluate, command_line(), self.device, self.pictures)
-        else:
-            outcome = experiment.ablations(run, preset, command_line(), self.device)
-        print_outcome(outcome)
-        experiment.publish(outcome.folder, files)
+        study = STUDIES[STUDIES.resolve(self.study)]()
+        datasets = study.datasets if self.task is None else (self.task,)
+        if self.data is not None and len(datasets) > 1:
+            raise ValueError(f"--data is of one data set, {study.name} has {len(datasets)}: say which with --task")
+        chosen = {each: experiment.preset_for(study, each, self.budget) for each in datasets}
+        to = self.publish
+        files = {each: experiment.published(to, each + study.ending) if to is not None else {} for each in datasets}
+        root, hours = self.run / study.family, sum(study.hours(preset) for preset in chosen.values())
+        for dataset, preset in chosen.items():
+            console.print(f"[bold]{study.name}[/bold] on {dataset}: {preset.about}", highlight=False)
+        takes = f"It takes about {hours:.2g} hours there" if hours else "It takes a time that is not on record"
+        console.print(f"{takes} and goes to {root}; stop it and repeat it as you like.", highlight=False)
+        for dataset, preset in chosen.items():
+            job = Job(root, dataset, self.budget, preset, command_line(), self.device, self.pictures)
+            outcome = experiment.reproduce(study, job, self.behaviours, self.data)
+            print_outcome(outcome)
+            experiment.publish(outcome.folder, files[dataset])
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")

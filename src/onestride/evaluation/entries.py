@@ -128,7 +128,9 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
         settings |= {"selector": unselected, "candidates": 1}
     elif (folder := _selector_folder(run, variant)) is not None:
         settings["selector"] = load_selector(folder, task_of(run), _options(folder, variant))
-    policy = _load(entry, device, **settings)
+    policy = as_trained(entry, device, **settings)
+    if variant.actions is not None:
+        policy.task = replace(policy.task, n_action_steps=variant.actions)
     if variant.backend == "torch":
         return policy
     backend = preferred(policy, int8=variant.backend == "engine-int8")
@@ -149,7 +151,7 @@ def _options(folder: Path, variant: Variant) -> Any:
 
 def all_candidates_of(entry: Entry, device: str) -> Policy:
     """Return the entry's planner as it was trained, with all its candidates and no selector."""
-    return _load(entry, device, selector=unselected)
+    return as_trained(entry, device, selector=unselected)
 
 
 def made_by(run: Path, entry: Entry) -> dict[str, Any]:
@@ -169,7 +171,8 @@ def _selector_folder(run: Path, variant: Variant) -> Path | None:
     return run / variant.selector
 
 
-def _load(entry: Entry, device: str, **settings: Any) -> Policy:
+def as_trained(entry: Entry, device: str, **settings: Any) -> Policy:
+    """Return the entry's planner with the selector of its checkpoint; a teacher with the entry's steps."""
     policy = Policy.from_pretrained(entry.folder, device=device, **settings)
     if entry.variant.steps is not None:
         planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator

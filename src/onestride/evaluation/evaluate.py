@@ -109,7 +109,8 @@ def _measure_candidates(protocol: Scenes | Returns, made: Mapping[tuple[str, int
     for entry in entries:
         if entry.variant.selector in ("none", "task"):  # each generator once, whoever ranks
             key = entry.variant.generator, entry.seed
-            found[key], makers[key] = entry, {**made.get(key, made[entry.row, entry.seed]), "reference": reference}
+            found.setdefault(key, entry)
+            makers[key] = {**made.get(key, made[entry.row, entry.seed]), "reference": reference}
     store = Store(protocol.folder / CANDIDATES, makers)
     with track("candidates", len(found)) as bar:
         for number, ((row, seed), entry) in enumerate(found.items(), 1):
@@ -137,6 +138,8 @@ def summary(
     mine = [r for r in records if r["row"] == variant.row]
     seeds = [r["seed"] for r in mine]
     made = {m.name: summarize([r[m.name] for r in mine], seeds) for m in metrics if m.name in mine[0]}
+    if arrived := [r["completion_time_s"] for r in mine if r.get("completion_time_s") is not None]:
+        made["completion_time_s_p50"] = single(float(np.median(arrived)))
     if variant.row in calls:
         for name in ("return_normalised", "return_raw"):
             made[name] = over_seeds(made[name]["per_seed"])

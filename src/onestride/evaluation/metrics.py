@@ -18,6 +18,7 @@ TRIAL = (
     Metric("executed_steps", "executed steps"),
     Metric("decision_ms_mean", "inference", "ms", better="lower"),
     *(Metric(f"decision_ms_{name}", name, "ms", better="lower") for name in ("p50", "p95", "p99", "max")),
+    Metric("end_to_end_ms_p50", "end to end p50", "ms", better="lower"),
     Metric("control_hz", "measured rate", "Hz", digits=3, better="higher"),
     Metric("overrun_ratio", "overrun ratio", digits=4, better="lower"),
     Metric("starved_ratio", "starved ratio", digits=4, better="lower"),

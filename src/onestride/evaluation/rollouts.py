@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from onestride.control.log import EpisodeLog
@@ -59,13 +60,14 @@ def run_trial(
 def _record(log: EpisodeLog, nfe: int, measured: dict[str, Any]) -> dict[str, Any]:
     if log.success:
         measured["completion"] = 1.0
-    decided = max(len(log.decisions), 1)
+    decided, ages = max(len(log.decisions), 1), log.command_age.rows[:, 1]
     return {
         "success": float(log.success),
         "outcome": log.outcome,
         "completion_time_s": log.duration if log.success else None,
         "executed_steps": log.executed,
         **latency(log.decisions),
+        "end_to_end_ms_p50": 1e3 * float(np.median(ages)) if len(ages) else None,
         **measured,
         "control_hz": log.executed / log.duration if log.duration else None,
         "overrun_ratio": log.overruns / decided,

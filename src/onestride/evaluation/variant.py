@@ -12,19 +12,16 @@ from typing import Any, Literal
 import msgspec
 
 from onestride.files import CheckpointError
-from onestride.methods import METHODS as KNOWN
+from onestride.methods import METHODS
+from onestride.methods.method import Method
 
-#: Method -> its name for a reader, in the order of every table. Others go by the name they are registered under.
-METHODS = {
-    "teacher": "Teacher", "dnk": "DNK", "kdm": "KDM", "kdm-f": "KDM-F", "mlp": "MLP", "cd": "CD", "ct": "CT",
-    "bc": "BC", "iql-policy": "IQL", "fql": "FQL",
-}  # fmt: skip
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
     "task": "the task's own", "iql": "IQL", "engine": "IQL, engine", "int8": "IQL, engine in 8 bits",
     "mixture": "IQL, λ of training", "first": "IQL, first action", "classifier": "classifier",
     "unselected": "unselected",
 }  # fmt: skip
+ALL = 1_000_000  # steps of a teacher, in the order of rows, where it takes its own sampler's
 _SELECTORS = {"returns": "classifier", "none": "unselected"}  # in rows' names
 _BACKENDS = {"torch": "", "engine": "engine", "engine-int8": "int8"}
 
@@ -40,6 +37,7 @@ class Variant:
     sampling: how candidates' noise is scaled: as the selector asks, or as in training.
     scored_steps: of a plan, where not as many as the selector's own; 1 scores the first action alone.
     steps: of a teacher sampled by DDIM, where not its own sampler.
+    actions: of a plan that are carried out before the next one is made, where not as many as the task says.
     setting: what of an ablation's training differs, such as "no-spectral".
     """
 
@@ -50,10 +48,11 @@ class Variant:
     sampling: Literal["selector", "training"] = "selector"
     scored_steps: int | None = None
     steps: int | None = None
+    actions: int | None = None
     setting: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "scored_steps", "steps"):
+        for name in ("candidates", "scored_steps", "steps", "actions"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} of a variant is {value}, expected at least 1 or None")
@@ -84,7 +83,7 @@ class Variant:
             name += f"-ddim-{self.steps}"
         if self.candidates is not None:
             name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
-        return name
+        return name if self.actions is None else f"{name}-actions-{self.actions}"
 
     @property
     def ranking(self) -> str:
@@ -105,10 +104,12 @@ class Variant:
     @property
     def label(self) -> str:
         """The row's name for a reader: "DNK (classifier)", "Teacher, DDIM, 5 steps"."""
-        name = METHODS.get(self.method) or _label(self.method)
+        known = method_of(self.method)
+        name = known.label if known is not None else self.method
         if self.setting:
             name += f", {self.setting}"
-        for count, what in ((self.steps, "DDIM, {} step"), (self.candidates, "{} candidate")):
+        counts = (self.steps, "DDIM, {} step"), (self.candidates, "{} candidate"), (self.actions, "{} action")
+        for count, what in counts:
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"
         if self.row == self.generator:
@@ -117,14 +118,21 @@ class Variant:
         return f"{name} ({who.removeprefix('IQL, ') if self.selector == 'task' else who})"
 
     @property
-    def order(self) -> tuple[int, str, str, int, int, bool, int, str]:
+    def order(self) -> tuple[int, str, str, int, int, int, bool, int, str]:
         """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
-        place = list(METHODS).index(self.method) if self.method in METHODS else len(METHODS)
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
-        counts = -(self.steps or 0), self.candidates or 0
-        return place, self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
+        counts = -(self.steps or ALL), self.candidates or 0, self.actions or 0
+        return place(self.method), self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
 
 
-def _label(method: str) -> str:
-    """What a method that is not built in calls itself; its name where this process does not know it."""
-    return KNOWN[method]().label if method in KNOWN else method
+def method_of(name: str) -> Method | None:
+    """Return the method that is called so in rows, by its folder in a run where it has one; None: not known here."""
+    if name in METHODS:
+        return METHODS[name]()
+    return next((each for each in (make() for make in METHODS.values()) if each.folder == name), None)
+
+
+def place(name: str) -> int:
+    """Return where a method stands among all, as ``METHODS`` lists them; those that are not known come last."""
+    known = method_of(name)
+    return len(METHODS) if known is None else list(METHODS).index(known.name)

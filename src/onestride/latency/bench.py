@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ from onestride.engine.cuda_graph import CudaGraphPlanner, needs_cuda
 from onestride.engine.engine import Engine
 from onestride.evaluation.metrics import PAUSE, latency, summarize
 from onestride.evaluation.result import Experiment
+from onestride.evaluation.variant import Variant
 from onestride.latency.roofline import copy_peak, product_peak
 from onestride.latency.subjects import (
     OBSERVATIONS,
     Subject,
     observations_of,
+    stepping,
     subjects_of,
     trained,
     untrained,
@@ -48,6 +50,7 @@ from onestride.progress import track
 from onestride.runs.pairs import PairsConfig, make_block
 from onestride.runs.settings import BenchConfig
 from onestride.runs.stage import Preset
+from onestride.tasks.task import Task
 
 WARM_UP = 5
 BLOCKS = 5  # of pairs that count
@@ -66,11 +69,16 @@ def bench(
     out: Path | None,
     device: str = "cpu",
     show: Callable[[dict[str, Any]], object] | None = None,
+    *,
+    policies: dict[str, Policy] | None = None,
+    variants: Mapping[str, Variant] | None = None,
 ) -> dict[str, Any]:
     """Measure, ``show`` the record and write it to ``out``.
 
     Args:
         run: of trained policies; None: untrained ones of the preset's sizes.
+        policies: in their place, "teacher" and "student" among them.
+        variants: what subjects are, for the rows of the record; others are left out of it.
 
     Raises:
         FileExistsError: ``out`` is there already; OSError: it cannot be written.
@@ -81,12 +89,18 @@ def bench(
         needs_cuda(place)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
+    if policies is None:
+        policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
     task = policies["student"].task
     observations = observations_of(run, task)
     subjects = {s.row: s for n in config.candidates for s in subjects_of(policies, n, config, place)}
-    samples = _measure(subjects, observations, config, place)
+    if variants is not None:
+        subjects = {row: s for row, s in subjects.items() if s.name in variants}
+    samples = _measure(subjects, observations, task, config, place)
     rows = {row: _metrics(subject, samples) for row, subject in subjects.items()}
+    if variants is not None:
+        for row, subject in subjects.items():
+            rows[row]["variant"] = replace(variants[subject.name], candidates=subject.candidates).fields()
     if config.pairs is not None:
         rows |= _pairs(policies["teacher"], observations, preset.stage("pairs").config, config.pairs, place)
     about = {"run": None if run is None else str(run), "preset": preset.about, "task": task.name, "device": device}
@@ -114,7 +128,9 @@ def _notes(
         f"share_of_ceiling is of float32 products with as many rows, {by}",
         ", ".join((f"engine is {made_by['engine']}", *(f"{name} {made_by[name]}" for name in beside))),
         "observations: " + ("where scenes begin" if observations < OBSERVATIONS else "states of the data, in turns"),
-        "batch_forwards is a decision's arithmetic in calls of its own network on all candidates",
+        "batch_forwards is a decision's arithmetic in calls of its own network on all candidates, batch_equivalent in "
+        "such calls on one candidate",
+        "end to end: from the observation to the next one, a decision and a step of the simulated robot",
     ]
     if isinstance(policies["teacher"].generator, GuidedPlanner):
         notes.append("the teachers are guided by the return model")
@@ -129,10 +145,12 @@ def _notes(
 
 
 def _measure(
-    subjects: dict[str, Subject], observations: Sequence[np.ndarray], config: BenchConfig, device: torch.device
-) -> Samples:
+    subjects: dict[str, Subject], observations: Sequence[np.ndarray], task: Task, config: BenchConfig,
+    device: torch.device,
+) -> Samples:  # fmt: skip
     """Time all subjects and the machine's peaks in turns."""
     samples: Samples = defaultdict(list)
+    step = stepping(task)
     product = product_peak(device, config.candidates)
     with track("bench", config.rounds) as bar:
         for subject in subjects.values():
@@ -151,6 +169,10 @@ def _measure(
                     decision = decide(observation)
                     samples[row, "decision"].append(time.perf_counter() - began)
                     samples[row, "planning"].append(decision.timings["generate"])
+                if step is not None:
+                    began = time.perf_counter()
+                    step(decide(observations[i % len(observations)]).action)
+                    samples[row, "end to end"].append(time.perf_counter() - began)
             time.sleep(PAUSE)
             for n in config.candidates:
                 samples[n, "product"].append(product(n))
@@ -172,6 +194,7 @@ def _metrics(subject: Subject, samples: Samples) -> dict[str, Any]:
         "decisions_per_s": 1 / median,
         "nfe": subject.nfe,
         "batch_forwards": subject.flop / subject.call_flop,
+        "batch_equivalent": n * subject.flop / subject.call_flop,
         "gflop": subject.flop / 1e9,
         "mb": subject.bytes / 1e6,
         "gflop_per_s": rate,
@@ -180,6 +203,8 @@ def _metrics(subject: Subject, samples: Samples) -> dict[str, Any]:
         "speed_up_over_student": float(np.median(student)) / median,
         "speed_up_over_student_p99": float(np.quantile(student, 0.99) / np.quantile(times, 0.99)),
     }
+    if steps := samples[row, "end to end"]:
+        numbers["end_to_end_ms_p50"] = 1e3 * float(np.median(steps))
     mean = summarize([1e3 * t for t in times], [0] * len(times))
     return {"decision_ms_mean": mean, **{k: summarize([v], [0]) for k, v in numbers.items()}}
 

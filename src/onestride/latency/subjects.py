@@ -32,6 +32,7 @@ from onestride.runs.settings import BenchConfig
 from onestride.runs.stage import Preset
 from onestride.selectors.store import make_selector, make_selector_model
 from onestride.tasks import TASKS
+from onestride.tasks.lockstep import make_environment
 from onestride.tasks.task import Task
 
 OBSERVATIONS = 512  # of the run's data, decided about in turns
@@ -100,6 +101,21 @@ def observations_of(run: Path | None, task: Task) -> list[np.ndarray]:
         return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
     states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
     return list(states[np.linspace(0, len(states) - 1, OBSERVATIONS).round().astype(int)].astype(np.float64))
+
+
+def stepping(task: Task) -> Callable[[np.ndarray], None] | None:
+    """Return what makes a benchmark's environment take a step by a command; None: there is no such environment."""
+    if task.benchmark is None:
+        return None
+    env = make_environment(task.benchmark.environment)
+    env.reset(seed=0)
+
+    def step(command: np.ndarray) -> None:
+        _, _, terminated, truncated, _ = env.step(command.astype(np.float32))
+        if terminated or truncated:
+            env.reset()
+
+    return step
 
 
 def with_parts(policy: Policy, generator: Any, candidates: int, device: torch.device | None = None) -> Policy:

@@ -19,6 +19,7 @@ def _lazily(module: str, name: str) -> Callable[[], Method]:
     return lambda: getattr(import_module(f"onestride.methods.{module}"), name)
 
 
+#: In the order of every table and figure.
 METHODS: Registry[Method] = Registry(
     "method",
     "onestride.methods",
@@ -32,10 +33,10 @@ METHODS: Registry[Method] = Registry(
         "kdp": _lazily("keyed_drift", "KDP"),
         "kdp-paper": _lazily("keyed_drift", "KDP_PAPER"),
         "edm": _lazily("edm", "EDM"),
-        "ct": _lazily("consistency", "CT"),
         "cd": _lazily("consistency", "CD"),
+        "ct": _lazily("consistency", "CT"),
         "bc": _lazily("cloning", "BC"),
-        "fql": _lazily("fql", "FQL_METHOD"),
         "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
+        "fql": _lazily("fql", "FQL_METHOD"),
     },
 )

@@ -37,6 +37,12 @@ def tables(root: Path) -> dict[str, str]:
     return made
 
 
+def expected(made: Mapping[str, str]) -> dict[str, str]:
+    """Return tables, and "" for those of studies of which no result is committed yet."""
+    studies = import_module(STUDIES).STUDIES
+    return {name: "" for name in studies if studies[name]().results == name} | dict(made)
+
+
 def documents(root: Path) -> dict[Path, str]:
     """Return the text of every document below ``root`` that may show results: README.md and the pages of docs/."""
     return {path: path.read_text() for path in (root / "README.md", *sorted((root / "docs").rglob("*.md")))}
@@ -65,9 +71,15 @@ def with_tables(text: str, made: Mapping[str, str], path: Path) -> str:
     Raises:
         ValueError: a name that no result makes.
     """
+    made = expected(made)
     if unknown := sorted(set(SHOWN.findall(text)) - made.keys()):
         raise ValueError(f"{path} shows the tables {unknown}, which no result makes; there are {sorted(made)}")
-    return SHOWN.sub(lambda at: f"<!-- table: {at[1]} -->\n{made[at[1]].strip()}\n<!-- /table -->", text)
+
+    def block(at: re.Match[str]) -> str:
+        lines = (f"<!-- table: {at[1]} -->", made[at[1]].strip(), "<!-- /table -->")
+        return "\n".join(line for line in lines if line)
+
+    return SHOWN.sub(block, text)
 
 
 def main(root: Path = Path()) -> None:

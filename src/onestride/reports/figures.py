@@ -18,7 +18,7 @@ from onestride.evaluation.records import read_records
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.reports.films import Strip
-from onestride.reports.style import ARRIVED, COLOURS, FAILED, GREY, GRID, STYLE, colour, dot, label, ordered
+from onestride.reports.style import ARRIVED, FAILED, GREY, GRID, STYLE, colour, dot, label, method_colours, ordered
 
 # --- principal components ----------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ def training_figure(trainings: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
         for name, panel in zip(names, grid[: len(names)], strict=True):
             terms = list(dict.fromkeys(term for curves in trainings[name] for term in curves))
             shades = {term: colour(name) if term == "loss" else GREY for term in terms}
-            others = [shade for shade in COLOURS.values() if shade != colour(name)]
+            others = [shade for shade in method_colours() if shade != colour(name)]
             shades |= dict(zip((term for term in terms if term != "loss"), others, strict=False))
             for curves in trainings[name]:
                 for term, curve in curves.items():

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onestride.latency.soak import Record, SoakConfig
-from onestride.reports.style import COLOURS, FAILED, STYLE
+from onestride.reports.style import FAILED, STYLE, colour
 
 
 def soak_figure(record: Record, config: SoakConfig, title: str) -> Figure:
@@ -19,11 +19,11 @@ def soak_figure(record: Record, config: SoakConfig, title: str) -> Figure:
         figure.suptitle(f"{title}: {record.ticks} ticks at {config.rate:g} Hz", fontsize=11, fontweight="bold")
         period = 1e3 / config.rate
         when, took = record.decision_times.rows.T
-        _points(grid[0, 0], grid[0, 1], when, 1e3 * took, COLOURS["dnk"], "decision [ms]", period)
+        _points(grid[0, 0], grid[0, 1], when, 1e3 * took, colour("dnk"), "decision [ms]", period)
         when, lateness = record.tick_jitter.rows.T
-        _points(grid[1, 0], grid[1, 1], when, 1e3 * np.abs(lateness), COLOURS["teacher"], "jitter [ms]", period)
+        _points(grid[1, 0], grid[1, 1], when, 1e3 * np.abs(lateness), colour("teacher"), "jitter [ms]", period)
         when, resident = record.memory.rows.T
-        grid[2, 0].plot(when, resident, color=COLOURS["kdm"], linewidth=1.3)
+        grid[2, 0].plot(when, resident, color=colour("kdm"), linewidth=1.3)
         grid[2, 0].set_ylabel("memory [MB]")
         known = resident[np.isfinite(resident)]
         if len(known):  # a scale on which one percent is seen, and noise is not

@@ -27,7 +27,6 @@ SPEEDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 50, 60, 80, 100)
 MIDDLE = 0.17, 0.92  # the part of a frame's width that the arm needs, for the strip
 BODY_LOOK = Look(header=30, footer=24, margin=8, name=16, text=12, foot=12, badge=13)
 BODY_FPS, BODY_PAUSE = 25, 0.6
-SIDE_BY_SIDE = ("teacher", "dnk")  # rows of a replay
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def film_bodies(
     motion: BodyMotion, variants: Mapping[str, Variant], latency_s: Mapping[str, float], folder: Path,
     names: Mapping[str, str], size: Size = (320, 240),
 ) -> Strip:  # fmt: skip
-    """Film every row by itself as if decisions took no time, and two of them side by side waiting for theirs.
+    """Film every row by itself as if decisions took no time, and the first two side by side waiting for theirs.
 
     latency_s: mean time of a decision by row [s]. names: files of ``folder`` for each row, "replay" and "gif".
 
@@ -135,8 +134,8 @@ def film_bodies(
     dt = motion.control_dt
     rows = [row for row in variants if row in motion.actions]
     plain = schedule(motion, dict.fromkeys(rows, dt), BODY_FPS)
-    periods = {row: max(dt, latency_s[row]) for row in SIDE_BY_SIDE if row in latency_s and row in rows}
-    replay = schedule(motion, periods, BODY_FPS) if len(periods) == len(SIDE_BY_SIDE) else {}
+    periods = {row: max(dt, latency_s[row]) for row in rows[:2] if row in latency_s}
+    replay = schedule(motion, periods, BODY_FPS) if len(periods) == 2 else {}
     rendered: dict[str, dict[int, tuple[np.ndarray, float]]] = {}  # row -> step -> frame, distance [m]
     with track("film", len(plain)) as bar:
         for row in plain:

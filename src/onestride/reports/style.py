@@ -16,15 +16,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from onestride.evaluation.variant import METHODS
+from onestride.evaluation.variant import method_of, place
 from onestride.files import write_atomically
+from onestride.methods import METHODS
 
-#: The methods, in the order of every table and figure, and what a reader calls them.
-LABELS = METHODS
-COLOURS = {
-    "teacher": "#0072B2", "dnk": "#D55E00", "kdm": "#009E73", "kdm-f": "#CC79A7", "mlp": "#7F6000", "cd": "#E69F00",
-    "ct": "#56B4E9", "bc": "#666666", "iql-policy": "#882255", "fql": "#44AA99",
-}  # fmt: skip
 GREY, GRID, PAPER_GREY = "#555", "#E6E8EC", "#8C939E"
 CHOSEN, OBSTACLE, ARRIVED, FAILED = "#111111", "#B9BEC6", "#00694D", "#8A3B00"
 SCORES = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.93, 256)))  # its last yellow is hard to see on white
@@ -46,19 +41,25 @@ STYLE: dict[Any, Any] = {
 
 
 def label(method: str) -> str:
-    """Return what a reader calls a method: the name itself, if it is none of ``LABELS``."""
-    return LABELS.get(method, method)
+    """Return what a reader calls a method: the name itself, if it is none of ``METHODS``."""
+    known = method_of(method)
+    return method if known is None else known.label
 
 
 def colour(method: str) -> str:
-    """Return the colour of a method: grey, if it is none of ``COLOURS``."""
-    return COLOURS.get(method, GREY)
+    """Return the colour of a method: grey, if it has none of its own."""
+    known = method_of(method)
+    return GREY if known is None or known.colour is None else known.colour
+
+
+def method_colours() -> list[str]:
+    """Return the colours that methods have, in the order of ``METHODS``."""
+    return [shade for each in METHODS.values() if (shade := each().colour) is not None]
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """Return methods in the order of ``LABELS``, then the others by name."""
-    order = list(LABELS)
-    return sorted(methods, key=lambda method: (order.index(method) if method in order else len(order), method))
+    """Return methods in the order of ``METHODS``, then the others by name."""
+    return sorted(methods, key=lambda method: (place(method), method))
 
 
 def dot(marker: str, shade: str, name: str, hollow: bool = False) -> Line2D:

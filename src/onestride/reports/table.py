@@ -20,7 +20,7 @@ from onestride.tasks.metric import Metric
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 
 Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}, or {"text"}; and its variant
-Kind = Literal["number", "change", "times", "percent", "share", "fraction"]
+Kind = Literal["number", "change", "times", "percent", "share", "fraction", "score"]
 
 #: Kind -> factor, sign, and what follows a number.
 KINDS: dict[Kind, tuple[float, str, str]] = {
@@ -30,6 +30,7 @@ KINDS: dict[Kind, tuple[float, str, str]] = {
     "percent": (100, "", " %"),
     "share": (100, "", " %"),  # with the number that it is a share of
     "fraction": (100, "", "%"),
+    "score": (100, "", ""),  # as D4RL prints normalised returns
 }
 
 
@@ -144,7 +145,12 @@ def with_speed_up(rows: Mapping[str, Row]) -> dict[str, Row]:
 
 def paper_rows(study: str) -> dict[str, Row]:
     """Return what a paper reports for a study such as "dnk-table2"; nothing where it does not have it."""
+    return paper(study).get("rows", {})
+
+
+def paper(study: str) -> dict[str, Any]:
+    """Return a paper's table, {"source", "notes", "rows"}; nothing where it does not have it."""
     package = Path(__file__).parents[1]
     folders = (package / "paper", package.parents[1] / "results" / "paper")  # installed; in the repository
     found = next((file for folder in folders if (file := folder / f"{study}.json").is_file()), None)
-    return {} if found is None else read_json(found)["rows"]
+    return {} if found is None else read_json(found)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from onestride.evaluation.variant import Variant
 from onestride.files import write_atomically
-from onestride.reports.style import ARRIVED, COLOURS, FAILED, GREY, colour
+from onestride.reports.style import ARRIVED, FAILED, GREY, colour, method_colours
 
 GIF_BYTES = 3_000_000
 #: Width [px], pictures per second and colours of a GIF, tried in turns until it is small enough.
@@ -126,7 +126,7 @@ def _write_gif(path: Path, pictures: Sequence[np.ndarray], fps: int) -> None:
 
 def _palette(picture: Image.Image, colours: int) -> Image.Image:
     """Return the colours of a picture, and those that small things in it are told apart by."""
-    small_things = [*COLOURS.values(), ARRIVED, "#26BF66", "#E66B38"]  # the last two: goal, obstacles
+    small_things = [*method_colours(), ARRIVED, "#26BF66", "#E66B38"]  # the last two: goal, obstacles
     w, h = picture.size
     with_patches = Image.new("RGB", (w, h + h // 4))
     with_patches.paste(picture)

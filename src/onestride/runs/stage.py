@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
 from onestride.training.config import TrainConfig
 
-PAIRS = "pairs"
+PAIRS, TEACHER = "pairs", "teacher"
 #: How a stage without settings of its own is trained.
 TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
 
@@ -135,6 +136,17 @@ class Preset:
         ranking = Stage(name=selector, role="selector")
         stages = (ranking, *sorted((*methods, *others), key=lambda s: order[s.name]))
         return replace(self, stages=stages, ranked_by=selector)
+
+    def only(self, methods: Collection[str]) -> Preset:
+        """Return the preset with no other methods than these, and what they learn from and are ranked by.
+
+        The teacher stays, since every evaluation compares with it; for no methods nothing stays.
+        """
+        wanted = {*methods, TEACHER} if methods else set()
+        pairs = any(s.name in wanted and METHODS[s.what]().needs == "pairs" for s in self.stages if s.role == "method")
+        kept = {"method": wanted, "pairs": {PAIRS} if pairs else set()}
+        stages = (s for s in self.stages if (wanted if s.role == "selector" else s.name in kept[s.role]))
+        return replace(self, stages=tuple(stages))
 
     def without(self, *names: str) -> Preset:
         """Return the preset without the stages of these names."""

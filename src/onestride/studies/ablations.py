@@ -8,8 +8,9 @@ MLP on the same pairs are rows of the table itself, with all of its budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ from onestride.evaluation.entries import Entry
 from onestride.evaluation.evaluate import evaluate
 from onestride.evaluation.variant import Variant
 from onestride.methods import METHODS
-from onestride.methods.koopman import KoopmanConfig
 from onestride.reports.captions import counts, generators
 from onestride.reports.documents import records
-from onestride.reports.style import COLOURS, GREY, GRID, STYLE
+from onestride.reports.style import GREY, GRID, STYLE, colour
 from onestride.reports.table import Row, Table, terminal, variants
 from onestride.runs.pairs import PairsConfig
-from onestride.runs.run import PAIRS, TEACHER, checkpoint_id
+from onestride.runs.run import PAIRS, TEACHER, checkpoint_id, task_of
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import Preset
 from onestride.runs.stages import pairs_stage, train_method
@@ -43,11 +43,11 @@ DDIM_STEPS = (20, 10, 5, 2, 1)
 
 @dataclass(frozen=True)
 class Setting:
-    """One training of DNK. name: of its variants, "" the reference. label: for readers. student, pairs: the change."""
+    """One training. name: of its variants, "" the reference. label: for readers. student, pairs: the changes."""
 
     name: str
     label: str
-    student: Callable[[KoopmanConfig], KoopmanConfig] = lambda student: student
+    student: Callable[[Any], Any] = lambda student: student
     pairs: Callable[[PairsConfig], PairsConfig] | None = None
 
 
@@ -63,6 +63,16 @@ SETTINGS = (
         pairs=lambda pairs: replace(pairs, temperatures=(0.5,), probabilities=(1.0,)),
     ),
     Setting("ancestral", "pairs of an ancestral teacher", pairs=lambda pairs: replace(pairs, solver="ddpm")),
+)
+#: Of KDP: every piece is a setting of its configuration. "literal" leaves the drift at the mean of the data.
+KDP_SETTINGS = (
+    Setting("", "KDP, whole"),
+    Setting("no-keying", "without keying", lambda student: replace(student, keyed=False)),
+    Setting("self-negatives", "with self-negatives", lambda student: replace(student, negatives="kept")),
+    Setting("attraction-only", "attraction only", lambda student: replace(student, repulsion="off")),
+    Setting("attraction-literal", "attraction only, literally", lambda student: replace(student, repulsion="literal")),
+    Setting("no-normalisation", "without normalisation", lambda student: replace(student, normalise=False)),
+    Setting("single-temperature", "one temperature", lambda student: replace(student, temperatures=(0.05,))),
 )
 COLUMNS = (RETURN, WORST, UNSELECTED, SPREAD, DISTANCE)
 NUMBERS = (NFE, RETURN, WORST, UNSELECTED, DISTANCE, LATENCY)
@@ -81,14 +91,14 @@ def ablate(run: Path, preset: Preset, command: str, device: str = "cpu") -> Path
     for seed in seeds:  # said before any training, not after
         checkpoint_id(run / f"dnk-{seed}")
     most = load_config(run / TEACHER)["generator"]["n_steps"]
-    entries = [
+    planners = [
         Entry(Variant(method="teacher", selector=selector, steps=steps), run / TEACHER, seed)
         for steps in DDIM_STEPS
         if steps <= most
         for selector in ("iql", "none")
         for seed in range(config.teacher_seeds)
     ]  # the first, the whole teacher, says at which states candidates are compared
-    entries += [
+    planners += [
         Entry(Variant(method="dnk", selector="iql", candidates=count), run / f"dnk-{seed}", seed)
         for count in CANDIDATES
         for seed in seeds
@@ -97,8 +107,8 @@ def ablate(run: Path, preset: Preset, command: str, device: str = "cpu") -> Path
         for seed in seeds:
             folder = train(run, setting, seed, preset, device)
             for selector in ("iql", "none"):
-                entries.append(Entry(Variant(method="dnk", selector=selector, setting=setting.name), folder, seed))
-    return evaluate(run, config, command, device, name=str(FOLDER / "evaluation"), entries=entries)
+                planners.append(Entry(Variant(method="dnk", selector=selector, setting=setting.name), folder, seed))
+    return evaluate(run, config, command, device, name=str(FOLDER / "evaluation"), entries=planners)
 
 
 def train(run: Path, setting: Setting, seed: int, preset: Preset, device: str = "cpu") -> Path:
@@ -110,6 +120,27 @@ def train(run: Path, setting: Setting, seed: int, preset: Preset, device: str = 
         pairs_stage(run, setting.pairs(preset.stage("pairs").config), device, name=pairs)
     student, name = setting.student(preset.ablations.student), str(FOLDER / (setting.name or "dnk"))
     return train_method(run, METHODS["dnk"](), student, training, selector="iql", name=name, pairs=pairs)
+
+
+def entries(run: Path, settings: Sequence[Setting], methods: Sequence[str], preset: Preset) -> list[Entry]:
+    """Return methods of a preset in every setting, ranked and unranked; trains those that are not trained yet.
+
+    The reference is the run's own. Only what the method's configuration says differs.
+    """
+    found = []
+    for method in methods:
+        stage = preset.stage(method)
+        assert stage.training is not None
+        own = "task" if task_of(run).score is not None else stage.selector or "none"
+        for setting, seed in product(settings, stage.seeds):
+            folder = run / f"{method}-{seed}"
+            if setting.name:
+                config, training = setting.student(stage.config), replace(stage.training, seed=seed)
+                name = str(FOLDER / f"{method}-{setting.name}")
+                folder = train_method(run, METHODS[method](), config, training, selector=stage.selector, name=name)
+            for selector in dict.fromkeys((own, "none")):
+                found.append(Entry(Variant(method=method, selector=selector, setting=setting.name), folder, seed))
+    return found
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -185,7 +216,7 @@ def figure(comparison: dict[str, Any]) -> Figure:
         _curve(steps, teacher, UNSELECTED.metric, "teacher", "teacher, unselected", **alone)
         if 64 in student:
             whole = student[64][RETURN.metric]["mean"]
-            steps.axhline(whole, color=COLOURS["dnk"], linewidth=1, label="DNK, one call")
+            steps.axhline(whole, color=colour("dnk"), linewidth=1, label="DNK, one call")
         steps.set_xlabel("network calls of the teacher (DDIM)")
         for panel in (candidates, steps):
             panel.set_ylabel("normalised return")
@@ -197,12 +228,12 @@ def _settings(panel: Axes, rows: Mapping[str, Row], metric: str, title: str) -> 
     whole = SETTINGS[0].label
     shown = {name: row[metric] for name, row in by_setting(rows).items() if metric in row}
     for place, (name, found) in enumerate(shown.items()):
-        shade = COLOURS["dnk"] if name == whole else GREY
+        shade = colour("dnk") if name == whole else GREY
         values = found["per_seed"]
         panel.plot(values, np.full(len(values), place), "o", color=shade, alpha=0.7, markeredgewidth=0)
         panel.vlines(np.mean(values), place - 0.3, place + 0.3, color=shade, linewidth=1.5)
     if whole in shown:
-        panel.axvline(shown[whole]["mean"], color=COLOURS["dnk"], linewidth=0.7, linestyle=":", zorder=0)
+        panel.axvline(shown[whole]["mean"], color=colour("dnk"), linewidth=0.7, linestyle=":", zorder=0)
     panel.set_ylim(len(shown) - 0.5, -0.5)
     panel.set_yticks(range(len(shown)), list(shown))
     panel.tick_params(axis="y", length=0)
@@ -213,9 +244,9 @@ def _settings(panel: Axes, rows: Mapping[str, Row], metric: str, title: str) -> 
 def _curve(panel: Axes, rows: Mapping[int, Row], metric: str, method: str, name: str, **look: Any) -> None:
     points = {n: row[metric]["per_seed"] for n, row in rows.items() if metric in row}
     for n, values in points.items():
-        panel.plot(np.full(len(values), n), values, ".", color=COLOURS[method], alpha=0.45, markeredgewidth=0)
+        panel.plot(np.full(len(values), n), values, ".", color=colour(method), alpha=0.45, markeredgewidth=0)
     means = [float(np.mean(values)) for values in points.values()]
-    panel.plot(list(points), means, color=COLOURS[method], **({"marker": "o", "markersize": 4} | look), label=name)
+    panel.plot(list(points), means, color=colour(method), **({"marker": "o", "markersize": 4} | look), label=name)
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:g}")
     panel.set_xticks(list(points))

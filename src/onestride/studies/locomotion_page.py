@@ -5,7 +5,7 @@ Its text is ``locomotion_page.html.j2``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from onestride.files import CheckpointError
 from onestride.reports import page
 from onestride.reports.figures import frames_figure, latency_figure, pca_figure
 from onestride.reports.figures_returns import pareto_figure, returns_figure
-from onestride.reports.films import SIDE_BY_SIDE, film_bodies
+from onestride.reports.films import film_bodies
 from onestride.reports.motions import body_motion, read_arrays
 from onestride.reports.style import label, save
 from onestride.reports.table import variants
@@ -27,8 +27,8 @@ from onestride.studies import dnk_table1 as table1
 from onestride.studies.dnk_table1 import LATENCY, PAPER, RETURN, SPEED_UP, UNSELECTED, WORST, paper_of, selected
 from onestride.tasks import TASKS
 
-FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos
-FILMS = {row: f"film-{row}.mp4" for row in FILMED} | {"replay": "replay.mp4", "gif": "replay.gif"}
+FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos; the first two side by side
+FILM = "film-{}.mp4"
 HEADLINE = {
     RETURN: ("normalised return", RETURN),
     WORST: ("return of its worst seed", WORST),
@@ -50,10 +50,13 @@ def write(folder: Path, run: Path, pictures: bool = True, out: Path | None = Non
     return page.write(folder, run, Path(__file__).with_suffix(".html.j2"), values(comparison), made, out)
 
 
-def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> page.Makers:
-    """Return what makes the pictures and the films."""
+def makers(
+    folder: Path, run: Path, comparison: dict[str, Any], device: str, films: Sequence[str] = FILMED
+) -> page.Makers:
+    """Return what makes the pictures and the films, these of methods as they are usually ranked."""
     rows, found = comparison["rows"], variants(comparison["rows"])
-    filmed = {row: v for row, v in found.items() if v.method in FILMED and row == v.method}
+    filmed = {row: found[row] for row in films if row in found}
+    files = {row: FILM.format(row) for row in films} | {"replay": "replay.mp4", "gif": "replay.gif"}
     usual: dict[str, tuple[str, Variant]] = {}  # of each method the first row that is ranked, by the policy itself
     for row, v in found.items():
         if v.selector != "none" and v.backend == "torch":
@@ -84,7 +87,7 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
             raise CheckpointError(f"films show the planners of the paper's table; here are {', '.join(found)}")
         config = ReturnsConfig(**comparison["config"]["evaluate"])
         motion = body_motion(run, filmed, config, folder / MOTION, device)
-        strip = film_bodies(motion, filmed, _latency_s(comparison), folder, FILMS)
+        strip = film_bodies(motion, filmed, _latency_s(comparison), folder, files)
         save(frames_figure(strip), folder / "frames.png")
 
     return {
@@ -92,7 +95,7 @@ def makers(folder: Path, run: Path, comparison: dict[str, Any], device: str) -> 
         ("returns.png",): draw_returns,
         ("pca.png",): draw_components,
         ("latency.png",): draw_latency,
-        (*FILMS.values(), "frames.png"): film,
+        (*files.values(), "frames.png"): film,
     }
 
 
@@ -106,8 +109,8 @@ def values(comparison: dict[str, Any]) -> dict[str, Any]:
         "numbers": table1.table(comparison),
         "details": table1.detail_table(comparison),
         "generators": table1.generators_table(comparison),
-        "films": {FILMS[row]: label(row) for row in FILMED if row in rows},
-        "side_by_side": " and ".join(map(label, SIDE_BY_SIDE)),
+        "films": {FILM.format(row): label(row) for row in FILMED if row in rows},
+        "side_by_side": " and ".join(map(label, FILMED[:2])),
         "pace": _pace(comparison),
         "paper": bool(paper_of(comparison)),
     }
@@ -142,7 +145,7 @@ def _pace(comparison: dict[str, Any]) -> str:
     """Return how each body of the replay is slowed."""
     period, latency = _control_dt(comparison), _latency_s(comparison)
     said = []
-    for row in (row for row in SIDE_BY_SIDE if row in latency):
+    for row in (row for row in FILMED[:2] if row in latency):
         slower = max(1.0, latency[row] / period)
         pace = "full speed" if slower == 1 else f"{slower:.3g} times slower"
         said.append(f"{label(row)}: {1e3 * latency[row]:.3g} ms a decision, {pace}")

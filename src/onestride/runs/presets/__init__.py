@@ -8,6 +8,7 @@ from functools import partial
 
 from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, pusht, quadrotor
 from onestride.runs.stage import Preset
+from onestride.tasks.bodies import BODIES
 
 BUDGETS = (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
 PRESETS: dict[str, Callable[[], Preset]] = {
@@ -58,6 +59,18 @@ def load(name: str) -> Preset:
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]()
+
+
+def of_dataset(dataset: str, budget: str) -> Preset:
+    """Return the preset of a data set: its own, or that of the body that halfcheetah-medium-expert is of.
+
+    Raises:
+        ValueError: there is none.
+    """
+    body = dataset.split("-")[0]
+    names = [dataset, *([dataset.removesuffix("-medium-expert"), body] if body in BODIES else [])]
+    name = next((f"{name}-{budget}" for name in names if f"{name}-{budget}" in PRESETS), f"{dataset}-{budget}")
+    return load(name)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:

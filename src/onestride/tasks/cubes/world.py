@@ -1,7 +1,7 @@
 """OGBench's cubes with the goal in the observation, and starts that depend on the seed alone. It needs OGBench."""
 
 # OGBench is optional and has no types:
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false, reportAssignmentType=false
 from __future__ import annotations
 
 from functools import cached_property

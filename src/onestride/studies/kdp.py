@@ -1,0 +1,172 @@
+"""What the studies of the KDP paper have in common: presets, ways to evaluate what was trained, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onestride.checkpoint import load_config
+from onestride.evaluation.entries import Entry, as_trained, evaluation_variants
+from onestride.evaluation.evaluate import evaluate
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.variant import Variant
+from onestride.latency.bench import bench
+from onestride.reports import page
+from onestride.reports.documents import records
+from onestride.reports.table import Table, terminal, variants
+from onestride.runs import presets
+from onestride.runs.presets.kdp import with_kdp
+from onestride.runs.run import TEACHER
+from onestride.runs.settings import BenchConfig, EvaluateConfig, ReturnsConfig
+from onestride.runs.stage import Preset
+from onestride.studies import STUDIES, ablations, across, dnk_table1, locomotion_page
+from onestride.studies.dnk_table1 import LATENCY, SPEED_UP
+from onestride.studies.study import Job, Outcome, Study
+
+METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
+FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
+FILMED = (TEACHER, "kdp", "dnk", "kdm")
+TEMPLATE = Path(__file__).with_name("study_page.html.j2")
+LOCOMOTION = tuple(
+    f"{body}-{level}" for body in ("halfcheetah", "hopper", "walker2d") for level in ("medium-expert", "medium")
+)
+POINT_MAZES = tuple(f"pointmaze-{size}" for size in ("umaze", "medium", "large"))
+ANT_MAZES = tuple(f"antmaze-{size}" for size in ("umaze", "medium", "large"))
+HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate"))
+
+
+def preset(dataset: str, budget: str) -> Preset:
+    """Return a data set's own preset with what the paper's tables compare."""
+    return with_kdp(presets.of_dataset(dataset, budget))
+
+
+# --- ways to evaluate --------------------------------------------------------------------------------------------
+
+
+def returns(config: EvaluateConfig | ReturnsConfig) -> EvaluateConfig | ReturnsConfig:
+    """Return how a preset's planners are evaluated here: ranked, unranked, KDP in the engine too."""
+    if isinstance(config, EvaluateConfig):
+        return config
+    return replace(config, crossed=("kdp", "kdp-paper", "kdm", "mlp"), engines=("kdp",), mixture=(), first_action=())
+
+
+def compared(study: Study, job: Job) -> Outcome:
+    """Evaluate every method as its task is, with and without whoever ranks its candidates."""
+    config = returns(job.preset.evaluate)
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name)
+    return outcome(study, job, folder)
+
+
+def by_actions(study: Study, job: Job, counts: tuple[int, ...] = (1, 8)) -> Outcome:
+    """Evaluate what is earned where so many actions of a plan are carried out before the next one is made."""
+    config = returns(job.preset.evaluate)
+    planners = [
+        e for e in evaluation_variants(job.run, config) if e.variant.method in (TEACHER, *(study.methods or ()))
+    ]
+    entries = [replace(e, variant=replace(e.variant, actions=count)) for count in counts for e in planners]
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries)
+    return outcome(study, job, folder)
+
+
+def on_wall_time(study: Study, job: Job) -> Outcome:
+    """Evaluate on wall time, in scenes whose clock goes on while a planner decides."""
+    config = job.preset.evaluate
+    if isinstance(config, ReturnsConfig):
+        config = EvaluateConfig(trials=config.episodes)
+    config = replace(config, clock="real")
+    entries = []
+    for entry in evaluation_variants(job.run, config):
+        entries.append(entry)
+        entries.append(replace(entry, variant=replace(entry.variant, selector="none")))
+        if entry.variant.method == "kdp":
+            entries.append(replace(entry, variant=replace(entry.variant, backend="engine")))
+    entries.sort(key=lambda e: (e.variant.order, e.seed))
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries)
+    return outcome(study, job, folder)
+
+
+def ablated(study: Study, job: Job) -> Outcome:
+    """Train and evaluate KDP with one piece taken away at a time."""
+    config = returns(job.preset.evaluate)
+    entries = ablations.entries(job.run, ablations.KDP_SETTINGS, ("kdp", "kdp-paper"), job.preset)
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries)
+    return outcome(study, job, folder)
+
+
+def timed(study: Study, job: Job) -> Outcome:
+    """Time decisions of Diffuser, by fewer steps and as one graph too, and of KDP, in the engine too, all in turns."""
+    run, out = job.run, job.run / study.name / "comparison.json"
+    first = run / f"kdp-{job.preset.stage('kdp').seeds[0]}"
+    most = load_config(run / TEACHER)["generator"]["n_steps"]
+    of = {TEACHER: Variant(method=TEACHER, selector="task"), "student": Variant(method="kdp", selector="task")}
+    of |= {f"{TEACHER}-ddim-{n}": replace(of[TEACHER], steps=n) for n in FEWER_STEPS if n <= most}
+    if not out.exists():
+        policies = {
+            name: as_trained(Entry(v, run / TEACHER if v.method == TEACHER else first), job.device)
+            for name, v in of.items()
+        }
+        of |= {f"{TEACHER}-optimised": replace(of[TEACHER], backend="engine")}
+        of |= {"engine": replace(of["student"], backend="engine")}
+        of |= {"engine-int8": replace(of["student"], backend="engine-int8")}
+        rounds = 40 if job.budget != "tiny" else 2
+        config = BenchConfig(candidates=(1, 16, 64), rounds=rounds)
+        bench(run, job.preset, config, job.command, out, job.device, policies=policies, variants=of)
+    return outcome(study, job, out.parent)
+
+
+# --- page and tables ---------------------------------------------------------------------------------------------
+
+
+def outcome(study: Study, job: Job, folder: Path) -> Outcome:
+    """Make the page of a data set's evaluation: the study's table as far as it has come, and what else each row is."""
+    files = {dataset: job.run_of(dataset) / study.name / "comparison.json" for dataset in study.datasets}
+    made = across.table(study, {d: read_experiment(file) for d, file in files.items() if file.exists()})
+    comparison = page.read_comparison(folder)
+    narrow = replace(study, columns=study.columns[:4])
+    ended = terminal(across.table(narrow, {job.dataset: comparison}, beside=False), f"{study.name}: means")
+    by_returns = "teacher" in comparison["rows"] and isinstance(job.preset.evaluate, ReturnsConfig)
+    tables = {study.about: made}
+    if by_returns:
+        tables["What else each row is"] = dnk_table1.detail_table(comparison)
+        tables["What the generators make"] = dnk_table1.generators_table(comparison)
+    makers = None
+    if by_returns and job.pictures:
+        filmed = [method for method in FILMED if method in comparison["rows"]]
+        makers = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
+    values = {
+        "title": f"{study.name}: {job.dataset}",
+        "lead": f"{study.about}. {job.preset.about}.",
+        "headline": headline(study, comparison),
+        "tables": tables,
+        "pictures": [file for files in makers or () for file in files],
+    }
+    out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{study.name}.html")
+    return Outcome(folder, out, ended)
+
+
+def headline(study: Study, comparison: dict[str, Any]) -> list[page.Card]:
+    """Return KDP's main numbers beside Diffuser's."""
+    found = variants(comparison["rows"])
+    rows = {row: comparison["rows"][row] for row, variant in found.items() if variant.method in (TEACHER, "kdp")}
+    shown = study.columns[0]
+    return page.headline(rows, {shown: (shown.heading, shown), SPEED_UP: ("times faster", LATENCY)})
+
+
+def tables(results: Path) -> dict[str, Table]:
+    """Return the table of every study of KDP that has a committed result."""
+    made = {}
+    for name in STUDIES:
+        if name.startswith("kdp-") and (found := records(results / name)):
+            made[name] = across.table(STUDIES[name](), found)
+    return made
+
+
+Evaluate = Callable[[Study, Job], Outcome]
+
+
+def study(name: str, about: str, families: Mapping[str, tuple[str, ...]], evaluate: Evaluate, **fields: Any) -> Study:
+    """Return a study of the KDP paper."""
+    made: dict[str, Any] = {"methods": METHODS} | fields
+    return Study(name=name, about=about, families=families, preset=preset, evaluate=evaluate, results=name, **made)

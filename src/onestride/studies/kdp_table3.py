@@ -1,0 +1,19 @@
+"""Table III of the KDP paper: goals in mazes, by a point and by an ant."""
+
+from __future__ import annotations
+
+from onestride.reports.table import Column
+from onestride.studies.kdp import ANT_MAZES, POINT_MAZES, compared, study
+
+SUCCESS = Column("success", "reached the goal", digits=1, kind="percent", spread=False)
+COLUMNS = (
+    SUCCESS,
+    Column("steps_to_goal", "steps to the goal", digits=0, spread=False),
+    Column("other_way", "of several ways, not the shortest", digits=1, kind="percent", spread=False),
+    Column("maze2d_score", "Maze2D's score x 100", digits=1, kind="score", spread=False),
+)
+MEANS = (Column("decision_ms_mean", "latency", "ms", 1), Column("nfe", "network calls", digits=0))
+STUDY = study(
+    "kdp-table3", "goals in mazes", {"point mazes": POINT_MAZES, "ant mazes": ANT_MAZES}, compared,
+    columns=COLUMNS, means=MEANS,
+)  # fmt: skip

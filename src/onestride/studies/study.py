@@ -1,0 +1,88 @@
+"""A study: a paper's table, or another comparison of planners, that one command makes from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table as RichTable
+
+from onestride.reports.table import Column
+from onestride.runs.stage import Preset
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the results are, the page made of them (if one was), and the table for the terminal."""
+
+    folder: Path
+    page: Path | None
+    table: RichTable
+
+
+@dataclass(frozen=True)
+class Job:
+    """One data set of a study under way.
+
+    root: the folder of the study's runs. budget: of its preset.
+    command: that was typed. pictures: whether figures and films are made too.
+    """
+
+    root: Path
+    dataset: str
+    budget: str
+    preset: Preset
+    command: str
+    device: str = "cpu"
+    pictures: bool = True
+
+    @property
+    def run(self) -> Path:
+        """The folder of the data set's run, which studies of the same root share."""
+        return self.run_of(self.dataset)
+
+    def run_of(self, dataset: str) -> Path:
+        """Return the folder of another data set's run in the same budget."""
+        return self.root / f"{dataset}-{self.budget}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is trained, what of it is evaluated, and what its table shows.
+
+    name: of the command, and of the paper's numbers beside it in ``results/paper``.
+    about: what is compared, in a line.
+    families: what is averaged over -> its data sets, in order.
+    preset: (data set, budget) -> what is trained and how it is evaluated. Studies with the same presets share runs.
+    methods: which of the preset's methods are trained; None: all; (): another study of the same root trains them.
+    evaluate: evaluates what was trained.
+    hours: of a preset, as ``Preset.hours``.
+    columns: of every data set; the first of them is also averaged over each family.
+    means: what is only averaged over a family.
+    against: the method whose average stands under the ratio, by the same selector; "": there is no ratio.
+    results: folder below ``results/``. ending: of the results' names, after the data set's.
+    """
+
+    name: str
+    about: str
+    families: Mapping[str, tuple[str, ...]]
+    preset: Callable[[str, str], Preset]
+    evaluate: Callable[[Study, Job], Outcome]
+    results: str
+    methods: tuple[str, ...] | None = None
+    hours: Callable[[Preset], float] = lambda preset: preset.hours
+    columns: tuple[Column, ...] = ()
+    means: tuple[Column, ...] = ()
+    against: str = "teacher"
+    ending: str = ""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All data sets, each once."""
+        return tuple(dict.fromkeys(dataset for family in self.families.values() for dataset in family))
+
+    @property
+    def family(self) -> str:
+        """The first word of its name: the paper's, by which runs are shared."""
+        return self.name.partition("-")[0]
