@@ -121,7 +121,7 @@ class KeyedDriftPlanner(nn.Module):
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("loss_weight", weight * ~fixed, persistent=False)
 
-        keys = (SEEN, int(fixed.sum()) + spec.context_dim)
+        keys = (SEEN, len(spec.known_entries) + spec.context_dim)
         self.register_buffer("seen", torch.zeros(keys))
         self.register_buffer("spacing", torch.zeros(()))  # 0: nothing is remembered
 

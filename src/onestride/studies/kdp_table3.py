@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from onestride.reports.table import Column
-from onestride.studies.kdp import ANT_MAZES, POINT_MAZES, compared, study
+from onestride.runs.run import task_of
+from onestride.studies.kdp import ANT_MAZES, POINT_MAZES, by_actions, study
+from onestride.studies.study import Job, Outcome, Study
 
 SUCCESS = Column("success", "reached the goal", digits=1, kind="percent", spread=False)
 COLUMNS = (
@@ -13,7 +15,14 @@ COLUMNS = (
     Column("maze2d_score", "Maze2D's score x 100", digits=1, kind="score", spread=False),
 )
 MEANS = (Column("decision_ms_mean", "latency", "ms", 1), Column("nfe", "network calls", digits=0))
+
+
+def replanned(study: Study, job: Job) -> Outcome:
+    """Evaluate planners that plan anew at every step, and after an eighth of each plan."""
+    return by_actions(study, job, (1, max(task_of(job.run).horizon // 8, 2)))
+
+
 STUDY = study(
-    "kdp-table3", "goals in mazes", {"point mazes": POINT_MAZES, "ant mazes": ANT_MAZES}, compared,
+    "kdp-table3", "goals in mazes", {"point mazes": POINT_MAZES, "ant mazes": ANT_MAZES}, replanned,
     columns=COLUMNS, means=MEANS,
 )  # fmt: skip

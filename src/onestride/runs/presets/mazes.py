@@ -55,7 +55,7 @@ def small(task: str) -> Preset:
                 ranked_by=ranked_by,
             ),
         ),
-        evaluate=ReturnsConfig(episodes=20, width=10, teacher_seeds=1, crossed=(), mixture=(), first_action=()),
+        evaluate=ReturnsConfig(episodes=50, width=10, teacher_seeds=1, crossed=(), mixture=(), first_action=()),
     )
 
 

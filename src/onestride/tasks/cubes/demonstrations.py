@@ -10,7 +10,7 @@ the Markov oracle's unless both are asked for.
 """
 
 # OGBench is optional and has no types:
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAssignmentType=false
 from __future__ import annotations
 
 from collections import Counter
