@@ -77,6 +77,19 @@ def _maze_control_spec(name: str) -> ControlSpec:
     return control_spec(name)
 
 
+def _adroit(name: str) -> Task:
+    from onestride.tasks.adroit.task import adroit
+
+    return adroit(name)
+
+
+def _adroit_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.adroit.control_spec import control_spec
+
+    return control_spec(name)
+
+
+_HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate"))
 _MAZES = tuple(f"{body}-{size}" for body in ("pointmaze", "antmaze") for size in ("umaze", "medium", "large"))
 _BODIES = {
     f"{body}-{version}": (body, version) for body in ("halfcheetah", "walker2d", "hopper") for version in ("v5", "v4")
@@ -108,7 +121,8 @@ TASKS: Registry[Task] = Registry(
     VARIABLE,
     {"kinova": kinova, "pusht": _pusht, "quadrotor": _quadrotor}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
-    | {name: partial(_maze, name) for name in _MAZES},
+    | {name: partial(_maze, name) for name in _MAZES}
+    | {name: partial(_adroit, name) for name in _HANDS},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
@@ -116,4 +130,5 @@ CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
     {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec, "quadrotor": _quadrotor_control_spec}
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
+    | {name: partial(_adroit_control_spec, name) for name in _HANDS}
 )
