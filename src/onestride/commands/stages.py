@@ -26,8 +26,9 @@ class Collect(Common):
     behaviours: tuple[Path, ...] = ()
     """Trained actors: .npz, or Stable-Baselines3 .zip (SAC, TQC, PPO; only numbers are read). One trained behind
     VecNormalize is followed by its vecnormalize.pkl; one of which it is unclear, by the word raw if it was not. Or a
-    demonstrator of yours, FILE.py:NAME or MODULE:NAME: a function (observation, rng) -> action. The ant mazes' own
-    demonstrator needs one actor, which walks an ant to a waypoint."""
+    planner that was trained here, by its folder, such as runs/mine/teacher. Or a demonstrator of yours, FILE.py:NAME or
+    MODULE:NAME: a function (observation, rng) -> action. After any of them noise=0.1 adds Gaussian noise of that
+    deviation to its actions. The ant mazes' own demonstrator needs one actor, which walks an ant to a waypoint."""
     seed: int = 0
 
     def __call__(self) -> None:
@@ -36,7 +37,8 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.has_demonstrator:
+        planners = task.benchmark is not None and any(path.is_dir() for path in self.behaviours)
+        if task.has_demonstrator and not planners:
             report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
         else:
             report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)

@@ -2,7 +2,7 @@
 
 Two formats are read: an ``.npz`` of arrays and settings, and a Stable-Baselines3 ``.zip`` (SAC, TQC, PPO, A2C) with
 the ``vecnormalize.pkl`` of its observation normaliser. Nothing in them is executed: only numbers are taken from a
-pickle, and no class that it names is imported.
+pickle, and no class that it names is imported. A trained planner's folder is read by ``policy/behaviour.py``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import inspect
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -29,6 +29,43 @@ __all__ = ["Behaviour", "BehaviourPolicy", "identities", "read_behaviour", "read
 
 LONGEST = 600  # longest message in characters, because names in a file may have any length
 RAW = "raw"  # marks an actor that was trained on its environment's own observations
+NOISE = "noise="  # before a number: what is added to the actions of the behaviour before it
+
+
+class Behaviour(Protocol):
+    """Acts in an environment, to collect episodes."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the data."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hexadecimal digits that change with what it does."""
+        ...
+
+    @property
+    def observation_dim(self) -> int | None:
+        """The size of one observation; None: whatever the environment gives."""
+        ...
+
+    @property
+    def action_dim(self) -> int | None:
+        """A; None: whatever the environment takes."""
+        ...
+
+    @property
+    def n_obs_steps(self) -> int:
+        """How many of the last observations it is given, the oldest first."""
+        ...
+
+    def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator], /) -> np.ndarray:
+        """Return actions (B, A), or chunks of actions (B, n, A), for observations (B, n_obs_steps O).
+
+        Row i depends on its observation and on ``streams[i]`` alone.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,14 +77,55 @@ class Scripted:
     identity: str
     observation_dim: int | None = None  # whatever the environment gives
     action_dim: int | None = None
+    n_obs_steps = 1
 
     def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator]) -> np.ndarray:
         """Return actions (B, A) for observations (B, O), with a generator for each."""
         return np.stack([np.asarray(self.function(o, rng)) for o, rng in zip(observations, streams, strict=True)])
 
 
-#: Acts in an environment, to collect episodes.
-Behaviour = BehaviourPolicy | Scripted
+@dataclass(frozen=True)
+class Noisy:
+    """A behaviour to whose actions Gaussian noise is added, in the actions' own units. It does not clip them.
+
+    Attributes:
+        actor: the behaviour.
+        deviation: standard deviation of the noise, beside what the behaviour has of its own.
+    """
+
+    actor: Behaviour
+    deviation: float
+
+    @property
+    def name(self) -> str:
+        """The behaviour's, and the noise."""
+        return f"{self.actor.name}+{NOISE}{self.deviation:g}"
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits of the behaviour's identity and the noise."""
+        return hashlib.sha256(f"{self.actor.identity} {self.deviation!r}".encode()).hexdigest()[:12]
+
+    @property
+    def observation_dim(self) -> int | None:
+        """The behaviour's."""
+        return self.actor.observation_dim
+
+    @property
+    def action_dim(self) -> int | None:
+        """The behaviour's."""
+        return self.actor.action_dim
+
+    @property
+    def n_obs_steps(self) -> int:
+        """The behaviour's."""
+        return self.actor.n_obs_steps
+
+    def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator], /) -> np.ndarray:
+        """Return the behaviour's actions with noise of each row's own generator, drawn after the behaviour's."""
+        actions = self.actor.act(observations, streams)
+        noise = [stream.standard_normal(actions.shape[1:]) for stream in streams]
+        return actions + self.deviation * np.stack(noise).astype(np.float32)
 
 
 def identities(actors: Sequence[Behaviour]) -> list[dict[str, str]]:
@@ -68,34 +146,67 @@ def scripted(reference: str) -> Scripted:
     return Scripted(reference.rpartition(":")[2], function, hashlib.sha256(text.encode()).hexdigest())
 
 
-def read_behaviours(given: Sequence[Path]) -> list[Behaviour]:
+@dataclass(frozen=True)
+class _Asked:
+    """A behaviour as a command line names it."""
+
+    path: Path
+    normalizer: Path | Literal["raw"] | None = None
+    noise: float | None = None
+
+
+def read_behaviours(given: Sequence[Path], planner: Callable[[Path], Behaviour] | None = None) -> list[Behaviour]:
     """Return the behaviour policies that a command line names.
 
     Args:
-        given: paths of actors. After an actor there may be the path of its ``vecnormalize.pkl``, or the word ``raw``.
-            FILE.py:NAME and MODULE:NAME name functions, see ``Scripted``.
+        given: paths of actors. After an actor there may be the path of its ``vecnormalize.pkl`` or the word ``raw``,
+            and ``noise=DEVIATION``, see ``Noisy``. FILE.py:NAME and MODULE:NAME name functions, see ``Scripted``.
+        planner: reads a folder.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        CheckpointError: statistics without an actor before them, or a file that ``read_behaviour`` refuses.
+        CheckpointError: statistics or noise without an actor before them, or a file that ``read_behaviour`` refuses.
     """
-    actors: list[tuple[Path, Path | Literal["raw"] | None]] = []
+    asked: list[_Asked] = []
     for path in given:
-        if ":" in path.name:
-            actors.append((path, None))
-            continue
-        normalizer = "raw" if str(path) == RAW else path if path.suffix == ".pkl" else None
-        if normalizer is None:
-            actors.append((path, None))
-        elif not actors or actors[-1][1] is not None:
+        word = str(path)
+        normalizer = "raw" if word == RAW else path if path.suffix == ".pkl" else None
+        if word.startswith(NOISE):
+            if not asked or asked[-1].noise is not None:
+                raise CheckpointError(f"{word} is added to a behaviour's actions: name it after the behaviour, once")
+            asked[-1] = replace(asked[-1], noise=_noise(word))
+        elif normalizer is None or ":" in path.name:
+            asked.append(_Asked(path))
+        elif not asked or asked[-1].normalizer is not None:
             raise CheckpointError(
                 f"{path} says how an actor's observations are normalised: name it after the actor's .zip, once"
             )
         else:
-            actors[-1] = (actors[-1][0], normalizer)
-    return [
-        scripted(str(path)) if ":" in path.name else read_behaviour(path, normalizer) for path, normalizer in actors
-    ]
+            asked[-1] = replace(asked[-1], normalizer=normalizer)
+    return [_behaviour(each, planner) for each in asked]
+
+
+def _noise(word: str) -> float:
+    try:
+        deviation = float(word.removeprefix(NOISE))
+    except ValueError:
+        deviation = np.nan
+    if not 0 < deviation < np.inf:
+        raise CheckpointError(f"{word}: expected a standard deviation above 0, in the actions' units, as in noise=0.1")
+    return deviation
+
+
+def _behaviour(asked: _Asked, planner: Callable[[Path], Behaviour] | None) -> Behaviour:
+    path = asked.path
+    if ":" in path.name:
+        made: Behaviour = scripted(str(path))
+    elif planner is not None and path.is_dir():
+        if asked.normalizer is not None:
+            raise CheckpointError(f"{path} holds its own normaliser: leave {asked.normalizer} away")
+        made = planner(path)
+    else:
+        made = read_behaviour(path, asked.normalizer)
+    return made if asked.noise is None else Noisy(made, asked.noise)
 
 
 def read_behaviour(path: Path, normalizer: Path | Literal["raw"] | None = None) -> BehaviourPolicy:

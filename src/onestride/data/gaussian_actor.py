@@ -54,6 +54,7 @@ class BehaviourPolicy:
     clip_obs: float = np.inf
     extra_noise: float = 0.0
     env_id: str | None = None
+    n_obs_steps = 1
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:

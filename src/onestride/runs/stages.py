@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
 from onestride.networks.normalizer import Normalizer
+from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator
 from onestride.progress import console
 from onestride.runs.ingest import action_space
@@ -78,8 +80,11 @@ def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequ
 
 
 def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
-    """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``."""
-    policies = read_behaviours(behaviours)
+    """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``.
+
+    behaviours: see ``read_behaviours``; a folder is a trained planner's.
+    """
+    policies = read_behaviours(behaviours, partial(planner_behaviour, task=task))
     metadata = {"task": task.name, "behaviours": identities(policies)}
     return collect(
         behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"

@@ -22,7 +22,7 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
     """Return a source of chunks of ``CHUNK`` steps, by each policy in turn, with as many steps of each.
 
     The last episode of a chunk is truncated to fit. An episode depends on the seed, the chunk's number and its own
-    number in the chunk alone.
+    number in the chunk alone. Actions are clipped to the task's limits.
 
     Args:
         task: whose environment is used.
@@ -38,15 +38,16 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
         raise ValueError("no behaviour policy to collect with: name one or more with --behaviours")
     for policy in policies:
         sizes = (policy.observation_dim, policy.action_dim)
-        if None not in sizes and sizes != (task.observation_dim, task.action_dim):
+        if None not in sizes and sizes != (task.step_dim, task.action_dim):
             raise ValueError(
                 f"behaviour policy '{policy.name}' maps {policy.observation_dim} numbers to {policy.action_dim}; task "
-                f"'{task.name}' needs {task.observation_dim} to {task.action_dim}: is it of another body?"
+                f"'{task.name}' needs {task.step_dim} to {task.action_dim}: is it of another body?"
             )
     steps = CHUNK * len(policies) if steps is None else steps
     rounds = -(-steps // (CHUNK * len(policies)))  # each policy has its turn in every one
     size = -(-steps // (rounds * len(policies)))
     lockstep = Lockstep(task.benchmark.environment, WIDTH)
+    low, high = task.limits.low.astype(np.float32), task.limits.high.astype(np.float32)
 
     def source(seed: int, chunk: int) -> tuple[list[Episode], Counter[str]]:
         policy = policies[chunk % len(policies)]
@@ -58,9 +59,9 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
             seeds = [int(stream.integers(2**31)) for stream in streams]
 
             def act(observations: np.ndarray, which: np.ndarray, streams: list = streams) -> np.ndarray:
-                return policy.act(observations, [streams[i] for i in which])
+                return policy.act(observations, [streams[i] for i in which]).clip(low, high)
 
-            for episode in lockstep.roll(seeds, act):
+            for episode in lockstep.roll(seeds, act, policy.n_obs_steps):
                 if left:
                     episodes.append(_cut(episode, left))
                     left -= len(episodes[-1])

@@ -1,0 +1,80 @@
+"""A trained planner as a behaviour: its own episodes become data, in the environment of its task or of a like one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onestride.checkpoint import CONFIG
+from onestride.files import CheckpointError
+from onestride.policy.policy import Policy, unselected
+from onestride.progress import console
+from onestride.tasks.task import Task
+
+RATE = 0.01  # largest relative difference of control periods
+#: What of a checkpoint's config does not change what it does.
+HISTORY = ("training", "versions")
+
+
+class PlannerBehaviour:
+    """A checkpoint's policy that collects episodes: its selector ranks its candidates, as in an evaluation.
+
+    Without a selector it draws one candidate and takes it. An episode depends on its own generator alone, to the last
+    bit: rows are decided one after another.
+    """
+
+    def __init__(self, folder: Path, policy: Policy) -> None:
+        self.policy, task = policy, policy.task
+        self.name = "/".join(folder.resolve().parts[-2:])
+        does = {k: v for k, v in policy.config.items() if k not in HISTORY} | {"candidates": policy.candidates}
+        self.identity = hashlib.sha256(json.dumps(does, sort_keys=True).encode()).hexdigest()[:12]
+        self.observation_dim, self.action_dim, self.n_obs_steps = task.step_dim, task.action_dim, task.n_obs_steps
+
+    def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator], /) -> np.ndarray:
+        """Return the actions that are carried out next (B, n_action_steps, A) for observations (B, n_obs_steps O)."""
+        made = []
+        for observation, stream in zip(observations, streams, strict=True):
+            self.policy.reset(int(stream.integers(2**63)))
+            made.append(self.policy.predict_action_chunk(observation[None]))
+        return np.concatenate(made)
+
+
+def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
+    """Return the planner in a checkpoint's folder, to collect in the environment of ``task``.
+
+    It may have been trained for another task of the same shapes, limits and rate, such as a body with other masses.
+    That is said on the screen.
+
+    Raises:
+        CheckpointError: there is no planner in the folder, or its task has other shapes, limits or another rate.
+    """
+    if not (folder / CONFIG).is_file() and (inside := sorted(p.parent for p in folder.glob(f"*/{CONFIG}"))):
+        raise CheckpointError(f"{folder} is a run: name one of its planners, {', '.join(map(str, inside))}")
+    policy = Policy.from_pretrained(folder)
+    if policy.selector is None or policy.selector is unselected:
+        policy = Policy.from_pretrained(folder, candidates=1, selector=unselected)
+    of = policy.task
+    if of.name == task.name:
+        return PlannerBehaviour(folder, policy)
+    mine, its = (
+        {
+            "numbers of an observation": each.step_dim,
+            "numbers of an action": each.action_dim,
+            "limits": (each.limits.low.tolist(), each.limits.high.tolist()),
+        }
+        for each in (task, of)
+    )
+    differ = [f"{what} ({its[what]}, not {mine[what]})" for what in mine if its[what] != mine[what]]
+    if abs(of.control_dt / task.control_dt - 1) > RATE:
+        differ.append(f"control period ({of.control_dt:g} s, not {task.control_dt:g} s)")
+    if differ:
+        raise CheckpointError(
+            f"{folder} was trained for task '{of.name}', which has another {', another '.join(differ)} than "
+            f"'{task.name}': it cannot act there; name the run's task with --task, or another planner"
+        )
+    console.print(f"{folder} was trained for '{of.name}' and acts in '{task.name}'", highlight=False)
+    return PlannerBehaviour(folder, policy)
