@@ -40,7 +40,7 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
     elif task.has_demonstrator:
         stages.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
     else:
-        stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed)
+        stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
     for stage in preset.stages:
         stages.run_stage(run, stage, device)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from onestride.runs import presets
 from onestride.runs.presets.baselines import FAMILIES, baselines
 from onestride.runs.settings import ReturnsConfig
+from onestride.runs.stage import DataSet
 from onestride.tasks import TASKS
 from onestride.training.config import TrainConfig
 
@@ -26,6 +29,22 @@ def test_a_presets_teacher_and_return_model_have_the_same_noise_levels(name):
     assert preset.stage("returns").config.n_steps == preset.stage("teacher").config.n_steps
     assert preset.stage("cd").config.width == preset.stage("edm").config.width
     assert (preset.task in TASKS) == (not name.startswith("gym-"))
+
+
+@pytest.mark.parametrize("budget", ["small", "full", "tiny"])
+@pytest.mark.parametrize("body", ["halfcheetah", "walker2d", "hopper"])
+def test_medium_presets_differ_in_their_data_alone(body, budget):
+    plain, medium = presets.load(f"{body}-{budget}"), presets.load(f"{body}-medium-{budget}")
+    assert (plain.data, medium.data) == (DataSet(), DataSet(f"{body}-medium", 1))
+    assert replace(medium, data=plain.data, about=plain.about) == plain
+
+
+def test_the_hands_critics_have_the_sources_expectile():
+    for name in ("pen", "door", "hammer", "relocate"):
+        for budget in ("small", "tiny"):
+            preset = presets.load(f"adroit-{name}-{budget}")
+            assert preset.task == f"adroit-{name}"
+            assert preset.stage("iql").config.expectile == 0.8
 
 
 def test_an_evaluation_of_nothing_is_refused():

@@ -37,8 +37,13 @@ class Evaluate(Common):
         experiment.publish(outcome.folder, files)
 
     def _dataset(self) -> str | None:
-        """What a benchmark's results are called: the folder of the run."""
-        return self.run.name if isinstance(self.evaluate, ReturnsConfig) else None
+        """What a benchmark's results are called: the folder of the run, or its data set where that does not say it."""
+        if not isinstance(self.evaluate, ReturnsConfig):
+            return None
+        from onestride.runs.run import data_report
+
+        dataset = str(data_report(self.run).get("dataset", "")) if (self.run / "data").exists() else ""
+        return self.run.name if dataset in self.run.name else dataset
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,9 @@ class Reproduce(InRun):
         began = time.monotonic()
         bodies = sorted(BODIES)
         if (body := self.task.split("-")[0]) not in bodies:
-            raise presets.unknown("dataset", self.task, [f"{each}-medium-expert" for each in bodies])
-        preset = presets.load(f"{body}-{self.budget}")
+            sets = [f"{each}-{which}" for which in ("medium-expert", "medium") for each in bodies]
+            raise presets.unknown("dataset", self.task, sets)
+        preset = presets.load(f"{self.task if self.task.endswith('-medium') else body}-{self.budget}")
         run = self.run / f"{self.task}-{self.budget}"
         name = self.task if self.what == "table1" else f"{self.task}-ablations"
         files = experiment.published(self.publish, name) if self.publish is not None else {}
@@ -121,8 +127,9 @@ class Reproduce(InRun):
             if self.data is not None:
                 import_dataset(run, task_named(preset.task), self.data)
             elif not self.behaviours:
+                names = "MEDIUM" if preset.data.behaviours == 1 else "EXPERT MEDIUM"
                 raise ValueError(
-                    f"{run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents), or "
+                    f"{run} has no data yet: give --behaviours {names} (.npz, or .zip of RL-Zoo agents), or "
                     "--data with a file recorded in the v5 environment"
                 )
         if self.what == "table1":

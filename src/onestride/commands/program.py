@@ -106,5 +106,6 @@ def carry_out(command: Command, said: str | None) -> None:
     if isinstance(command, Common) and command.sized:
         from onestride.runs.run import check_preset_matches_task
 
-        check_preset_matches_task(command.run, command.preset, presets.load(command.preset).task)
+        preset = presets.load(command.preset)
+        check_preset_matches_task(command.run, command.preset, preset.task, preset.data.name)
     command()  # type: ignore[operator]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import tyro
 
 from onestride.commands.base import Common, task_named
+from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.stage import Preset, Stage
 
@@ -41,7 +42,8 @@ class Collect(Common):
         if task.has_demonstrator and not planners:
             report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
         else:
-            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed)
+            data = presets.load(self.preset).data
+            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed, data)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
         print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):

@@ -14,6 +14,7 @@ from onestride.files import CheckpointError
 from onestride.methods import METHODS
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
+from onestride.tasks.adroit.control_spec import HANDS
 from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 from onestride.training.material import Material
@@ -27,6 +28,7 @@ PROVENANCE_KEYS = (
     "generator_version",
     "planner",
     "behaviours",
+    "dataset",
     "source",
     "content",
     "total_steps",
@@ -113,18 +115,27 @@ def material_of(run: Path, task: Task) -> Material:
     return Material(task, partial(episodes_of, run), run / "data")
 
 
-def preset_of(task: Task) -> str:
-    """A preset for such a task, to be named in advice."""
+def preset_of(task: Task, dataset: str = "") -> str:
+    """A preset for such a task, or for a data set of it, to be named in advice."""
     if task.benchmark is None:
         return "demo"
-    body = task.name.split("-")[0]
-    if body in ("pointmaze", "antmaze"):
-        return f"{task.name}-small"
-    return f"{body}-small" if body in BODIES else "gym-small"
+    if dataset:
+        return f"{dataset}-small"
+    body = _body(task.name)
+    known = body in (*BODIES, *HANDS) or body.split("-")[0] in ("pointmaze", "antmaze")
+    return f"{body}-small" if known else "gym-small"
 
 
-def check_preset_matches_task(run: Path, preset: str, of: str) -> None:
+def _body(task: str) -> str:
+    """What presets are made for: a task, of the bodies of locomotion without its version."""
+    body = task.split("-")[0]
+    return body if body in BODIES else task
+
+
+def check_preset_matches_task(run: Path, preset: str, of: str, dataset: str = "") -> None:
     """Whether a preset of task ``of`` ("": of any environment) fits the run's data, if there is any, in any version.
+
+    dataset: the name of the data set that the preset is of, if it is of a certain one.
 
     Raises:
         ValueError: it is of another.
@@ -134,10 +145,16 @@ def check_preset_matches_task(run: Path, preset: str, of: str) -> None:
     task = task_of(run)
     if not of and task.benchmark is not None:
         return  # of any environment
-    if task.name.split("-")[0] != of.split("-")[0]:
+    said = metadata_of(run)
+    found = str(said.get("dataset", ""))
+    advice = f"give --preset {preset_of(task, found)}, or another of its body"
+    if _body(task.name) != _body(of):
+        raise ValueError(f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; {advice}")
+    made_by = [str(each["name"]) for each in said.get("behaviours", ())]
+    if found != dataset and (found or len(made_by) > 1):
         raise ValueError(
-            f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; give --preset {preset_of(task)}, or "
-            "another of its body"
+            f"{run / 'data'} is {found or 'data'} by {', '.join(made_by)}, and preset '{preset}' is of "
+            f"{dataset or 'other data'}; {advice}"
         )
 
 
@@ -151,7 +168,8 @@ def checkpoint_id(folder: Path) -> str:
         CheckpointError: none has yet.
     """
     if not (folder / CONFIG).is_file():
-        preset = preset_of(task_of(folder.parent))
+        run = folder.parent
+        preset = preset_of(task_of(run), str(metadata_of(run).get("dataset", "")))
         raise CheckpointError(
             f"{folder} is not trained yet, and comes first: `onestride train {folder.name} --preset {preset} --run "
             f"{folder.parent}`, or the preset you train with"

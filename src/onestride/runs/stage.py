@@ -68,6 +68,17 @@ class Ablations:
     training: TrainConfig
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """Which data a preset is of, where its task has several sets: a run's data and results then bear the name.
+
+    name: such as ``hopper-medium``; "": whatever is collected. behaviours: by how many it is made; 0: by any.
+    """
+
+    name: str = ""
+    behaviours: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """One whole experiment. amount: episodes of a task's own demonstrator, or steps of behaviour policies.
@@ -82,6 +93,7 @@ class Preset:
     stages: tuple[Stage, ...]
     evaluate: EvaluateConfig | ReturnsConfig
     data_seed: int = 0
+    data: DataSet = DataSet()
     ranked_by: str | None = None
     ablations: Ablations | None = None
     hours: float = 0.0

@@ -40,7 +40,7 @@ from onestride.progress import console
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
-from onestride.runs.stage import TRAINING, Stage
+from onestride.runs.stage import TRAINING, DataSet, Stage
 from onestride.seals import check_files, seal
 from onestride.selectors import SELECTORS
 from onestride.selectors.candidate_sampling import CandidateSampling
@@ -79,13 +79,34 @@ def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequ
     )
 
 
-def behaviour_stage(run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int) -> dict[str, Any]:
+def behaviour_stage(
+    run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int, data: DataSet | None = None
+) -> dict[str, Any]:
     """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``.
 
-    behaviours: see ``read_behaviours``; a folder is a trained planner's.
+    Args:
+        run: the run's folder.
+        task: whose environment is used.
+        behaviours: see ``read_behaviours``; a folder is a trained planner's.
+        steps: of all behaviours together.
+        seed: of starts and noise.
+        data: which set it is to be.
+
+    Raises:
+        ValueError: the set is of another task, or made by another number of behaviours.
     """
+    data = data or DataSet()
+    if data.name and data.name.split("-")[0] != task.name.split("-")[0]:
+        raise ValueError(f"data set '{data.name}' is not of task '{task.name}': take another preset")
     policies = read_behaviours(behaviours, partial(planner_behaviour, task=task))
-    metadata = {"task": task.name, "behaviours": identities(policies)}
+    if policies and data.behaviours not in (0, len(policies)):
+        raise ValueError(
+            f"data set '{data.name}' is made by {data.behaviours} behaviour, got {len(policies)} "
+            f"({', '.join(p.name for p in policies)}); name {data.behaviours}, or take another preset"
+        )
+    metadata: dict[str, Any] = {"task": task.name, "behaviours": identities(policies)}
+    if data.name:
+        metadata["dataset"] = data.name
     return collect(
         behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"
     )

@@ -114,7 +114,9 @@ def ratio_table(comparisons: Mapping[str, dict[str, Any]]) -> Table:
 
 
 def paper_of(comparison: dict[str, Any]) -> dict[str, Row]:
-    """Return the paper's rows for this body; none for a body that it does not have."""
+    """Return the paper's rows for this body; none for a body or a data set that it does not have."""
+    if comparison["config"].get("data", {}).get("dataset"):
+        return {}  # the paper's are of medium-expert
     return paper_rows(f"dnk-table1/{comparison['experiment'].split('-')[0]}")
 
 

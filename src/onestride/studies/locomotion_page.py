@@ -100,7 +100,7 @@ def values(comparison: dict[str, Any]) -> dict[str, Any]:
     """Return what the template names."""
     rows, found = comparison["rows"], variants(comparison["rows"])
     return {
-        "title": f"{comparison['experiment']}: {_names(found.values())}",
+        "title": f"{_data(comparison)}: {_names(found.values())}",
         "lead": _lead(comparison),
         "headline": page.headline(selected(rows), HEADLINE),
         "numbers": table1.table(comparison),
@@ -111,6 +111,12 @@ def values(comparison: dict[str, Any]) -> dict[str, Any]:
         "pace": _pace(comparison),
         "paper": bool(paper_of(comparison)),
     }
+
+
+def _data(comparison: dict[str, Any]) -> str:
+    """Return the data set that planners learnt from, where it has a name, with its environment."""
+    dataset = comparison["config"].get("data", {}).get("dataset")
+    return f"{dataset} ({comparison['experiment']})" if dataset else comparison["experiment"]
 
 
 def _names(found: Iterable[Variant]) -> str:

@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import kinova, locomotion, mazes, pusht, quadrotor
+from onestride.runs.presets import adroit, kinova, locomotion, mazes, pusht, quadrotor
 from onestride.runs.stage import Preset
 
+BUDGETS = (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
 PRESETS: dict[str, Callable[[], Preset]] = {
     "demo": kinova.demo,
     "full": kinova.full,
@@ -17,7 +18,17 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     **{
         f"{body}-{budget}": partial(make, body)
         for body in ("halfcheetah", "walker2d", "hopper")
-        for budget, make in (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
+        for budget, make in BUDGETS
+    },
+    **{
+        f"{body}-medium-{budget}": partial(locomotion.medium, make, body)
+        for body in ("halfcheetah", "walker2d", "hopper")
+        for budget, make in BUDGETS
+    },
+    **{
+        f"{hand}-{budget}": partial(make, hand)
+        for hand in ("adroit-pen", "adroit-door", "adroit-hammer", "adroit-relocate")
+        for budget, make in (("small", adroit.small), ("tiny", adroit.tiny))
     },
     "gym-small": locomotion.gym_small,
     "gym-tiny": locomotion.gym_tiny,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from onestride.methods.consistency import ConsistencyConfig
@@ -10,7 +11,7 @@ from onestride.methods.edm import EDMConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import ReturnsConfig
-from onestride.runs.stage import Ablations, Preset, Stage, distilled
+from onestride.runs.stage import Ablations, DataSet, Preset, Stage, distilled
 from onestride.selectors.iql import CriticOptions, IQLConfig
 from onestride.selectors.returns import ReturnConfig
 from onestride.training.config import TrainConfig
@@ -182,6 +183,14 @@ def tiny(body: str) -> Preset:
         ablations=Ablations(KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8), training),
         hours=0.05,
         ablation_hours=0.1,
+    )
+
+
+def medium(make: Callable[[str], Preset], body: str) -> Preset:
+    """Return a preset of this file for data by the medium behaviour alone, and nothing else changed."""
+    preset = make(body)
+    return replace(
+        preset, about=f"{preset.about}; data by the medium behaviour alone", data=DataSet(f"{body}-medium", 1)
     )
 
 
