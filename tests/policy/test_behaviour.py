@@ -15,6 +15,7 @@ from onestride.files import CheckpointError
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.robot.limits import Limits
 from onestride.runs.run import data_identity
 from onestride.runs.stages import behaviour_stage
 from onestride.tasks import TASKS, collect_actors
@@ -172,15 +173,21 @@ def test_a_planner_of_a_like_body_acts_and_it_is_said(planner, capsys):
 @pytest.mark.parametrize(
     ("of", "to", "said"),
     [
-        ("hopper-v5", "walker2d-v5", r"another numbers of an observation \(11, not 17\), another numbers of an action"),
-        ("walker2d-v5", "halfcheetah-v5", r"another control period \(0\.008 s, not 0\.05 s\)"),
+        ("hopper-v5", "walker2d-v5", r"numbers of an observation \(11, not 17\), numbers of an action \(3, not 6\);"),
+        ("walker2d-v5", "halfcheetah-v5", r"control period \(0\.008 s, not 0\.05 s\);"),
     ],
 )
 def test_a_planner_of_an_unlike_body_is_refused(tmp_path, of, to, said):
     """Also where its shapes would fit."""
     folder = save_planner(tmp_path / "run" / "mlp-0", TASKS[of]())
-    with pytest.raises(CheckpointError, match=rf"was trained for task '{of}', which has {said}.* than '{to}'"):
+    with pytest.raises(CheckpointError, match=rf"task '{of}' and cannot act in '{to}', which differs in .*{said}"):
         planner_behaviour(folder, TASKS[to]())
+
+
+def test_a_planner_of_a_body_with_other_limits_is_refused(planner):
+    strong = replace(TASK, name="strong", limits=Limits(np.full(3, -2.0), np.full(3, 2.0)))
+    with pytest.raises(CheckpointError, match="cannot act in 'strong', which differs in limits of actions; name"):
+        planner_behaviour(planner, strong)
 
 
 def test_a_run_in_place_of_one_of_its_planners_is_refused(planner):
