@@ -29,7 +29,7 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
         pass  # it is taken as it is
     elif task.has_demonstrator:
         stages.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
-    elif behaviours or not (run / "data").exists():
+    else:
         stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
     for stage in preset.stages:
         stages.run_stage(run, stage, device)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.commands.stages import Collect
 from onestride.data.actors import Noisy, Scripted, read_behaviours
 from onestride.data.minari import read_dataset
 from onestride.files import CheckpointError
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.robot.limits import Limits
 from onestride.runs.run import data_identity
 from onestride.runs.stages import behaviour_stage
 from onestride.tasks import TASKS, collect_actors
@@ -33,7 +35,7 @@ def _short_chunks(monkeypatch):
 def save_planner(folder, task=TASK, seed=0, candidates=2, **fields):
     """An untrained student of plans of one row, or of the task's; returns its folder."""
     torch.manual_seed(seed)
-    task = task if task.n_action_steps > 1 else replace(task, horizon=1)
+    task = replace(task, horizon=1) if task.plans.starts_with_observation else task
     generator = make_generator(task, "mlp", {"latent_dim": 8, "hidden": 8})
     sizes = (task.transition_dim, task.transition_dim, task.context_dim, task.context_dim)
     normalizer = Normalizer(*(torch.full((size,), value) for size, value in zip(sizes, (0, 1.0, 0, 1.0), strict=True)))
@@ -118,6 +120,16 @@ def test_chunks_and_history_are_those_of_an_evaluation(tmp_path):
     np.testing.assert_array_equal(episode.observations, wanted.observations[: STEPS + 1])
 
 
+def test_it_collects_where_the_task_has_a_demonstrator_too(tmp_path):
+    """Steps of its own way; an actor's file is the demonstrator's matter."""
+    pytest.importorskip("gymnasium_robotics")
+    folder = save_planner(tmp_path / "run" / "mlp-0", TASKS["pointmaze-umaze"]())
+    Collect(run=tmp_path / "b", task="pointmaze-umaze", amount=STEPS, behaviours=(folder,))()
+    assert sum(len(e) for e in read_dataset(tmp_path / "b" / "data")) == STEPS
+    with pytest.raises(ValueError, match="has a planner of its own"):
+        Collect(run=tmp_path / "c", task="pointmaze-umaze", amount=1, behaviours=(tmp_path / "actor.npz",))()
+
+
 # ---- in a run ----
 
 
@@ -161,15 +173,21 @@ def test_a_planner_of_a_like_body_acts_and_it_is_said(planner, capsys):
 @pytest.mark.parametrize(
     ("of", "to", "said"),
     [
-        ("hopper-v5", "walker2d-v5", r"another numbers of an observation \(11, not 17\), another numbers of an action"),
-        ("walker2d-v5", "halfcheetah-v5", r"another control period \(0\.008 s, not 0\.05 s\)"),
+        ("hopper-v5", "walker2d-v5", r"numbers of an observation \(11, not 17\), numbers of an action \(3, not 6\);"),
+        ("walker2d-v5", "halfcheetah-v5", r"control period \(0\.008 s, not 0\.05 s\);"),
     ],
 )
 def test_a_planner_of_an_unlike_body_is_refused(tmp_path, of, to, said):
     """Also where its shapes would fit."""
     folder = save_planner(tmp_path / "run" / "mlp-0", TASKS[of]())
-    with pytest.raises(CheckpointError, match=rf"was trained for task '{of}', which has {said}.* than '{to}'"):
+    with pytest.raises(CheckpointError, match=rf"task '{of}' and cannot act in '{to}', which differs in .*{said}"):
         planner_behaviour(folder, TASKS[to]())
+
+
+def test_a_planner_of_a_body_with_other_limits_is_refused(planner):
+    strong = replace(TASK, name="strong", limits=Limits(np.full(3, -2.0), np.full(3, 2.0)))
+    with pytest.raises(CheckpointError, match="cannot act in 'strong', which differs in limits of actions; name"):
+        planner_behaviour(planner, strong)
 
 
 def test_a_run_in_place_of_one_of_its_planners_is_refused(planner):

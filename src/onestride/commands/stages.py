@@ -38,7 +38,8 @@ class Collect(Common):
         task = task_named(self.task or "")
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
-        if task.benchmark is None or (task.has_demonstrator and (task.needs_actor or not self.behaviours)):
+        planners = task.benchmark is not None and any(path.is_dir() for path in self.behaviours)
+        if task.has_demonstrator and not planners:
             report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
         else:
             data = presets.load(self.preset).data

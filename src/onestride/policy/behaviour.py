@@ -60,21 +60,24 @@ def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
     of = policy.task
     if of.name == task.name:
         return PlannerBehaviour(folder, policy)
-    mine, its = (
-        {
-            "numbers of an observation": each.step_dim,
-            "numbers of an action": each.action_dim,
-            "limits": (each.limits.low.tolist(), each.limits.high.tolist()),
-        }
-        for each in (task, of)
-    )
-    differ = [f"{what} ({its[what]}, not {mine[what]})" for what in mine if its[what] != mine[what]]
+    differ = [
+        f"{what} ({its}, not {mine})"
+        for what, its, mine in (
+            ("numbers of an observation", of.step_dim, task.step_dim),
+            ("numbers of an action", of.action_dim, task.action_dim),
+        )
+        if its != mine
+    ]
+    if of.action_dim == task.action_dim and not (
+        np.array_equal(of.limits.low, task.limits.low) and np.array_equal(of.limits.high, task.limits.high)
+    ):
+        differ.append("limits of actions")
     if abs(of.control_dt / task.control_dt - 1) > RATE:
         differ.append(f"control period ({of.control_dt:g} s, not {task.control_dt:g} s)")
     if differ:
         raise CheckpointError(
-            f"{folder} was trained for task '{of.name}', which has another {', another '.join(differ)} than "
-            f"'{task.name}': it cannot act there; name the run's task with --task, or another planner"
+            f"{folder} was trained for task '{of.name}' and cannot act in '{task.name}', which differs in "
+            f"{', '.join(differ)}; name the run's task with --task, or another planner"
         )
     console.print(f"{folder} was trained for '{of.name}' and acts in '{task.name}'", highlight=False)
     return PlannerBehaviour(folder, policy)

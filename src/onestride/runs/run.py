@@ -14,7 +14,7 @@ from onestride.files import CheckpointError
 from onestride.methods import METHODS
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
-from onestride.tasks.adroit.control_spec import HANDS
+from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 from onestride.training.material import Material
 
@@ -118,13 +118,14 @@ def preset_of(task: Task, dataset: str = "") -> str:
     """A preset for such a task, or for a data set of it, to be named in advice."""
     from onestride.runs.presets import PRESETS  # which need everything that a run is made of
 
-    names = (f"{name}-small" for name in (dataset, task.name, task.name.rpartition("-")[0]))
+    names = (f"{name}-small" for name in (dataset, task.name, _body(task.name)))
     return next((name for name in names if name in PRESETS), "demo" if task.benchmark is None else "gym-small")
 
 
 def _body(task: str) -> str:
-    """What presets are made for: a task without its version or size; each of the hand's tasks has its own."""
-    return task if task in HANDS else task.split("-")[0]
+    """What presets are made for: a task, of the bodies of locomotion without its version."""
+    body = task.split("-")[0]
+    return body if body in BODIES else task
 
 
 def check_preset_matches_task(run: Path, preset: str, of: str, dataset: str = "") -> None:
