@@ -15,7 +15,8 @@ from onestride.evaluation import returns
 from onestride.evaluation.evaluate import evaluate
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.robot.limits import Limits
 from onestride.runs import presets
 from onestride.tasks import TASKS, collect_actors

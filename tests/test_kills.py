@@ -22,7 +22,8 @@ folder = Path({folder!r})
 #: A student takes over another critic: with the old one or with the new one, never with none.
 POLICY = """
 import numpy as np
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.networks.normalizer import Normalizer
 from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS

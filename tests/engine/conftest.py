@@ -12,7 +12,8 @@ import torch
 from kinds import METHOD_OF, wrap
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 from onestride.tasks.kinova.task import first_observation

@@ -23,7 +23,7 @@ from onestride.engine.cuda_graph import lifted, pack, rounded
 from onestride.engine.fold.policy import fold
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.koopman import OPERATORS
-from onestride.policy.policy import make_generator
+from onestride.policy.store import make_generator
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS

@@ -13,7 +13,8 @@ from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import bank_noise, fold
 from onestride.methods.koopman import OPERATORS
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import make_generator
 from onestride.runs import presets
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.iql import CriticSelector

@@ -14,7 +14,8 @@ from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.spec import PlanSpec
-from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import make_generator
 from onestride.tasks import TASKS
 from onestride.tasks.task import Condition
 from onestride.training.config import TrainConfig

@@ -29,7 +29,8 @@ from onestride.evaluation.result import Experiment, read_experiment
 from onestride.evaluation.variant import Variant
 from onestride.files import write_json
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.reports.figures import read_latency
 from onestride.reports.figures_arm import Candidates
 from onestride.reports.motions import BodyMotion

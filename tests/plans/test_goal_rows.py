@@ -16,7 +16,8 @@ from onestride.engine.fold.policy import fold
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
 from onestride.plans.spec import Block
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector

@@ -14,7 +14,8 @@ from onestride.data.minari import read_dataset
 from onestride.files import CheckpointError
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.behaviour import planner_behaviour
-from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import make_generator
 from onestride.robot.limits import Limits
 from onestride.runs.run import data_identity
 from onestride.runs.stages import behaviour_stage

@@ -14,7 +14,8 @@ from onestride.checkpoint import CONFIG, seal_with
 from onestride.files import CheckpointError
 from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator, unselected
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import GUIDE, SELECTOR, make_generator
 from onestride.robot.decision import NoPlanError
 from onestride.seals import seal
 from onestride.selectors.candidate_sampling import CandidateSampling

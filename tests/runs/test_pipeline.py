@@ -13,7 +13,8 @@ from onestride.data.minari import read_dataset, read_metadata
 from onestride.evaluation.entries import evaluation_variants, policy_of
 from onestride.files import CheckpointError, exclusive
 from onestride.methods.guided import GuidedPlanner
-from onestride.policy.policy import GUIDE, SELECTOR, Policy
+from onestride.policy.policy import Policy
+from onestride.policy.store import GUIDE, SELECTOR
 from onestride.runs import presets, stages
 from onestride.seals import seal
 from onestride.selectors.iql import CriticSelector

@@ -21,7 +21,8 @@ from onestride.evaluation.result import read_experiment
 from onestride.evaluation.rollouts import FIRST_SEED
 from onestride.experiment import make
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.reports.motions import act
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ControlSpec, ObservationError
@@ -335,6 +336,6 @@ def test_a_film_of_a_goal_that_was_reached_shows_no_fall(robotics):
     assert not fell
 
 
-def test_behaviour_policies_collect_in_its_environment_too(robotics, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no behaviour policy's file at .*actor\.npz"):
+def test_behaviour_policies_are_refused_where_there_is_a_demonstrator(tmp_path):
+    with pytest.raises(ValueError, match="'pointmaze-umaze' has a planner of its own"):
         Collect(run=tmp_path, task=UMAZE, amount=1, behaviours=(tmp_path / "actor.npz",))()

@@ -12,7 +12,8 @@ from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator, unselected
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import make_generator
 from onestride.robot.clock import ChargedClock
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep

@@ -6,7 +6,8 @@ import torch
 
 from onestride.engine.engine import Engine
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
 from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.obstacles import BOX, PILLAR, distance

@@ -25,7 +25,8 @@ from onestride.engine.fold.policy import FoldedPolicy, fold
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
-from onestride.policy.policy import Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.robot.decision import Decider
 from onestride.runs import presets
 from onestride.runs.settings import BenchConfig

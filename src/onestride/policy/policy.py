@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,35 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onestride.checkpoint import (
-    AGAIN,
-    CONFIG,
-    PolicyConfig,
-    has_inside,
-    load_config,
-    load_model,
-    save_checkpoint,
-    settings_of,
-    typed,
-)
 from onestride.device import resolve_device
-from onestride.files import CheckpointError
-from onestride.folders import replace_folder
-from onestride.methods import METHODS
-from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given, make_prior, mask_of
+from onestride.policy.store import Parts, load_parts, save_parts
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.robot.fields import decision_vector
 from onestride.selectors.candidate_sampling import CandidateSampling
-from onestride.selectors.returns import ReturnSelector
-from onestride.selectors.store import StoredSelector, load_selector, save_selector
-from onestride.tasks import TASKS
 from onestride.tasks.task import Selector, Task
 
 Precision = Literal["32-true", "bf16-mixed"]
-#: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
-SELECTOR, GUIDE = "selector", "guide"
 
 
 class Policy:
@@ -262,31 +242,8 @@ class Policy:
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the checkpoint: config, weights and normaliser, all of it in one step."""
-        guided = self.generator if isinstance(self.generator, GuidedPlanner) else None
-        planner = guided.planner if guided else self.generator
-        config = {
-            "kind": planner.method,
-            "task": self.task.name,
-            "plan": self.task.plans.as_json(),
-            "generator": asdict(self.generator.config),
-            "candidates": self.candidates,
-            "temperatures": list(self.sampling.temperatures),
-            "probabilities": list(self.sampling.probabilities),
-            "training": training,
-        }
-        inside: dict[str, Any] = {}
-        if guided:
-            config["guidance"] = guided.weight
-            inside[GUIDE] = ReturnSelector(guided.returns, self.normalizer)
-        if isinstance(self.selector, StoredSelector):
-            inside[SELECTOR] = self.selector
-
-        def write(new: Path) -> None:
-            for name, selector in inside.items():
-                save_selector(new / name, selector, self.task.name)
-            save_checkpoint(new, _whole(planner, self.normalizer), config, inside)
-
-        replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
+        parts = Parts(self.task, self.generator, self.normalizer, self.selector, self.candidates, self.sampling)
+        save_parts(folder, parts, training)
 
     @classmethod
     def from_pretrained(
@@ -308,58 +265,14 @@ class Policy:
         Raises:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
         """
-        folder = Path(path)
-        config = load_config(folder)
-        if "selector" in config:
-            raise CheckpointError(
-                f"{folder} is a selector ({config.get('kind')}), which ranks plans and makes none; give a teacher's "
-                "or a student's folder"
-            )
-        typed(config, PolicyConfig, folder / CONFIG)
-        if config["task"] not in TASKS:
-            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
-        if task is not None and config["task"] != task:
-            raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
-        if config["kind"] not in METHODS:
-            raise CheckpointError(f"{folder} is of another method: {METHODS.unknown(config['kind'])}")
-        record = TASKS[config["task"]]()
-        record = replace(record, horizon=config["plan"]["horizon"])
-        if record.plans.as_json() != config["plan"]:
-            raise CheckpointError(
-                f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
-                f"is of another version; {AGAIN}"
-            )
-        try:
-            sampling = CandidateSampling(tuple(config["temperatures"]), tuple(config["probabilities"]))
-        except ValueError as error:
-            raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
-
-        def build() -> nn.ModuleDict:
-            made = make_generator(record, config["kind"], config["generator"], folder / CONFIG)
-            return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
-
-        whole = load_model(folder, config, build)
-        generator: Any = whole["generator"]
-        normalizer: Any = whole["normalizer"]
-        own = has_inside(folder, config, SELECTOR)
-        has_inside(folder, config, GUIDE)
-        if config.get("guidance"):
-            guide = load_selector(folder / GUIDE, record)
-            assert isinstance(guide, ReturnSelector)
-            generator = GuidedPlanner(generator, guide.model, config["guidance"])
-        if selector is None and own:
-            selector = folder / SELECTOR
-        if isinstance(selector, str | Path):
-            ranking: Selector | None = load_selector(Path(selector), TASKS[config["task"]]())
-        else:
-            ranking = selector
+        parts, config = load_parts(Path(path), task, selector)
         return cls(
-            record,
-            generator,
-            normalizer,
-            selector=ranking,
-            candidates=config["candidates"] if candidates is None else candidates,
-            sampling=sampling,
+            parts.task,
+            parts.generator,
+            parts.normalizer,
+            selector=parts.selector,
+            candidates=parts.candidates if candidates is None else candidates,
+            sampling=parts.sampling,
             seed=seed,
             device=device,
             precision=precision,
@@ -375,18 +288,6 @@ def embedded(generator: Any, context: Tensor) -> Tensor:
     return generator.embed(context) if hasattr(generator, "embed") else context
 
 
-def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
-    """Return an untrained generator from its method's name and its settings as JSON gives them.
-
-    Raises:
-        CheckpointError: one is unknown or of another type; ``where`` says of what.
-    """
-    method = METHODS[kind]()
-    made = method.build(settings_of(type(method.config), settings, where), task.plans)
-    made.method = method.name  # type: ignore[assignment] # its checkpoint says so
-    return made
-
-
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
     """The selector that prefers nothing: the first candidate, which is as random as any, wins."""
     del observation, frame
@@ -396,7 +297,3 @@ def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
 def _ready(selector: Selector, device: torch.device) -> Selector:
     """A learned selector on the device, for scoring only."""
     return selector.to(device).eval().requires_grad_(False) if isinstance(selector, nn.Module) else selector
-
-
-def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:
-    return nn.ModuleDict({"generator": generator, "normalizer": normalizer})

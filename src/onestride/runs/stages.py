@@ -35,7 +35,8 @@ from onestride.methods import METHODS
 from onestride.methods.method import Method
 from onestride.networks.normalizer import Normalizer
 from onestride.policy.behaviour import planner_behaviour
-from onestride.policy.policy import GUIDE, SELECTOR, Policy, make_generator
+from onestride.policy.policy import Policy
+from onestride.policy.store import GUIDE, SELECTOR, make_generator
 from onestride.progress import console
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs

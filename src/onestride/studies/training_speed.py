@@ -25,7 +25,7 @@ import torch
 import onestride.training.loop
 from onestride.cores import WAITING
 from onestride.evaluation.metrics import single, summarize
-from onestride.policy.policy import make_generator
+from onestride.policy.store import make_generator
 from onestride.progress import track
 from onestride.reports.table import Column, Table
 from onestride.runs import presets
