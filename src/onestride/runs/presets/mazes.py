@@ -16,21 +16,25 @@ MEDOID = "medoid"  # ranks plans of ant mazes, which have no selector of their o
 
 @dataclass(frozen=True)
 class Size:
-    """What differs between the mazes: what they are called, how many demonstrations, and how long training takes."""
+    """What differs between the mazes: what they are called, how many demonstrations, and how long training takes.
+
+    hours: of the whole preset on one core; measured in the U-shaped point maze, elsewhere judged by steps and width.
+    """
 
     said: str
     amount: int
     width: int
     steps: int
+    hours: float
 
 
 SIZES = {
-    "pointmaze-umaze": Size("the U-shaped point maze, start and goal known in the plan", 2_000, 384, 6_000),
-    "pointmaze-medium": Size("the medium point maze, start and goal known in the plan", 3_000, 512, 8_000),
-    "pointmaze-large": Size("the large point maze, start and goal known in the plan", 3_000, 512, 8_000),
-    "antmaze-umaze": Size("an ant in the U-shaped maze, its goal the context", 1_000, 512, 8_000),
-    "antmaze-medium": Size("an ant in the medium maze, its goal the context", 2_000, 512, 8_000),
-    "antmaze-large": Size("an ant in the large maze, its goal the context", 2_000, 512, 8_000),
+    "pointmaze-umaze": Size("the U-shaped point maze, start and goal known in the plan", 2_000, 384, 6_000, 0.3),
+    "pointmaze-medium": Size("the medium point maze, start and goal known in the plan", 3_000, 512, 8_000, 0.6),
+    "pointmaze-large": Size("the large point maze, start and goal known in the plan", 3_000, 512, 8_000, 0.9),
+    "antmaze-umaze": Size("an ant in the U-shaped maze, its goal the context", 1_000, 512, 8_000, 0.7),
+    "antmaze-medium": Size("an ant in the medium maze, its goal the context", 2_000, 512, 8_000, 1.0),
+    "antmaze-large": Size("an ant in the large maze, its goal the context", 2_000, 512, 8_000, 1.2),
 }
 
 
@@ -56,6 +60,7 @@ def small(task: str) -> Preset:
             ),
         ),
         evaluate=ReturnsConfig(episodes=50, width=10, teacher_seeds=1, crossed=(), mixture=(), first_action=()),
+        hours=size.hours,
     )
 
 
