@@ -17,14 +17,14 @@ from onestride.runs import presets
 from onestride.runs.run import preset_of
 from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.cubes import demonstrations
-from onestride.tasks.cubes.control_spec import CENTRE, CUBES, EDGE, NEAR, SCALE, kind_of, positions
+from onestride.tasks.cubes.control_spec import CENTRE, CUBES, EDGE, GRIPPER, NEAR, SCALE, kind_of, positions
 from onestride.tasks.cubes.demonstrations import APART, chunk, demonstrate, draw_scene, next_move, world_of
-from onestride.tasks.cubes.task import measure_episode
+from onestride.tasks.cubes.task import context_of, measure_episode
 from onestride.tasks.lockstep import make_environment
 from onestride.training.windows import make_windows
 
 HERE, THERE = np.array([0.35, -0.2, 0.02]), np.array([0.5, 0.2, 0.02])
-GRIPPER = np.array([0.35, -0.2, 0.3])  # above HERE
+ABOVE = np.array([0.35, -0.2, 0.3])  # where the gripper is
 UP = np.array([0, 0, EDGE])
 
 
@@ -124,19 +124,19 @@ MOVES = {
 @pytest.mark.parametrize("case", MOVES)
 def test_the_next_move(case):
     cubes, goals, expected = MOVES[case]
-    which, place = next_move(np.array(cubes), np.array(goals), GRIPPER, np.random.default_rng(0))
+    which, place = next_move(np.array(cubes), np.array(goals), ABOVE, np.random.default_rng(0))
     assert which == expected
     np.testing.assert_array_equal(place, goals[which])
 
 
 def test_where_cubes_change_places_one_goes_aside_first():
     cubes = np.array([HERE, THERE])
-    which, place = next_move(cubes, cubes[::-1], GRIPPER, np.random.default_rng(0))
+    which, place = next_move(cubes, cubes[::-1], ABOVE, np.random.default_rng(0))
     assert which == 0
     assert np.linalg.norm(cubes - place, axis=1).min() >= APART
     cubes[0] = place
-    assert next_move(cubes, np.array([THERE, HERE]), GRIPPER, np.random.default_rng(0))[0] == 1  # which is free to go
-    assert next_move(cubes, cubes, GRIPPER, np.random.default_rng(0)) is None
+    assert next_move(cubes, np.array([THERE, HERE]), ABOVE, np.random.default_rng(0))[0] == 1  # which is free to go
+    assert next_move(cubes, cubes, ABOVE, np.random.default_rng(0)) is None
 
 
 def test_scenes_that_are_drawn_can_be_done_and_are_of_every_kind():
@@ -145,7 +145,7 @@ def test_scenes_that_are_drawn_can_be_done_and_are_of_every_kind():
         cubes, goals = draw_scene(2, rng)
         kinds.append(kind_of(observation(cubes, goals), 2))
         done = 0
-        while (move := next_move(cubes, goals, GRIPPER, rng)) is not None:  # each as if it were carried out
+        while (move := next_move(cubes, goals, ABOVE, rng)) is not None:  # each as if it were carried out
             cubes[move[0]], done = move[1], done + 1
         assert 1 <= done <= 3
     assert all(kinds.count(kind) > 10 for kind in ("place", "swap", "stack"))
@@ -256,7 +256,22 @@ def test_a_window_is_a_chunk_and_what_was_seen_before_it(name):
     seen, actions = np.arange(21.0 * size).reshape(21, size), np.arange(100.0).reshape(20, 5)
     windows = make_windows([Episode(seen, actions, np.zeros(20), False)], TASKS[name]())
     np.testing.assert_array_equal(windows.plans[3], actions[3:19])
-    np.testing.assert_array_equal(windows.context[3], seen[2:4].ravel())
+    np.testing.assert_array_equal(windows.context[3, : 2 * size], seen[2:4].ravel())
+    assert torch.equal(windows.context, TASKS[name]().encode(windows.observations).context)
+
+
+def test_a_context_says_finely_what_is_left_to_do():
+    """In 0.05 m, cut off at 1; and how the gripper is turned to a cube, the same by quarters of a turn."""
+    for turn in (0.0, np.pi / 2, -np.pi):
+        now, at = observation([HERE, THERE], [HERE - [-0.01, 0.02, 0.0], MIDDLE]), HERE - [0.0, -0.01, -0.02]
+        now[GRIPPER : GRIPPER + 3], now[GRIPPER + 3], now[GRIPPER + 4] = (at - CENTRE) * SCALE, np.cos(0.2), np.sin(0.2)
+        now[19 + 7], now[19 + 8] = np.cos(0.3 + turn), np.sin(0.3 + turn)  # of the first cube
+        seen = torch.from_numpy(np.concatenate((np.full(43, 9.0), now)))[None]
+        context = context_of(seen, CUBES["cube-double"])
+        assert torch.equal(context[:, :86], seen)
+        expected = [0, -0.2, -0.4, 0.2, -0.4, 0, np.cos(0.4), np.sin(0.4)]
+        expected += [1, 1, -0.4, -1, -1, 0, np.cos(-0.8), np.sin(-0.8)]
+        np.testing.assert_allclose(context[0, 86:], expected, atol=1e-9)
 
 
 def test_an_episode_is_measured_under_its_kind():

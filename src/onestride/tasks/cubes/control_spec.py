@@ -16,6 +16,7 @@ from onestride.robot.limits import Limits
 
 ARM_DIM, CUBE_DIM, GOAL_DIM, ACTION_DIM = 19, 9, 3, 5  # numbers of an observation, and of an action
 CENTRE, SCALE = np.array([0.425, 0.0, 0.0]), 10.0  # of positions in an observation
+GRIPPER = 12  # from here on its x, y, z, and cosine and sine of its yaw
 CONTACT = 18  # how hard a finger is pressed, 0 ... 1
 CONTROL_DT = 0.05  # [s]
 N_OBS_STEPS, N_ACTION_STEPS, HORIZON = 2, 8, 16

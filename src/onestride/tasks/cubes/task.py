@@ -1,7 +1,8 @@
 """OGBench's cubes as state action-chunk tasks, learnt from its scripted oracles (Park et al. 2025).
 
-A plan is a chunk of 16 relative actions without states, (H, 5). What the last two observations say, goals included, is
-its context; nothing of the plan is known before it is made. Eight rows are carried out, then the next decision is made.
+A plan is a chunk of 16 relative actions without states, (H, 5). Its context is what the last two observations say,
+goals included, and at a finer scale what is left to do by the last one. Nothing of the plan is known before it is made.
+Eight rows are carried out, then the next decision is made.
 Everything is normalised to -1 ... 1 by its limits.
 
 Demonstrations start anywhere and go anywhere. Episodes of an evaluation are OGBench's five tasks in turn, each start
@@ -14,18 +15,34 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Scaling
 from onestride.plans.given import Given
 from onestride.robot.clock import Clock
-from onestride.tasks.cubes.control_spec import CONTROL_DT, CUBES, KINDS, N_OBS_STEPS, control_spec, kind_of
+from onestride.tasks.cubes.control_spec import (
+    ARM_DIM,
+    CONTROL_DT,
+    CUBE_DIM,
+    CUBES,
+    GOAL_DIM,
+    GRIPPER,
+    KINDS,
+    N_OBS_STEPS,
+    SCALE,
+    Cubes,
+    control_spec,
+    kind_of,
+)
 from onestride.tasks.cubes.demonstrations import demonstrations
 from onestride.tasks.gym import GymRobot
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.metric import Metric
 from onestride.tasks.task import Benchmark, Task
 
+FINE, FINE_DIM = 0.05, 8  # [m]; numbers of each cube that ``context_of`` adds
 SUCCESS = Metric("success", "success", digits=0, kind="share", spread=False, better="higher")
 STEPS = Metric("steps_to_success", "steps to success", digits=0, better="lower")
 
@@ -39,11 +56,11 @@ def cubes(name: str) -> Task:
     )
     return Task(
         **vars(spec),
-        context_dim=spec.observation_dim,
+        context_dim=spec.observation_dim + FINE_DIM * which.cubes,
         known=(),
         scaling=Scaling("limits", "limits"),
-        encode=lambda observation: Given(observation[:, :0], observation, None),
-        plan_window=lambda seen, actions: (actions, seen[:, :N_OBS_STEPS].flatten(1)),
+        encode=lambda observation: Given(observation[:, :0], context_of(observation, which), None),
+        plan_window=lambda seen, actions: (actions, context_of(seen[:, :N_OBS_STEPS].flatten(1), which)),
         command=lambda plans, _frame: plans[:, 0].clamp(-1, 1),
         score=None,
         paths=lambda plans, _frame: plans[..., :3].cumsum(-2),
@@ -60,6 +77,26 @@ def cubes(name: str) -> Task:
         benchmark=Benchmark(which.environment, 0.0, 1.0),
         demonstrations=demonstrations(name),
     )
+
+
+def context_of(observation: Tensor, which: Cubes) -> Tensor:
+    """Return a decision's observation (B, 2 * step_dim), then ``FINE_DIM`` numbers of each cube by its last half.
+
+    A grasp takes a centimetre, and observations reach over the whole table. So for each cube: where it is from the
+    gripper and its goal from it, x, y, z each in 0.05 m and cut off at 1; then the cosine and sine of four times the
+    angle between cube and gripper, which is the same for all four ways to grasp it.
+    """
+    n = which.cubes
+    last = observation[:, -which.observation_dim :]
+    gripper, cubes = last[:, None, GRIPPER : GRIPPER + 5], last[:, ARM_DIM : ARM_DIM + CUBE_DIM * n]
+    cubes, goals = cubes.unflatten(1, (n, CUBE_DIM)), last[:, -GOAL_DIM * n :].unflatten(1, (n, GOAL_DIM))
+    at, (cos, sin) = cubes[..., :3], (cubes[..., CUBE_DIM - 2 + i] for i in range(2))
+    near = torch.cat((at - gripper[..., :3], goals - at), -1) / (SCALE * FINE)
+    cos, sin = cos * gripper[..., 3] + sin * gripper[..., 4], sin * gripper[..., 3] - cos * gripper[..., 4]
+    for _ in range(2):  # twice the angle, and twice that
+        cos, sin = cos * cos - sin * sin, 2 * cos * sin
+    fine = torch.cat((near.clamp(-1, 1), cos[..., None], sin[..., None]), -1)
+    return torch.cat((observation, fine.flatten(1)), 1)
 
 
 def measure_episode(name: str, episode: Episode) -> dict[str, float | None]:
