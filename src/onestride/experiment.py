@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from onestride.checkpoint import CONFIG
 from onestride.data.minari import read_metadata
 from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
 from onestride.runs import stages
@@ -20,6 +22,9 @@ from onestride.tasks.bodies import BODIES
 from onestride.tasks.task import Task
 
 __all__ = ["Outcome", "ablations", "evaluate", "imported", "make", "preset_for", "publish", "published", "reproduce"]
+
+#: Standard deviation of what is added to an expert's actions before it is cloned, in the actions' units.
+CLONED_NOISE = 0.05
 
 
 def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
@@ -56,42 +61,61 @@ def preset_for(study: Study, dataset: str, budget: str) -> Preset:
     return preset if study.methods is None else preset.only(study.methods)
 
 
-def reproduce(study: Study, job: Job, behaviours: Sequence[Path] = (), data: Path | None = None) -> Outcome:
+def reproduce(study: Study, job: Job, data: Path | None = None) -> Outcome:
     """Make one data set of a study: its data, what is trained, its evaluation, its page.
 
     Args:
         study: which.
-        job: where and how.
-        behaviours: to collect with, or one folder that holds them by the names of ``behaviours_in``.
-        data: a file or folder to import instead.
+        job: where and how; one folder as its behaviours holds them by the names of ``behaviours_in``.
+        data: a file or folder to import instead of collecting.
 
     Raises:
         ValueError: there is no data yet, and nothing that it could be made of.
     """
     task = TASKS[TASKS.resolve(job.preset.task)]()
-    if len(behaviours) == 1 and behaviours[0].is_dir():
-        behaviours = behaviours_in(behaviours[0], job.dataset)
+    if len(job.behaviours) == 1 and job.behaviours[0].is_dir() and not (job.behaviours[0] / CONFIG).exists():
+        job = replace(job, behaviours=behaviours_in(job.behaviours[0], job, task))
     if not (job.run / "data").exists():
         if data is not None:
             import_dataset(job.run, task, data)
-        elif not behaviours and not task.has_demonstrator:
+        elif not job.behaviours and not task.has_demonstrator:
             raise ValueError(
                 f"{job.run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents) or the "
                 "folder that they are in, or --data with a file recorded in the v5 environment"
             )
     if study.methods != ():
-        make(job.run, job.preset, task, behaviours, job.device)
+        make(job.run, job.preset, task, job.behaviours, job.device)
     return study.evaluate(study, job)
 
 
-def behaviours_in(folder: Path, dataset: str) -> tuple[Path, ...]:
-    """Return the behaviour policies of a data set in a folder.
+def behaviours_in(folder: Path, job: Job, task: Task) -> tuple[Path, ...]:
+    """Return the behaviour policies of a data set in a folder: none for a task that makes its own episodes by itself.
 
-    They are called <body>-expert.npz and <body>-medium.npz, <task>-expert.npz, or <family>-goal.npz.
+    They are called <body>-expert.npz and <body>-medium.npz, <family>-goal.npz, or <task>-expert.npz, to which its noise
+    and its clone are added.
     """
-    body, *levels = dataset.split("-")
-    names = [f"{body}-{level}" for level in sorted(levels)] if body in BODIES else [f"{dataset}-expert", f"{body}-goal"]
-    return tuple(path for name in names if (path := folder / f"{name}.npz").is_file())
+    body, *levels = job.dataset.split("-")
+    if task.needs_actor:
+        names = [f"{body}-goal"]
+    elif task.has_demonstrator:
+        names = []
+    else:
+        names = [f"{body}-{level}" for level in sorted(levels)] if body in BODIES else [f"{job.dataset}-expert"]
+    found = tuple(path for name in names if (path := folder / f"{name}.npz").is_file())
+    return found if body in BODIES or task.has_demonstrator or not found else with_clone(found[0], job, task)
+
+
+def with_clone(expert: Path, job: Job, task: Task) -> tuple[Path, ...]:
+    """Return an expert with noise and its clone, which is trained first, as D4RL's -cloned data are made of.
+
+    Where there is data already nothing is made, and there are none.
+    """
+    if (job.run / "data").exists():
+        return ()
+    noisy, run = (expert, Path(f"noise={CLONED_NOISE:g}")), job.run_of(f"{job.dataset}-demonstrations")
+    stages.behaviour_stage(run, task, noisy, job.preset.amount, job.preset.data_seed)
+    (clone,) = stages.run_stage(run, job.preset.stage("bc"), job.device, seeds=(0,))
+    return *noisy, clone
 
 
 # ---------------------------------------------------------------- publishing

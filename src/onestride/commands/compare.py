@@ -137,8 +137,8 @@ class Reproduce(InRun):
         takes = f"It takes about {hours:.2g} hours there" if hours else "It takes a time that is not on record"
         console.print(f"{takes} and goes to {root}; stop it and repeat it as you like.", highlight=False)
         for dataset, preset in chosen.items():
-            job = Job(root, dataset, self.budget, preset, command_line(), self.device, self.pictures)
-            outcome = experiment.reproduce(study, job, self.behaviours, self.data)
+            job = Job(root, dataset, self.budget, preset, command_line(), self.device, self.pictures, self.behaviours)
+            outcome = experiment.reproduce(study, job, self.data)
             print_outcome(outcome)
             experiment.publish(outcome.folder, files[dataset])
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")

@@ -6,10 +6,10 @@ anew is evaluated anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from onestride.evaluation.provenance import provenance, training_notes
 from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
-from onestride.evaluation.rollouts import Batch
+from onestride.evaluation.rollouts import FIRST_SEED, Batch
 from onestride.evaluation.scenes import Scenes
 from onestride.evaluation.variant import Variant
 from onestride.files import exclusive
@@ -28,6 +28,16 @@ from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.seals import seal
 from onestride.tasks.metric import Metric
 from onestride.tensors import save_tensors
+
+#: What is known of a demonstrator as a row.
+DEMONSTRATOR = Variant(method="demonstrator", selector="task")
+
+
+class Reference(NamedTuple):
+    """A task's demonstrator beside its planners: what says which one it is, and seeds of starts -> its records."""
+
+    identity: str
+    records: Callable[[Sequence[int]], list[Record]]
 
 
 def evaluate(
@@ -38,18 +48,22 @@ def evaluate(
     *,
     name: str | None = None,
     entries: Sequence[Entry] = (),
+    reference: Reference | None = None,
 ) -> Path:
     """Evaluate planners of the run; writes ``comparison.json`` and what it is made of into the folder it returns.
 
     Args:
         name: of the folder in the run: by default ``evaluation``, and ``evaluation-real`` for scenes on wall time.
         entries: which planners; by default those of the run's table.
+        reference: the task's demonstrator, from the same starts, as a row of its own.
 
     Raises:
         CheckpointError: nothing to evaluate, or the folder holds an evaluation under other settings.
     """
     entries = entries or evaluation_variants(run, config)
     made = {(e.row, e.seed): made_by(run, e) for e in entries}
+    if reference is not None:
+        made[DEMONSTRATOR.row, 0] = {"checkpoint": reference.identity, "selector": None}
     if isinstance(config, EvaluateConfig):
         folder = run / (name or ("evaluation" if config.clock == "charged" else "evaluation-real"))
         protocol: Scenes | Returns = Scenes(run, config, folder, entries, device)
@@ -64,11 +78,18 @@ def evaluate(
         open_manifest(folder, wanted, store.episodes, protocol.width, protocol.together)
         experiment.resume(store.begun)
         _roll(protocol, store, experiment)
+        if reference is not None:
+            numbers = [n for n in range(protocol.count) if (DEMONSTRATOR.row, 0, n) not in store.done]
+            earned = reference.records([FIRST_SEED + n for n in numbers])
+            found = [{protocol.unit: n, **record} for n, record in zip(numbers, earned, strict=True)]
+            store.add(DEMONSTRATOR.row, 0, found)
         clouds = _measure_candidates(protocol, made)
         times = protocol.times() if isinstance(protocol, Returns) else {}
     last = {e.row: e for e in entries}
     calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(protocol, Returns) else {}
     rows = {row: summary(e.variant, protocol.metrics, store.records, clouds, times, calls) for row, e in last.items()}
+    if reference is not None:
+        rows[DEMONSTRATOR.row] = summary(DEMONSTRATOR, protocol.metrics, store.records, (), {}, {DEMONSTRATOR.row: 0})
     folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors
     report = experiment.record(
         config={"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)},

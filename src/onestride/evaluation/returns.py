@@ -116,7 +116,10 @@ class Returns:
         path = self.folder / TIMES
         if path.exists():
             return read_result(path, dict[str, list[float]])
-        first = {e.row: e for e in reversed(self.entries) if e.variant.selector != "none"}
+        chosen = {e.variant.generator for e in self.entries if e.variant.selector != "none"}
+        alone = {e.variant.generator for e in self.entries} - chosen  # those whose candidates nobody ranks
+        rows = (e for e in reversed(self.entries) if e.variant.selector != "none" or e.variant.generator in alone)
+        first = {e.row: e for e in rows}
         policies = {row: policy_of(self.run, entry, self.device) for row, entry in sorted(first.items())}
         observations = self.states[self.reference].double().numpy()
         for policy in policies.values():

@@ -47,7 +47,7 @@ class Scenes:
         return self.task.showcase(self.scenes)
 
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
-        """Return every scene's record; the motion in the first scene of the showcase is kept for the film."""
+        """Return every scene's record; the motion in the showcase's first scene is kept for the film."""
         for entry in dict.fromkeys(batch.entry for batch in batches):
             self.policy(entry).warm_up(self.task.first_observation(self.scenes[0]), WARM_UP)
         filmed, path = (self.showcase or [0])[0], self.folder / MOTION
@@ -55,7 +55,7 @@ class Scenes:
         for batch in batches:
             policy, scene, number = self.policy(batch.entry), self.scenes[batch.first], batch.first
             record, robot = run_trial(policy, self.task, scene, number, timeout=timeout, real_clock=real_clock)
-            if number == filmed and batch.entry.seed == self.entries[0].seed:
+            if self.places and number == filmed and batch.entry.seed == self.entries[0].seed:
                 moved = {"joints": robot.joint_path, "times": robot.times, "path": robot.ee_path}
                 motion = {f"{name}.{batch.entry.row}": array for name, array in moved.items()} | vars(scene)
                 save_tensors(path, (load_tensors(path)[0] if path.exists() else {}) | _tensors(motion))
@@ -78,7 +78,12 @@ class Scenes:
         ]
 
     def show(self, entries: Sequence[Entry]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Return paths and scores of candidates in the first scenes of the showcase, and which scenes these are."""
+        """Return paths and scores of candidates in the first scenes of the showcase, and which scenes these are.
+
+        Nothing where the task does not measure candidates: an environment's plans are no paths, and its robot no film.
+        """
+        if not self.places:
+            return {}, {}
         shown = (self.showcase or list(range(self.count)))[:SHOWN_SCENES]
         kept = {name: np.stack([getattr(self.scenes[n], name) for n in shown]) for name in vars(self.scenes[0])}
         for entry in entries:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import load_config
+from onestride.data.actors import read_behaviours
 from onestride.evaluation.entries import Entry, as_trained, evaluation_variants
-from onestride.evaluation.evaluate import evaluate
+from onestride.evaluation.evaluate import Reference, evaluate
 from onestride.evaluation.result import read_experiment
 from onestride.evaluation.variant import Variant
 from onestride.latency.bench import bench
@@ -18,12 +20,14 @@ from onestride.reports.documents import records
 from onestride.reports.table import Table, terminal, variants
 from onestride.runs import presets
 from onestride.runs.presets.kdp import with_kdp
-from onestride.runs.run import TEACHER
+from onestride.runs.run import TEACHER, task_of
 from onestride.runs.settings import BenchConfig, EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
+from onestride.seals import digest
 from onestride.studies import STUDIES, ablations, across, dnk_table1, locomotion_page
 from onestride.studies.dnk_table1 import LATENCY, SPEED_UP
 from onestride.studies.study import Job, Outcome, Study
+from onestride.tasks.reference import reference
 
 METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
 FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
@@ -39,34 +43,57 @@ HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate")
 
 def preset(dataset: str, budget: str) -> Preset:
     """Return a data set's own preset with what the paper's tables compare."""
-    return with_kdp(presets.of_dataset(dataset, budget))
+    return with_kdp(presets.of_dataset(dataset, budget), dataset, tiny=budget == "tiny")
 
 
 # --- ways to evaluate --------------------------------------------------------------------------------------------
 
 
-def returns(config: EvaluateConfig | ReturnsConfig) -> EvaluateConfig | ReturnsConfig:
-    """Return how a preset's planners are evaluated here: ranked, unranked, KDP in the engine too."""
+def returns(preset: Preset) -> EvaluateConfig | ReturnsConfig:
+    """Return how a preset's planners are evaluated here: unranked, in fewer steps and by the engine too."""
+    config, most = preset.evaluate, getattr(preset.stage(TEACHER).config, "n_steps", 0)
     if isinstance(config, EvaluateConfig):
         return config
-    return replace(config, crossed=("kdp", "kdp-paper", "kdm", "mlp"), engines=("kdp",), mixture=(), first_action=())
+    return replace(
+        config, crossed=("kdp", "kdp-paper", "kdm", "mlp"), engines=("kdp",), mixture=(), first_action=(),
+        teacher_steps=tuple(steps for steps in FEWER_STEPS if steps <= most),
+    )  # fmt: skip
+
+
+def demonstrator(job: Job) -> Reference | None:
+    """Return the task's demonstrator as a row; None: it has none that starts where planners do, or wants an actor."""
+    task = task_of(job.run)
+    if task.demonstrations is None or (task.needs_actor and not job.behaviours):
+        return None
+    actors = read_behaviours(job.behaviours) if task.needs_actor else ()
+    own = task.demonstrations_by(actors)
+    if own.reference is None:
+        return None
+    identity = digest(json.dumps(own.metadata, sort_keys=True).encode())
+    return Reference(identity, lambda seeds: reference(task.name, seeds, actors))
 
 
 def compared(study: Study, job: Job) -> Outcome:
     """Evaluate every method as its task is, with and without whoever ranks its candidates."""
-    config = returns(job.preset.evaluate)
-    folder = evaluate(job.run, config, job.command, job.device, name=study.name)
+    config, beside = returns(job.preset), demonstrator(job)
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name, reference=beside)
     return outcome(study, job, folder)
 
 
 def by_actions(study: Study, job: Job, counts: tuple[int, ...] = (1, 8)) -> Outcome:
     """Evaluate what is earned where so many actions of a plan are carried out before the next one is made."""
-    config = returns(job.preset.evaluate)
+    config, beside = returns(job.preset), demonstrator(job)
     planners = [
         e for e in evaluation_variants(job.run, config) if e.variant.method in (TEACHER, *(study.methods or ()))
     ]
-    entries = [replace(e, variant=replace(e.variant, actions=count)) for count in counts for e in planners]
-    folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries)
+    rows = {entry.folder: load_config(entry.folder)["plan"]["horizon"] for entry in planners}
+    entries = [
+        replace(entry, variant=replace(entry.variant, actions=count))
+        for count in counts
+        for entry in planners
+        if count <= rows[entry.folder] and (entry.variant.steps is None or count == counts[0])
+    ]
+    folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries, reference=beside)
     return outcome(study, job, folder)
 
 
@@ -74,7 +101,7 @@ def on_wall_time(study: Study, job: Job) -> Outcome:
     """Evaluate on wall time, in scenes whose clock goes on while a planner decides."""
     config = job.preset.evaluate
     if isinstance(config, ReturnsConfig):
-        config = EvaluateConfig(trials=config.episodes)
+        config = EvaluateConfig(trials=config.episodes, timeout=60.0 if job.budget != "tiny" else 1.0)
     config = replace(config, clock="real")
     entries = []
     for entry in evaluation_variants(job.run, config):
@@ -89,7 +116,7 @@ def on_wall_time(study: Study, job: Job) -> Outcome:
 
 def ablated(study: Study, job: Job) -> Outcome:
     """Train and evaluate KDP with one piece taken away at a time."""
-    config = returns(job.preset.evaluate)
+    config = returns(job.preset)
     entries = ablations.entries(job.run, ablations.KDP_SETTINGS, ("kdp", "kdp-paper"), job.preset)
     folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries)
     return outcome(study, job, folder)
@@ -126,7 +153,7 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
     comparison = page.read_comparison(folder)
     narrow = replace(study, columns=study.columns[:4])
     ended = terminal(across.table(narrow, {job.dataset: comparison}, beside=False), f"{study.name}: means")
-    by_returns = "teacher" in comparison["rows"] and isinstance(job.preset.evaluate, ReturnsConfig)
+    by_returns = "episodes" in comparison["config"].get("evaluate", {})
     tables = {study.about: made}
     if by_returns:
         tables["What else each row is"] = dnk_table1.detail_table(comparison)
@@ -134,7 +161,8 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
     makers = None
     if by_returns and job.pictures:
         filmed = [method for method in FILMED if method in comparison["rows"]]
-        makers = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
+        made_by = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
+        makers = {files: make for files, make in made_by.items() if filmed or "frames.png" not in files}
     values = {
         "title": f"{study.name}: {job.dataset}",
         "lead": f"{study.about}. {job.preset.about}.",
@@ -147,9 +175,13 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
 
 
 def headline(study: Study, comparison: dict[str, Any]) -> list[page.Card]:
-    """Return KDP's main numbers beside Diffuser's."""
-    found = variants(comparison["rows"])
-    rows = {row: comparison["rows"][row] for row, variant in found.items() if variant.method in (TEACHER, "kdp")}
+    """Return KDP's main numbers beside Diffuser's by the same selector."""
+    found = {variant: comparison["rows"][row] for row, variant in variants(comparison["rows"]).items()}
+    usual = next((variant for variant in found if variant.method == "kdp"), None)
+    beside = None if usual is None else replace(usual, method=TEACHER)
+    if usual is None or beside not in found:
+        return []
+    rows = {TEACHER: found[beside], "kdp": found[usual]}
     shown = study.columns[0]
     return page.headline(rows, {shown: (shown.heading, shown), SPEED_UP: ("times faster", LATENCY)})
 

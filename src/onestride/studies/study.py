@@ -26,6 +26,7 @@ class Job:
     """One data set of a study under way.
 
     root: the folder of the study's runs. budget: of its preset.
+    behaviours: policies that the data is of, or that the task's demonstrator needs.
     command: that was typed. pictures: whether figures and films are made too.
     """
 
@@ -36,6 +37,7 @@ class Job:
     command: str
     device: str = "cpu"
     pictures: bool = True
+    behaviours: tuple[Path, ...] = ()
 
     @property
     def run(self) -> Path:

@@ -6,10 +6,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from onestride.methods import METHODS
-from onestride.runs.stage import TEACHER, Preset, Stage
+from onestride.runs.presets.baselines import FAMILIES, baselines
+from onestride.runs.stage import TEACHER, TRAINING, Preset, Stage
 
 #: Learnt from data alone, beside the task's own preset; those of the second need a critic.
 FROM_DATA, FROM_CRITIC = ("kdp", "kdp-paper", "bc"), ("iql-policy", "fql")
+#: In a tiny preset's few episodes no window is near another: neighbours from farther away.
+TINY_TEMPERATURE = 1.0
 #: Learnt from the teacher's pairs.
 FROM_PAIRS = ("kdm", "mlp")
 #: Settings that say how large a network is: where a method has one that the teacher has too, it is the teacher's.
@@ -20,16 +23,24 @@ LONGER = 2
 MORE_HOURS = 1.0
 
 
-def kdp_stages(preset: Preset) -> tuple[Stage, ...]:
+def kdp_stages(preset: Preset, dataset: str = "") -> tuple[Stage, ...]:
     """Return the stages that a task's preset has not: every method in the teacher's or the student's size and training.
 
-    A method that is not there is left out.
+    A method that is not there is left out. BC, the IQL policy and FQL are set as for the data set's family.
     """
     teacher, student = preset.stage(TEACHER), preset.stage("dnk")
     there = {stage.name for stage in preset.stages}
+    family = FAMILIES.get(dataset, FAMILIES.get(dataset.split("-")[0], FAMILIES["locomotion"]))
+    set_already = {
+        stage.name: stage
+        for stage in baselines(teacher.training or TRAINING, family, seeds=student.seeds, ranked_by=preset.ranked_by)
+    }
     made = []
     for name in (*FROM_DATA, *(FROM_CRITIC if "iql" in there else ()), *FROM_PAIRS):
         if name in there or name not in METHODS:
+            continue
+        if name in set_already:
+            made.append(set_already[name])
             continue
         of_pairs = name in FROM_PAIRS
         like, stage = student if of_pairs else teacher, preset.stage(name)
@@ -48,7 +59,10 @@ def sized(config: Any, like: Any) -> Any:
     return replace(config, **{name: getattr(like, name) for name in SIZES if name in known})
 
 
-def with_kdp(preset: Preset) -> Preset:
+def with_kdp(preset: Preset, dataset: str = "", *, tiny: bool = False) -> Preset:
     """Return a task's preset with ``kdp_stages``."""
-    stages = (*preset.stages, *kdp_stages(preset))
+    stages = (*preset.stages, *kdp_stages(preset, dataset))
+    if tiny:
+        near = {s.name: replace(s.config, key_temperature=TINY_TEMPERATURE) for s in stages if s.name == "kdp"}
+        stages = tuple(replace(s, config=near.get(s.name, s.config)) for s in stages)
     return replace(preset, stages=stages, hours=(1 + MORE_HOURS) * preset.hours)

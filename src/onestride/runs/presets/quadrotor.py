@@ -24,6 +24,7 @@ def small() -> Preset:
             student_training=TrainConfig(steps=8_000, batch_size=256, learning_rate=1e-3),
         ),
         evaluate=EvaluateConfig(trials=50, timeout=15.0),
+        hours=1.0,  # judged from a quarter of an hour for each of teacher, pairs and student
     )
 
 
