@@ -68,3 +68,9 @@ def test_the_baselines_of_a_family_are_set_as_in_its_source(family):
     assert (policy.config.beta, policy.config.dropout, fql.config.alpha) == (beta, dropout, 3.0)
     assert [s.selector for s in (bc, policy, fql)] == [None, None, "iql"]
     assert all(s.seeds == (0, 1) for s in (bc, policy, fql))
+
+
+def test_a_method_of_several_samples_a_row_has_as_many_rows_fewer_in_a_batch():
+    preset = presets.load("pointmaze-umaze-tiny")
+    usual, kdp, paper = (preset.stage(name).training for name in ("bc", "kdp", "kdp-paper"))
+    assert usual.batch_size == paper.batch_size == 8 * kdp.batch_size

@@ -266,7 +266,8 @@ def _neighbours(config: KeyedDriftConfig) -> tuple[int, float]:
 # Samples are drawn from the noise that training knew.
 KDP = Method(
     name="kdp", label="KDP", colour="#882255", config=KeyedDriftConfig(), build=KeyedDriftPlanner,
-    neighbours=_neighbours, temperatures=((1.0,), (1.0,)),
+    neighbours=_neighbours, samples=lambda config: config.samples if config.form == "grouped" else 1,
+    temperatures=((1.0,), (1.0,)),
 )  # fmt: skip
 KDP_PAPER = replace(KDP, name="kdp-paper", label="KDP, the paper's form", colour="#AA4499").with_config(
     form="paper", neighbours=0

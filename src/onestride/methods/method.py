@@ -59,6 +59,8 @@ class Method:
     compared: whether evaluations take it in.
     neighbours: settings -> how many windows of like conditions come beside every row, from how near (see
         ``training/neighbours.py``); (0, ...): none.
+    samples: settings -> how many samples of every row a training step draws: by default batches have so many times
+        fewer rows.
     shortest: whether its plans are one row where a task carries out one and knows no more than where it starts.
     ranked: whether a preset's selector ranks its candidates where nothing else is said; not where they are all alike.
     """
@@ -78,6 +80,7 @@ class Method:
     temperatures: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     compared: bool = True
     neighbours: Callable[[Any], tuple[int, float]] = lambda _config: (0, 0.0)
+    samples: Callable[[Any], int] = lambda _config: 1
     shortest: bool = False
     ranked: bool = True
 

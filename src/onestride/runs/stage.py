@@ -58,7 +58,10 @@ class Stage:
         if self.role == "selector" and options is None:
             options = SELECTORS[self.what]().options
         config = record.config if self.config is None else self.config
-        return replace(self, config=config, training=self.training or TRAINING, options=options)
+        training = self.training or TRAINING
+        if self.role == "method" and self.training is None:
+            training = replace(training, batch_size=training.batch_size // METHODS[self.what]().samples(config))
+        return replace(self, config=config, training=training, options=options)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,9 @@ def kdp_stages(preset: Preset, dataset: str = "") -> tuple[Stage, ...]:
         like, stage = student if of_pairs else teacher, preset.stage(name)
         config = replace(like.config, operator=name) if of_pairs else sized(stage.config, like.config)
         training = like.training
-        if name == "kdp" and training is not None:  # every condition has several samples: as many as a teacher's batch
-            batch = max(training.batch_size // config.samples, 1)
+        samples = METHODS[name]().samples(config)
+        if samples > 1 and training is not None:  # as many samples as a teacher's batch
+            batch = max(training.batch_size // samples, 1)
             training = replace(training, batch_size=batch, steps=LONGER * training.steps)
         made.append(replace(stage, config=config, training=training, seeds=student.seeds))
     return tuple(made)
