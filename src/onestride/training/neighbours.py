@@ -132,7 +132,7 @@ def nearest(
 ) -> Nearest:  # fmt: skip
     """Return the ``count`` nearest windows of different other episodes, for every window.
 
-    By a k-d tree: with 17 columns it is ten times as fast as products of matrices, since keys lie on few dimensions.
+    By a k-d tree: with 17 columns several times as fast as products of matrices, since keys lie on few dimensions.
 
     Args:
         keys: (M, K).
