@@ -1,9 +1,22 @@
 """What tests call the kinds of planners -> their methods; and selectors of models at hand."""
 
+from onestride.methods.koopman import OPERATORS
 from onestride.selectors.iql import IQL
 from onestride.selectors.store import make_selector
 
 METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "cloning": "bc", "flow actor": "fql"}
+
+
+#: Everything that the engine folds: what tests call it, and its settings.
+FOLDED = [("student", {"operator": name}) for name in OPERATORS]
+FOLDED += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
+FOLDED += [  # beside them
+    ("cloning", {"horizon": 1, "candidates": 1}),
+    ("cloning", {"layers": 1, "candidates": 1}),
+    ("flow actor", {"horizon": 1}),
+    ("student", {"encoder_layers": 1}),
+    ("student", {"encoder_layers": 4}),
+]  # fmt: skip
 
 
 def wrap(model, normalizer, task, options=None):

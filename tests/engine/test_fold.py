@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinds import wrap
+from kinds import FOLDED, wrap
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import bank_noise, fold
 from onestride.methods.koopman import OPERATORS
@@ -48,19 +48,8 @@ def exactly(policy, observations, reference, draws=5, **settings):
     torch.testing.assert_close(actions, wanted[0], rtol=1e-9, atol=1e-9)
 
 
-KINDS = [("student", {"operator": name}) for name in OPERATORS]
-KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
-KINDS += [  # beside them
-    ("cloning", {"horizon": 1, "candidates": 1}),
-    ("cloning", {"layers": 1, "candidates": 1}),
-    ("flow actor", {"horizon": 1}),
-    ("student", {"encoder_layers": 1}),
-    ("student", {"encoder_layers": 4}),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
-@pytest.mark.parametrize(("kind", "settings"), KINDS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("kind", "settings"), FOLDED, ids=lambda v: str(v))
 def test_it_is_the_plain_policy(make, reference, observations, kind, settings, selector):
     if selector == "returns-unet" and settings.get("horizon") == 1:
         selector = unselected  # one row is no horizon to halve

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from kinds import FOLDED
 from onestride.engine import building, native
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
@@ -59,20 +60,9 @@ def agree(runner, folded, count=40, atol=1e-5, rows=None):
             np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-4)
 
 
-KINDS = [("student", {"operator": name}) for name in OPERATORS]
-KINDS += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
-KINDS += [  # beside them
-    ("cloning", {"horizon": 1, "candidates": 1}),
-    ("cloning", {"layers": 1, "candidates": 1}),
-    ("flow actor", {"horizon": 1}),
-    ("student", {"encoder_layers": 1}),
-    ("student", {"encoder_layers": 4}),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("plan", [False, True])
 @pytest.mark.parametrize("selector", ["iql", "returns"])
-@pytest.mark.parametrize(("kind", "settings"), KINDS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("kind", "settings"), FOLDED, ids=lambda v: str(v))
 def test_it_is_the_reduced_module(make, kind, settings, selector, plan):
     folded = fold(make(kind, selector=selector, **settings), draws=3, plan=plan)
     agree(native_of(folded, 1), folded)

@@ -25,7 +25,7 @@ REFERENCES = 131_072  # windows among which neighbours are looked for
 SPREAD = 2_048  # windows whose keys are shown as ``Neighbours.spread``
 CHUNK = 16_384  # windows whose neighbours are looked for at a time
 SOUGHT = 8  # times as many as are wanted, since several may be of one episode
-SLACK = 1.0  # the tree's: what it finds may be so much farther than the nearest; measured, 1 % on HalfCheetah
+SLACK = 1.0  # the tree's: what it finds may be so much farther than the nearest, relatively; seldom is
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ MEDOID = "medoid"  # ranks plans of ant mazes, which have no selector of their o
 class Size:
     """What differs between the mazes: what they are called, how many demonstrations, and how long training takes.
 
-    hours: of the whole preset on one core; measured in the U-shaped point maze, elsewhere judged by steps and width.
+    hours: of the whole preset on one core, judged by steps and width from the U-shaped point maze's stages.
     """
 
     said: str
