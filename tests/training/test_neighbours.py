@@ -50,6 +50,14 @@ def test_neighbours_are_those_that_a_look_at_all_finds(data, episode):
     assert found.scale == pytest.approx(float(torch.pdist(keys).mean()), rel=1e-5)
 
 
+def test_keys_of_many_columns_are_sought_without_a_tree_and_found_the_same(episode):
+    keys = normal(60, 33, seed=2)
+    found = nearest(keys, episode, 4)
+    index, distance = found_by_looking_at_all(keys, episode, 4)
+    assert torch.equal(found.index.long(), index)
+    torch.testing.assert_close(found.distance, distance.gather(1, index).float())
+
+
 def test_where_there_are_too_few_the_window_itself_is_infinitely_far(data):
     keys = keys_of(data, torch.arange(60), SPEC)
     found = nearest(keys, torch.arange(60) // 30, 3, slack=0.0)  # two episodes: one other

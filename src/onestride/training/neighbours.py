@@ -8,6 +8,7 @@ counts, and of a window's own episode none: windows that lie a few steps apart a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from onestride.tensors import load_tensors, save_tensors
 from onestride.training.datasets import Dataset
 
 VERSION = 1  # of the search: another one finds others
-REFERENCES = 131_072  # windows among which neighbours are looked for
+REFERENCES = 131_072  # windows among which neighbours are looked for by a tree
+WIDE = 24  # columns from which keys fill too many dimensions for a tree
+WIDE_REFERENCES = 32_768  # windows among which they are looked for then
 SPREAD = 2_048  # windows whose keys are shown as ``Neighbours.spread``
-CHUNK = 16_384  # windows whose neighbours are looked for at a time
+CHUNK = 16_384  # windows whose neighbours are looked for at a time by a tree
+WIDE_CHUNK = 2_048  # and without one
 SOUGHT = 8  # times as many as are wanted, since several may be of one episode
 SLACK = 1.0  # the tree's: what it finds may be so much farther than the nearest, relatively; seldom is
 
@@ -106,7 +110,8 @@ def with_neighbours(
 
 
 def _kept_nearest(keys: Tensor, episode: Tensor, count: int, folder: Path) -> Nearest:
-    digest = hashlib.sha256(repr((VERSION, count, REFERENCES, SOUGHT, SLACK)).encode())
+    among = WIDE_REFERENCES if keys.shape[1] >= WIDE else REFERENCES
+    digest = hashlib.sha256(repr((VERSION, count, among, SOUGHT, SLACK)).encode())
     for each in (keys, episode):
         digest.update(each.contiguous().numpy().tobytes())
     path = folder / f"neighbours-{digest.hexdigest()[:16]}.safetensors"
@@ -128,38 +133,68 @@ def keys_of(data: Dataset, which: Tensor, spec: PlanSpec) -> Tensor:
 
 
 def nearest(
-    keys: Tensor, episode: Tensor, count: int, references: int = REFERENCES, slack: float = SLACK
+    keys: Tensor, episode: Tensor, count: int, references: int | None = None, slack: float = SLACK
 ) -> Nearest:  # fmt: skip
     """Return the ``count`` nearest windows of different other episodes, for every window.
 
-    By a k-d tree: with 17 columns several times as fast as products of matrices, since keys lie on few dimensions.
+    Keys of few columns are sought by a k-d tree, which with 17 of them is several times as fast as products of
+    matrices, since they lie on few dimensions. In a scene's 33 columns a tree looks at almost every window; there it
+    is products, among fewer.
 
     Args:
         keys: (M, K).
         episode: of every window (M,).
         count: how many neighbours, at least 1.
-        references: among how many windows they are looked for, spread evenly over all.
-        slack: what is found may be so much farther than the nearest, relatively; 0: it is exact.
+        references: among how many windows they are looked for, spread evenly over all; None: as many as suit the keys.
+        slack: what a tree finds may be so much farther than the nearest, relatively; 0: it is exact.
     """
-    from scipy.spatial import KDTree  # takes its time, and few methods ask for neighbours
-
+    wide = keys.shape[1] >= WIDE
+    references = references or (WIDE_REFERENCES if wide else REFERENCES)
     among = torch.arange(0, len(keys), -(-len(keys) // references))
     theirs, of = keys[among], episode[among]
-    tree = KDTree(theirs.numpy())
-    sought: Any = list(range(1, min(SOUGHT * count, len(among)) + 1))  # a list: a column of the answer for each
+    sought = min(SOUGHT * count, len(among))
+    search, chunk = (_by_products(theirs, sought), WIDE_CHUNK) if wide else (_by_tree(theirs, sought, slack), CHUNK)
     index = torch.arange(len(keys))[:, None].repeat(1, count)
     distance = torch.full((len(keys), count), torch.inf)
     with track("neighbours", len(keys)) as bar:
-        for first in range(0, len(keys), CHUNK):
-            part = slice(first, min(first + CHUNK, len(keys)))
-            found = tree.query(keys[part].numpy(), k=sought, eps=slack, workers=torch.get_num_threads())
-            apart, close = torch.from_numpy(found[0]).float(), torch.from_numpy(found[1])
+        for first in range(0, len(keys), chunk):
+            part = slice(first, min(first + chunk, len(keys)))
+            apart, close = search(keys[part])
             which, fits = _first_of_each(of[close], episode[part], count)
             rows = which.shape[1]
             index[part, :rows] = torch.where(fits, among[close.gather(1, which)], index[part, :rows])
             distance[part, :rows] = torch.where(fits, apart.gather(1, which), torch.inf)
             bar.update(part.stop)
     return Nearest(index.int(), distance, _mean_distance(theirs))
+
+
+#: Maps keys (B, K) to distances and numbers (B, S) of the nearest references, the nearest first.
+Search = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _by_tree(theirs: Tensor, sought: int, slack: float) -> Search:
+    from scipy.spatial import KDTree  # takes its time, and few methods ask for neighbours
+
+    tree = KDTree(theirs.numpy())
+    columns: Any = list(range(1, sought + 1))  # a list: a column of the answer for each
+
+    def search(keys: Tensor) -> tuple[Tensor, Tensor]:
+        apart, close = tree.query(keys.numpy(), k=columns, eps=slack, workers=torch.get_num_threads())
+        return torch.from_numpy(apart).float(), torch.from_numpy(close)
+
+    return search
+
+
+def _by_products(theirs: Tensor, sought: int) -> Search:
+    half = theirs.square().sum(1) / 2
+
+    def search(keys: Tensor) -> tuple[Tensor, Tensor]:
+        close = torch.addmm(half[None], keys, theirs.T, alpha=-1).topk(sought, largest=False).indices
+        apart = (theirs[close] - keys[:, None]).square().sum(2).sqrt()  # not from the products: these cancel
+        apart, order = apart.sort(1)
+        return apart, close.gather(1, order)
+
+    return search
 
 
 def _first_of_each(of: Tensor, own: Tensor, count: int) -> tuple[Tensor, Tensor]:
