@@ -8,15 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from onestride.checkpoint import load_config
 from onestride.data.actors import read_behaviours
 from onestride.evaluation.entries import Entry, as_trained, evaluation_variants
 from onestride.evaluation.evaluate import Reference, evaluate
+from onestride.evaluation.records import SHOWN
 from onestride.evaluation.result import read_experiment
 from onestride.evaluation.variant import Variant
 from onestride.latency.bench import bench
+from onestride.policy.store import load_parts
 from onestride.reports import page
 from onestride.reports.documents import records
+from onestride.reports.figures_routes import routes_figure
+from onestride.reports.motions import read_arrays
+from onestride.reports.style import save
 from onestride.reports.table import Table, terminal, variants
 from onestride.runs import presets
 from onestride.runs.presets.kdp import with_kdp
@@ -27,11 +34,13 @@ from onestride.seals import digest
 from onestride.studies import STUDIES, ablations, across, dnk_table1, locomotion_page
 from onestride.studies.dnk_table1 import LATENCY, SPEED_UP
 from onestride.studies.study import Job, Outcome, Study
+from onestride.tasks.mazes.maps import MAZES
 from onestride.tasks.reference import reference
 
 METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
 FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
 FILMED = (TEACHER, "kdp", "dnk", "kdm")
+DRAWN = (TEACHER, "kdp", "kdp-paper")  # into their maze
 TEMPLATE = Path(__file__).with_name("study_page.html.j2")
 LOCOMOTION = tuple(
     f"{body}-{level}" for body in ("halfcheetah", "hopper", "walker2d") for level in ("medium-expert", "medium")
@@ -163,6 +172,8 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
         filmed = [method for method in FILMED if method in comparison["rows"]]
         made_by = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
         makers = {files: make for files, make in made_by.items() if filmed or "frames.png" not in files}
+        if job.preset.task in MAZES:
+            makers[("routes.png",)] = lambda: draw_routes(folder, job, comparison)
     values = {
         "title": f"{study.name}: {job.dataset}",
         "lead": f"{study.about}. {job.preset.about}.",
@@ -172,6 +183,22 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
     }
     out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{study.name}.html")
     return Outcome(folder, out, ended)
+
+
+def draw_routes(folder: Path, job: Job, comparison: dict[str, Any]) -> None:
+    """Draw the candidates of some states into their maze: Diffuser's, and those of both forms of KDP."""
+    first: dict[str, tuple[str, Variant]] = {}  # of each planner one row: candidates are the same in all
+    for row, variant in variants(comparison["rows"]).items():
+        if variant.method in DRAWN and variant.steps is None:
+            first.setdefault(variant.method, (row, variant))
+    found = dict(first[method] for method in DRAWN if method in first)
+    scale = load_parts(job.run / TEACHER)[0].normalizer
+    plans = read_arrays(folder / SHOWN, found, (), ("plans",))[1]["plans"]
+    made = {v: scale.unnormalize(torch.from_numpy(each).float())[..., :2].numpy() for v, each in plans.items()}
+    save(
+        routes_figure(job.preset.task, {replace(v, actions=None): each for v, each in made.items()}),
+        folder / "routes.png",
+    )
 
 
 def headline(study: Study, comparison: dict[str, Any]) -> list[page.Card]:
