@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -15,6 +15,9 @@ from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
+
+if TYPE_CHECKING:
+    from onestride.studies.study import Study
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Reproduce(InRun):
     """One of the study's data sets, or your own data of the same body; default: all, one after another."""
     budget: Literal["tiny", "small", "full"] = "small"
     """tiny: a minute, nothing is learnt. small: two CPU cores. full: the paper's sizes, a GPU's work."""
+    methods: tuple[str, ...] = ()
+    """Only these of the study's methods, beside the teacher; the others join when it is repeated. Default: all."""
     behaviours: tuple[Path, ...] = ()
     """Behaviour policies to collect with, as many steps of each (see `onestride collect`); for several data sets the
     folder that they are in, named as halfcheetah-expert.npz."""
@@ -124,7 +129,7 @@ class Reproduce(InRun):
         from onestride.studies.study import Job
 
         began = time.monotonic()
-        study = STUDIES[STUDIES.resolve(self.study)]()
+        study = self._chosen(STUDIES[STUDIES.resolve(self.study)]())
         datasets = study.datasets if self.task is None else (self.task,)
         if self.data is not None and len(datasets) > 1:
             raise ValueError(f"--data is of one data set, {study.name} has {len(datasets)}: say which with --task")
@@ -142,3 +147,13 @@ class Reproduce(InRun):
             print_outcome(outcome)
             experiment.publish(outcome.folder, files[dataset])
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
+
+    def _chosen(self, study: Study) -> Study:
+        """Return the study of the methods that were asked for."""
+        if not self.methods:
+            return study
+        unknown = [each for each in self.methods if each not in (study.methods or ())]
+        if unknown:
+            there = f"trains {', '.join(study.methods)}" if study.methods else "has no list of methods to choose from"
+            raise ValueError(f"--methods {' '.join(unknown)}: {study.name} {there}")
+        return replace(study, methods=self.methods)

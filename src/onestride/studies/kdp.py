@@ -40,6 +40,7 @@ from onestride.tasks.reference import reference
 METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
 FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
 FILMED = (TEACHER, "kdp", "dnk", "kdm")
+LONG = 128  # rows of a plan, from which a teacher is slow
 DRAWN = (TEACHER, "kdp", "kdp-paper")  # into their maze
 TEMPLATE = Path(__file__).with_name("study_page.html.j2")
 LOCOMOTION = tuple(
@@ -90,7 +91,11 @@ def compared(study: Study, job: Job) -> Outcome:
 
 
 def by_actions(study: Study, job: Job, counts: tuple[int, ...] = (1, 8)) -> Outcome:
-    """Evaluate what is earned where so many actions of a plan are carried out before the next one is made."""
+    """Evaluate what is earned where so many actions of a plan are carried out before the next one is made.
+
+    On CPU cores a teacher of many calls that chooses among many long plans at every step takes longer than all the
+    others together: it does so in the full budget alone. Unranked, where it makes one candidate, it always does.
+    """
     config, beside = returns(job.preset), demonstrator(job)
     planners = [
         e for e in evaluation_variants(job.run, config) if e.variant.method in (TEACHER, *(study.methods or ()))
@@ -100,10 +105,20 @@ def by_actions(study: Study, job: Job, counts: tuple[int, ...] = (1, 8)) -> Outc
         replace(entry, variant=replace(entry.variant, actions=count))
         for count in counts
         for entry in planners
-        if count <= rows[entry.folder] and (entry.variant.steps is None or count == counts[0])
+        if count <= rows[entry.folder] and affordable(entry.variant, count, counts, job, rows[entry.folder])
     ]
     folder = evaluate(job.run, config, job.command, job.device, name=study.name, entries=entries, reference=beside)
     return outcome(study, job, folder)
+
+
+def affordable(variant: Variant, actions: int, counts: tuple[int, ...], job: Job, rows: int) -> bool:
+    """Return whether a row is evaluated that makes plans of so many rows and carries out so many actions of each."""
+    if variant.method != TEACHER:
+        return True
+    always = job.budget == "full" or rows < LONG
+    if variant.steps is not None:  # the teacher by fewer steps, once
+        return actions == counts[0 if always else -1]
+    return always or actions > 1 or variant.selector == "none"
 
 
 def on_wall_time(study: Study, job: Job) -> Outcome:
