@@ -27,6 +27,7 @@ from onestride.progress import console, track
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.seals import seal
 from onestride.tasks.metric import Metric
+from onestride.tasks.task import Task
 from onestride.tensors import save_tensors
 
 #: What is known of a demonstrator as a row.
@@ -49,6 +50,7 @@ def evaluate(
     name: str | None = None,
     entries: Sequence[Entry] = (),
     reference: Reference | None = None,
+    task: Task | None = None,
 ) -> Path:
     """Evaluate planners of the run; writes ``comparison.json`` and what it is made of into the folder it returns.
 
@@ -56,6 +58,7 @@ def evaluate(
         name: of the folder in the run: by default ``evaluation``, and ``evaluation-real`` for scenes on wall time.
         entries: which planners; by default those of the run's table.
         reference: the task's demonstrator, from the same starts, as a row of its own.
+        task: whose scenes and measures these are, if not the run's own: one of the same observations and plans.
 
     Raises:
         CheckpointError: nothing to evaluate, or the folder holds an evaluation under other settings.
@@ -66,7 +69,7 @@ def evaluate(
         made[DEMONSTRATOR.row, 0] = {"checkpoint": reference.identity, "selector": None}
     if isinstance(config, EvaluateConfig):
         folder = run / (name or ("evaluation" if config.clock == "charged" else "evaluation-real"))
-        protocol: Scenes | Returns = Scenes(run, config, folder, entries, device)
+        protocol: Scenes | Returns = Scenes(run, config, folder, entries, device, task)
     else:
         folder = run / (name or "evaluation")
         protocol = Returns(run, config, folder, entries, device)

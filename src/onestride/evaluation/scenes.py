@@ -18,6 +18,7 @@ from onestride.evaluation.records import MOTION, SHOWN, Record
 from onestride.evaluation.rollouts import Batch, run_trial
 from onestride.runs.run import task_of
 from onestride.runs.settings import EvaluateConfig
+from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 
 WARM_UP = 50  # decisions thrown away before the first that counts
@@ -30,8 +31,11 @@ class Scenes:
     unit, width, files, together = "scene", 1, (SHOWN, MOTION), (SHOWN,)
     selectors = frozenset[str]()  # folders of the run: it is the task's own
 
-    def __init__(self, run: Path, config: EvaluateConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
-        self.config, self.folder, self.entries, self.task = config, folder, entries, task_of(run)
+    def __init__(
+        self, run: Path, config: EvaluateConfig, folder: Path, entries: Sequence[Entry], device: str,
+        task: Task | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.entries, self.task = config, folder, entries, task or task_of(run)
         self.settings, self.count = asdict(config) | {"task": self.task.name}, config.trials
         self.places = range(config.trials if self.task.measure_candidates is not None else 0)
         self.seeds, self.metrics = {"scenes": config.scene_seed}, (*TRIAL, *self.task.metrics)

@@ -61,7 +61,8 @@ class SimulatedArm(SteppedRobot):
                 f"the arm cannot reach scene.start {np.round(scene.start, 4).tolist()} m with the tool down "
                 f"({1000 * error:.1f} mm short); take a start inside the workspace box"
             )
-        self._constant = np.concatenate((scene.goal, scene.obstacles.ravel()))  # (35,)
+        self._obstacles = scene.obstacles.ravel()
+        self.goal = scene.goal  # (3,) [m]
         self.reset()
 
     # --- the robot protocol ---
@@ -84,7 +85,7 @@ class SimulatedArm(SteppedRobot):
             mujoco.mj_comPos(self.model, self.data)
             jacobian = np.empty((3, 7))
             mujoco.mj_jacSite(self.model, self.data, jacobian, None, self._site)
-            return np.concatenate((self.position(), jacobian @ self.data.qvel, self._constant))
+            return np.concatenate((self.position(), jacobian @ self.data.qvel, self.goal, self._obstacles))
 
     def write(self, command: np.ndarray) -> None:
         """Move the tool to ``command`` (3,) [m] within ``control_dt``, or to the nearest pose where it is out of reach.
