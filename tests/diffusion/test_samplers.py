@@ -95,6 +95,41 @@ def test_agrees_with_diffusers(solver, steps):
     assert (got - prior).abs().max() > 0.1
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(("solver", "steps"), [("ddpm", 100), ("ddpm", 8), ("ddim", 100), ("ddim", 10), ("ddim", 7)])
+@pytest.mark.parametrize("clip", [1.0, 0.5])
+def test_diffusion_policys_sampling_agrees_with_diffusers(solver, steps, clip):
+    """Squared-cosine schedule, noise predictions, clipped estimates, leading steps: as LeRobot sets its schedulers."""
+    kind = DDPMScheduler if solver == "ddpm" else DDIMScheduler
+    scheduler = kind(100, beta_schedule="squaredcos_cap_v2", clip_sample=True, clip_sample_range=clip)
+    schedule = Schedule.squared_cosine(100)
+    scheduler.alphas_cumprod = torch.tensor(schedule.alpha, dtype=torch.float64)[1:] ** 2
+    scheduler.set_timesteps(steps)
+
+    def noise_of(x, k):
+        return torch.tanh(nonlinear_denoiser(x, k / 100)) + 0.5 * x
+
+    prior = normal(6, 4, 3)
+    generator, expected, kwargs = seeded(5), prior, {}
+    if solver == "ddpm":
+        kwargs["generator"] = generator
+    for t in scheduler.timesteps:
+        expected = scheduler.step(noise_of(expected, int(t) + 1), t, expected, **kwargs).prev_sample
+
+    clipped = []
+
+    def denoise(x, k):
+        x0 = x0_from_eps(x, noise_of(x, k), schedule.alpha[k], schedule.sigma[k])
+        clipped.append(bool((x0.abs() > clip).any()))
+        return x0
+
+    got = sample(denoise, prior, FREE.expand(4, 3), schedule, solver=solver, steps=steps, spacing="leading", clip=clip,
+                 generator=seeded(5))  # fmt: skip
+    assert len(clipped) == steps
+    assert any(clipped)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
 # ---- closed forms on Gaussian data ----
 
 

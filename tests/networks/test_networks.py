@@ -7,7 +7,7 @@ import torch
 
 from onestride.networks.embeddings import TimeEmbedding, frequencies, sinusoidal
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.unet1d import TemporalUNet, TemporalValue
+from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet, TemporalValue
 
 H, D, C, N = 8, 5, 6, 20
 
@@ -20,7 +20,12 @@ def unet(context_dim=C):
     return TemporalUNet(H, D, context_dim, width=8, multipliers=(1, 2))
 
 
-@pytest.fixture(params=[mlp, unet])
+def film_unet(context_dim=C, **config):
+    shape = {"down_dims": (8, 16), "n_groups": 4, "step_dim": 8, "past_rows": 1} | config
+    return FilmUNet(H, D, context_dim, FilmUNetConfig(**shape))
+
+
+@pytest.fixture(params=[mlp, unet, film_unet])
 def make(request):
     torch.manual_seed(0)
     return request.param
@@ -257,3 +262,32 @@ def test_the_way_down_says_which_horizons_it_takes():
     with pytest.raises(ValueError, match=r"width 12 of 8"):
         TemporalValue(H, D, 0, width=12)
     TemporalValue(4, D, 0, multipliers=(1, 4, 8))  # the cheetah's
+
+
+# ---- Diffusion Policy's ----
+
+
+def test_rows_before_now_come_last_and_the_network_sees_them_first():
+    torch.manual_seed(0)
+    network, x, context = awake(film_unet(past_rows=3)), torch.randn(2, H, D), torch.randn(2, C)
+    own = awake(film_unet(past_rows=0))
+    own.load_state_dict(network.state_dict())
+    torch.testing.assert_close(network(x, 3, context).roll(3, 1), own(x.roll(3, 1), 3, context), atol=0, rtol=0)
+
+
+def test_film_is_scale_times_features_plus_shift():
+    """By the block's own layers: the scale is not 1 + scale, and the shift is the second half."""
+    torch.manual_seed(0)
+    block, h, e = film_unet().down[0].first, torch.randn(2, D, H), torch.randn(2, 8 + C)
+    scale, shift = block.time[1](torch.nn.functional.mish(e))[..., None].split(8, dim=1)
+    torch.testing.assert_close(block(h, e), block.second(scale * block.first(h) + shift) + block.skip(h))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"down_dims": (12, 16)}, "down_dims"), ({"kernel_size": 4}, "odd"), ({"past_rows": H}, "past_rows"),
+     ({"down_dims": ()}, "positive"), ({"down_dims": (8, 8, 8, 8, 8)}, "divisible by 16")],
+)  # fmt: skip
+def test_impossible_shapes_of_the_film_unet_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        film_unet(**config)

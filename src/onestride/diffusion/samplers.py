@@ -4,6 +4,9 @@ With a data prediction ``x0(x, k)`` every solver here is a linear update:
 
     x_j = c_x x_k + c_x0 x0(x_k, k) + c_previous x0(the call before) + c_noise z,    z ~ N(0, I)
 
+Where x0 is clipped, as diffusers does for Diffusion Policy, DDIM's noise is that of the estimate before it was clipped:
+``+ c_clipped (clipped x0 - x0)``.
+
 A solver is therefore a function from a schedule and a grid of indices to these coefficients, which are Python floats
 and known before the first network call.
 """
@@ -19,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from onestride.diffusion.schedule import Schedule
+from onestride.diffusion.schedule import Schedule, Spacing
 
 
 class Step(NamedTuple):
@@ -30,6 +33,7 @@ class Step(NamedTuple):
     x0: float
     previous: float = 0.0
     noise: float = 0.0
+    clipped: float = 0.0
 
 
 def ddpm(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
@@ -74,7 +78,7 @@ def dpm_solver_pp_2m(schedule: Schedule, grid: Sequence[int]) -> list[Step]:
                 extra = step.x0 * h / (2 * h_previous)
                 step = step._replace(x0=step.x0 + extra, previous=-extra)
             h_previous = h
-        steps.append(step)
+        steps.append(step._replace(clipped=0.0))  # a method of data predictions: nothing else of them counts
     return steps
 
 
@@ -87,20 +91,23 @@ SOLVERS: dict[str, Callable[[Schedule, Sequence[int]], list[Step]]] = {
 
 
 @lru_cache(maxsize=64)
-def plan_steps(schedule: Schedule, solver: str, steps: int | None = None) -> tuple[Step, ...]:
+def plan_steps(
+    schedule: Schedule, solver: str, steps: int | None = None, spacing: Spacing = "even"
+) -> tuple[Step, ...]:
     """Return the coefficients of all steps from noise to data.
 
     Args:
         schedule: noise schedule of N steps.
         solver: a name in ``SOLVERS``.
         steps: number of network calls; default: N.
+        spacing: where they are, see ``Schedule.grid``.
 
     Raises:
         ValueError: the solver is unknown, or ``steps`` is outside 1 ... N.
     """
     if solver not in SOLVERS:
         raise ValueError(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
-    return tuple(SOLVERS[solver](schedule, schedule.grid(schedule.n_steps if steps is None else steps)))
+    return tuple(SOLVERS[solver](schedule, schedule.grid(schedule.n_steps if steps is None else steps, spacing)))
 
 
 def sample(
@@ -111,6 +118,8 @@ def sample(
     *,
     solver: str = "ddim",
     steps: int | None = None,
+    spacing: Spacing = "even",
+    clip: float | None = None,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
@@ -126,6 +135,8 @@ def sample(
         schedule: noise schedule of N steps.
         solver: a name in ``SOLVERS``.
         steps: number of network calls; default: N.
+        spacing: where they are, see ``Schedule.grid``.
+        clip: estimates of ``x_0`` are held within -clip ... clip; None: they are as they are.
         generator: of the noise that "ddpm" adds, on the prior's device. Other solvers add no noise.
         noise: the noise itself, ``(noisy_steps(...), B, H, D)``, instead of a generator.
 
@@ -138,7 +149,7 @@ def sample(
             f"fixed is {fixed.dtype} {tuple(fixed.shape)}, expected torch.bool {tuple(prior.shape[1:])}: "
             f"the (H, D) of prior {tuple(prior.shape)}"
         )
-    plan = plan_steps(schedule, solver, steps)
+    plan = plan_steps(schedule, solver, steps, spacing)
     if generator is None and noise is None and any(step.noise for step in plan):
         raise ValueError(f"solver {solver!r} draws noise: pass generator=torch.Generator(device={str(prior.device)!r})")
     x, x0_previous = prior, None
@@ -147,7 +158,10 @@ def sample(
         x0 = denoise(x, step.k)
         if x0.shape != prior.shape:
             raise ValueError(f"denoise returned {tuple(x0.shape)} for a plan of shape {tuple(prior.shape)}")
+        estimate, x0 = x0, x0 if clip is None else x0.clamp(-clip, clip)
         x = torch.add(x0 * step.x0, x, alpha=step.x)
+        if clip is not None and step.clipped:
+            x = torch.add(x, x0 - estimate, alpha=step.clipped)
         if x0_previous is not None and step.previous:
             x = torch.add(x, x0_previous, alpha=step.previous)
         if step.noise:
@@ -161,9 +175,9 @@ def sample(
     return x
 
 
-def noisy_steps(schedule: Schedule, solver: str, steps: int | None = None) -> int:
+def noisy_steps(schedule: Schedule, solver: str, steps: int | None = None, spacing: Spacing = "even") -> int:
     """Return how many steps of a run add noise. Arguments: see ``plan_steps``."""
-    return sum(step.noise > 0 for step in plan_steps(schedule, solver, steps))
+    return sum(step.noise > 0 for step in plan_steps(schedule, solver, steps, spacing))
 
 
 def x0_from_eps(x: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
@@ -178,7 +192,8 @@ def eps_from_x0(x: Tensor, x0: Tensor, alpha: Tensor | float, sigma: Tensor | fl
 
 def _first_order(schedule: Schedule, k: int, j: int) -> Step:
     ratio = schedule.sigma[j] / schedule.sigma[k]
-    return Step(k, ratio, schedule.alpha[j] - ratio * schedule.alpha[k])
+    kept = ratio * schedule.alpha[k]
+    return Step(k, ratio, schedule.alpha[j] - kept, clipped=kept)
 
 
 def _half_log_snr(schedule: Schedule, k: int) -> float:

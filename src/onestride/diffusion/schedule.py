@@ -10,11 +10,14 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 _OFFSET = 0.008  # the s of the cosine schedules (Nichol and Dhariwal 2021, eq. 17)
+#: Which indices fewer steps than N are at: "even" from N on, or as diffusers' "leading" has them, which begins below N.
+Spacing = Literal["even", "leading"]
 _T_FIRST, _T_LAST = 1e-3, 0.9946  # times of k = 1 and k = N of the continuous cosine schedule
 
 
@@ -98,14 +101,21 @@ class Schedule:
         """Return the schedule of alpha at k = 1 ... N, with ``alpha^2 + sigma^2 = 1``."""
         return cls((1.0, *alpha), (0.0, *(math.sqrt((1.0 - a) * (1.0 + a)) for a in alpha)))
 
-    def grid(self, steps: int) -> list[int]:
-        """Return ``steps + 1`` strictly decreasing indices from N to 0, as evenly spaced as integers allow.
+    def grid(self, steps: int, spacing: Spacing = "even") -> list[int]:
+        """Return ``steps + 1`` strictly decreasing indices down to 0.
+
+        "even": from N, as evenly spaced as integers allow. "leading": 1, 1 + r, 1 + 2 r, ... with r the integer part of
+        N / steps, and 0; noise counts as being at the largest of them. So Diffusion Policy and LeRobot sample (their t
+        is k - 1). With N steps both are the same.
 
         Raises:
             ValueError: ``steps`` is not in 1 ... N.
         """
         if not 1 <= steps <= self.n_steps:
             raise ValueError(f"steps must be in 1 ... {self.n_steps} (the schedule's n_steps), got {steps}")
+        if spacing == "leading":
+            apart = self.n_steps // steps
+            return [*(1 + apart * i for i in range(steps - 1, -1, -1)), 0]
         return [self.n_steps * i // steps for i in range(steps, -1, -1)]
 
     def at(self, k: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,8 @@ class Unrolled(nn.Module):
         self.known, self.free = dense(known).to(network.input.weight), dense(free).to(network.input.weight)
         self.context, self.output = network.context, network.output
         self.expand, self.contract, self.width = network.expand, network.contract, network.width
-        steps = plan_steps(self.schedule, self.planner_config.solver, self.planner_config.sample_steps)
+        config = self.planner_config
+        steps = plan_steps(self.schedule, config.solver, config.sample_steps, config.spacing)
         self.row = {step.k: i for i, step in enumerate(steps)}
         film = [film_at(network, network.features[step.k : step.k + 1]) for step in steps]
         self.register_buffer("film", torch.stack(film))  # (steps, 2 blocks + 2, W)
@@ -70,6 +71,8 @@ class Unrolled(nn.Module):
             self.schedule,
             solver=config.solver,
             steps=config.sample_steps,
+            spacing=config.spacing,
+            clip=config.clip,
             noise=noise,
         )
 
@@ -96,7 +99,8 @@ class OnnxPlanner(nn.Module):
         super().__init__()
         self.config, self.nfe = planner.config, planner.nfe
         unrolled = Unrolled(planner).eval()
-        noisy = noisy_steps(unrolled.schedule, planner.config.solver, planner.config.sample_steps)
+        config = planner.config
+        noisy = noisy_steps(unrolled.schedule, config.solver, config.sample_steps, config.spacing)
         prior = torch.zeros(candidates, *unrolled.fixed.shape)
         self.noise = torch.zeros(noisy, *prior.shape)
         with TemporaryDirectory() as folder:

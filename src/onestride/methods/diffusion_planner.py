@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 
 from onestride.diffusion.guidance import classifier_free
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
-from onestride.diffusion.schedule import Schedule
+from onestride.diffusion.schedule import Schedule, Spacing
 from onestride.methods.method import Method
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.unet1d import TemporalUNet
+from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
@@ -24,23 +25,33 @@ from onestride.plans.spec import PlanSpec
 class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
-    network: Literal["mlp", "unet"] = "mlp"  # "mlp" (a CPU trains it) or "unet" (Janner et al. 2022; for a GPU)
+    network: Literal["mlp", "unet", "film-unet"] = "mlp"  # a CPU trains it; Diffuser's U-Net; Diffusion Policy's
     width: int = 640
     blocks: int = 6
     unet_width: int = 32
     unet_multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    film_unet: FilmUNetConfig = field(default_factory=FilmUNetConfig)
     n_steps: int = 30  # reverse steps (DNK, section V-C)
+    schedule: Literal["cosine", "squared-cosine"] = "cosine"  # in continuous time; of Diffusion Policy
     prediction: Literal["x0", "eps"] = "x0"  # what the network is trained to say: "x0" or "eps" (DNK, eq. 5)
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"
     sample_steps: int | None = None  # network calls of a decision; None: all n_steps
+    spacing: Spacing = "even"  # where they are; Diffusion Policy's: "leading"
+    clip: float | None = None  # estimates of x0 are held within -clip ... clip; Diffusion Policy's: 1
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
     condition_dropout: float = 0.25  # of each condition by itself, in training (Ajay et al. 2023: 0.25)
     condition_weight: float = 0.0  # w of classifier-free guidance, where a condition is asked for
 
     def __post_init__(self) -> None:
-        for field, known in (("network", ("mlp", "unet")), ("prediction", ("x0", "eps")), ("solver", tuple(SOLVERS))):
-            if getattr(self, field) not in known:
-                raise ValueError(f"teacher.{field} is {getattr(self, field)!r}; there are {', '.join(known)}")
+        choices = {
+            "network": ("mlp", "unet", "film-unet"), "schedule": ("cosine", "squared-cosine"),
+            "prediction": ("x0", "eps"), "solver": tuple(SOLVERS), "spacing": ("even", "leading"),
+        }  # fmt: skip
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"teacher.{name} is {getattr(self, name)!r}; there are {', '.join(known)}")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"teacher.clip is {self.clip}, expected a number above 0, or None")
 
 
 class DiffusionPlanner(nn.Module):
@@ -52,7 +63,8 @@ class DiffusionPlanner(nn.Module):
     def __init__(self, config: TeacherConfig, spec: PlanSpec) -> None:
         super().__init__()
         self.config = config
-        self.schedule = Schedule.cosine(config.n_steps)
+        make = Schedule.cosine if config.schedule == "cosine" else Schedule.squared_cosine
+        self.schedule = make(config.n_steps)
         self.conditions = ConditionEmbedding(spec.conditions) if spec.conditions else None
         asked = 0 if self.conditions is None else self.conditions.width
         shape = (spec.horizon, spec.row_dim, spec.context_dim + asked)
@@ -60,6 +72,8 @@ class DiffusionPlanner(nn.Module):
             self.network: nn.Module = ResidualMLP(
                 *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks
             )
+        elif config.network == "film-unet":
+            self.network = FilmUNet(*shape, config.film_unet)
         else:
             self.network = TemporalUNet(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
         fixed, weight = mask_of(spec), torch.ones(shape[:2])
@@ -157,6 +171,8 @@ class DiffusionPlanner(nn.Module):
             self.schedule,
             solver=solver or self.config.solver,
             steps=steps or self.config.sample_steps,
+            spacing=self.config.spacing,
+            clip=self.config.clip,
             generator=generator,
         )
 
