@@ -10,7 +10,11 @@ METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "clon
 #: Everything that the engine folds: what tests call it, and its settings.
 FOLDED = [("student", {"operator": name}) for name in OPERATORS]
 FOLDED += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
+FOLDED += [("onedp-s", {"horizon": 1}), ("onedp-s", {}), ("onedp-d", {"horizon": 1, "candidates": 1})]
 FOLDED += [  # beside them
+    ("onedp-s", {"settings": {"width": 24, "blocks": 2, "n_steps": 4}}),
+    ("onedp-s", {"planner": "edm", "settings": {"width": 24, "blocks": 2}}),
+    ("onedp-d", {"planner": "edm", "settings": {"width": 24, "blocks": 2}, "candidates": 1}),
     ("cloning", {"horizon": 1, "candidates": 1}),
     ("cloning", {"layers": 1, "candidates": 1}),
     ("flow actor", {"horizon": 1}),

@@ -19,11 +19,14 @@ from onestride.tasks import TASKS
 from onestride.tasks.kinova.task import first_observation
 
 CHEETAH = TASKS["halfcheetah-v5"]()
+NOISE_SAYER = {"width": 24, "blocks": 2, "n_steps": 100, "schedule": "squared-cosine", "prediction": "eps"}
 SIZES = {
     "teacher": {"width": 32, "blocks": 1, "n_steps": 4},
     "student": {"latent_dim": 16, "hidden": 24, "gain_hidden": 8},
     "consistency": {"width": 24, "blocks": 2},
     "kdp": {"width": 24, "blocks": 2},
+    "onedp-s": {"planner": "dp", "settings": NOISE_SAYER},
+    "onedp-d": {"planner": "dp", "settings": NOISE_SAYER},
     "cloning": {"hidden": 24, "layers": 3},
     "flow actor": {"hidden": 24, "layers": 3},
 }

@@ -26,6 +26,7 @@ METHODS: Registry[Method] = Registry(
     "ONESTRIDE_METHODS",
     {
         "diffuser": _lazily("diffusion_planner", "DIFFUSER"),
+        "dp": _lazily("diffusion_planner", "DP"),
         "dnk": _lazily("koopman", "DNK"),
         "kdm": _lazily("koopman", "KDM"),
         "kdm-f": _lazily("koopman", "KDM_F"),
@@ -35,6 +36,8 @@ METHODS: Registry[Method] = Registry(
         "edm": _lazily("edm", "EDM"),
         "cd": _lazily("consistency", "CD"),
         "ct": _lazily("consistency", "CT"),
+        "onedp-s": _lazily("score_distillation", "ONEDP_S"),
+        "onedp-d": _lazily("score_distillation", "ONEDP_D"),
         "bc": _lazily("cloning", "BC"),
         "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
         "fql": _lazily("fql", "FQL_METHOD"),

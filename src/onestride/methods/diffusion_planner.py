@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -131,11 +131,13 @@ class DiffusionPlanner(nn.Module):
             return lambda x, k: self.denoise(x, k, with_them)
         return lambda x, k: classifier_free(self.denoise(x, k, with_them), self.denoise(x, k, without), weight)
 
-    def denoise(self, x: Tensor, k: int, context: Tensor | None) -> Tensor:
-        """The estimate of x_0 (B, H, D) at noise index k, whatever the network was trained to say."""
+    def denoise(self, x: Tensor, k: Tensor | int, context: Tensor | None) -> Tensor:
+        """The estimate of x_0 (B, H, D) at noise index k, one or (B,), whatever the network was trained to say."""
         output = self.network(x, k, context)
         if self.config.prediction == "x0":
             return output
+        if isinstance(k, Tensor):
+            return x0_from_eps(x, output, *self.schedule.at(k, x))
         return x0_from_eps(x, output, self.schedule.alpha[k], self.schedule.sigma[k])
 
     def sample(
@@ -180,3 +182,12 @@ class DiffusionPlanner(nn.Module):
 DIFFUSER = Method(
     name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(), build=DiffusionPlanner
 )
+
+#: Diffusion Policy's diffusion (Chi et al. 2023): 100 steps of the squared-cosine schedule, trained to say the noise,
+#: sampled by DDPM. Its data lie in -1 ... 1, and so do its estimates: where a task's plans are standardised, set
+#: ``clip`` to what they reach, or to None. The index t of its code and of diffusers is k - 1 here. In a run it is the
+#: teacher.
+DP = replace(DIFFUSER, name="dp", label="DP", config=TeacherConfig(
+    n_steps=100, schedule="squared-cosine", prediction="eps", solver="ddpm", spacing="leading", clip=1.0,
+    first_action_weight=1.0,
+))  # fmt: skip

@@ -133,14 +133,18 @@ class EDMPlanner(nn.Module):
         """D: the estimate of x_0 (B, H, D) at the noise level sigma, one number or (B, 1, 1)."""
         return self.denoiser(x, sigma, context)
 
+    def levels(self, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Return noise levels as training draws them (B, 1, 1)."""
+        normal = torch.randn(count, 1, 1, generator=generator, device=device)
+        return (self.config.p_mean + self.config.p_std * normal).exp()
+
     def training_step(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Denoising loss (EDM, eq. 2 and table 1) of batch {"plans" (B, H, D), "context" (B, C)}.
 
         The level's weight makes the network's own target of unit size at every level; fixed entries weigh nothing.
         """
         x0, sigma_data = batch["plans"].to(self.loss_weight.dtype), self.config.sigma_data
-        normal = torch.randn(len(x0), 1, 1, generator=generator, device=x0.device)
-        sigma = (self.config.p_mean + self.config.p_std * normal).exp()
+        sigma = self.levels(len(x0), generator, x0.device)
         x = noised(x0, sigma, self.fixed, torch.randn(x0.shape, generator=generator, device=x0.device))
         error = self.denoise(x, sigma, batch["context"]) - x0
         weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()

@@ -50,6 +50,9 @@ class Method:
     build: (settings, PlanSpec) -> an untrained generator.
     needs: what it learns from.
     teacher: the method whose checkpoint in the run it learns from too; None: it does not.
+    taught_by: settings -> the folder in the run of the checkpoint that it learns from, where its settings say which.
+    fitted: (settings, the method of the checkpoint that teaches it, that method's settings as JSON gives them) ->
+        settings that know both; asked before data is read.
     critic: the kind of the selector whose checkpoint in the run it learns from too; None: of none.
     columns: (``training.material.Material``, that selector) -> more columns (M, ...) of its windows.
     learner: (generator, teacher or None, settings) -> what is trained; None: the generator as it is.
@@ -71,6 +74,8 @@ class Method:
     build: Callable[[Any, PlanSpec], nn.Module]
     needs: Needs = "windows"
     teacher: str | None = None
+    taught_by: Callable[[Any], str] | None = None
+    fitted: Callable[[Any, str, dict[str, Any]], Any] | None = None
     critic: str | None = None
     columns: Callable[[Any, Any], dict[str, Tensor]] | None = None
     learner: Callable[[nn.Module, nn.Module | None, Any], nn.Module] | None = None

@@ -195,6 +195,11 @@ def train_method(
         checkpoint_id(run / ranked_by)  # that it is missing is said before hours of training, not after
     if method.scheduled is not None:
         config = method.scheduled(config, training.steps)
+    teacher = _teacher_of(run, method, config)
+    if teacher is not None and method.fitted is not None:
+        checkpoint_id(teacher)
+        said = load_config(teacher)
+        config = method.fitted(config, said["kind"], said.get("generator", {}))
     identity: dict[str, Any] = {"method": method.name, "generator": asdict(config), "plan": task.plans.as_json()}
     sampling = CandidateSampling(*method.temperatures) if method.temperatures else CandidateSampling()
     if method.needs == "pairs":
@@ -204,8 +209,8 @@ def train_method(
         sampling = CandidateSampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
     else:
         identity["data"] = data_identity(run)
-    if method.teacher is not None:
-        identity["teacher"] = checkpoint_id(run / (METHODS[method.teacher]().folder or method.teacher))
+    if teacher is not None:
+        identity["teacher"] = checkpoint_id(teacher)
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
     if not _is_up_to_date(folder, training, identity):
@@ -243,14 +248,20 @@ def _train(
     generator = make_generator(task, method.name, asdict(config))
     learner = generator
     if method.learner is not None:
-        teacher = None
-        if method.teacher is not None:
-            teacher = Policy.from_pretrained(run / (METHODS[method.teacher]().folder or method.teacher)).generator
+        taught = _teacher_of(run, method, config)
+        teacher = None if taught is None else Policy.from_pretrained(taught).generator
         learner = method.learner(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
     return train(learner, data, training, folder, title=title, identity=identity)
+
+
+def _teacher_of(run: Path, method: Method, config: Any) -> Path | None:
+    """The folder of the checkpoint that a method learns from; None: of none."""
+    if method.taught_by is not None:
+        return run / method.taught_by(config)
+    return None if method.teacher is None else run / (METHODS[method.teacher]().folder or method.teacher)
 
 
 def _attach_selector(folder: Path, run: Path, task: Task, kind: str, guidance: float) -> None:

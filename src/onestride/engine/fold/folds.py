@@ -15,12 +15,14 @@ from onestride.engine.fold.parts import Parts, Ranking
 from onestride.engine.fold.plan_mlp import fold_cloning, fold_flow_actor
 from onestride.engine.fold.plans import fold_plans
 from onestride.engine.fold.returns import fold_returns
+from onestride.engine.fold.score_distillation import fold_one_step
 from onestride.methods.cloning import Cloning
 from onestride.methods.consistency import ConsistencyStudent
 from onestride.methods.fql import FQLActor
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.keyed_drift import KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanStudent
+from onestride.methods.score_distillation import OneStepStudent
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.returns import ReturnSelector
 from onestride.tasks.task import Task
@@ -41,6 +43,7 @@ FOLDS: dict[type, Callable[[Any], Parts]] = {
     KoopmanStudent: fold_koopman,
     KeyedDriftPlanner: fold_keyed_drift,
     ConsistencyStudent: fold_consistency,
+    OneStepStudent: fold_one_step,
     Cloning: fold_cloning,
     FQLActor: fold_flow_actor,
     GuidedPlanner: refuse_guided,

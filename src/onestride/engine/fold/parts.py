@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from onestride.engine.affine import Affine, affine, hcat
 
@@ -35,6 +35,13 @@ class Ranking(NamedTuple):
     scorer: nn.Module
     decision_bias: Affine | None
     finish: Affine | None
+
+
+def without_noise(first: Affine, fixed: Tensor) -> Affine:
+    """Return a first layer of [plan | context] that does not see a plan's free entries; fixed (H, D): the others."""
+    weight = first.weight.clone()
+    weight[:, : fixed.numel()][:, ~fixed.cpu().flatten()] = 0.0
+    return Affine(weight, first.bias)
 
 
 def beside_context(plan: nn.Linear, context: nn.Linear | None) -> Affine:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.engine.affine import Affine, affine, dense, exact
-from onestride.engine.fold.parts import Parts, beside_context
+from onestride.engine.affine import affine, dense, exact
+from onestride.engine.fold.parts import Parts, beside_context, without_noise
 from onestride.methods.cloning import Cloning
 from onestride.methods.fql import FQLActor
 from onestride.networks.plan_mlp import PlanMLP
@@ -15,9 +15,7 @@ from onestride.networks.plan_mlp import PlanMLP
 def fold_cloning(generator: Cloning) -> Parts:
     """Return the network's first layer without its columns of noise, what lies between, and its last layer."""
     parts = fold_plan_mlp(generator.network)
-    weight = parts.first.weight.clone()
-    weight[:, : generator.fixed.numel()][:, ~generator.fixed.cpu().flatten()] = 0.0
-    return parts._replace(first=Affine(weight, parts.first.bias))
+    return parts._replace(first=without_noise(parts.first, generator.fixed))
 
 
 def fold_flow_actor(actor: FQLActor) -> Parts:

@@ -1,12 +1,23 @@
-"""A residual MLP at one noise index: the body of consistency students, and of return models at k = 0."""
+"""A residual MLP at one noise index: what one-step planners are made of, and return models at k = 0."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from onestride.engine.affine import affine, dense, fold_gain
+from onestride.engine.affine import affine, dense, exact, fold_gain
+from onestride.engine.fold.parts import Parts, beside_context
+from onestride.networks.embeddings import sinusoidal
 from onestride.networks.mlp import ResidualMLP
+
+
+def fold_residual(network: ResidualMLP, k: Tensor | int) -> Parts:
+    """Return the network's first layer, its blocks, and its last, at a noise index: an int, or any real number (1,)."""
+    network = exact(network)
+    features = network.features[k][None] if isinstance(k, int) else sinusoidal(k.double(), network.omega)
+    film = film_at(network, features)
+    last = fold_gain(affine(network.output), film[-2], film[-1])
+    return Parts(beside_context(network.input, network.context), ResidualBody(network, film), last)
 
 
 class ResidualBody(nn.Module):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, pusht, quadrotor
+from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, onedp, pusht, quadrotor
 from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
 
@@ -40,6 +40,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     },
     "pusht-small": pusht.small,
     "pusht-tiny": pusht.tiny,
+    "pusht-dp-small": onedp.small,
+    "pusht-dp-tiny": onedp.tiny,
     "quadrotor-small": quadrotor.small,
     "quadrotor-tiny": quadrotor.tiny,
     **{

@@ -1,0 +1,51 @@
+"""PushT as studies of score distillation have it: a diffusion policy of 100 steps, and OneDP's one-step students."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onestride.methods.diffusion_planner import DP, TeacherConfig
+from onestride.runs.presets import pusht
+from onestride.runs.stage import TEACHER, Preset, Stage
+
+#: Of the teacher's training steps, and rows of its batches, that a student is distilled for: the paper's share at most.
+SHARE = 0.1
+#: A decision of the teacher is so many steps of DDIM; its 100 steps of DDPM are as many calls.
+STEPS = 10
+STUDENTS = ("onedp-s", "onedp-d")
+
+
+def small() -> Preset:
+    """PushT on two CPU cores, with a teacher that says the noise of 100 levels."""
+    return with_onedp(pusht.small())
+
+
+def tiny() -> Preset:
+    """Every stage in a minute: nothing is learnt."""
+    return with_onedp(pusht.tiny())
+
+
+def with_onedp(preset: Preset) -> Preset:
+    """Return a task's preset whose teacher is a diffusion policy of the same size and training, with its students.
+
+    Its plans lie in -1 ... 1. OneDP-S is ranked as the teacher is, OneDP-D has one plan.
+    """
+    teacher = preset.stage(TEACHER)
+    size, training = teacher.config, teacher.training
+    assert isinstance(size, TeacherConfig)
+    assert training is not None
+    config = replace(
+        DP.config, network=size.network, width=size.width, blocks=size.blocks, film_unet=size.film_unet,
+        unet_width=size.unet_width, unet_multipliers=size.unet_multipliers, solver="ddim", sample_steps=STEPS,
+    )  # fmt: skip
+    shorter = replace(training, steps=max(int(SHARE * training.steps), 1), warmup=min(training.warmup, 100))
+    students = (
+        Stage(
+            name=name, role="method", training=shorter,
+            selector=preset.ranked_by if name == "onedp-s" else None,
+        )
+        for name in STUDENTS
+    )  # fmt: skip
+    taught = preset.with_stage(TEACHER, of=DP.name, config=config)
+    about = f"{preset.about}; the teacher is a diffusion policy of 100 steps, distilled by its score"
+    return replace(taught, about=about, stages=(*taught.stages, *students), hours=1.2 * preset.hours)
