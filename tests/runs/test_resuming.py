@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,14 @@ import torch
 
 from onestride.files import CheckpointError
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.keyed_drift import KeyedDriftConfig, KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
+from onestride.methods.score_distillation import OneStepStudent, ScoreDistillation, ScoreDistillationConfig
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel
 from onestride.tensors import load_tensors
 from onestride.training.interrupt import DeferredInterrupt
+from onestride.training.learner import Learner
 from onestride.training.loop import NonFiniteLossError, finish
 from onestride.training.state import STATE
 from plan_specs import spec_of
@@ -44,6 +47,19 @@ def make_student(**settings):
     return KoopmanStudent(KoopmanConfig(latent_dim=8, hidden=16, gain_hidden=8, **settings), spec_of(plan_mask(), 2, 3))
 
 
+def make_keyed():
+    config = KeyedDriftConfig(width=16, blocks=1, samples=2, neighbours=0)
+    return KeyedDriftPlanner(config, spec_of(plan_mask(), 2, 3))
+
+
+def make_distilled(**settings):
+    teacher = make_teacher("mlp")
+    config = ScoreDistillationConfig(settings=asdict(teacher.config), **settings)
+    return ScoreDistillation(OneStepStudent(config, spec_of(plan_mask(), 2, 3)), teacher)
+
+
+#: That learn from plans alone.
+OF_PLANS = ("mlp teacher", "unet teacher", "kdp", "onedp-s", "onedp-d")
 METHODS = {
     "toy": Toy,
     "mlp teacher": lambda: make_teacher("mlp"),
@@ -52,6 +68,9 @@ METHODS = {
     "kdm": lambda: make_student(operator="kdm", latent_noise=0.4, shared_encoder=False),
     "kdm-f": lambda: make_student(operator="kdm-f"),
     "mlp": lambda: make_student(operator="mlp"),
+    "kdp": make_keyed,
+    "onedp-s": make_distilled,
+    "onedp-d": lambda: make_distilled(deterministic=True),
     "iql": lambda: IQL(IQLConfig(hidden=8, polyak=0.1), 3, 2),
     "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), spec_of(plan_mask(), 2)),
 }
@@ -70,9 +89,9 @@ def method_data(name):
     data = {"context": torch.randn(ROWS, 2, generator=g)}
     if name == "returns":
         return data | {"plans": torch.randn(ROWS, 4, 5, generator=g), "value": torch.randn(ROWS, generator=g)}
-    for column in ("plans",) if "teacher" in name else ("prior", "target"):
+    for column in ("plans",) if name in OF_PLANS else ("prior", "target"):
         data[column] = torch.randn(ROWS, 4, 5, generator=g)
-    if "teacher" not in name:
+    if name not in OF_PLANS:
         data["weight"] = 1 + torch.rand(ROWS, generator=g)
     return data
 
@@ -92,18 +111,18 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
     whole = copy.deepcopy(start)
     whole_ema, whole_report = run(whole, tmp_path / "whole", config, data=data)
 
-    killed, step = copy.deepcopy(start), type(start).training_step
-    calls = 0
+    killed, asked = copy.deepcopy(start), "loss" if isinstance(start, Learner) else "training_step"
+    step, calls = getattr(type(start), asked), 0
 
-    def dies(self, batch, generator):
+    def dies(self, *args):
         nonlocal calls
         if calls == dies_at:
             raise KeyboardInterrupt
         calls += 1
-        return step(self, batch, generator)
+        return step(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(start), "training_step", dies)
+        patched.setattr(type(start), asked, dies)
         with pytest.raises(KeyboardInterrupt):
             run(killed, tmp_path / "killed", config, data=data)
     assert (tmp_path / "killed" / STATE).is_file()
@@ -117,7 +136,9 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
     same_bits(resumed, whole)
     same_bits(resumed_ema, whole_ema)
     assert resumed_report["history"] == whole_report["history"]
-    assert [step for step, _ in whole_report["history"]["loss"]] == [50, 100, 120]
+    for name in [name for name in whole_report["history"] if name.endswith("loss")]:
+        assert [step for step, _ in whole_report["history"][name]] == [50, 100, 120]
+    assert any(name.endswith("loss") for name in whole_report["history"])
 
 
 @pytest.mark.parametrize("asked_at", [0, 49, 50, 77, 118, 119])

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from onestride.checkpoint import settings_of
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.methods.edm import EDMConfig, EDMPlanner
+from onestride.methods.guided import GuidedPlanner
 from onestride.methods.method import Group, Method
 from onestride.networks.mlp import ResidualMLP
 from onestride.plans.spec import PlanSpec
@@ -237,9 +238,10 @@ def _fitted(config: ScoreDistillationConfig, planner: str, settings: dict[str, A
 
 
 def _learner(student: nn.Module, teacher: nn.Module | None, _config: ScoreDistillationConfig) -> nn.Module:
+    """The student beside its teacher; one that is guided by a return model teaches without its guide."""
     assert isinstance(student, OneStepStudent)
     assert teacher is not None
-    return ScoreDistillation(student, teacher)
+    return ScoreDistillation(student, teacher.planner if isinstance(teacher, GuidedPlanner) else teacher)
 
 
 # Samples are drawn from the noise that training knew.
