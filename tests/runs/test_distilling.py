@@ -5,16 +5,20 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from onestride.checkpoint import load_config
-from onestride.cli import main
+from onestride.data.episode import Episode
+from onestride.data.minari import write_dataset
 from onestride.files import CheckpointError
 from onestride.methods.edm import EDMConfig
 from onestride.policy.policy import Policy
 from onestride.runs import presets
 from onestride.runs.stages import run_stage
+from onestride.tasks import TASKS
 
 pytest.importorskip("gym_pusht")
 PRESET = presets.load("pusht-dp-tiny")
@@ -29,9 +33,14 @@ def stage(name, **changes):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """PushT with a diffusion policy and an EDM teacher that have learnt nothing."""
+    """PushT with a diffusion policy and an EDM teacher, of data from which nothing can be learnt."""
     folder = tmp_path_factory.mktemp("pusht") / "run"
-    main(["collect", "--preset", "pusht-dp-tiny", "--run", str(folder), "--amount", "1"])
+    folder.mkdir()
+    rng, task = np.random.default_rng(0), TASKS["pusht"]()
+    size = task.context_dim // task.n_obs_steps
+    seen, sent = rng.uniform(0, 512, (2, 81, size)), rng.uniform(0, 512, (2, 80, 2))
+    episodes = [Episode(*each, np.zeros(80), False) for each in zip(seen, sent, strict=True)]
+    write_dataset(folder / "data", episodes, 2, {"task": "pusht"}, Box(0.0, 512.0, (2,)))
     run_stage(folder, stage("medoid"))
     run_stage(folder, stage("teacher"))
     run_stage(folder, stage("edm", config=EDMConfig(width=16, blocks=1, sigma_data=0.5)))
