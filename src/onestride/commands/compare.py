@@ -103,7 +103,8 @@ class Reproduce(InRun):
     """A study from nothing, such as a paper's table: data, training, evaluation, figures, films and page."""
 
     study: tyro.conf.Positional[str] = "dnk-table1"
-    """dnk-table1, dnk-ablations (after dnk-table1 of the same runs), kdp-table1 to kdp-table7, or FILE.py:NAME."""
+    """dnk-table1, dnk-ablations (after dnk-table1 of the same runs), kdp-table1 to kdp-table7, onedp-table1,
+    onedp-moving-target, or FILE.py:NAME."""
     run: Path = Path("runs")
     """Folder of the runs, one for each data set: <run>/<paper>/<data set>-<budget>. Studies of one paper share them."""
     task: str | None = None

@@ -96,7 +96,8 @@ def _fewer_steps(run: Path, name: str, own: str, config: ReturnsConfig) -> list[
     """Return the rows of a teacher that is sampled by DDIM in ``config.teacher_steps``, as fields of a ``Variant``.
 
     Ranked as students are, by the run's critic where it has one and the task has no selector of its own, and not at
-    all. A teacher that is no diffusion model of numbered noise levels has no such row.
+    all; by more steps than it decides with, not at all alone. A teacher that is no diffusion model of numbered noise
+    levels has no such row.
 
     Raises:
         ValueError: more steps are asked for than the teacher has noise levels.
@@ -110,8 +111,13 @@ def _fewer_steps(run: Path, name: str, own: str, config: ReturnsConfig) -> list[
             f"{settings['n_steps']} noise levels; ask for at most as many"
         )
     usual = CRITIC if own == RETURNS and (run / CRITIC / CONFIG).is_file() else own
-    selectors = dict.fromkeys((usual, "none"))
-    return [{"selector": which, "steps": steps} for steps in config.teacher_steps for which in selectors]
+    selectors, deployed = dict.fromkeys((usual, "none")), settings["sample_steps"] or settings["n_steps"]
+    return [
+        {"selector": which, "steps": steps}
+        for steps in config.teacher_steps
+        for which in selectors
+        if which == "none" or steps <= deployed
+    ]
 
 
 def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-true") -> Policy | Engine:

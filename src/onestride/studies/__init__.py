@@ -24,5 +24,7 @@ STUDIES: Registry[Study] = Registry(
         "dnk-table1": _lazily("dnk", "TABLE1"),
         "dnk-ablations": _lazily("dnk", "ABLATIONS"),
         **{f"kdp-table{number}": _lazily(f"kdp_table{number}") for number in range(1, 8)},
+        "onedp-table1": _lazily("onedp_table1"),
+        "onedp-moving-target": _lazily("onedp_moving_target"),
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from onestride.runs.stage import Preset
 from onestride.seals import digest
 from onestride.studies import STUDIES, ablations, across, dnk_table1, locomotion_page
 from onestride.studies.dnk_table1 import LATENCY, SPEED_UP
-from onestride.studies.study import Job, Outcome, Study
+from onestride.studies.study import Evaluate, Job, Outcome, Study
 from onestride.tasks.mazes.maps import MAZES
 from onestride.tasks.reference import reference
 
@@ -229,15 +229,12 @@ def headline(study: Study, comparison: dict[str, Any]) -> list[page.Card]:
 
 
 def tables(results: Path) -> dict[str, Table]:
-    """Return the table of every study of KDP that has a committed result."""
+    """Return the table of every study of KDP, and of those made alike, that has a committed result."""
     made = {}
     for name in STUDIES:
-        if name.startswith("kdp-") and (found := records(results / name)):
+        if name.startswith(("kdp-", "onedp-")) and (found := records(results / name)):
             made[name] = across.table(STUDIES[name](), found)
     return made
-
-
-Evaluate = Callable[[Study, Job], Outcome]
 
 
 def study(name: str, about: str, families: Mapping[str, tuple[str, ...]], evaluate: Evaluate, **fields: Any) -> Study:

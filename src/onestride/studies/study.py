@@ -49,6 +49,10 @@ class Job:
         return self.root / f"{dataset}-{self.budget}"
 
 
+#: Evaluates what a study trained of one data set.
+Evaluate = Callable[["Study", Job], Outcome]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """What is trained, what of it is evaluated, and what its table shows.
@@ -70,7 +74,7 @@ class Study:
     about: str
     families: Mapping[str, tuple[str, ...]]
     preset: Callable[[str, str], Preset]
-    evaluate: Callable[[Study, Job], Outcome]
+    evaluate: Evaluate
     results: str
     methods: tuple[str, ...] | None = None
     hours: Callable[[Preset], float] = lambda preset: preset.hours

@@ -1,0 +1,54 @@
+"""What the studies of the OneDP paper have in common: what they train, and how it is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from onestride.evaluation.evaluate import evaluate
+from onestride.reports.table import Column
+from onestride.runs import presets
+from onestride.runs.presets.onedp import STUDENTS, with_onedp
+from onestride.runs.settings import ReturnsConfig
+from onestride.runs.stage import Preset
+from onestride.studies.kdp import demonstrator, outcome
+from onestride.studies.study import Evaluate, Job, Outcome, Study
+
+CHUNKS = ("pusht", "cube-single")  # tasks of action chunks
+SEEDS = {"tiny": (0,), "small": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
+EPISODES = 100
+STEPS = (100, 1)  # of the teacher by DDIM, beside its own ten
+#: PushT is scored by the best reward of an episode, its coverage over 0.95; the others by success.
+COLUMNS = (
+    Column("best_reward", "best reward", digits=3),
+    Column("success", "success", digits=1, kind="percent", spread=False),
+)
+MEANS = (Column("nfe", "network calls", digits=0), Column("decision_ms_mean", "latency", "ms", 2, spread=False))
+
+
+def preset(dataset: str, budget: str) -> Preset:
+    """Return a chunk task's preset with Diffusion Policy as its teacher, and what the tables compare."""
+    made = with_onedp(presets.of_dataset(dataset, budget))
+    for name in STUDENTS:
+        made = made.with_stage(name, seeds=SEEDS[budget])
+    evaluate = made.evaluate
+    if isinstance(evaluate, ReturnsConfig) and budget != "tiny":
+        evaluate = replace(evaluate, episodes=EPISODES, teacher_steps=STEPS, engines=("onedp-s",))
+    return replace(made, evaluate=evaluate)
+
+
+def compared(study: Study, job: Job) -> Outcome:
+    """Evaluate every method as its task is, with and without whoever ranks its candidates."""
+    folder = evaluate(
+        job.run, job.preset.evaluate, job.command, job.device, name=study.name, reference=demonstrator(job)
+    )
+    return outcome(study, job, folder)
+
+
+def study(
+    name: str, about: str, families: Mapping[str, tuple[str, ...]], evaluate: Evaluate, **fields: Any
+) -> Study:  # fmt: skip
+    """Return a study of the OneDP paper."""
+    made: dict[str, Any] = {"preset": preset, "results": name} | fields
+    return Study(name=name, about=about, families=families, evaluate=evaluate, **made)
