@@ -16,7 +16,7 @@ STUDENTS = ("onedp-s", "onedp-d")
 
 
 def small() -> Preset:
-    """PushT on two CPU cores, with a teacher that says the noise of 100 levels."""
+    """PushT on two CPU cores, with a teacher of 100 levels."""
     return with_onedp(pusht.small())
 
 
@@ -28,7 +28,8 @@ def tiny() -> Preset:
 def with_onedp(preset: Preset) -> Preset:
     """Return a task's preset whose teacher is a diffusion policy of the same size and training, with its students.
 
-    Its plans lie in -1 ... 1. OneDP-S is ranked as the teacher is, OneDP-D has one plan.
+    Its plans lie in -1 ... 1. OneDP-S is ranked as the teacher is, OneDP-D has one plan. A U-Net says the noise, as
+    Diffusion Policy's does; an MLP says the plan: it has no path by which the noise would come through as it is.
     """
     teacher = preset.stage(TEACHER)
     size, training = teacher.config, teacher.training
@@ -37,6 +38,7 @@ def with_onedp(preset: Preset) -> Preset:
     config = replace(
         DP.config, network=size.network, width=size.width, blocks=size.blocks, film_unet=size.film_unet,
         unet_width=size.unet_width, unet_multipliers=size.unet_multipliers, solver="ddim", sample_steps=STEPS,
+        prediction="x0" if size.network == "mlp" else DP.config.prediction,
     )  # fmt: skip
     shorter = replace(training, steps=max(int(SHARE * training.steps), 1), warmup=min(training.warmup, 100))
     students = (
