@@ -80,7 +80,7 @@ def test_a_method_of_several_samples_a_row_has_as_many_rows_fewer_in_a_batch():
 def test_a_students_score_is_distilled_in_a_tenth_of_its_teachers_training(budget):
     preset, plain = presets.load(f"pusht-dp-{budget}"), presets.load(f"pusht-{budget}")
     teacher, other = preset.stage("teacher"), plain.stage("teacher")
-    assert (teacher.of, teacher.config.n_steps, teacher.config.prediction) == ("dp", 100, "eps")
+    assert (teacher.of, teacher.config.n_steps, teacher.config.prediction) == ("dp", 100, "x0")
     assert (teacher.config.width, teacher.config.blocks) == (other.config.width, other.config.blocks)
     for name in ("onedp-s", "onedp-d"):
         training = preset.stage(name).training
