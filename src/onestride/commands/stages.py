@@ -121,6 +121,8 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
         fields.append(("selector", str | None, field(default=stage.selector)))
         fields.append(("guidance", float, field(default=stage.guidance)))
         fields.append(("horizon", int | None, field(default=stage.horizon)))
+        if stage.vision is not None:
+            fields.append(("vision", type(stage.vision), field(default=stage.vision)))
     made = make_dataclass(
         "TrainNamed", fields, bases=(Train,), frozen=True,
         namespace={"__doc__": described, "__call__": _train, "stage": stage},

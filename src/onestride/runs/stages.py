@@ -33,7 +33,9 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
+from onestride.methods.sighted import SightedLearner
 from onestride.networks.normalizer import Normalizer
+from onestride.networks.vision import VisionConfig
 from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
@@ -41,6 +43,7 @@ from onestride.progress import console
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
+from onestride.runs.sight import Sight, sight_of
 from onestride.runs.stage import TRAINING, DataSet, Stage
 from onestride.seals import check_files, seal
 from onestride.selectors import SELECTORS
@@ -50,6 +53,7 @@ from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Resident
+from onestride.training.learner import as_learner
 from onestride.training.loop import finish, train
 from onestride.training.neighbours import Neighbours, with_neighbours
 
@@ -131,7 +135,7 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
     return [
         train_method(
             run, method, stage.config, replace(training, seed=seed), selector=stage.selector,
-            guidance=stage.guidance, horizon=stage.horizon,
+            guidance=stage.guidance, horizon=stage.horizon, vision=stage.vision,
         )
         for seed in each
     ]  # fmt: skip
@@ -140,6 +144,8 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
 def train_selector(run: Path, name: str, config: Any, training: TrainConfig, options: Any = None) -> Path:
     """Train a selector of that kind into ``run/<name>``; other options later need no other training."""
     folder, task, kind = run / name, task_of(run), SELECTORS[name]()
+    if task.cameras and kind.learnt:
+        raise ValueError(f"selector '{name}' looks at no image, and task '{task.name}' has cameras: rank by medoid")
     options = kind.options if options is None else options
     if not kind.learnt:
         save_selector(
@@ -167,6 +173,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
 def train_method(
     run: Path, method: Method, config: Any, training: TrainConfig, *, selector: str | None = None,
     guidance: float = 0.0, horizon: int | None = None, name: str | None = None, pairs: str = PAIRS,
+    vision: VisionConfig | None = None,
 ) -> Path:  # fmt: skip
     """Train a method's generator on the run's windows or pairs.
 
@@ -181,6 +188,7 @@ def train_method(
         horizon: rows of its plans, where they are not the task's.
         name: of its folder in place of the method's.
         pairs: the folder of the pairs, where it learns from pairs.
+        vision: how the task's cameras are encoded.
 
     Raises:
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
@@ -208,9 +216,12 @@ def train_method(
         identity["teacher"] = checkpoint_id(run / (METHODS[method.teacher]().folder or method.teacher))
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
+    sight = sight_of(run, task, method, vision) if task.cameras else None
+    if sight is not None:
+        identity |= sight.identity
     if not _is_up_to_date(folder, training, identity):
-        data, normalizer = _data_of(run, task, method, config, pairs)
-        ema, log = _train(run, folder, task, method, config, data, training, identity)
+        data, normalizer = _data_of(run, task, method, config, pairs, sight)
+        ema, log = _train(run, folder, task, method, config, data, training, identity, sight)
         Policy(task, ema, normalizer, sampling=sampling).save(folder, _record(training, identity, log))
     if ranked_by is not None:
         _attach_selector(folder, run, task, ranked_by, guidance)
@@ -218,7 +229,9 @@ def train_method(
     return folder
 
 
-def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> tuple[Dataset, Normalizer]:
+def _data_of(
+    run: Path, task: Task, method: Method, config: Any, pairs: str, sight: Sight | None
+) -> tuple[Dataset, Normalizer]:
     """What a method learns from, normalised, and the normaliser of its plans."""
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
@@ -230,23 +243,31 @@ def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> 
         beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
         asked |= method.columns(material, beside)
     data, (count, reach) = material.plans(**asked), method.neighbours(config)
+    if sight is not None and sight.teacher is not None:
+        data = sight.through_teacher(data)
     source = material.window_source
     return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
 
 
 def _train(
     run: Path, folder: Path, task: Task, method: Method, config: Any, data: Dataset, training: TrainConfig,
-    identity: dict[str, Any],
+    identity: dict[str, Any], sight: Sight | None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
-    generator = make_generator(task, method.name, asdict(config))
+    generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
+    if sight is not None and sight.teacher is not None:
+        generator.take_encoders(sight.teacher)
     learner = generator
     if method.learner is not None:
         teacher = None
         if method.teacher is not None:
             teacher = Policy.from_pretrained(run / (METHODS[method.teacher]().folder or method.teacher)).generator
-        learner = method.learner(generator, teacher, config)
+        if sight is None:
+            learner = method.learner(generator, teacher, config)
+        else:
+            inside = method.learner(generator.planner, teacher and teacher.planner, config)
+            learner = SightedLearner(generator, as_learner(inside))
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"

@@ -47,6 +47,18 @@ def _pusht() -> Task:
     return pusht()
 
 
+def _pusht_image() -> Task:
+    from onestride.tasks.pusht.task import pusht_image
+
+    return pusht_image()
+
+
+def _pusht_image_control_spec() -> ControlSpec:
+    from onestride.tasks.pusht.control_spec import image_control_spec
+
+    return image_control_spec()
+
+
 def _pusht_control_spec() -> ControlSpec:
     from onestride.tasks.pusht.control_spec import control_spec
 
@@ -132,7 +144,7 @@ TASKS: Registry[Task] = Registry(
     "task",
     "onestride.tasks",
     VARIABLE,
-    {"kinova": kinova, "pusht": _pusht, "quadrotor": _quadrotor}
+    {"kinova": kinova, "pusht": _pusht, "pusht-image": _pusht_image, "quadrotor": _quadrotor}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES}
     | {name: partial(_adroit, name) for name in _HANDS}
@@ -141,7 +153,12 @@ TASKS: Registry[Task] = Registry(
 )
 #: The tasks' control interfaces, without torch.
 CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
-    {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec, "quadrotor": _quadrotor_control_spec}
+    {
+        "kinova": _kinova_control_spec,
+        "pusht": _pusht_control_spec,
+        "pusht-image": _pusht_image_control_spec,
+        "quadrotor": _quadrotor_control_spec,
+    }
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
     | {name: partial(_adroit_control_spec, name) for name in _HANDS}

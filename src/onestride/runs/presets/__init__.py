@@ -40,6 +40,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     },
     "pusht-small": pusht.small,
     "pusht-tiny": pusht.tiny,
+    "pusht-image-small": pusht.image_small,
+    "pusht-image-tiny": pusht.image_tiny,
     "quadrotor-small": quadrotor.small,
     "quadrotor-tiny": quadrotor.tiny,
     **{

@@ -1,0 +1,72 @@
+"""What a stage's method sees of a task's cameras: its own encoders, or those of the run's teacher as they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onestride.files import CheckpointError
+from onestride.methods import METHODS
+from onestride.methods.method import Method
+from onestride.methods.sighted import IMAGE, SightedPlanner
+from onestride.networks.vision import VisionConfig
+from onestride.policy.policy import Policy
+from onestride.progress import track
+from onestride.runs.run import TEACHER, checkpoint_id
+from onestride.tasks.task import Task
+from onestride.training.datasets import Dataset, Resident
+
+CHUNK = 256  # windows whose images are encoded at a time
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How cameras are encoded.
+
+    Attributes:
+        vision: of the method's encoders.
+        teacher: whose encoders are taken as they are; None: the method trains its own.
+        identity: what of it decides the result of a training.
+    """
+
+    vision: VisionConfig
+    teacher: SightedPlanner | None
+    identity: dict[str, Any]
+
+    def through_teacher(self, data: Dataset) -> Dataset:
+        """Return windows with the teacher's features in their context instead of images, cropped in the middle."""
+        teacher, parts = self.teacher, list[dict[str, torch.Tensor]]()
+        assert teacher is not None
+        with track("encoding images", len(data)) as bar, torch.inference_mode():
+            for first in range(0, len(data), CHUNK):
+                batch = data.rows(torch.arange(first, min(first + CHUNK, len(data))))
+                images = {name: batch.pop(name) for name in list(batch) if name.startswith(IMAGE)}
+                seen = {name.removeprefix(IMAGE): image for name, image in images.items()}
+                parts.append(batch | {"context": teacher.embed(batch["context"], seen)})
+                bar.update(min(first + CHUNK, len(data)))
+        return Resident({name: torch.cat([part[name] for part in parts]).clone() for name in parts[0]})
+
+
+def sight_of(run: Path, task: Task, method: Method, vision: VisionConfig | None) -> Sight:
+    """Return how a method sees the task's cameras.
+
+    Raises:
+        CheckpointError: it takes its teacher's encoders, and the teacher is not trained, or has none.
+        ValueError: it learns from single steps, of which images are not read.
+    """
+    if method.needs == "transitions":
+        raise ValueError(
+            f"method '{method.name}' learns from single steps, which have no images; task '{task.name}' has cameras"
+        )
+    vision = vision or VisionConfig()
+    if method.teacher is None and method.needs != "pairs" and not vision.frozen:
+        return Sight(vision, None, {"vision": asdict(vision)})
+    folder = run / ((METHODS[method.teacher]().folder or method.teacher) if method.teacher else TEACHER)
+    identity = {"encoders": checkpoint_id(folder)}
+    generator = Policy.from_pretrained(folder, task=task.name).generator
+    if not isinstance(generator, SightedPlanner):
+        raise CheckpointError(f"{folder} has no encoders of cameras; train it again")
+    return Sight(replace(generator.vision, draws=vision.draws, frozen=True), generator, identity)

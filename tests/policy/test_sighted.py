@@ -1,0 +1,149 @@
+"""Policies with cameras: trained by the stages, kept and read, distilled, decided on by an engine and by a folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from onestride.data.episode import Episode
+from onestride.data.minari import write_dataset
+from onestride.engine.engine import Engine
+from onestride.engine.export import export
+from onestride.methods import METHODS
+from onestride.methods.cloning import CloningConfig
+from onestride.methods.consistency import ConsistencyConfig
+from onestride.methods.diffusion_planner import TeacherConfig
+from onestride.methods.edm import EDMConfig
+from onestride.methods.koopman import KoopmanConfig
+from onestride.methods.sighted import SightedPlanner
+from onestride.networks.vision import VisionConfig
+from onestride.policy.policy import Policy, unselected
+from onestride.policy.store import make_generator
+from onestride.robot.control_spec import ObservationError
+from onestride.runs.ingest import action_space
+from onestride.runs.pairs import PairsConfig
+from onestride.runs.stages import pairs_stage, train_method, train_selector
+from onestride.tasks import TASKS
+from onestride.training.config import TrainConfig
+
+VISION = VisionConfig(keypoints=4, features=6, draws=2)
+TRAINING = TrainConfig(steps=3, batch_size=8, precision="32-true", accelerator="cpu", warmup=1)
+SIZES = {"width": 16, "blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return TASKS["pusht-image"]()
+
+
+@pytest.fixture(scope="module")
+def run(task, tmp_path_factory):
+    """Two episodes of a bright square, towards which one moves."""
+    run, rng = tmp_path_factory.mktemp("run"), np.random.default_rng(0)
+    episodes = []
+    for _ in range(2):
+        images, goal = np.zeros((21, 96, 96, 3), np.uint8), rng.integers(16, 80, 2)
+        images[:, goal[1] - 6 : goal[1] + 6, goal[0] - 6 : goal[0] + 6] = 255
+        agent = np.linspace(rng.uniform(0, 512, 2), goal * 512 / 96, 21).astype(np.float32)
+        episodes.append(Episode(agent, agent[1:].copy(), np.zeros(20, np.float32), True, False, {"top": images}))
+    write_dataset(run / "data", episodes, 2, {"task": task.name, "seed": 0, "episodes": 2}, action_space(task))
+    train_selector(run, "medoid", None, TRAINING)
+    teacher = TeacherConfig(n_steps=4, first_action_weight=1.0, **SIZES)
+    train_method(run, METHODS["diffuser"](), teacher, TRAINING, selector="medoid", vision=VISION)
+    return run
+
+
+def seen(seed=0):
+    rng = np.random.default_rng(seed)
+    return {"agent": rng.uniform(0, 512, (2, 2)), "top": rng.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)}
+
+
+def test_a_policy_that_was_trained_decides_on_what_it_sees(run):
+    policy = Policy.from_pretrained(run / "teacher")
+    assert isinstance(policy.generator, SightedPlanner)
+    assert policy.generator.vision == VISION
+    first = policy.decide(seen())
+    policy.reset(0)
+    other = policy.decide(seen() | {"top": np.full((2, 96, 96, 3), 200, np.uint8)})
+    assert not np.allclose(first.action, other.action)
+    policy.reset(0)
+    np.testing.assert_array_equal(policy.decide(seen()).action, first.action)
+
+
+def test_encoders_are_trained_by_the_methods_loss(task):
+    torch.manual_seed(0)
+    made = make_generator(task, "bc", asdict(CloningConfig(hidden=8)), vision=asdict(VISION))
+    images = torch.randint(0, 256, (3, 2, 96, 96, 3), dtype=torch.uint8)
+    batch = {"plans": torch.randn(3, 16, 2), "context": torch.randn(3, 4), "image.top": images}
+    rng = torch.Generator().manual_seed(0)
+    made.training_step(batch, rng)["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.encoders["top"].network.parameters())
+    rows = made.seen(batch, rng)
+    assert rows["plans"].shape == (6, 16, 2)
+    assert rows["context"].shape == (6, 4 + 2 * VISION.features)
+    assert torch.equal(rows["context"][0], rows["context"][1])  # one image serves two draws of noise
+    assert torch.equal(rows["context"][::2, :4], batch["context"])
+
+
+def test_an_image_is_looked_at_once_for_all_candidates(run):
+    policy, looked = Policy.from_pretrained(run / "teacher"), []
+    policy.generator.encoders["top"].register_forward_hook(lambda _m, given, _out: looked.append(len(given[0])))
+    policy.decide(seen())
+    assert looked == [1]
+    vectors = np.zeros((3, policy.task.observation_dim))
+    assert policy.predict_action_chunk(vectors).shape == (3, 8, 2)
+    assert looked == [1, 3]
+
+
+@pytest.mark.parametrize("wanted", ["dnk", "cd", "kdp"])
+def test_students_take_their_teachers_encoders_as_they_are(run, wanted):
+    configs = {
+        "dnk": KoopmanConfig(latent_dim=4, hidden=8, gain_hidden=4, weighted=False),
+        "cd": ConsistencyConfig(method="cd", **SIZES),
+        "kdp": METHODS["kdp"]().with_config(width=16, blocks=1, neighbours=0).config,
+    }
+    vision = replace(VISION, frozen=True)
+    if wanted == "dnk":
+        pairs = PairsConfig(count=16, shards=1, temperatures=(1.0,), probabilities=(1.0,))
+        pairs_stage(run, pairs)
+    if wanted == "cd":
+        train_method(run, METHODS["edm"](), EDMConfig(steps=4, **SIZES), TRAINING, vision=VISION)
+    folder = train_method(run, METHODS[wanted](), configs[wanted], TRAINING, selector="medoid", vision=vision)
+    student = Policy.from_pretrained(folder)
+    teacher = Policy.from_pretrained(run / ("edm" if wanted == "cd" else "teacher"))
+    for mine, theirs in zip(
+        student.generator.encoders.parameters(), teacher.generator.encoders.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    assert np.isfinite(student.decide(seen()).action).all()
+
+
+def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
+    policy = Policy.from_pretrained(run / "teacher", candidates=32)
+    agreement = export(policy, tmp_path / "out", draws=4, seed=0, checkpoint=run / "teacher")
+    assert agreement.whole
+    policy.reset(0)
+    wanted = policy.decide(seen())
+    for engine in (Engine.from_folder(tmp_path / "out"), Engine.from_policy(policy, "torch", draws=4, seed=0)):
+        decision = engine.decide(seen())
+        np.testing.assert_allclose(decision.action, wanted.action, atol=1e-4 * 256)
+        np.testing.assert_allclose(decision.scores, wanted.scores, rtol=1e-4)
+        with pytest.raises(ObservationError, match="image 'top' is float64"):
+            engine.decide(seen() | {"top": np.zeros((2, 96, 96, 3))})
+        with pytest.raises(ObservationError, match=r"lacks the fields \['top'\]"):
+            engine.decide({"agent": np.zeros((2, 2))})
+
+
+def test_what_looks_at_no_image_is_refused(run, task):
+    states = TASKS["pusht"]()
+    blind = make_generator(states, "bc", asdict(CloningConfig(hidden=8)))
+    normalizer = Policy.from_pretrained(run / "teacher").normalizer
+    with pytest.raises(ValueError, match="has cameras, and this Cloning looks at no image"):
+        Policy(task, blind, normalizer, selector=unselected)
+    with pytest.raises(ValueError, match="selector 'iql' looks at no image"):
+        train_selector(run, "iql", None, TRAINING)
+    with pytest.raises(ValueError, match="'fql' learns from single steps"):
+        train_method(run, METHODS["fql"](), METHODS["fql"]().config, TRAINING)
