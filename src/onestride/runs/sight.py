@@ -11,13 +11,14 @@ import torch
 from onestride.files import CheckpointError
 from onestride.methods import METHODS
 from onestride.methods.method import Method
-from onestride.methods.sighted import IMAGE, SightedPlanner
+from onestride.methods.sighted import IMAGE, SightedLearner, SightedPlanner
 from onestride.networks.vision import VisionConfig
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.runs.run import TEACHER, checkpoint_id
 from onestride.tasks.task import Task
 from onestride.training.datasets import Dataset, Resident
+from onestride.training.learner import as_learner
 
 CHUNK = 256  # windows whose images are encoded at a time
 
@@ -27,19 +28,36 @@ class Sight:
     """How cameras are encoded.
 
     Attributes:
+        method: that is trained.
         vision: of the method's encoders.
         teacher: whose encoders are taken as they are; None: the method trains its own.
         identity: what of it decides the result of a training.
     """
 
+    method: Method
     vision: VisionConfig
     teacher: SightedPlanner | None
     identity: dict[str, Any]
 
-    def through_teacher(self, data: Dataset) -> Dataset:
-        """Return windows with the teacher's features in their context instead of images, cropped in the middle."""
+    def learner(self, generator: SightedPlanner, teacher: SightedPlanner | None, config: Any) -> SightedLearner:
+        """Return the method's learner with cameras; it is given the generators inside."""
+        assert self.method.learner is not None
+        inside = self.method.learner(generator.planner, None if teacher is None else teacher.planner, config)
+        return SightedLearner(generator, as_learner(inside))
+
+    def prepare(self, generator: SightedPlanner) -> None:
+        """Give an untrained generator the teacher's encoders, where these are taken."""
+        if self.teacher is not None:
+            generator.take_encoders(self.teacher)
+
+    def of(self, data: Dataset) -> Dataset:
+        """Return windows as the method learns from them: with images, or with the teacher's features of them.
+
+        Features, of images cropped in the middle, are part of the context.
+        """
         teacher, parts = self.teacher, list[dict[str, torch.Tensor]]()
-        assert teacher is not None
+        if teacher is None:
+            return data
         with track("encoding images", len(data)) as bar, torch.inference_mode():
             for first in range(0, len(data), CHUNK):
                 batch = data.rows(torch.arange(first, min(first + CHUNK, len(data))))
@@ -63,10 +81,10 @@ def sight_of(run: Path, task: Task, method: Method, vision: VisionConfig | None)
         )
     vision = vision or VisionConfig()
     if method.teacher is None and method.needs != "pairs" and not vision.frozen:
-        return Sight(vision, None, {"vision": asdict(vision)})
+        return Sight(method, vision, None, {"vision": asdict(vision)})
     folder = run / ((METHODS[method.teacher]().folder or method.teacher) if method.teacher else TEACHER)
     identity = {"encoders": checkpoint_id(folder)}
     generator = Policy.from_pretrained(folder, task=task.name).generator
     if not isinstance(generator, SightedPlanner):
         raise CheckpointError(f"{folder} has no encoders of cameras; train it again")
-    return Sight(replace(generator.vision, draws=vision.draws, frozen=True), generator, identity)
+    return Sight(method, replace(generator.vision, draws=vision.draws, frozen=True), generator, identity)

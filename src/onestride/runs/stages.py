@@ -28,12 +28,11 @@ from torch import nn
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
 from onestride.data.actors import identities, read_behaviours
 from onestride.data.collect import collect
-from onestride.engine.cuda_graph import CudaGraphPlanner
+from onestride.engine.cuda_graph import in_one_graph
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
-from onestride.methods.sighted import SightedLearner
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
 from onestride.policy.behaviour import planner_behaviour
@@ -53,7 +52,6 @@ from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Resident
-from onestride.training.learner import as_learner
 from onestride.training.loop import finish, train
 from onestride.training.neighbours import Neighbours, with_neighbours
 
@@ -217,8 +215,7 @@ def train_method(
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
     sight = sight_of(run, task, method, vision) if task.cameras else None
-    if sight is not None:
-        identity |= sight.identity
+    identity |= {} if sight is None else sight.identity
     if not _is_up_to_date(folder, training, identity):
         data, normalizer = _data_of(run, task, method, config, pairs, sight)
         ema, log = _train(run, folder, task, method, config, data, training, identity, sight)
@@ -243,8 +240,7 @@ def _data_of(
         beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
         asked |= method.columns(material, beside)
     data, (count, reach) = material.plans(**asked), method.neighbours(config)
-    if sight is not None and sight.teacher is not None:
-        data = sight.through_teacher(data)
+    data = data if sight is None else sight.of(data)
     source = material.window_source
     return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
 
@@ -256,18 +252,15 @@ def _train(
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
     generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
-    if sight is not None and sight.teacher is not None:
-        generator.take_encoders(sight.teacher)
+    if sight is not None:
+        sight.prepare(generator)
     learner = generator
     if method.learner is not None:
         teacher = None
         if method.teacher is not None:
             teacher = Policy.from_pretrained(run / (METHODS[method.teacher]().folder or method.teacher)).generator
-        if sight is None:
-            learner = method.learner(generator, teacher, config)
-        else:
-            inside = method.learner(generator.planner, teacher and teacher.planner, config)
-            learner = SightedLearner(generator, as_learner(inside))
+        build = method.learner if sight is None else sight.learner
+        learner = build(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
@@ -317,7 +310,7 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
     if teacher.device.type == "cuda":
-        teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
+        teacher.generator = in_one_graph(teacher.generator)  # blocks are all of one size
     make_pairs(teacher, material_of(run, task).decision_observations(), config, folder, identity)
     return folder
 

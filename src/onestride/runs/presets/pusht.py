@@ -64,7 +64,7 @@ def tiny() -> Preset:
 def image_small() -> Preset:
     """PushT seen by a camera, on two CPU cores: a small encoder, trained with the teacher and kept by the student."""
     states = small()
-    teacher = TrainConfig(steps=12_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
+    teacher = TrainConfig(steps=10_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
     preset = states.with_stage("teacher", training=teacher, vision=VisionConfig())
     return replace(
         preset,
