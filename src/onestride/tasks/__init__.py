@@ -113,6 +113,19 @@ def _cubes_control_spec(name: str) -> ControlSpec:
     return control_spec(name)
 
 
+def _scene(name: str) -> Task:
+    from onestride.tasks.scenes.task import scene
+
+    return scene(name)
+
+
+def _scene_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.scenes.control_spec import control_spec
+
+    return control_spec(name)
+
+
+_SCENES = ("scene-drawer", "scene-window", "scene")
 _CUBES = ("cube-single", "cube-double")
 _HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate"))
 _MAZES = tuple(f"{body}-{size}" for body in ("pointmaze", "antmaze") for size in ("umaze", "medium", "large"))
@@ -148,7 +161,8 @@ TASKS: Registry[Task] = Registry(
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES}
     | {name: partial(_adroit, name) for name in _HANDS}
-    | {name: partial(_cubes, name) for name in _CUBES},
+    | {name: partial(_cubes, name) for name in _CUBES}
+    | {name: partial(_scene, name) for name in _SCENES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
@@ -163,4 +177,5 @@ CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
     | {name: partial(_adroit_control_spec, name) for name in _HANDS}
     | {name: partial(_cubes_control_spec, name) for name in _CUBES}
+    | {name: partial(_scene_control_spec, name) for name in _SCENES}
 )

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, pusht, quadrotor
+from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, pusht, quadrotor, scenes
 from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
 
@@ -48,6 +48,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
         f"{task}-{budget}": partial(make, task)
         for task in ("cube-single", "cube-double")
         for budget, make in (("small", cubes.small), ("tiny", cubes.tiny))
+    },
+    **{
+        f"{task}-{budget}": partial(make, task)
+        for task in scenes.ABOUT
+        for budget, make in (("small", scenes.small), ("tiny", scenes.tiny))
     },
 }
 
