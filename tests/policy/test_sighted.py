@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from onestride.data.episode import Episode
-from onestride.data.minari import write_dataset
+from onestride.data.minari import read_dataset, write_dataset
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.methods import METHODS
@@ -25,7 +25,7 @@ from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import PairsConfig
-from onestride.runs.stages import pairs_stage, train_method, train_selector
+from onestride.runs.stages import behaviour_stage, pairs_stage, train_method, train_selector
 from onestride.tasks import TASKS
 from onestride.training.config import TrainConfig
 
@@ -135,6 +135,18 @@ def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
             engine.decide(seen() | {"top": np.zeros((2, 96, 96, 3))})
         with pytest.raises(ObservationError, match=r"lacks the fields \['top'\]"):
             engine.decide({"agent": np.zeros((2, 2))})
+
+
+def test_what_a_policy_sees_becomes_data_with_images(run, task, tmp_path, monkeypatch):
+    pytest.importorskip("gym_pusht")
+    monkeypatch.setattr("onestride.tasks.collect_actors.WIDTH", 1)
+    behaviour_stage(tmp_path, task, [run / "teacher"], 20, 0)
+    (episode,) = read_dataset(tmp_path / "data")
+    assert episode.observations.shape == (21, 2)
+    images = episode.images["top"]
+    assert images.shape == (21, 96, 96, 3)
+    assert (images == images[0]).mean() > 0.9  # the same field, in which the agent
+    assert (images[-1] != images[0]).any()  # has moved
 
 
 def test_what_looks_at_no_image_is_refused(run, task):

@@ -103,7 +103,12 @@ def open_frames(dataset: Path, rows: int) -> dict[str, np.ndarray]:
 
 
 def with_images(episode: Episode, spec: ControlSpec) -> Episode:
-    """Return an episode whose observations are packed (T+1, step_dim) with its images apart, as uint8."""
+    """Return an episode whose observations are packed (T+1, step_dim) with its images apart, as uint8.
+
+    Where there are no cameras it is returned as it is.
+    """
+    if not spec.cameras:
+        return episode
     numbers, images = split_images(spec.fields, episode.observations)
     return replace(
         episode, observations=numbers, images={name: each[:, 0].astype(np.uint8) for name, each in images.items()}
