@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -18,8 +19,9 @@ from onestride.methods.consistency import ConsistencyConfig
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.edm import EDMConfig
 from onestride.methods.koopman import KoopmanConfig
-from onestride.methods.sighted import SightedPlanner
+from onestride.methods.sighted import SightedPlanner, with_cameras
 from onestride.networks.vision import VisionConfig
+from onestride.plans.spec import PlanSpec
 from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
@@ -88,6 +90,20 @@ def test_encoders_are_trained_by_the_methods_loss(task):
     assert torch.equal(rows["context"][::2, :4], batch["context"])
 
 
+def test_two_cameras_have_encoders_of_their_own():
+    spec = PlanSpec(horizon=4, state_dim=0, action_dim=2, context_dim=3, known=())
+    sizes = {"top": (16, 16), "wrist": (12, 20)}
+    made = with_cameras(METHODS["bc"]().build, CloningConfig(hidden=8), spec, sizes, 2, VISION)
+    images = {name: torch.randint(0, 256, (5, 2, *size, 3), dtype=torch.uint8) for name, size in sizes.items()}
+    context = made.embed(torch.zeros(5, 3), images)
+    other = made.embed(torch.zeros(5, 3), images | {"wrist": 255 - images["wrist"]})
+    assert context.shape == (5, 3 + 2 * 2 * VISION.features)
+    changed = (context != other).any(0)
+    assert changed[-2 * VISION.features :].all()
+    assert not changed[: -2 * VISION.features].any()
+    assert made.sample(torch.zeros(5, 4, 2), context).shape == (5, 4, 2)
+
+
 def test_an_image_is_looked_at_once_for_all_candidates(run):
     policy, looked = Policy.from_pretrained(run / "teacher"), []
     policy.generator.encoders["top"].register_forward_hook(lambda _m, given, _out: looked.append(len(given[0])))
@@ -125,6 +141,12 @@ def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
     policy = Policy.from_pretrained(run / "teacher", candidates=32)
     agreement = export(policy, tmp_path / "out", draws=4, seed=0, checkpoint=run / "teacher")
     assert agreement.whole
+    said = json.loads((tmp_path / "out" / "contract.json").read_text())["inputs"]["observation"]
+    assert said["fields"] == [
+        {"name": "agent", "shape": [2], "unit": "px"},
+        {"name": "top", "shape": [96, 96, 3], "unit": "RGB, 0 to 255"},
+    ]
+    assert (said["shape"], said["n_obs_steps"]) == ([55_300], 2)
     policy.reset(0)
     wanted = policy.decide(seen())
     for engine in (Engine.from_folder(tmp_path / "out"), Engine.from_policy(policy, "torch", draws=4, seed=0)):
