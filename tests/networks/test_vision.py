@@ -65,7 +65,9 @@ def test_a_resnet_has_torchvisions_layers_and_no_batch_statistics():
     assert network(torch.zeros(1, 3, 64, 96)).shape == (1, 512, 2, 3)
 
 
-@pytest.mark.parametrize("wrong", [{"network": "vit"}, {"crop": 0.0}, {"crop": 1.5}, {"keypoints": 0}, {"draws": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"network": "vit"}, {"crop": 0.0}, {"crop": 1.5}, {"keypoints": 0}, {"images": 0}, {"draws": 0}]
+)
 def test_an_encoder_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=f"vision.*{next(iter(wrong))}"):
         VisionConfig(**wrong)

@@ -104,6 +104,19 @@ def test_two_cameras_have_encoders_of_their_own():
     assert made.sample(torch.zeros(5, 4, 2), context).shape == (5, 4, 2)
 
 
+def test_the_last_images_alone_are_looked_at_where_that_is_asked_for():
+    spec, sizes = PlanSpec(horizon=4, state_dim=0, action_dim=2, context_dim=3, known=()), {"top": (16, 16)}
+    build, config, vision = METHODS["bc"]().build, CloningConfig(hidden=8), replace(VISION, images=1)
+    made = with_cameras(build, config, spec, sizes, 2, vision)
+    images = torch.randint(0, 256, (5, 2, 16, 16, 3), dtype=torch.uint8)
+    context = made.embed(torch.zeros(5, 3), {"top": images})
+    assert context.shape == (5, 3 + VISION.features)
+    earlier = torch.cat((255 - images[:, :1], images[:, 1:]), 1)
+    assert torch.equal(made.embed(torch.zeros(5, 3), {"top": earlier}), context)
+    with pytest.raises(ValueError, match=r"vision.images is 3, and a decision sees 2"):
+        with_cameras(build, config, spec, sizes, 2, replace(vision, images=3))
+
+
 def test_an_image_is_looked_at_once_for_all_candidates(run):
     policy, looked = Policy.from_pretrained(run / "teacher"), []
     policy.generator.encoders["top"].register_forward_hook(lambda _m, given, _out: looked.append(len(given[0])))

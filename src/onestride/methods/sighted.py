@@ -1,6 +1,6 @@
 """Any method with cameras: encoders whose features are more context of its generator, which knows of no image.
 
-    context (B, C) | encoder of each camera (B, n_obs_steps F) -> the generator's context (B, E)
+    context (B, C) | encoder of each camera (B, F of every image) -> the generator's context (B, E)
 
 At a decision the features are made once, before candidates are drawn (``embed``). In training they are made of randomly
 cropped images, and each serves several draws of noise.
@@ -56,7 +56,9 @@ class SightedPlanner(nn.Module):
 
         rng: draws where images are cropped, in training.
         """
-        return torch.cat((context, *(encode(images[name], rng) for name, encode in self.encoders.items())), 1)
+        last = slice(None) if self.vision.images is None else slice(-self.vision.images, None)
+        seen = (encode(images[name][:, last], rng) for name, encode in self.encoders.items())
+        return torch.cat((context, *seen), 1)
 
     def sample(
         self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None, **more: Any
@@ -122,5 +124,8 @@ def with_cameras(
 
     n_obs_steps: images of each camera that a decision sees.
     """
-    features = len(cameras) * n_obs_steps * vision.features
+    seen = n_obs_steps if vision.images is None else vision.images
+    if seen > n_obs_steps:
+        raise ValueError(f"vision.images is {seen}, and a decision sees {n_obs_steps} of each camera")
+    features = len(cameras) * seen * vision.features
     return SightedPlanner(build(config, replace(spec, context_dim=spec.context_dim + features)), cameras, vision)

@@ -31,6 +31,8 @@ class VisionConfig:
             middle. Diffusion Policy's 84 of 96 are 0.875.
         keypoints: K, of the spatial softmax.
         features: F, of one image.
+        images: how many of each camera's last images are looked at; None: all that a decision sees. One is enough, and
+            half of the work of two, where nothing moves by itself.
         draws: from how much noise each image's plans are learnt in one step: encoding costs more than denoising.
         frozen: whether the encoders of the run's teacher are taken as they are, which makes training as quick as from
             states. Students that learn from pairs or from a teacher always take them.
@@ -40,16 +42,18 @@ class VisionConfig:
     crop: float = 0.875
     keypoints: int = 32
     features: int = 64
+    images: int | None = None
     draws: int = 4
     frozen: bool = False
 
     def __post_init__(self) -> None:
         if self.network not in ("small", "resnet18"):
             raise ValueError(f"vision.network is {self.network!r}; there are small, resnet18")
-        if not 0 < self.crop <= 1 or min(self.keypoints, self.features, self.draws) < 1:
+        seen = 1 if self.images is None else self.images
+        if not 0 < self.crop <= 1 or min(self.keypoints, self.features, self.draws, seen) < 1:
             raise ValueError(
-                "vision needs 0 < crop <= 1, and keypoints, features and draws of at least 1, got "
-                f"{self.crop=}, {self.keypoints=}, {self.features=}, {self.draws=}"
+                "vision needs 0 < crop <= 1, and keypoints, features, draws and images of at least 1, got "
+                f"{self.crop=}, {self.keypoints=}, {self.features=}, {self.draws=}, {self.images=}"
             )
 
 
