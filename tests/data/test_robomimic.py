@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from onestride.data.adapters import Keys, read_episodes
+from onestride.data.minari import read_dataset
 from onestride.data.recording import read_recording
 from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
+from onestride.robot.fields import Field, camera
+from onestride.runs.ingest import import_dataset
+from onestride.tasks import TASKS
 
 SIZES = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10}
 CAMERA = "agentview_image"
@@ -123,6 +128,35 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, key, value, said):
         list(read_episodes(path, keys=keys))
     assert "\n" not in str(refused.value)
     assert str(path) in str(refused.value)
+
+
+def lift(rate=20.0):
+    """A task that is seen by a camera: it has the fields of the file that it reads."""
+    base, fields = TASKS["pusht-image"](), (Field("robot0_eef_pos", (3,)), camera(CAMERA, 8, 10))
+    return replace(
+        base, name="lift", fields=fields, observation_dim=2 * (3 + 8 * 10 * 3), context_dim=6, action_dim=7, horizon=4,
+        n_action_steps=2, control_dt=1 / rate, limits=replace(base.limits, low=-np.ones(7), high=np.ones(7)),
+        benchmark=None,
+    )  # fmt: skip
+
+
+def test_what_is_imported_are_the_tasks_fields(tmp_path):
+    made, task = write(tmp_path / "ph.hdf5"), lift()
+    report = import_dataset(tmp_path / "run", task, tmp_path / "ph.hdf5", filter_key="train")
+    assert (report.episodes, report.steps) == (2, 10)
+    for episode, (seen, _) in zip(read_dataset(tmp_path / "run" / "data"), (made[0], made[2]), strict=True):
+        np.testing.assert_array_equal(episode.observations, seen["robot0_eef_pos"].astype(np.float32))
+        np.testing.assert_array_equal(episode.images[CAMERA], seen[CAMERA])
+    again = import_dataset(tmp_path / "run", task, tmp_path / "ph.hdf5", filter_key="train")
+    assert "they were there already" in again.notes
+    with pytest.raises(FileExistsError):
+        import_dataset(tmp_path / "run", task, tmp_path / "ph.hdf5")
+    with pytest.raises(ValueError, match="recorded at 20 Hz, and task 'lift' is controlled at 10 Hz"):
+        import_dataset(tmp_path / "other", lift(10.0), tmp_path / "ph.hdf5")
+    small = replace(task, fields=(task.fields[0], camera(CAMERA, 4, 20)))
+    with pytest.raises(ValueError, match=r"episode 0: image 'agentview_image' is uint8 .* expected uint8 \(4, 20, 3\)"):
+        import_dataset(tmp_path / "other", small, tmp_path / "ph.hdf5")
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_format_has_no_filter_keys(tmp_path):

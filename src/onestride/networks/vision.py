@@ -73,7 +73,7 @@ class SpatialSoftmax(nn.Module):
 
 
 class SmallConvNet(nn.Sequential):
-    """Images (B, 3, height, width) to maps (B, 64, height / 4, width / 4): a thirtieth of a ResNet-18's work.
+    """Images (B, 3, height, width) to maps (B, 64, height / 4, width / 4): a twentieth of a ResNet-18's work.
 
     Two strides, so that a pixel of the maps is four of the image: what a spatial softmax averages over stays fine.
     """

@@ -64,8 +64,8 @@ def tiny() -> Preset:
 def image_small() -> Preset:
     """PushT seen by a camera, on two CPU cores: a small encoder, trained with the teacher and kept by the student."""
     states = small()
-    teacher = TrainConfig(steps=10_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
-    preset = states.with_stage("teacher", training=teacher, vision=VisionConfig())
+    teacher = TrainConfig(steps=16_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
+    preset = states.with_stage("teacher", training=teacher, vision=VisionConfig(images=1))
     return replace(
         preset,
         about="PushT from images of 96 x 96 and the agent's position, sized for two CPU cores",
