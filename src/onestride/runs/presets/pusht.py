@@ -64,7 +64,7 @@ def tiny() -> Preset:
 def image_small() -> Preset:
     """PushT seen by a camera, on two CPU cores: a small encoder, trained with the teacher and kept by the student."""
     states = small()
-    teacher = TrainConfig(steps=16_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
+    teacher = TrainConfig(steps=40_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
     preset = states.with_stage("teacher", training=teacher, vision=VisionConfig(images=1))
     return replace(
         preset,
@@ -72,7 +72,7 @@ def image_small() -> Preset:
         task="pusht-image",
         amount=300,
         evaluate=replace(states.evaluate, width=5, states=16),
-        hours=1.5,
+        hours=2.0,
     )
 
 
