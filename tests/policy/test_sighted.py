@@ -26,7 +26,7 @@ from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
 from onestride.runs.ingest import action_space
-from onestride.runs.pairs import PairsConfig
+from onestride.runs.pairs import PairsConfig, make_block
 from onestride.runs.stages import behaviour_stage, pairs_stage, train_method, train_selector
 from onestride.tasks import TASKS
 from onestride.training.config import TrainConfig
@@ -128,7 +128,8 @@ def test_an_image_is_looked_at_once_for_all_candidates(run):
 
 
 @pytest.mark.parametrize("wanted", ["dnk", "cd", "kdp"])
-def test_students_take_their_teachers_encoders_as_they_are(run, wanted):
+def test_students_take_their_teachers_encoders_as_they_are(run, wanted, monkeypatch):
+    monkeypatch.setattr(make_block, "__defaults__", (16,))  # rows of pairs that are made at a time
     configs = {
         "dnk": KoopmanConfig(latent_dim=4, hidden=8, gain_hidden=4, weighted=False),
         "cd": ConsistencyConfig(method="cd", **SIZES),
