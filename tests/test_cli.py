@@ -85,8 +85,8 @@ def test_a_benchmarks_data_needs_behaviour_policies(capsys, tmp_path):
 def test_an_unknown_task_names_the_nearest(capsys, tmp_path):
     message = refused(capsys, "collect", "--task", "hoper-v5", "--run", str(tmp_path / "r"))
     assert (
-        "there is no task 'hoper-v5'. Did you mean 'hopper-v5'? There are: kinova, pusht, quadrotor, halfcheetah-v5"
-        in message
+        "there is no task 'hoper-v5'. Did you mean 'hopper-v5'? There are: kinova, pusht, pusht-image, quadrotor, "
+        "halfcheetah-v5" in message
     )
 
 

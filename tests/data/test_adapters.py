@@ -134,9 +134,7 @@ def refused(path, message, kind: type[Exception] = ValueError):
 def test_anything_else_is_told_what_is_understood(tmp_path, name):
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.write_text("hello")
-    understood = (
-        r"data/metadata\.json \(Minari\).*meta/info\.json \(LeRobot.*\.hdf5 or \.h5 \(D4RL\).*\.npz with the arr"
-    )
+    understood = r"data/metadata\.json \(Minari\).*meta/info\.json \(LeRobot.*\.h5 \(D4RL, robomimic\).*\.npz"
     refused(path, rf"{name} is no dataset that is understood here: .*{understood}")
 
 

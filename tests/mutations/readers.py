@@ -22,6 +22,7 @@ from onestride.data.adapters import read_episodes
 from onestride.data.collect import collect
 from onestride.data.episode import Episode
 from onestride.data.minari import SEAL, write_dataset
+from onestride.data.robomimic import LOW_DIM
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.evaluation.records import Manifest, add_records, read_records
@@ -206,6 +207,19 @@ def _make_hdf5(root):
             f.create_dataset(key, data=value, compression="gzip")
 
 
+def _make_robomimic(root):
+    flat = _flat()
+    with h5py.File(root / "ph.hdf5", "w") as f:
+        f.create_group("data").attrs["env_args"] = "{}"
+        for number, first in enumerate((0, 7, 14)):
+            demo, steps = f.create_group(f"data/demo_{number}"), slice(first, min(first + 7, 20))
+            demo.attrs["num_samples"] = steps.stop - first
+            for key, name in (("actions", "actions"), ("rewards", "rewards"), ("dones", "timeouts")):
+                demo.create_dataset(key, data=flat[name][steps], compression="gzip")
+            for key in LOW_DIM:
+                demo.create_dataset(f"obs/{key}", data=flat["observations"][steps])
+
+
 def _make_lerobot(root):
     flat, lengths = _flat(), (7, 7, 6)
     rows = {
@@ -307,6 +321,7 @@ READERS = (
     Reader("exported onnx", lambda root: _export(root, "onnx"), _decide),
     Reader("actor npz", _make_actor, _read_actor, ours=False),
     Reader("D4RL", _make_hdf5, lambda root: _read_foreign(root / "made-v2.hdf5"), ours=False),
+    Reader("robomimic", _make_robomimic, lambda root: _read_foreign(root / "ph.hdf5"), ours=False),
     Reader("arrays npz", _make_arrays, lambda root: _read_foreign(root / "a.npz"), ours=False),
     Reader("Minari", _make_foreign_minari, lambda root: _read_foreign(root / "data"), ours=False),
     Reader("LeRobot", _make_lerobot, lambda root: _read_foreign(root / "set"), ours=False),

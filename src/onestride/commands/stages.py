@@ -52,7 +52,7 @@ class Collect(Common):
 
 @dataclass(frozen=True)
 class Import(Common):
-    """Bring your own episodes: a D4RL .hdf5, a Minari or LeRobot v3 dataset's folder, or an .npz of flat arrays."""
+    """Bring your own episodes: a D4RL or robomimic .hdf5, a Minari or LeRobot v3 folder, or an .npz of flat arrays."""
 
     sized: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
@@ -63,11 +63,13 @@ class Import(Common):
     mend: bool = False
     """Cut where episodes run into each other without a mark, and leave out an environment's own reset rows, instead of
     refusing them."""
+    filter_key: str = ""
+    """Of a robomimic file's demonstrations, such as train, or better; all of them where none is given."""
 
     def __call__(self) -> None:
         from onestride.runs.ingest import import_dataset
 
-        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend)
+        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend, self.filter_key)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"
@@ -121,6 +123,8 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
         fields.append(("selector", str | None, field(default=stage.selector)))
         fields.append(("guidance", float, field(default=stage.guidance)))
         fields.append(("horizon", int | None, field(default=stage.horizon)))
+        if stage.vision is not None:
+            fields.append(("vision", type(stage.vision), field(default=stage.vision)))
     made = make_dataclass(
         "TrainNamed", fields, bases=(Train,), frozen=True,
         namespace={"__doc__": described, "__call__": _train, "stage": stage},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,41 @@ from onestride.data.d4rl import MARKS, NEEDED, OPTIONAL, read_d4rl
 from onestride.data.episode import Episode
 from onestride.data.lerobot import read_lerobot
 from onestride.data.minari import read_dataset
+from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
 from onestride.files import size_of_file
 
 UNDERSTOOD = (
     "a folder with data/metadata.json (Minari), a folder with meta/info.json (LeRobotDataset v3), a file "
-    f".hdf5 or .h5 (D4RL), or a file .npz with the arrays {', '.join(NEEDED)} and, if there are any, "
+    f".hdf5 or .h5 (D4RL, robomimic), or a file .npz with the arrays {', '.join(NEEDED)} and, if there are any, "
     f"{' and '.join(OPTIONAL)}"
 )
 
 
-def read_episodes(path: Path, notes: list[str] | None = None, mend: bool = False) -> Iterator[Episode]:
+@dataclass(frozen=True)
+class Keys:
+    """What is read of files that name what they observed, which are robomimic's.
+
+    Attributes:
+        observation: keys of numbers, which are concatenated.
+        cameras: keys of images.
+        filter_key: of the demonstrations; "": all of them.
+    """
+
+    observation: tuple[str, ...] = LOW_DIM
+    cameras: tuple[str, ...] = ()
+    filter_key: str = ""
+
+
+def read_episodes(
+    path: Path, notes: list[str] | None = None, mend: bool = False, keys: Keys | None = None
+) -> Iterator[Episode]:
     """Return every episode of a dataset, in order, read by its format's reader.
 
     Args:
         path: the dataset's file or folder.
         notes: a list to which the reader adds what it left out, cut, or interpreted differently from its marks.
         mend: whether to cut where episodes run into each other without a mark, instead of refusing them.
+        keys: what is read of a file that names what it observed.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -43,6 +63,11 @@ def read_episodes(path: Path, notes: list[str] | None = None, mend: bool = False
         return _not_empty(path, read_dataset(path, notes))
     if (path / "meta" / "info.json").is_file():
         return _not_empty(path, read_lerobot(path, notes=notes, mend=mend))
+    if is_robomimic(path):
+        keys = keys or Keys()
+        return _not_empty(path, read_robomimic(path, **vars(keys), notes=notes))
+    if keys is not None and keys.filter_key:
+        raise ValueError(f"{path} has no filter keys, which are robomimic's; leave '{keys.filter_key}' away")
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
         return _not_empty(path, read_d4rl(path, low=None, high=None, notes=notes, mend=mend))  # limits are the task's
     if path.is_file() and path.suffix == ".npz":

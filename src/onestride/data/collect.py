@@ -27,6 +27,7 @@ from onestride.tensors import load_tensors, save_tensors
 #: depends on these two arguments alone.
 Source = Callable[[int, int], tuple[list[Episode], Counter[str]]]
 Unit = Literal["episodes", "steps"]
+IMAGE = "images."  # begins the names of cameras' images in a chunk's file
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def _save_part(path: Path, chunk: int, episodes: list[Episode], counts: Counter[
     tensors["ends"] = torch.tensor([[e.terminated, e.truncated] for e in episodes])
     if episodes:
         tensors |= {name: rows(name) for name in ("observations", "actions", "rewards")}
+        for name in episodes[0].images:
+            tensors[f"{IMAGE}{name}"] = torch.from_numpy(np.concatenate([e.images[name] for e in episodes]))
     steps = sum(len(e) for e in episodes)
     header = {
         "chunk": str(chunk),
@@ -149,6 +152,7 @@ def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
     for chunk in range(chunks):
         path = parts / f"{chunk:05d}.safetensors"
         tensors, _ = load_tensors(path, advice=f"delete {path}")
+        images = {name.removeprefix(IMAGE): value for name, value in tensors.items() if name.startswith(IMAGE)}
         at = 0
         for number, (steps, (terminated, truncated)) in enumerate(
             zip(tensors["length"].tolist(), tensors["ends"].tolist(), strict=True)
@@ -157,11 +161,13 @@ def _first(parts: Path, chunks: int, episodes: int) -> Iterator[Episode]:
                 return
             left -= 1
             first = at + number  # every episode has one observation more than actions
+            seen = slice(first, first + steps + 1)
             yield Episode(
-                tensors["observations"][first : first + steps + 1].numpy(),
+                tensors["observations"][seen].numpy(),
                 tensors["actions"][at : at + steps].numpy(),
                 tensors["rewards"][at : at + steps].numpy(),
                 terminated,
                 truncated,
+                {name: value[seen].numpy() for name, value in images.items()},
             )
             at += steps

@@ -1,8 +1,9 @@
-"""Episodes: observations, actions and rewards from the start to the end of one attempt."""
+"""Episodes: observations, images, actions and rewards from the start to the end of one attempt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,9 +18,12 @@ class Episode:
         rewards: (T,).
         terminated: whether it ended for good, by a fall or at a goal.
         truncated: whether it was cut off.
+        images: what cameras saw beside the observations, by name: uint8 (T+1, height, width, 3) each. They may be views
+            of a file.
 
     Raises:
-        ValueError: lengths disagree or a number is not finite. The message names the array and the index.
+        ValueError: lengths disagree, a number is not finite, or images are of another type or layout. The message names
+            the array and the index.
     """
 
     observations: np.ndarray
@@ -27,6 +31,7 @@ class Episode:
     rewards: np.ndarray
     terminated: bool
     truncated: bool = False
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -43,6 +48,12 @@ class Episode:
             bad = np.argwhere(~np.isfinite(getattr(self, name)))
             if len(bad):
                 raise ValueError(f"episode.{name} is not finite at index {tuple(bad[0].tolist())}")
+        for name, images in self.images.items():
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != steps + 1:
+                raise ValueError(
+                    f"episode.images['{name}'] are {images.dtype} {images.shape}, expected uint8 ({steps + 1}, height, "
+                    "width, 3), one for each observation"
+                )
 
     def __len__(self) -> int:
         return len(self.actions)

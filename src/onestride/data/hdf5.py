@@ -64,12 +64,21 @@ def read_array(path: Path, file: h5py.File, key: str) -> np.ndarray:
     Raises:
         ValueError: no such array, or one that is not completely stored in the file. The message names file and key.
     """
+    return _read(path, file, key, NUMBERS)
+
+
+def read_names(path: Path, file: h5py.File, key: str) -> list[str]:
+    """Return the names in an array of text of fixed length at ``key``; see ``read_array``."""
+    return [name.decode(errors="replace") for name in _read(path, file, key, "S").ravel().tolist()]
+
+
+def _read(path: Path, file: h5py.File, key: str, kinds: str) -> np.ndarray:
     found = _follow(f"{path}: {key}", file, key, LINKS)
     try:
         if not isinstance(found, h5py.Dataset):
             raise ValueError(f"{path}: {key} is not an array but a group; this reader takes one array per key")
         try:
-            _check_stored(found, size_of_file(Path(found.file.filename)))
+            _check_stored(found, size_of_file(Path(found.file.filename)), kinds)
         except ValueError as error:
             raise ValueError(f"{path}: {key} {error}") from error
         return found[()]
@@ -110,7 +119,7 @@ def _linked(what: str, folder: Path, link: h5py.ExternalLink) -> h5py.File:
         raise ValueError(f"{what} stands in {other}, which cannot be read: {_reason(error)}") from error
 
 
-def _check_stored(found: h5py.Dataset, size: int) -> None:
+def _check_stored(found: h5py.Dataset, size: int, kinds: str) -> None:
     """Refuse an array that is not stored completely, or that is larger than a file of ``size`` bytes can hold."""
     if found.is_virtual:
         raise ValueError(
@@ -124,8 +133,9 @@ def _check_stored(found: h5py.Dataset, size: int) -> None:
         dtype = found.dtype
     except TypeError as error:
         raise ValueError(f"holds a type that NumPy does not have ({error!s:.120}), expected numbers") from error
-    if dtype.kind not in NUMBERS:
-        raise ValueError(f"holds {dtype!s:.80}, expected numbers")
+    if dtype.kind not in kinds:
+        expected = "numbers" if kinds == NUMBERS else "names of fixed length"
+        raise ValueError(f"holds {dtype!s:.80}, expected {expected}")
     if found.shape is None:
         raise ValueError("has no shape and no numbers")
     claimed = math.prod(found.shape) * dtype.itemsize

@@ -1,7 +1,7 @@
 """Episodes in Minari's local dataset format, at any path.
 
 ``<folder>/data/{metadata.json, main_data.hdf5}``; ``minari.load_dataset`` finds the same folder when
-``MINARI_DATASETS_PATH`` is its parent.
+``MINARI_DATASETS_PATH`` is its parent. Cameras' images lie beside them, see ``frames.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
+from onestride.data.frames import IMAGES, FrameWriter, open_frames
 from onestride.data.hdf5 import open_hdf5
 from onestride.files import CheckpointError, ensure_free_space, read_json
 from onestride.progress import track
@@ -63,10 +64,11 @@ def write_dataset(
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     ensure_free_space(folder.parent, int(SPARE * size))
-    image, counts, space = _image(episodes, total)
-    ensure_free_space(folder.parent, len(image))
     try:
         (unfinished / "data").mkdir(parents=True)
+        with FrameWriter(unfinished / IMAGES) as frames:
+            image, counts, space = _image(episodes, total, frames)
+        ensure_free_space(folder.parent, len(image))
         storage = MinariStorage.new(unfinished / "data", space, action)
         with (unfinished / MAIN).open("wb") as file:
             file.write(image)
@@ -81,7 +83,7 @@ def write_dataset(
                 **metadata,
             }
         )
-        written = sorted(p.relative_to(unfinished).as_posix() for p in (unfinished / "data").iterdir())
+        written = sorted(p.relative_to(unfinished).as_posix() for p in unfinished.rglob("*") if p.is_file())
         seal(unfinished / SEAL, {}, written)
         os.replace(unfinished, folder)
     except OSError as error:
@@ -94,8 +96,11 @@ def write_dataset(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _image(episodes: Iterable[Episode], total: int) -> tuple[bytes, dict[str, int], Box]:
-    """Return the bytes of an HDF5 file in Minari's layout, its numbers of episodes and steps, and observation space."""
+def _image(episodes: Iterable[Episode], total: int, frames: FrameWriter) -> tuple[bytes, dict[str, int], Box]:
+    """Return the bytes of an HDF5 file in Minari's layout, its numbers of episodes and steps, and observation space.
+
+    frames: takes the cameras' images.
+    """
     space = None
     steps = done = 0
     with (
@@ -105,6 +110,7 @@ def _image(episodes: Iterable[Episode], total: int) -> tuple[bytes, dict[str, in
         for number, episode in enumerate(episodes):
             space = space or Box(-np.inf, np.inf, episode.observations.shape[1:], np.float32)
             _add(file, number, episode)
+            frames.add(episode)
             steps += len(episode)
             done = number + 1
             if done % SHOWN == 0:
@@ -160,7 +166,8 @@ def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episo
             step, or the numbers of episodes or steps differ from the metadata. The message names the episode.
     """
     metadata = read_metadata(folder)
-    total, steps, empty = metadata["total_episodes"], 0, 0
+    total, steps, empty, first = metadata["total_episodes"], 0, 0, 0
+    frames = open_frames(folder, total + metadata["total_steps"]) if (folder / IMAGES).is_dir() else {}
     with track("reading the dataset", total) as bar:
         for number, row in enumerate(_rows(folder, total)):
             _check_arrays(f"{folder}, episode {number}", row)
@@ -170,6 +177,7 @@ def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episo
             _check_ends(f"{folder}, episode {number}", row)
             steps += len(row["actions"])
             terminated = bool(row["terminations"][-1])
+            here, first = slice(first, first + len(row["observations"])), first + len(row["observations"])
             try:
                 yield Episode(
                     row["observations"],
@@ -177,6 +185,7 @@ def read_dataset(folder: Path, notes: list[str] | None = None) -> Iterator[Episo
                     row["rewards"],
                     terminated,
                     bool(row["truncations"][-1]) or not terminated,  # one that just stops was cut off
+                    {name: images[here] for name, images in frames.items()},
                 )
             except ValueError as error:
                 raise ValueError(f"{folder}, episode {number}: {error}") from error

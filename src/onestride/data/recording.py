@@ -13,6 +13,7 @@ import gymnasium
 
 from onestride.data.lerobot import rate_of, read_info
 from onestride.data.minari import METADATA, read_metadata
+from onestride.data.robomimic import control_rate, is_robomimic
 
 #: Wrappers that change no observation, action or reward.
 HARMLESS = (
@@ -46,6 +47,8 @@ def read_recording(path: Path) -> Recording:
         return _by_spec(read_metadata(path).get("env_spec"))
     if (path / "meta" / "info.json").is_file():
         return Recording(rate=rate_of(read_info(path)))
+    if is_robomimic(path):
+        return Recording(rate=control_rate(path))
     return Recording()
 
 

@@ -24,6 +24,7 @@ from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.graph import LARGE, quiet
 from onestride.engine.runners import Answer
 from onestride.engine.whole import DecisionModule
+from onestride.methods.sighted import SightedPlanner
 
 Products = Literal["float32", "tf32", "bfloat16"]
 WARM_UPS = 3
@@ -133,6 +134,14 @@ def rounded(decision: DecisionModule) -> FoldedPolicy:
             layer.register_forward_pre_hook(lambda _, given: (given[0].bfloat16(),))
             layer.register_forward_hook(lambda _layer, _given, made: made.float())
     return decision
+
+
+def in_one_graph(generator: Any) -> Any:
+    """Return a generator whose network calls are one graph; encoders of cameras stay outside, being asked once."""
+    if not isinstance(generator, SightedPlanner):
+        return CudaGraphPlanner(generator)
+    generator.planner = CudaGraphPlanner(generator.planner)
+    return generator
 
 
 class CudaGraphPlanner(nn.Module):

@@ -10,14 +10,19 @@ import numpy as np
 from onestride.engine.folder import Format
 from onestride.policy.policy import Policy
 
+WRITTEN = 1_000  # numbers: a longer observation, such as one with images, stands in no example
+
 
 def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:
     """File names -> their text. plan: the folder decodes whole plans."""
     task = policy.task
     row = task.horizon * task.transition_dim if plan or policy.selector is task.score else task.transition_dim
-    first = ", ".join(f"{x:.6g}" for x in task.first_observation(task.scenes(1, 0)[0]))
+    observed = task.first_observation(task.scenes(1, 0)[0])
+    long = len(observed) > WRITTEN
+    first = "" if long else ", ".join(f"{x:.6g}" for x in observed)
     values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "row": row}
-    values["first"] = "\n" + textwrap.indent(textwrap.fill(first, 100), "    ")
+    values["first"] = "" if long else "\n" + textwrap.indent(textwrap.fill(first, 100), "    ")
+    values["listed"] = f"[0.0] * {len(observed)}" if long else f"[{values['first']}]"
     values |= {"low": _numbers(task.limits.low), "high": _numbers(task.limits.high)}
     values["far"] = "1e30" if task.limits.max_step is None else repr(float(task.limits.max_step))
     values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
@@ -40,7 +45,7 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
 import onnxruntime
 
-FIRST = [$first]  # where an episode begins
+FIRST = $listed  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
 
@@ -130,7 +135,7 @@ from pathlib import Path
 
 import numpy as np
 
-FIRST = [$first]  # where an episode begins
+FIRST = $listed  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 here = Path(__file__).resolve().parent
 options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]

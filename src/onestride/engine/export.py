@@ -156,6 +156,9 @@ def contract(
     said = {v.name: {"dtype": types[v.dtype], "shape": list(v.shape)} for v in (*runner.inputs, *runner.outputs)}
     units = "as the task's robot gives and takes them: SI and the base frame, or the environment's own; not normalised"
     said["observation"] |= {"units": units, "layout": task.layout}
+    if task.fields:  # packed one after the other, of each of the last observations, the oldest first
+        said["observation"]["fields"] = [{"name": f.name, "shape": list(f.shape), "unit": f.unit} for f in task.fields]
+        said["observation"]["n_obs_steps"] = task.n_obs_steps
     said["draw"] |= {"low": 0, "high": draws - 1, "what": "which noise: the decision's number modulo draws"}
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit

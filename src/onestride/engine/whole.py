@@ -56,8 +56,8 @@ class WholePolicy(nn.Module):
         given = self.task.encode(row)
         values = self.normalizer.entries(given.values, self.known)
         prior = make_prior(self.noise_bank.index_select(0, draw)[0], self.temperature, values, self.known)
-        made = self.generator.sample(prior, embedded(self.generator, self.normalizer.context(given.context)))
-        plans = self.normalizer.unnormalize(made.float())
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images)
+        plans = self.normalizer.unnormalize(self.generator.sample(prior, context).float())
         scores = self.selector(plans[None], row, given.frame)[0]
         scores = scores + 0 * plans.flatten(1).sum(-1)  # a plan that is not finite makes its score so
         score, winner, scores = chosen(scores, self.score_penalty)
@@ -91,7 +91,8 @@ def _own(part: Any) -> Any:
 def _refuse_noise(whole: WholePolicy) -> None:
     """Raise NoEngineError where the generator draws more noise than its prior: a graph would draw other noise."""
     prior = whole.noise_bank[0] * whole.temperature[:, None, None]
-    context = embedded(whole.generator, prior.new_zeros(1, whole.task.context_dim))
+    given = whole.task.encode(prior.new_zeros(1, whole.task.observation_dim))
+    context = embedded(whole.generator, whole.normalizer.context(given.context), given.images)
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         before = rng.get_state(), torch.get_rng_state()

@@ -36,7 +36,7 @@ def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor
     policy.reset(seed)
     start, prior = policy.encode(rows)
     kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
-    context = embedded(policy.generator, policy.normalizer.context(start.context))
+    context = embedded(policy.generator, policy.normalizer.context(start.context), start.images)
     context = context.repeat_interleave(policy.candidates, 0)
     flat = policy.generator.sample(prior.flatten(0, 1), context, **kwargs)
     return flat.view_as(prior)

@@ -75,7 +75,8 @@ def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[
     own = "task" if task.score is not None else config_of.get("ranked_by", {}).get("kind", "none")
     rankings: list[dict[str, Any]] = [{"selector": which} for which in dict.fromkeys((own, "none"))]
     if method in config.engines and own != "none":
-        backends = ("engine",) if own == "task" else ("engine", "engine-int8")  # 8 bits need a native engine's selector
+        plain = own == "task" or task.cameras  # 8 bits need a native engine's selector, and its generator's fold
+        backends = ("engine",) if plain else ("engine", "engine-int8")
         rankings += [{"selector": own, "backend": backend} for backend in backends]
     if own not in (CRITIC, RETURNS):
         return rankings

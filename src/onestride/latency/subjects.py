@@ -98,7 +98,7 @@ def _untrained(task: Task, preset: Preset, name: str) -> Policy:
 
 def observations_of(run: Path | None, task: Task) -> list[np.ndarray]:
     """Return what is decided about: states spread evenly over the run's data, or else first observations of scenes."""
-    if run is None or task.benchmark is None:
+    if run is None or task.benchmark is None or task.n_obs_steps > 1:
         return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
     states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
     return list(states[np.linspace(0, len(states) - 1, OBSERVATIONS).round().astype(int)].astype(np.float64))

@@ -3,8 +3,9 @@
 A generator is an ``nn.Module`` with ``sample(prior (B, H, D), context (B, C) or None, *, generator=None)`` and ``nfe``,
 its network calls per decision. It returns plans (B, H, D), normalised as the prior is; known entries come back as they
 are. One with ``embed(context (B, C)) -> (B, E)`` is given that instead of the context, made once per decision, before
-candidates are drawn. What is trained is the generator itself, by its ``training_step(batch, rng) -> {"loss": ...}``, or
-a learner (``training/learner.py``) that owns it and whatever else has to be trained beside it.
+candidates are drawn; ``methods/sighted.py`` gives any generator one where a task has cameras. What is trained is the
+generator itself, by its ``training_step(batch, rng) -> {"loss": ...}``, or a learner (``training/learner.py``) that
+owns it and whatever else has to be trained beside it.
 """
 
 from __future__ import annotations

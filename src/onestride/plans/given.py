@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,11 +20,14 @@ class Given:
         values: the plans' known entries (B, K), in the order of ``PlanSpec.known_entries``.
         context: the generator's condition (B, C).
         frame: what the task needs to turn plans into commands. Only the task looks into it.
+        images: cameras' images (B, n_obs_steps, height, width, 3) by name, 0 to 255, which an encoder makes more
+            context of.
     """
 
     values: Tensor
     context: Tensor
     frame: Any
+    images: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def mask_of(spec: PlanSpec) -> Tensor:

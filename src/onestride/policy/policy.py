@@ -49,6 +49,8 @@ class Policy:
         config: dict[str, Any] | None = None,
         conditions: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
+        if task.cameras and not hasattr(generator, "embed"):
+            raise ValueError(f"task '{task.name}' has cameras, and this {type(generator).__name__} looks at no image")
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
         self.task, self.device = task, resolve_device(device)
@@ -195,7 +197,7 @@ class Policy:
 
     def _generate(self, prior: Tensor, given: Given) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = embedded(self.generator, self.normalizer.context(given.context))
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
@@ -280,12 +282,15 @@ class Policy:
         )
 
 
-def embedded(generator: Any, context: Tensor) -> Tensor:
+def embedded(generator: Any, context: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
     """Return what a generator makes of the context (B, C) once per decision, before candidates are drawn.
 
-    That is its ``embed(context)``, such as an image encoder's; without one the context as it is.
+    That is its ``embed(context)``, such as an image encoder's; without one the context as it is. Where the task has
+    cameras it is ``embed(context, images)``, images (B, n_obs_steps, height, width, 3) by name.
     """
-    return generator.embed(context) if hasattr(generator, "embed") else context
+    if not hasattr(generator, "embed"):
+        return context
+    return generator.embed(context, images) if images else generator.embed(context)
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:

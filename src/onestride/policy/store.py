@@ -23,7 +23,9 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.guided import GuidedPlanner
+from onestride.methods.sighted import SightedPlanner, with_cameras
 from onestride.networks.normalizer import Normalizer
+from onestride.networks.vision import VisionConfig
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
@@ -60,6 +62,8 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
         "probabilities": list(parts.sampling.probabilities),
         "training": training,
     }
+    if isinstance(planner, SightedPlanner):
+        config["vision"] = asdict(planner.vision)
     inside: dict[str, Any] = {}
     if guided:
         config["guidance"] = guided.weight
@@ -114,7 +118,7 @@ def load_parts(
         raise CheckpointError(f"{folder / CONFIG} draws candidates as nobody can: {error}") from error
 
     def build() -> nn.ModuleDict:
-        made = make_generator(record, config["kind"], config["generator"], folder / CONFIG)
+        made = make_generator(record, config["kind"], config["generator"], folder / CONFIG, config.get("vision"))
         return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
 
     whole = load_model(folder, config, build)
@@ -135,14 +139,25 @@ def load_parts(
     return Parts(record, generator, normalizer, ranking, config["candidates"], sampling), config
 
 
-def make_generator(task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings") -> Any:
+def make_generator(
+    task: Task, kind: str, settings: dict[str, Any], where: Path | str = "settings",
+    vision: dict[str, Any] | None = None,
+) -> Any:  # fmt: skip
     """Return an untrained generator from its method's name and its settings as JSON gives them.
+
+    vision: how cameras are encoded, where the task has any.
 
     Raises:
         CheckpointError: one is unknown or of another type; ``where`` says of what.
     """
     method = METHODS[kind]()
-    made = method.build(settings_of(type(method.config), settings, where), task.plans)
+    config = settings_of(type(method.config), settings, where)
+    if task.cameras:
+        sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
+        how = settings_of(VisionConfig, vision or {}, where)
+        made: Any = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
+    else:
+        made = method.build(config, task.plans)
     made.method = method.name  # type: ignore[assignment] # its checkpoint says so
     return made
 

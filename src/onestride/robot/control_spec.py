@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NUMBERS = "fiu"
 #: Largest number of single precision, in which decisions are computed.
 LARGEST = float(np.finfo(np.float32).max)
+#: Vectors longer than this are looked through by NumPy.
+LONG = 1_000
 FLOATS = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -91,6 +93,8 @@ class ControlSpec:
             )
         if self.fields and sum(field.size for field in self.fields) != self.step_dim:
             raise ValueError(f"the fields have {sum(f.size for f in self.fields)} numbers, expected {self.step_dim}")
+        if [field.camera for field in self.fields] != sorted(field.camera for field in self.fields):
+            raise ValueError("cameras come after all other fields of an observation")
         if not 1 <= self.n_action_steps <= self.horizon:
             raise ValueError(f"n_action_steps is {self.n_action_steps}, expected 1 to the horizon, {self.horizon}")
         if self.n_action_steps > 1 and self.commands is None:
@@ -102,6 +106,16 @@ class ControlSpec:
     def step_dim(self) -> int:
         """Numbers of one observation of the robot; a decision's has ``n_obs_steps`` of them, the oldest first."""
         return self.observation_dim // self.n_obs_steps
+
+    @property
+    def cameras(self) -> tuple[Field, ...]:
+        """The fields that are cameras' images, the last of an observation's."""
+        return tuple(field for field in self.fields if field.camera)
+
+    @property
+    def numbers_dim(self) -> int:
+        """Numbers of one observation of the robot without its images."""
+        return self.step_dim - sum(field.size for field in self.cameras)
 
     @property
     def transition_dim(self) -> int:
@@ -124,7 +138,8 @@ def observation_vector(given: ArrayLike, dim: int, what: str = "") -> np.ndarray
         ObservationError: a wrong shape, no real numbers, or a number that is not finite in single precision.
     """
     if type(given) is np.ndarray and given.dtype in FLOATS and given.shape == (dim,) and given.flags.carray:
-        if hypot(*given.tolist()) < LARGEST:  # not where one is NaN; several times faster than np.isfinite(given).all()
+        # Neither is true where one is NaN. The first is several times faster than np.isfinite(given).all().
+        if (hypot(*given.tolist()) if dim < LONG else np.abs(given).max()) < LARGEST:
             return given if given.dtype is FLOATS[0] else given.astype(np.float64)
     elif isinstance(given, np.ndarray) and type(given) is not np.ndarray and np.ma.is_masked(given):
         raise ObservationError(f"{np.ma.count_masked(given)} of the observation's numbers are masked, expected none")

@@ -1,4 +1,4 @@
-"""Observations of named fields, such as states and images: packed into one vector, and back."""
+"""Observations of named fields, such as states and cameras' images: packed into one vector, and back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from onestride.robot.robot import Robot, TimedObservation
 
 @dataclass(frozen=True)
 class Field:
-    """A named part of an observation: its shape, such as (7,) or (96, 96, 3) for an image, and its unit."""
+    """A named part of an observation.
+
+    Attributes:
+        name: of the field.
+        shape: such as (7,), or (height, width, 3) of a camera's image.
+        unit: of its numbers.
+        camera: whether it is a camera's image, uint8, which data sets keep apart and encoders read.
+    """
 
     name: str
     shape: tuple[int, ...]
     unit: str = ""
+    camera: bool = False
 
     @property
     def size(self) -> int:
@@ -31,7 +39,7 @@ def pack(fields: Sequence[Field], observation: Mapping[str, Any]) -> np.ndarray:
     """Return an observation's fields as one vector, in the order of ``fields``.
 
     Raises:
-        ObservationError: a field is missing, unexpected, or of another shape, or no numbers.
+        ObservationError: a field is missing, unexpected, or of another shape, or no numbers; a camera's is not uint8.
     """
     names = {field.name for field in fields}
     if observation.keys() != names:
@@ -40,10 +48,53 @@ def pack(fields: Sequence[Field], observation: Mapping[str, Any]) -> np.ndarray:
     parts = []
     for field in fields:
         value = np.asarray(observation[field.name])
+        if field.camera:
+            parts.append(check_image(field, value).ravel().astype(np.float64))
+            continue
         if value.shape != field.shape:
             raise ObservationError(f"field '{field.name}' has shape {value.shape}, expected {field.shape}")
         parts.append(observation_vector(value.ravel(), field.size, f" of field '{field.name}'"))
     return np.concatenate(parts)
+
+
+def camera(name: str, height: int, width: int) -> Field:
+    """Return the field of a camera's image, uint8 (height, width, 3) in RGB."""
+    return Field(name, (height, width, 3), "RGB, 0 to 255", camera=True)
+
+
+def check_image(field: Field, image: np.ndarray) -> np.ndarray:
+    """Return a camera's image or images (..., height, width, 3) as they are.
+
+    Raises:
+        ObservationError: another type, size or layout. The message says what to do about it.
+    """
+    height, width, colours = field.shape
+    found = image.shape[-3:]
+    if image.dtype == np.uint8 and found == field.shape:
+        return image
+    advice = "resize or crop it as in the data that the policy learnt from"
+    if image.dtype != np.uint8:
+        advice = "give the camera's own bytes, 0 to 255, not scaled"
+    elif found == (colours, height, width):
+        advice = "colours come last; give np.moveaxis(image, -3, -1)"
+    elif found == (width, height, colours):
+        advice = "rows come first; transpose it"
+    raise ObservationError(
+        f"image '{field.name}' is {image.dtype} {image.shape}, expected uint8 {field.shape}: {advice}"
+    )
+
+
+def split_images(fields: Sequence[Field], vectors: Any, n_obs_steps: int = 1) -> tuple[Any, dict[str, Any]]:
+    """Return packed observations (..., n_obs_steps * step_dim) as their numbers and their images.
+
+    NumPy arrays and tensors alike. The numbers are (..., n_obs_steps * numbers of a step), each image is
+    (..., n_obs_steps, height, width, 3).
+    """
+    numbers = sum(field.size for field in fields if not field.camera)
+    found = unpack(fields, vectors, n_obs_steps)
+    steps = vectors.reshape(*vectors.shape[:-1], n_obs_steps, -1)
+    flat = steps[..., :numbers].reshape(*vectors.shape[:-1], n_obs_steps * numbers)
+    return flat, {field.name: found[field.name] for field in fields if field.camera}
 
 
 def unpack(fields: Sequence[Field], vectors: Any, n_obs_steps: int = 1) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Import of a dataset (D4RL, Minari, LeRobot, arrays) into a run, after it was checked against the run's task."""
+"""Import of a dataset (D4RL, robomimic, Minari, LeRobot, arrays) into a run, checked against the run's task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from onestride.data.adapters import read_episodes
+from onestride.data.adapters import Keys, read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
 from onestride.data.recording import Recording, differing_settings, read_recording
 from onestride.files import ensure_writable, exclusive
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
+from onestride.training.windows import check_images
 
 TOLERANCE = 1e-5  # actions may exceed the limits by this, because recordings are rounded
 OTHER_RATE = 0.01  # largest relative error of the control period
@@ -40,7 +41,7 @@ class ImportReport:
     notes: tuple[str, ...]
 
 
-def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> ImportReport:
+def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter_key: str = "") -> ImportReport:
     """Import the episodes of ``path`` into ``run/data``. The same dataset is not imported again.
 
     Args:
@@ -48,6 +49,8 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> Imp
         task: of the run.
         path: of the dataset.
         mend: see ``read_episodes``.
+        filter_key: of a robomimic file's demonstrations; "": all. What is read of them are the task's fields by their
+            names; of a task without, what robomimic's own policies observe.
 
     Raises:
         FileExistsError: the run has other data already.
@@ -57,14 +60,15 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> Imp
             learn from, has no rewards where plans are ranked by them, or its format's reader refuses it.
     """
     there = read_metadata(run / "data") if (run / "data").exists() else None
-    mine = {"source": path.name, "task": task.name}
+    mine = {"source": path.name, "task": task.name} | ({"filter_key": filter_key} if filter_key else {})
     # Another's, or from before there was a digest to know it by.
     if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
     ensure_writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
     recording, said = read_recording(path), list[str]()
     _check_recording(recording, task, path)
-    episodes = _ends(list(_of_task(read_episodes(path, said, mend), task, path)), task, said)
+    read = read_episodes(path, said, mend, _keys(task, filter_key))
+    episodes = _ends(list(_of_task(read, task, path)), task, said)
     _check_lengths(episodes, task, path)
     notes = (*said, *check_trainable(episodes, task, path))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
@@ -79,9 +83,18 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False) -> Imp
     if recording.environment is not None:
         metadata["environment"] = recording.environment
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
+    size += sum(images.nbytes for e in episodes for images in e.images.values())
     with exclusive(run / "data"):
         write_dataset(run / "data", episodes, len(episodes), metadata, action_space(task), size)
     return made
+
+
+def _keys(task: Task, filter_key: str) -> Keys:
+    """What is read of a file that names what it observed: the task's fields."""
+    if not task.fields:
+        return Keys(filter_key=filter_key)
+    numbers = tuple(field.name for field in task.fields if not field.camera)
+    return Keys(numbers, tuple(camera.name for camera in task.cameras), filter_key)
 
 
 def action_space(task: Task) -> Box:
@@ -95,6 +108,8 @@ def content_hash(episodes: Sequence[Episode]) -> str:
     for e in episodes:
         for array in (e.observations, e.actions, e.rewards):
             digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+        for name in sorted(e.images):
+            digest.update(name.encode() + np.ascontiguousarray(e.images[name]).data)
         digest.update(bytes([e.terminated, e.truncated]))
     return digest.hexdigest()[:16]
 
@@ -152,11 +167,12 @@ def _ends(episodes: Sequence[Episode], task: Task, notes: list[str]) -> list[Epi
 def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Episode]:
     for number, e in enumerate(episodes):
         shapes = (e.observations.shape[1], e.actions.shape[1])
-        if shapes != (task.observation_dim, task.action_dim):
+        if shapes != (task.numbers_dim, task.action_dim):
             raise ValueError(
                 f"{path}, episode {number}: observations of {shapes[0]} and actions of {shapes[1]} numbers; task "
-                f"'{task.name}' has {task.observation_dim} and {task.action_dim}"
+                f"'{task.name}' has {task.numbers_dim} and {task.action_dim}"
             )
+        check_images(f"{path}, episode {number}", e, task)
         outside = np.argwhere((e.actions < task.limits.low - TOLERANCE) | (e.actions > task.limits.high + TOLERANCE))
         if len(outside):
             i, j = outside[0].tolist()

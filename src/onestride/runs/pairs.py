@@ -20,11 +20,12 @@ from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy
+from onestride.policy.policy import Policy, embedded
 from onestride.progress import console, track
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES
 from onestride.tensors import opened, save_unsealed
+from onestride.training.datasets import Rows
 
 BLOCK = 1024  # rows computed together; part of what makes a row what it is
 MANIFEST = "pairs.json"
@@ -78,11 +79,12 @@ class PairsConfig:
 
 
 def make_pairs(
-    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+    teacher: Policy, observations: Rows, config: PairsConfig, folder: Path, identity: dict[str, Any]
 ) -> None:
     """Write all shards that are not there yet, or no longer what their checksums say.
 
-    observations (M, observation_dim), task units: where plans start. identity: the teacher and the data, so
+    observations (M, observation_dim), task units: where plans start. What the teacher's encoders make of them is part
+    of the pairs' context. identity: the teacher and the data, so
     that a folder begun with others is refused.
 
     Raises:
@@ -94,7 +96,7 @@ def make_pairs(
 
 
 def _make_pairs(
-    teacher: Policy, observations: Tensor, config: PairsConfig, folder: Path, identity: dict[str, Any]
+    teacher: Policy, observations: Rows, config: PairsConfig, folder: Path, identity: dict[str, Any]
 ) -> None:
     blocks = -(-config.count // BLOCK)
     shards = min(config.shards, blocks)
@@ -138,7 +140,7 @@ def _make_pairs(
 
 @torch.inference_mode()
 def make_block(
-    teacher: Policy, observations: Tensor, config: PairsConfig, block: int, more: torch.Generator, size: int = BLOCK
+    teacher: Policy, observations: Rows, config: PairsConfig, block: int, more: torch.Generator, size: int = BLOCK
 ) -> dict[str, Tensor]:
     """Rows size * block ... of the pairs, normalised, on the CPU.
 
@@ -159,7 +161,7 @@ def make_block(
         values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
     values = teacher.normalizer.entries(values, teacher.known)
     prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
-    context = teacher.normalizer.context(given.context)
+    context = embedded(teacher.generator, teacher.normalizer.context(given.context), given.images)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
     with teacher.products():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from onestride.methods import METHODS
+from onestride.networks.vision import VisionConfig
 from onestride.registry import UnknownNameError
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
@@ -31,6 +32,7 @@ class Stage:
     selector: of a method: which ranks its candidates; None: the task's own, or nobody.
     guidance: of a method: weight of the return model's gradient at every reverse step, per standardised return.
     horizon: rows of a method's plans, where they are not the task's.
+    vision: of a method: how a task's cameras are encoded; None: as by default.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     selector: str | None = None
     guidance: float = 0.0
     horizon: int | None = None
+    vision: VisionConfig | None = None
 
     @property
     def what(self) -> str:

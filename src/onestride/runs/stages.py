@@ -28,12 +28,13 @@ from torch import nn
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
 from onestride.data.actors import identities, read_behaviours
 from onestride.data.collect import collect
-from onestride.engine.cuda_graph import CudaGraphPlanner
+from onestride.engine.cuda_graph import in_one_graph
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
 from onestride.networks.normalizer import Normalizer
+from onestride.networks.vision import VisionConfig
 from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
@@ -41,6 +42,7 @@ from onestride.progress import console
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
+from onestride.runs.sight import Sight, sight_of
 from onestride.runs.stage import TRAINING, DataSet, Stage
 from onestride.seals import check_files, seal
 from onestride.selectors import SELECTORS
@@ -131,7 +133,7 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
     return [
         train_method(
             run, method, stage.config, replace(training, seed=seed), selector=stage.selector,
-            guidance=stage.guidance, horizon=stage.horizon,
+            guidance=stage.guidance, horizon=stage.horizon, vision=stage.vision,
         )
         for seed in each
     ]  # fmt: skip
@@ -140,6 +142,8 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
 def train_selector(run: Path, name: str, config: Any, training: TrainConfig, options: Any = None) -> Path:
     """Train a selector of that kind into ``run/<name>``; other options later need no other training."""
     folder, task, kind = run / name, task_of(run), SELECTORS[name]()
+    if task.cameras and kind.learnt:
+        raise ValueError(f"selector '{name}' looks at no image, and task '{task.name}' has cameras: rank by medoid")
     options = kind.options if options is None else options
     if not kind.learnt:
         save_selector(
@@ -167,6 +171,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
 def train_method(
     run: Path, method: Method, config: Any, training: TrainConfig, *, selector: str | None = None,
     guidance: float = 0.0, horizon: int | None = None, name: str | None = None, pairs: str = PAIRS,
+    vision: VisionConfig | None = None,
 ) -> Path:  # fmt: skip
     """Train a method's generator on the run's windows or pairs.
 
@@ -181,6 +186,7 @@ def train_method(
         horizon: rows of its plans, where they are not the task's.
         name: of its folder in place of the method's.
         pairs: the folder of the pairs, where it learns from pairs.
+        vision: how the task's cameras are encoded.
 
     Raises:
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
@@ -213,9 +219,11 @@ def train_method(
         identity["teacher"] = checkpoint_id(teacher)
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
+    sight = sight_of(run, task, method, vision, teacher) if task.cameras else None
+    identity |= {} if sight is None else sight.identity
     if not _is_up_to_date(folder, training, identity):
-        data, normalizer = _data_of(run, task, method, config, pairs)
-        ema, log = _train(run, folder, task, method, config, data, training, identity)
+        data, normalizer = _data_of(run, task, method, config, pairs, sight)
+        ema, log = _train(run, folder, task, method, config, data, training, identity, sight)
         Policy(task, ema, normalizer, sampling=sampling).save(folder, _record(training, identity, log))
     if ranked_by is not None:
         _attach_selector(folder, run, task, ranked_by, guidance)
@@ -223,7 +231,9 @@ def train_method(
     return folder
 
 
-def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> tuple[Dataset, Normalizer]:
+def _data_of(
+    run: Path, task: Task, method: Method, config: Any, pairs: str, sight: Sight | None
+) -> tuple[Dataset, Normalizer]:
     """What a method learns from, normalised, and the normaliser of its plans."""
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
@@ -235,22 +245,26 @@ def _data_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> 
         beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
         asked |= method.columns(material, beside)
     data, (count, reach) = material.plans(**asked), method.neighbours(config)
+    data = data if sight is None else sight.of(data)
     source = material.window_source
     return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
 
 
 def _train(
     run: Path, folder: Path, task: Task, method: Method, config: Any, data: Dataset, training: TrainConfig,
-    identity: dict[str, Any],
+    identity: dict[str, Any], sight: Sight | None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
-    generator = make_generator(task, method.name, asdict(config))
+    generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
+    if sight is not None:
+        sight.prepare(generator)
     learner = generator
     if method.learner is not None:
         taught = _teacher_of(run, method, config)
         teacher = None if taught is None else Policy.from_pretrained(taught).generator
-        learner = method.learner(generator, teacher, config)
+        build = method.learner if sight is None else sight.learner
+        learner = build(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
@@ -307,7 +321,7 @@ def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str =
     identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
     teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
     if teacher.device.type == "cuda":
-        teacher.generator = CudaGraphPlanner(teacher.generator)  # blocks are all of one size
+        teacher.generator = in_one_graph(teacher.generator)  # blocks are all of one size
     make_pairs(teacher, material_of(run, task).decision_observations(), config, folder, identity)
     return folder
 

@@ -47,6 +47,18 @@ def _pusht() -> Task:
     return pusht()
 
 
+def _pusht_image() -> Task:
+    from onestride.tasks.pusht.task import pusht_image
+
+    return pusht_image()
+
+
+def _pusht_image_control_spec() -> ControlSpec:
+    from onestride.tasks.pusht.control_spec import image_control_spec
+
+    return image_control_spec()
+
+
 def _pusht_control_spec() -> ControlSpec:
     from onestride.tasks.pusht.control_spec import control_spec
 
@@ -101,6 +113,19 @@ def _cubes_control_spec(name: str) -> ControlSpec:
     return control_spec(name)
 
 
+def _scene(name: str) -> Task:
+    from onestride.tasks.scenes.task import scene
+
+    return scene(name)
+
+
+def _scene_control_spec(name: str) -> ControlSpec:
+    from onestride.tasks.scenes.control_spec import control_spec
+
+    return control_spec(name)
+
+
+_SCENES = ("scene-drawer", "scene-window", "scene")
 _CUBES = ("cube-single", "cube-double")
 _HANDS = tuple(f"adroit-{what}" for what in ("pen", "door", "hammer", "relocate"))
 _MAZES = tuple(f"{body}-{size}" for body in ("pointmaze", "antmaze") for size in ("umaze", "medium", "large"))
@@ -132,18 +157,25 @@ TASKS: Registry[Task] = Registry(
     "task",
     "onestride.tasks",
     VARIABLE,
-    {"kinova": kinova, "pusht": _pusht, "quadrotor": _quadrotor}
+    {"kinova": kinova, "pusht": _pusht, "pusht-image": _pusht_image, "quadrotor": _quadrotor}
     | {name: partial(_locomotion, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze, name) for name in _MAZES}
     | {name: partial(_adroit, name) for name in _HANDS}
-    | {name: partial(_cubes, name) for name in _CUBES},
+    | {name: partial(_cubes, name) for name in _CUBES}
+    | {name: partial(_scene, name) for name in _SCENES},
     _gym,
 )
 #: The tasks' control interfaces, without torch.
 CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
-    {"kinova": _kinova_control_spec, "pusht": _pusht_control_spec, "quadrotor": _quadrotor_control_spec}
+    {
+        "kinova": _kinova_control_spec,
+        "pusht": _pusht_control_spec,
+        "pusht-image": _pusht_image_control_spec,
+        "quadrotor": _quadrotor_control_spec,
+    }
     | {name: partial(_body_control_spec, *which) for name, which in _BODIES.items()}
     | {name: partial(_maze_control_spec, name) for name in _MAZES}
     | {name: partial(_adroit_control_spec, name) for name in _HANDS}
     | {name: partial(_cubes_control_spec, name) for name in _CUBES}
+    | {name: partial(_scene_control_spec, name) for name in _SCENES}
 )

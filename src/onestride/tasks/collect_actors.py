@@ -11,6 +11,7 @@ import numpy as np
 from onestride.data.actors import Behaviour
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
+from onestride.data.frames import with_images
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.task import Task
 
@@ -63,7 +64,7 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
 
             for episode in lockstep.roll(seeds, act, policy.n_obs_steps):
                 if left:
-                    episodes.append(_cut(episode, left))
+                    episodes.append(with_images(_cut(episode, left), task))
                     left -= len(episodes[-1])
         return episodes, Counter({f"steps of {policy.name}": size})
 

@@ -96,6 +96,67 @@ def streamed(folder: Path) -> Lazy:
     return Lazy(next(iter(lengths.values())), make)
 
 
+class Beside:
+    """Rows with more columns, which are made on the CPU when they are asked for.
+
+    Args:
+        data: the rows.
+        make: (numbers (B,) on the CPU) -> more columns by name.
+        prefix: of their names.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        make: Callable[[Tensor], dict[str, Tensor]],
+        prefix: str,
+        device: torch.device | None = None,
+    ) -> None:
+        self.data, self.make, self.prefix, self.device = data, make, prefix, device or torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def to(self, device: torch.device) -> Beside:
+        """Return the same rows, brought there."""
+        return Beside(self.data.to(device), self.make, self.prefix, device)
+
+    def rows(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the rows of these numbers."""
+        more = {f"{self.prefix}{name}": column.to(self.device) for name, column in self.make(index.cpu()).items()}
+        return self.data.rows(index) | more
+
+
+class Rows(Protocol):
+    """Rows of a matrix by their numbers: a tensor (M, K), or what makes them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+class Packed:
+    """Observations with images as vectors, which are made when they are asked for; see ``robot/fields.py``.
+
+    Args:
+        numbers: (M, n_obs_steps, numbers of a step).
+        cameras: their names, in the order of the fields.
+        images: (numbers (B,)) -> images (B, n_obs_steps, height, width, 3) by camera.
+    """
+
+    def __init__(self, numbers: Tensor, cameras: Sequence[str], images: Callable[[Tensor], dict[str, Tensor]]) -> None:
+        self.numbers, self.cameras, self.images = numbers, tuple(cameras), images
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Return vectors (B, observation_dim)."""
+        seen = self.images(index)
+        parts = [self.numbers[index], *(seen[name].flatten(2).float() for name in self.cameras)]
+        return torch.cat(parts, 2).flatten(1)
+
+
 class Stratified:
     """Two or more datasets with the same columns, of which every batch has fixed shares; ``part`` (B,) says whose a row
     is.

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from onestride.data.episode import Episode
+from onestride.methods.sighted import IMAGE
 from onestride.networks.normalizer import Normalizer
 from onestride.selectors.iql import reward_scale
 from onestride.tasks.task import Task
-from onestride.training.datasets import Dataset, Lazy, Resident
+from onestride.training.datasets import Beside, Dataset, Lazy, Packed, Resident, Rows
 from onestride.training.windows import (
     CHUNK,
     Windows,
@@ -57,7 +58,14 @@ class Material:
         return Normalizer.fit_chunks(chunks, self.task.scaling)
 
     def plans(self, **columns: Tensor) -> Dataset:
-        """Return the windows, normalised: rows {"plans" (H, D), "context" (C,)}, and these columns (M, ...)."""
+        """Return the windows, normalised: rows {"plans" (H, D), "context" (C,)}, and these columns (M, ...).
+
+        What a camera saw where they begin is "image.<name>", uint8 (n_obs_steps, height, width, 3).
+        """
+        data, source = self._plans(columns), self.window_source
+        return Beside(data, source.images, IMAGE) if source.frames else data
+
+    def _plans(self, columns: dict[str, Tensor]) -> Dataset:
         normalizer, windows, source = self.normalizer, self._windows, self.window_source
         if windows is not None:
             plans, context = normalizer.plans(windows.plans), normalizer.context(windows.context)
@@ -78,9 +86,12 @@ class Material:
         chunks = (source.take(slice(i, i + CHUNK))[0][:, 0] for i in range(0, len(source), CHUNK))
         return torch.cat([chunk.clone() for chunk in chunks])
 
-    def decision_observations(self) -> Tensor:
-        """Return what is observed where each window begins (M, observation_dim)."""
-        return self.window_source.decision_observations()
+    def decision_observations(self) -> Rows:
+        """Return what is observed where each window begins (M, observation_dim); with images, made when asked for."""
+        flat, source, task = self.window_source.decision_observations(), self.window_source, self.task
+        if not source.frames:
+            return flat
+        return Packed(flat.unflatten(1, (task.n_obs_steps, -1)), [c.name for c in task.cameras], source.images)
 
     def returns(self, discount: float, terminal_penalty: float = 0.0) -> Tensor:
         """Return the discounted return from each window's first step on (M,)."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from onestride.data.episode import Episode
+from onestride.data.frames import Frames, frames_of
+from onestride.robot.control_spec import ObservationError
+from onestride.robot.fields import check_image
 from onestride.tasks.task import Task
 
 CHUNK = 8192  # windows turned into plans at a time
@@ -19,7 +22,10 @@ TAIL = 100  # steps whose mean reward stands for what a cut-off episode would ha
 
 @dataclass(frozen=True)
 class Windows:
-    """plans (M, H, D), context (M, C) and first observations (M, observation_dim), float32, task units."""
+    """plans (M, H, D), context (M, C) and first observations (M, observation_dim), float32, task units.
+
+    Observations are without images.
+    """
 
     plans: Tensor
     context: Tensor
@@ -35,6 +41,7 @@ class WindowSource:
 
     observations (T, O) and actions (T, A), float32: an episode's last action is there twice, so that both count alike.
     first, start, last (M,): of each window, its episode's first row, its own first row, its episode's last row.
+    frames: cameras' images by name, of the same T rows; they stay on disk.
     """
 
     task: Task
@@ -43,6 +50,7 @@ class WindowSource:
     first: Tensor
     start: Tensor
     last: Tensor
+    frames: Mapping[str, Frames] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -60,10 +68,18 @@ class WindowSource:
         return self.task.plan_window(self.observations[seen], self.actions[rows])
 
     def decision_observations(self) -> Tensor:
-        """Return what is observed where each window begins (M, observation_dim), history included, oldest first."""
-        n = self.task.n_obs_steps
-        seen = torch.maximum(self.start[:, None] + torch.arange(1 - n, 1), self.first[:, None])
-        return self.observations[seen].flatten(1)
+        """Return what is observed where each window begins (M, n_obs_steps numbers), history included, oldest first."""
+        return self.observations[self._seen(slice(None))].flatten(1)
+
+    def images(self, index: Tensor) -> dict[str, Tensor]:
+        """Return what each camera saw where these windows begin, uint8 (B, n_obs_steps, height, width, 3)."""
+        rows = self._seen(index).numpy()
+        return {name: torch.from_numpy(frames.take(rows)) for name, frames in self.frames.items()}
+
+    def _seen(self, index: Tensor | slice) -> Tensor:
+        """Rows of what is observed where these windows begin (B, n_obs_steps)."""
+        behind = torch.arange(1 - self.task.n_obs_steps, 1)
+        return torch.maximum(self.start[index][:, None] + behind, self.first[index][:, None])
 
     @property
     def nbytes(self) -> int:
@@ -81,11 +97,12 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
     Raises:
         ValueError: no episode, one whose shapes are not the task's, or not one as long as a window.
     """
-    observations, actions, starts, firsts, lasts = [], [], [], [], []
+    observations, actions, starts, firsts, lasts, images = [], [], [], [], [], []
     offset = longest = 0
     for episode in _checked(episodes, task):
         t = len(episode)
         observations.append(episode.observations)
+        images.append({each.name: episode.images[each.name] for each in task.cameras})
         actions.append(np.concatenate((episode.actions, episode.actions[-1:])))  # (T+1, A)
         start = _starts(t, task) + offset
         starts.append(start)
@@ -96,7 +113,7 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
     seen, acted = (torch.from_numpy(np.concatenate(each)).float() for each in (observations, actions))
     if not len(start):
         raise ValueError(f"no episode is as long as a window of {task.horizon} steps: the longest has {longest}")
-    return WindowSource(task, seen, acted, first, start, last)
+    return WindowSource(task, seen, acted, first, start, last, frames_of(images))
 
 
 def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
@@ -156,6 +173,20 @@ def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tenso
     return {name: torch.from_numpy(np.concatenate(parts)).float() for name, parts in columns.items()}
 
 
+def check_images(where: str, episode: Episode, task: Task) -> None:
+    """Raise ValueError unless an episode has images of all the task's cameras, in their size."""
+    for each in task.cameras:
+        if each.name not in episode.images:
+            there = ", ".join(episode.images) or "none"
+            raise ValueError(
+                f"{where} has no images of camera '{each.name}', which task '{task.name}' needs; it has {there}"
+            )
+        try:
+            check_image(each, episode.images[each.name])
+        except ObservationError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
 def _starts(steps: int, task: Task) -> np.ndarray:
     """At which steps (M,) the windows of an episode begin."""
     starts = steps if task.padding == "hold" else max(steps - task.horizon + 1, 0)
@@ -172,12 +203,13 @@ def _checked(episodes: Iterable[Episode], task: Task) -> Iterator[Episode]:
     """The episodes, if there is one and every one has the task's shapes."""
     number = -1
     for number, episode in enumerate(episodes):
-        if episode.observations.shape[1] != task.step_dim or episode.actions.shape[1] != task.action_dim:
+        if episode.observations.shape[1] != task.numbers_dim or episode.actions.shape[1] != task.action_dim:
             raise ValueError(
                 f"episode {number} has observations of {episode.observations.shape[1]} and actions of "
-                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {task.step_dim} and "
+                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {task.numbers_dim} and "
                 f"{task.action_dim}: is this dataset of another task?"
             )
+        check_images(f"episode {number}", episode, task)
         yield episode
     if number < 0:
         raise ValueError("the dataset holds no episode; collect some first (`onestride collect --help`)")

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, onedp, pusht, quadrotor
+from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, onedp, pusht, quadrotor, scenes
 from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
 
@@ -42,12 +42,19 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "pusht-tiny": pusht.tiny,
     "pusht-dp-small": onedp.small,
     "pusht-dp-tiny": onedp.tiny,
+    "pusht-image-small": pusht.image_small,
+    "pusht-image-tiny": pusht.image_tiny,
     "quadrotor-small": quadrotor.small,
     "quadrotor-tiny": quadrotor.tiny,
     **{
         f"{task}-{budget}": partial(make, task)
         for task in ("cube-single", "cube-double")
         for budget, make in (("small", cubes.small), ("tiny", cubes.tiny))
+    },
+    **{
+        f"{task}-{budget}": partial(make, task)
+        for task in scenes.ABOUT
+        for budget, make in (("small", scenes.small), ("tiny", scenes.tiny))
     },
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.networks.vision import VisionConfig
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import Preset, Stage, distilled
@@ -56,3 +59,26 @@ def tiny() -> Preset:
         ),
         evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, crossed=()),
     )
+
+
+def image_small() -> Preset:
+    """PushT seen by a camera, on two CPU cores: a small encoder, trained with the teacher and kept by the student."""
+    states = small()
+    teacher = TrainConfig(steps=40_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-6)
+    preset = states.with_stage("teacher", training=teacher, vision=VisionConfig(images=1))
+    return replace(
+        preset,
+        about="PushT from images of 96 x 96 and the agent's position, sized for two CPU cores",
+        task="pusht-image",
+        amount=300,
+        evaluate=replace(states.evaluate, width=5, states=16),
+        hours=2.0,
+    )
+
+
+def image_tiny() -> Preset:
+    """Every stage in a minute: nothing is learnt."""
+    vision = VisionConfig(keypoints=4, features=4)
+    preset = tiny().with_stage("teacher", training=TrainConfig(steps=4, batch_size=16), vision=vision)
+    pairs = PairsConfig(count=256, shards=2, temperatures=(1.0,), probabilities=(1.0,))
+    return replace(preset.with_stage("pairs", config=pairs), task="pusht-image")

@@ -13,8 +13,7 @@ learnt from what cannot be observed is worse, so that data are the Markov oracle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,7 @@ import numpy as np
 from onestride.data.episode import Episode
 from onestride.tasks.cubes.control_spec import CUBES, EDGE, NEAR, positions
 from onestride.tasks.cubes.environment import make_cubes
+from onestride.tasks.oracle_episodes import NOISE, NOISE_BY_ACTION, recorded
 from onestride.tasks.task import Demonstrations
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ APART = 0.08  # starts are so far from each other, and goals, and a cube's goal 
 FREE = 0.06  # a place is taken by a cube whose centre is within this distance of it [m]
 #: How often two cubes are asked for this: one stays; both go elsewhere; they change places; one goes onto the other.
 SHARES = {"one": 0.2, "both": 0.3, "swap": 0.2, "stack": 0.3}
-NOISE, NOISE_BY_ACTION = 0.1, np.array([1.0, 1.0, 1.0, 3.0, 10.0])  # OGBench's: largest of an episode's, per action
 ORACLES: tuple[Oracle, ...] = ("markov",)  # in turn
 OPEN, ABOVE = 0.1, 0.16  # a cube is let go of below this contact, with the gripper higher than this [m]
 
@@ -91,30 +90,22 @@ def demonstrate(
         rng: all that is drawn comes from it.
         steps: after which it is cut off.
     """
-    (observation, info), noise = begun, rng.uniform(0, NOISE) * NOISE_BY_ACTION * (kind == "markov")
-    observations, actions, rewards = [observation], [], []
-    oracle, done = _oracle(world, kind), False
-    with _numpys_seed(int(rng.integers(2**31))):
-        move: Move | None = None
-        while len(actions) < steps:
-            cubes, goals = positions(observation, world.cubes)
-            gripper = info["proprio/effector_pos"]
-            away = gripper[2] > ABOVE and info["proprio/gripper_contact"][0] < OPEN
-            if move is None or oracle.done or (away and np.linalg.norm(cubes[move[0]] - move[1]) <= NEAR):
-                move = next_move(cubes, goals, gripper, rng)
-                if move is None:
-                    done = True
-                    break
-                oracle.reset(observation, _told(info, move))
-            action = np.clip(oracle.select_action(observation, _told(info, move)), -1, 1)
-            observation, reward, _, _, info = world.step(np.clip(action + noise * rng.standard_normal(5), -1, 1))
-            observations.append(observation)
-            actions.append(action)
-            rewards.append(reward)
-    return Episode(
-        np.stack(observations).astype(np.float32), np.stack(actions).astype(np.float32),
-        np.array(rewards, np.float32), terminated=done, truncated=not done,
-    )  # fmt: skip
+    noise = rng.uniform(0, NOISE) * NOISE_BY_ACTION * (kind == "markov")
+    oracle, move = _oracle(world, kind), None
+
+    def act(observation: np.ndarray, info: dict[str, Any]) -> np.ndarray | None:
+        nonlocal move
+        cubes, goals = positions(observation, world.cubes)
+        gripper = info["proprio/effector_pos"]
+        away = gripper[2] > ABOVE and info["proprio/gripper_contact"][0] < OPEN
+        if move is None or oracle.done or (away and np.linalg.norm(cubes[move[0]] - move[1]) <= NEAR):
+            move = next_move(cubes, goals, gripper, rng)
+            if move is None:
+                return None
+            oracle.reset(observation, _told(info, move))
+        return oracle.select_action(observation, _told(info, move))
+
+    return recorded(world, begun, rng, noise, steps, act)
 
 
 def draw_scene(cubes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -206,14 +197,3 @@ def _told(info: dict[str, Any], move: Move) -> dict[str, Any]:
     which, place = move
     target = {"target_block": which, "target_block_pos": place, "target_block_yaw": np.zeros(1)}
     return info | {f"privileged/{name}": value for name, value in target.items()}
-
-
-@contextmanager
-def _numpys_seed(seed: int) -> Iterator[None]:
-    """Seed NumPy's global generator, which the oracles draw from, and put back what it was."""
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002

@@ -16,7 +16,9 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from onestride.data.episode import Episode
-from onestride.tasks.pusht.environment import ID, SIZE
+from onestride.data.frames import with_images
+from onestride.robot.control_spec import ControlSpec
+from onestride.tasks.pusht.environment import ID, IMAGE_ID, SIZE
 from onestride.tasks.pusht.simulation import Simulation, State, read_state
 
 VERSION = 1
@@ -250,7 +252,7 @@ def demonstrate(
     """Return one episode of the planner in ``env``, and whether the block came to the goal.
 
     Args:
-        env: ``onestride/PushT-v0``.
+        env: ``onestride/PushT-v0``, or the one with images.
         planner: of the pushes.
         start: the environment's seed.
         rng: of the planner.
@@ -270,31 +272,35 @@ def demonstrate(
     return Episode(*arrays, terminated=bool(terminated), truncated=bool(truncated)), bool(terminated)
 
 
-def chunk(seed: int, number: int, config: PlannerConfig | None = None) -> tuple[list[Episode], Counter[str]]:
+def chunk(
+    seed: int, number: int, config: PlannerConfig | None = None, spec: ControlSpec | None = None
+) -> tuple[list[Episode], Counter[str]]:
     """Return the solved episodes of one chunk of starts, and counts. Depends on its arguments alone.
+
+    spec: of the task with a camera, for episodes with images; they are otherwise the same.
 
     An episode that is not solved in the environment's 300 steps is refused. Starts have seeds above 2^32, so that no
     evaluation with a small seed begins where a demonstration did.
     """
     planner = Planner(config or PlannerConfig())
-    env = gymnasium.make(ID)
+    env = gymnasium.make(ID if spec is None else IMAGE_ID)
     episodes: list[Episode] = []
     counts: Counter[str] = Counter({"starts": EPISODES_PER_CHUNK})
     for i in range(EPISODES_PER_CHUNK):
         rng = np.random.default_rng((seed, number, i))
         episode, solved = demonstrate(env, planner, int(rng.integers(2**32, 2**62)), rng)
         if solved:
-            episodes.append(episode)
+            episodes.append(episode if spec is None else with_images(episode, spec))
         else:
             counts["refused: not solved in time"] += 1
     env.close()
     return episodes, counts
 
 
-def metadata() -> dict[str, Any]:
+def metadata(task: str = "pusht") -> dict[str, Any]:
     """Return what the data depend on besides the seed, for the dataset and every result."""
     version = {"generator": "pushes", "generator_version": VERSION}
-    return {"task": "pusht", **version, "planner": asdict(PlannerConfig())}
+    return {"task": task, **version, "planner": asdict(PlannerConfig())}
 
 
 def action_space() -> Box:
