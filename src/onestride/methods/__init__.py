@@ -35,6 +35,7 @@ METHODS: Registry[Method] = Registry(
         "edm": _lazily("edm", "EDM"),
         "cd": _lazily("consistency", "CD"),
         "ct": _lazily("consistency", "CT"),
+        "mip": _lazily("mip", "MIP"),
         "bc": _lazily("cloning", "BC"),
         "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
         "fql": _lazily("fql", "FQL_METHOD"),
