@@ -36,6 +36,7 @@ METHODS: Registry[Method] = Registry(
         "cd": _lazily("consistency", "CD"),
         "ct": _lazily("consistency", "CT"),
         "mip": _lazily("mip", "MIP"),
+        "meanflow": _lazily("meanflow", "MEANFLOW"),
         "bc": _lazily("cloning", "BC"),
         "iql-policy": _lazily("iql_policy", "IQL_POLICY"),
         "fql": _lazily("fql", "FQL_METHOD"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from onestride.methods.method import Method
 from onestride.networks.plan_network import NetworkConfig, plan_network
-from onestride.plans.given import mask_of
+from onestride.plans.given import loss_weights, mask_of
 from onestride.plans.spec import PlanSpec
 
 #: The network's noise index says which call it is: t is 0 and t* alone.
@@ -63,12 +63,9 @@ class MIPPolicy(nn.Module):
         super().__init__()
         self.config = config
         self.network = plan_network(config, spec.horizon, spec.row_dim, spec.context_dim, n_steps=SECOND)
-        fixed = mask_of(spec)
-        weight = torch.ones(fixed.shape)
-        weight[0, spec.state_dim :] = config.first_action_weight
-        weight = weight * ~fixed
-        self.register_buffer("fixed", fixed, persistent=False)
-        self.register_buffer("loss_weight", weight / weight.sum(), persistent=False)
+        self.free = len(spec.free_entries) / (spec.horizon * spec.row_dim)  # share of them
+        self.register_buffer("fixed", mask_of(spec), persistent=False)
+        self.register_buffer("loss_weight", loss_weights(spec, config.first_action_weight), persistent=False)
 
     def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Return plans (B, H, D) from a prior (B, H, D), whose noise is not used; known entries come back as they are.
@@ -85,11 +82,10 @@ class MIPPolicy(nn.Module):
         plans, context, t = batch["plans"], batch["context"], self.config.t_star
         noise = torch.randn(plans.shape, generator=generator, device=plans.device)
         between = t * plans + (1 - t) * noise
-        losses = [
-            ((self.network(torch.where(self.fixed, plans, x), call, context) - plans).square() * self.loss_weight)
-            .flatten(1).sum(1).mean()
-            for call, x in ((FIRST, torch.zeros_like(plans)), (SECOND, between))
-        ]  # fmt: skip
+        losses = []
+        for call, x in ((FIRST, torch.zeros_like(plans)), (SECOND, between)):
+            said = self.network(torch.where(self.fixed, plans, x), call, context)
+            losses.append(((said - plans).square() * self.loss_weight).mean() / self.free)
         return {"loss": losses[0] + self.config.second_weight * losses[1], "first": losses[0], "second": losses[1]}
 
 
