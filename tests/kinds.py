@@ -10,6 +10,7 @@ METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "clon
 #: Everything that the engine folds: what tests call it, and its settings.
 FOLDED = [("student", {"operator": name}) for name in OPERATORS]
 FOLDED += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
+FOLDED += [("cp", {"horizon": 1}), ("cp", {}), ("meanflow", {"horizon": 1}), ("meanflow", {})]
 FOLDED += [  # beside them
     ("cloning", {"horizon": 1, "candidates": 1}),
     ("cloning", {"layers": 1, "candidates": 1}),

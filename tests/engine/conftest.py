@@ -24,6 +24,9 @@ SIZES = {
     "student": {"latent_dim": 16, "hidden": 24, "gain_hidden": 8},
     "consistency": {"width": 24, "blocks": 2},
     "kdp": {"width": 24, "blocks": 2},
+    "cp": {"width": 24, "blocks": 2},
+    "meanflow": {"width": 24, "blocks": 2},
+    "mip": {"width": 24, "blocks": 2},
     "cloning": {"hidden": 24, "layers": 3},
     "flow actor": {"hidden": 24, "layers": 3},
 }

@@ -35,6 +35,7 @@ METHODS: Registry[Method] = Registry(
         "edm": _lazily("edm", "EDM"),
         "cd": _lazily("consistency", "CD"),
         "ct": _lazily("consistency", "CT"),
+        "cp": _lazily("consistency_policy", "CP"),
         "mip": _lazily("mip", "MIP"),
         "meanflow": _lazily("meanflow", "MEANFLOW"),
         "bc": _lazily("cloning", "BC"),

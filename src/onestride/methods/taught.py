@@ -67,6 +67,7 @@ class TaughtStudent(nn.Module):
             raise ValueError("this student learns from a teacher: call distil(teacher) before training")
         return teacher.to(device)
 
+    @torch.no_grad()
     def follow(self) -> None:
         """Move the average towards f; before a step, so that the optimiser's last step is in what a run saves."""
         assert self.target is not None

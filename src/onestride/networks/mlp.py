@@ -101,20 +101,21 @@ class ResidualMLP(nn.Module):
             h = h + self.context(context)
         elif context is not None and context.shape[-1]:
             raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
-        film = self.film(self.embedded(k, until)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
+        if (until is None) != (self.until is None):
+            raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
+        rows = self._rows(k), None if until is None else self._rows(until)
+        film = self.film(self.embedded(*rows)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
         for i, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
             h = h + contract(F.silu(expand(self._modulated(h, film[2 * i], film[2 * i + 1]))))
         output = self.output(self._modulated(h, film[-2], film[-1]))
         return output[:, 0] if self.scalar else output.view_as(x)
 
-    def embedded(self, k: Tensor | int, until: Tensor | int | None = None) -> Tensor:
-        """Return what scales and shifts are made of (1 or B, 64). Arguments and errors are those of ``forward``."""
-        if (until is None) != (self.until is None):
-            raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
+    def embedded(self, features: Tensor, until: Tensor | None = None) -> Tensor:
+        """Return what scales and shifts are made of (1 or B, 64), from the features of k and of a second index."""
         linear, silu = self.time
-        hidden = linear(self._rows(k))
+        hidden = linear(features)
         if self.until is not None and until is not None:
-            hidden = hidden + self.until(self._rows(until))
+            hidden = hidden + self.until(until)
         return silu(hidden)
 
     def _rows(self, k: Tensor | int) -> Tensor:

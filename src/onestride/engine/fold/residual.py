@@ -30,6 +30,6 @@ class ResidualBody(nn.Module):
         return F.layer_norm(h, (self.width,))
 
 
-def film_at(network: ResidualMLP, features: Tensor) -> Tensor:
-    """Scales and shifts (2 blocks + 2, W) for the features (1, 64) of a noise index."""
-    return network.film(network.time(features)).view(-1, network.width)
+def film_at(network: ResidualMLP, features: Tensor, until: Tensor | None = None) -> Tensor:
+    """Scales and shifts (2 blocks + 2, W) for the features (1, 64) of a noise index, and of a second one."""
+    return network.film(network.embedded(features, until)).view(-1, network.width)
