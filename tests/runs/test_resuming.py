@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from onestride import methods as registered
 from onestride.files import CheckpointError
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.edm import EDMConfig, EDMPlanner
 from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
 from onestride.selectors.iql import IQL, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel
@@ -44,6 +46,16 @@ def make_student(**settings):
     return KoopmanStudent(KoopmanConfig(latent_dim=8, hidden=16, gain_hidden=8, **settings), spec_of(plan_mask(), 2, 3))
 
 
+def make_few_step(name):
+    method = registered.METHODS[name]().with_config(width=16, blocks=1)
+    generator = method.build(method.config, spec_of(plan_mask(), 2, 3))
+    if method.teacher is None:
+        return generator
+    return method.learner(
+        generator, EDMPlanner(EDMConfig(width=16, blocks=1), spec_of(plan_mask(), 2, 3)), method.config
+    )
+
+
 METHODS = {
     "toy": Toy,
     "mlp teacher": lambda: make_teacher("mlp"),
@@ -52,6 +64,9 @@ METHODS = {
     "kdm": lambda: make_student(operator="kdm", latent_noise=0.4, shared_encoder=False),
     "kdm-f": lambda: make_student(operator="kdm-f"),
     "mlp": lambda: make_student(operator="mlp"),
+    "cp": lambda: make_few_step("cp"),
+    "mip": lambda: make_few_step("mip"),
+    "meanflow": lambda: make_few_step("meanflow"),
     "iql": lambda: IQL(IQLConfig(hidden=8, polyak=0.1), 3, 2),
     "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), spec_of(plan_mask(), 2)),
 }
@@ -70,9 +85,10 @@ def method_data(name):
     data = {"context": torch.randn(ROWS, 2, generator=g)}
     if name == "returns":
         return data | {"plans": torch.randn(ROWS, 4, 5, generator=g), "value": torch.randn(ROWS, generator=g)}
-    for column in ("plans",) if "teacher" in name else ("prior", "target"):
+    of_windows = "teacher" in name or name in ("cp", "mip", "meanflow")
+    for column in ("plans",) if of_windows else ("prior", "target"):
         data[column] = torch.randn(ROWS, 4, 5, generator=g)
-    if "teacher" not in name:
+    if not of_windows:
         data["weight"] = 1 + torch.rand(ROWS, generator=g)
     return data
 
