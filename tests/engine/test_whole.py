@@ -116,7 +116,7 @@ def test_noise_within_the_steps_is_refused(make):
         Engine.from_policy(make("teacher", selector="returns", solver="ddpm"), "torch")
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", **SLOW)])
 def test_two_calls_of_regression_are_one_module(make, observations, backend):
     pytest.importorskip("onnxruntime")
     policy = make("mip", candidates=1)
