@@ -25,8 +25,8 @@ from onestride.networks.plan_network import NetworkConfig, plan_network
 from onestride.plans.given import loss_weights, mask_of
 from onestride.plans.spec import PlanSpec
 
-#: The network is told k = 5 t and 5 (t - r), as many radians as its fastest feature turns: du/dt is learnt from itself,
-#: and features that turn faster carry errors from one time to another (on the toy of the tests, 20 is worse).
+#: The network is told k = 5 t and 5 (t - r), as many radians as its fastest feature turns: slow ones, since du/dt is
+#: learnt from the network's own.
 K_STEPS = 5
 
 
