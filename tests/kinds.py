@@ -11,6 +11,7 @@ METHOD_OF = {"teacher": "diffuser", "student": "dnk", "consistency": "ct", "clon
 FOLDED = [("student", {"operator": name}) for name in OPERATORS]
 FOLDED += [("consistency", {"horizon": 1}), ("consistency", {}), ("kdp", {"horizon": 1}), ("kdp", {})]
 FOLDED += [("onedp-s", {"horizon": 1}), ("onedp-s", {}), ("onedp-d", {"horizon": 1, "candidates": 1})]
+FOLDED += [("cp", {"horizon": 1}), ("cp", {}), ("meanflow", {"horizon": 1}), ("meanflow", {})]
 FOLDED += [  # beside them
     ("onedp-s", {"settings": {"width": 24, "blocks": 2, "n_steps": 4}}),
     ("onedp-s", {"planner": "edm", "settings": {"width": 24, "blocks": 2}}),

@@ -27,6 +27,9 @@ SIZES = {
     "kdp": {"width": 24, "blocks": 2},
     "onedp-s": {"planner": "dp", "settings": NOISE_SAYER},
     "onedp-d": {"planner": "dp", "settings": NOISE_SAYER},
+    "cp": {"width": 24, "blocks": 2},
+    "meanflow": {"width": 24, "blocks": 2},
+    "mip": {"width": 24, "blocks": 2},
     "cloning": {"hidden": 24, "layers": 3},
     "flow actor": {"hidden": 24, "layers": 3},
 }

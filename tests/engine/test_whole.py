@@ -116,6 +116,20 @@ def test_noise_within_the_steps_is_refused(make):
         Engine.from_policy(make("teacher", selector="returns", solver="ddpm"), "torch")
 
 
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", **SLOW)])
+def test_two_calls_of_regression_are_one_module(make, observations, backend):
+    pytest.importorskip("onnxruntime")
+    policy = make("mip", candidates=1)
+    engine = Engine.from_policy(policy, backend, threads=1, draws=1, seed=SEED, plan=True)
+    assert engine.nfe == 2
+    decide_alike(engine, policy, observations)
+
+
+def test_noise_after_the_first_call_is_refused(make):
+    with pytest.raises(NoEngineError, match=r"ConsistencyPolicy draws noise within its steps"):
+        Engine.from_policy(make("cp", steps=3), "torch")
+
+
 class Drawing(TwoCalls):
     """Draws from torch's own generator, whatever it is given."""
 

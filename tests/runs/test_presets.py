@@ -8,6 +8,7 @@ import pytest
 
 from onestride.runs import presets
 from onestride.runs.presets.baselines import FAMILIES, baselines
+from onestride.runs.presets.few_step import FEW_STEP, few_step_stages
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import DataSet
 from onestride.tasks import TASKS
@@ -85,3 +86,23 @@ def test_a_students_score_is_distilled_in_a_tenth_of_its_teachers_training(budge
     for name in ("onedp-s", "onedp-d"):
         training = preset.stage(name).training
         assert training.steps * training.batch_size <= 0.1 * teacher.training.steps * teacher.training.batch_size
+
+
+def test_planners_of_few_steps_have_the_teachers_size_and_training_and_the_scale_of_the_tasks_plans():
+    preset = presets.load("pusht-small")
+    made, teacher = {stage.name: stage for stage in few_step_stages(preset)}, preset.stage("teacher")
+    assert tuple(made) == FEW_STEP
+    for stage in made.values():
+        assert (stage.training, stage.config.width, stage.config.blocks) == (teacher.training, 512, 3)
+        assert stage.config.first_action_weight == teacher.config.first_action_weight == 1.0
+    assert made["edm"].config.sigma_data == made["cp"].config.sigma_data == 0.5  # plans lie within -1 ... 1
+    assert [made[name].selector for name in FEW_STEP] == ["medoid", "medoid", None, "medoid"]
+
+
+def test_a_presets_own_edm_teacher_says_what_cp_is():
+    preset = presets.load("halfcheetah-small")
+    made, edm = {stage.name: stage for stage in few_step_stages(preset)}, preset.stage("edm")
+    assert tuple(made) == FEW_STEP[1:]
+    cp = made["cp"]
+    assert (cp.horizon, cp.config.width, cp.config.blocks) == (edm.horizon, edm.config.width, edm.config.blocks)
+    assert cp.config.sigma_data == edm.config.sigma_data == 1.0

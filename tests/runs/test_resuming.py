@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from onestride import methods as registered
 from onestride.files import CheckpointError
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.edm import EDMConfig, EDMPlanner
 from onestride.methods.keyed_drift import KeyedDriftConfig, KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
 from onestride.methods.score_distillation import OneStepStudent, ScoreDistillation, ScoreDistillationConfig
@@ -47,6 +49,16 @@ def make_student(**settings):
     return KoopmanStudent(KoopmanConfig(latent_dim=8, hidden=16, gain_hidden=8, **settings), spec_of(plan_mask(), 2, 3))
 
 
+def make_few_step(name):
+    method = registered.METHODS[name]().with_config(width=16, blocks=1)
+    generator = method.build(method.config, spec_of(plan_mask(), 2, 3))
+    if method.teacher is None:
+        return generator
+    return method.learner(
+        generator, EDMPlanner(EDMConfig(width=16, blocks=1), spec_of(plan_mask(), 2, 3)), method.config
+    )
+
+
 def make_keyed():
     config = KeyedDriftConfig(width=16, blocks=1, samples=2, neighbours=0)
     return KeyedDriftPlanner(config, spec_of(plan_mask(), 2, 3))
@@ -59,7 +71,7 @@ def make_distilled(**settings):
 
 
 #: That learn from plans alone.
-OF_PLANS = ("mlp teacher", "unet teacher", "kdp", "onedp-s", "onedp-d")
+OF_PLANS = ("mlp teacher", "unet teacher", "kdp", "onedp-s", "onedp-d", "cp", "mip", "meanflow")
 METHODS = {
     "toy": Toy,
     "mlp teacher": lambda: make_teacher("mlp"),
@@ -71,6 +83,9 @@ METHODS = {
     "kdp": make_keyed,
     "onedp-s": make_distilled,
     "onedp-d": lambda: make_distilled(deterministic=True),
+    "cp": lambda: make_few_step("cp"),
+    "mip": lambda: make_few_step("mip"),
+    "meanflow": lambda: make_few_step("meanflow"),
     "iql": lambda: IQL(IQLConfig(hidden=8, polyak=0.1), 3, 2),
     "returns": lambda: ReturnModel(ReturnConfig(width=16, blocks=1, n_steps=4), spec_of(plan_mask(), 2)),
 }

@@ -13,17 +13,16 @@ differ in.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from onestride.methods.edm import EDMPlanner, NoiseLevels, Preconditioned, heun_step, noised
 from onestride.methods.method import Method
-from onestride.plans.given import mask_of
+from onestride.methods.taught import TaughtStudent, taught
 from onestride.plans.spec import PlanSpec
 
 Kind = Literal["ct", "cd"]
@@ -65,7 +64,7 @@ class ConsistencyConfig(NoiseLevels):
             )
 
 
-class ConsistencyStudent(nn.Module):
+class ConsistencyStudent(TaughtStudent):
     """A generator with one network call; plans (B, H, D) and context (B, C) are normalised.
 
     What f says at the lower of two levels is a target, behind a stop-gradient. ct asks the present weights, since an
@@ -74,53 +73,28 @@ class ConsistencyStudent(nn.Module):
     teacher (on the toy of the tests three to four times as far).
     """
 
-    fixed: Tensor
-    loss_weight: Tensor
     step: Tensor
     nfe = 1
     prior_scaled = False  # it starts from its highest noise level as it is
 
     def __init__(self, config: ConsistencyConfig, spec: PlanSpec) -> None:
-        super().__init__()
-        self.config = config
-        self.f = Preconditioned(
+        f = Preconditioned(
             spec, width=config.width, blocks=config.blocks, sigma_data=config.sigma_data, boundary=config.sigma_min
         )
-        self.target = copy.deepcopy(self.f).requires_grad_(False) if config.method == "cd" else None
-        self._teacher = _Held(None)
-        fixed = mask_of(spec)
-        weight = torch.ones(fixed.shape)
-        weight[0, spec.state_dim :] = config.first_action_weight
-        weight = weight * ~fixed
-        free = len(spec.free_entries)  # without looking at the mask: sizes are asked before there are numbers
-        self.c = config.huber * math.sqrt(free)
-        self.register_buffer("fixed", fixed, persistent=False)
-        self.register_buffer("loss_weight", weight * (free / weight.sum()), persistent=False)
+        super().__init__(config, spec, f, target=config.method == "cd")
+        self.c = config.huber * math.sqrt(len(spec.free_entries))
         # Training steps taken; saved with the weights, so that a resumed run goes on with its curriculum.
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def distil(self, teacher: EDMPlanner) -> None:
-        """Take a frozen copy of the teacher to learn from, and its weights to start from; before training with cd.
-
-        The copy is no part of the state: a checkpoint holds the student alone, and a resumed run calls this again.
+        """Take a teacher, as ``TaughtStudent`` does; before training with cd.
 
         Raises:
             ValueError: the method is ct, or the teacher's network or plans are of another shape or scale.
         """
         if self.target is None:
             raise ValueError(f"student.method is {self.config.method!r}, which has no teacher; 'cd' has one")
-        ours, theirs = self.config, teacher.config
-        for name in ("width", "blocks", "sigma_data"):
-            if getattr(ours, name) != getattr(theirs, name):
-                raise ValueError(
-                    f"student.{name} is {getattr(ours, name)}, the teacher's is {getattr(theirs, name)}: "
-                    "cd starts from the teacher's weights; make them the same"
-                )
-        if not torch.equal(self.fixed.cpu(), teacher.fixed.cpu()):
-            raise ValueError("the teacher's plans have other shapes or other fixed entries than the student's")
-        self._teacher = _Held(copy.deepcopy(teacher).eval().requires_grad_(False))
-        for network in (self.f, self.target):
-            network.load_state_dict(teacher.denoiser.state_dict())
+        super().distil(teacher)
 
     def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
         """Plans (B, H, D) from a prior (B, H, D); fixed entries come back bit for bit.
@@ -148,20 +122,15 @@ class ConsistencyStudent(nn.Module):
                 error = self.f(x, sigma, context) - target
                 loss = pseudo_huber(error, self.loss_weight, self.c) / (sigma - lower).flatten()
             else:
-                teacher = self._teacher_on(x0.device)
+                teacher = self.teacher_on(x0.device)
                 with torch.no_grad():
-                    self._follow(self.target)
+                    self.follow()
                     below = heun_step(lambda x, s: teacher.denoise(x, s, context), x, sigma, lower)
                     target = self.target(below, lower, context)
                 error = self.f(x, sigma, context) - target
                 loss = (self.loss_weight * error.square()).flatten(1).mean(1)
         self.step += 1
         return {"loss": loss.mean()}
-
-    def _follow(self, target: Preconditioned) -> None:
-        """Before a step, not after: the optimiser's last step is then in the weights, and in what a run saves."""
-        ours, theirs = list(target.parameters()), list(self.f.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - self.config.target_decay)  # type: ignore
 
     def _neighbours(self, count: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Neighbouring levels sigma > lower of the grid, (B, 1, 1) each.
@@ -191,12 +160,6 @@ class ConsistencyStudent(nn.Module):
 
         return level(i + 1), level(i)
 
-    def _teacher_on(self, device: torch.device) -> EDMPlanner:
-        teacher = self._teacher.value
-        if teacher is None:
-            raise ValueError("student.method 'cd' learns from a teacher: call distil(teacher) before training")
-        return teacher.to(device)
-
 
 def curriculum(step: Tensor, config: ConsistencyConfig) -> Tensor:
     """Intervals between noise levels at a training step (from 0): s0, doubled at even distances until it is s1.
@@ -216,24 +179,6 @@ def pseudo_huber(error: Tensor, weight: Tensor, c: float) -> Tensor:
     return square / ((square + c * c).sqrt() + c)
 
 
-class _Held:
-    """What a module may refer to without owning: it is in no state dict and a copy of the module shares it."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Held:
-        return self
-
-
-def _taught(student: nn.Module, teacher: nn.Module | None, _config: ConsistencyConfig) -> nn.Module:
-    """The student, who has its teacher at hand."""
-    assert isinstance(student, ConsistencyStudent)
-    assert isinstance(teacher, EDMPlanner)
-    student.distil(teacher)
-    return student
-
-
 def _scheduled(config: ConsistencyConfig, steps: int) -> ConsistencyConfig:
     return replace(config, curriculum_steps=steps)
 
@@ -243,4 +188,4 @@ CT = Method(
     name="ct", label="CT", colour="#56B4E9", config=ConsistencyConfig(method="ct"), build=ConsistencyStudent,
     scheduled=_scheduled, temperatures=((1.0,), (1.0,)),
 )  # fmt: skip
-CD = replace(CT, name="cd", label="CD", colour="#E69F00", teacher="edm", learner=_taught).with_config(method="cd")
+CD = replace(CT, name="cd", label="CD", colour="#E69F00", teacher="edm", learner=taught).with_config(method="cd")

@@ -81,30 +81,41 @@ class Preconditioned(nn.Module):
         c_noise = log(sigma) / 4                       c_out = (sigma - boundary) sigma_data c_in
 
     With boundary 0 that is EDM; with sigma_min the output there is the input, exactly (Song et al. 2023, appendix C).
+    With ``two_times`` F is told a second level too, ``until``.
     """
 
     fixed: Tensor
 
-    def __init__(self, spec: PlanSpec, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0) -> None:
+    def __init__(
+        self, spec: PlanSpec, *, width: int, blocks: int, sigma_data: float, boundary: float = 0.0,
+        two_times: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.sigma_data, self.boundary = sigma_data, boundary
         shape = (spec.horizon, spec.row_dim, spec.context_dim)
-        self.network = ResidualMLP(*shape, n_steps=_K_STEPS, width=width, blocks=blocks)
+        self.network = ResidualMLP(*shape, n_steps=_K_STEPS, width=width, blocks=blocks, two_times=two_times)
         self.register_buffer("fixed", mask_of(spec), persistent=False)
 
-    def forward(self, x: Tensor, sigma: Tensor | float, context: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor | float, context: Tensor | None, until: Tensor | float | None = None
+    ) -> Tensor:
         """x (B, H, D) with noise of level sigma, one number or (B, 1, 1), in its free entries -> plans (B, H, D)."""
-        if not isinstance(sigma, Tensor):
-            sigma = torch.full((1, 1, 1), sigma, dtype=x.dtype, device=x.device)
+        sigma = as_level(sigma, x)
         above = (sigma - self.boundary) / self.sigma_data
         c_in = (sigma.square() + self.sigma_data**2).rsqrt()
-        output = self.network(torch.where(self.fixed, x, c_in * x), self.index(sigma), context)
+        then = {} if until is None else {"until": self.index(as_level(until, x))}
+        output = self.network(torch.where(self.fixed, x, c_in * x), self.index(sigma), context, **then)
         clean = x / (1 + above.square()) + above * self.sigma_data**2 * c_in * output
         return torch.where(self.fixed, x, clean)
 
     def index(self, sigma: Tensor) -> Tensor:
         """The network's k of a noise level, (1, 1, 1) or (B, 1, 1) -> (1,) or (B,)."""
         return _K_PER_C_NOISE / 4 * sigma.log().flatten()
+
+
+def as_level(sigma: Tensor | float, x: Tensor) -> Tensor:
+    """Return a noise level that is one number or (B, 1, 1) as a tensor like x, (1, 1, 1) or (B, 1, 1)."""
+    return sigma if isinstance(sigma, Tensor) else torch.full((1, 1, 1), sigma, dtype=x.dtype, device=x.device)
 
 
 class EDMPlanner(nn.Module):
@@ -143,11 +154,11 @@ class EDMPlanner(nn.Module):
 
         The level's weight makes the network's own target of unit size at every level; fixed entries weigh nothing.
         """
-        x0, sigma_data = batch["plans"].to(self.loss_weight.dtype), self.config.sigma_data
+        x0 = batch["plans"].to(self.loss_weight.dtype)
         sigma = self.levels(len(x0), generator, x0.device)
         x = noised(x0, sigma, self.fixed, torch.randn(x0.shape, generator=generator, device=x0.device))
         error = self.denoise(x, sigma, batch["context"]) - x0
-        weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
+        weight = level_weight(sigma, self.config.sigma_data)
         return {"loss": (weight * self.loss_weight * error.square()).mean()}
 
     def sample(
@@ -188,6 +199,11 @@ def heun_step(denoise: Denoise, x: Tensor, sigma: Tensor | float, lower: Tensor 
     euler = x + (lower - sigma) * slope
     slope_there = (euler - denoise(euler, lower)) / lower
     return x + (lower - sigma) * (0.5 * (slope + slope_there))
+
+
+def level_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """Return the weight of a level's squared error: the network's own target has unit size (EDM, table 1)."""
+    return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
 
 
 def noised(x0: Tensor, sigma: Tensor, fixed: Tensor, eps: Tensor) -> Tensor:

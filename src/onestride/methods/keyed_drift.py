@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from onestride.diffusion.drifting import Repulsion, grouped_drift, keyed_drift
 from onestride.methods.method import Method
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.unet1d import TemporalUNet
+from onestride.networks.plan_network import plan_network
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
@@ -110,10 +110,7 @@ class KeyedDriftPlanner(nn.Module):
         self.config = config
         self.action = slice(spec.state_dim, None)
         shape = (spec.horizon, spec.row_dim, spec.context_dim)
-        if config.network == "mlp":
-            self.network: nn.Module = ResidualMLP(*shape, n_steps=1, width=config.width, blocks=config.blocks)
-        else:
-            self.network = TemporalUNet(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
+        self.network = plan_network(config, *shape, n_steps=1)
         weight = torch.full(shape[:2], config.state_weight)
         weight[:, self.action] = config.action_weight
         weight[0, self.action] = config.first_action_weight

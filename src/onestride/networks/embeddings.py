@@ -37,6 +37,13 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("omega", frequencies(dim), persistent=False)
         self.net = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, dim))
 
+    def start_at_zero(self) -> None:
+        """Set its last layer to zero, so that it says nothing before it is trained."""
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
     def forward(self, k: Tensor | float) -> Tensor:
         """Return the embedding ``(B, dim)`` of k ``(B,)``, or ``(1, dim)`` of one number for the whole batch."""
         if not isinstance(k, Tensor):

@@ -27,6 +27,8 @@ class ResidualMLP(nn.Module):
         width: size of the hidden layers.
         blocks: number of residual blocks.
         scalar: whether the output is one number per plan, its value, instead of a plan.
+        two_times: whether it is told a second noise index. What it makes of it starts at zero: given the weights of a
+            network without one, it says what that network says.
 
     Raises:
         ValueError: a size is not positive.
@@ -45,6 +47,7 @@ class ResidualMLP(nn.Module):
         width: int = 384,
         blocks: int = 4,
         scalar: bool = False,
+        two_times: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"horizon": horizon, "transition_dim": transition_dim, "n_steps": n_steps, "width": width}
@@ -68,8 +71,13 @@ class ResidualMLP(nn.Module):
                 parameter.zero_()
             self.film.weight.zero_()
             self.film.bias.view(blocks + 1, 2, width).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale 1, shift 0
+        self.until = nn.Linear(_TIME_DIM, _TIME_DIM, bias=False) if two_times else None
+        if self.until is not None:
+            nn.init.zeros_(self.until.weight)
 
-    def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, k: Tensor | int, context: Tensor | None = None, until: Tensor | int | None = None
+    ) -> Tensor:
         """Return the denoised plans ``(B, H, D)``, or their values ``(B,)`` where the network is scalar.
 
         Args:
@@ -77,10 +85,11 @@ class ResidualMLP(nn.Module):
             k: noise index: one int in 0 ... N, an integer tensor ``(B,)``, or a float tensor ``(B,)`` or ``(1,)`` for
                 any real number.
             context: ``(B, C)`` or ``(1, C)``; None where C = 0.
+            until: the second noise index of a network with two times, as k; None: it has one.
 
         Raises:
-            ValueError: x has another shape, the context is missing, of another shape or not expected, or an int k is
-                out of range.
+            ValueError: x has another shape, the context is missing, of another shape or not expected, an int k is
+                out of range, or a second index is missing or not expected.
         """
         if x.shape[1:] != (self.horizon, self.transition_dim):
             raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
@@ -92,17 +101,30 @@ class ResidualMLP(nn.Module):
             h = h + self.context(context)
         elif context is not None and context.shape[-1]:
             raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
-        if isinstance(k, int) and not 0 <= k < len(self.features):
-            raise ValueError(f"k is {k}, expected 0 ... {len(self.features) - 1}, the n_steps of this network")
-        if isinstance(k, Tensor) and k.is_floating_point():
-            rows = sinusoidal(k, self.omega)
-        else:
-            rows = self.features[k].view(-1, _TIME_DIM)  # (1 or B, 64)
-        film = self.film(self.time(rows)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
+        if (until is None) != (self.until is None):
+            raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
+        rows = self._rows(k), None if until is None else self._rows(until)
+        film = self.film(self.embedded(*rows)).chunk(2 * len(self.expand) + 2, dim=-1)  # of (1 or B, W)
         for i, (expand, contract) in enumerate(zip(self.expand, self.contract, strict=True)):
             h = h + contract(F.silu(expand(self._modulated(h, film[2 * i], film[2 * i + 1]))))
         output = self.output(self._modulated(h, film[-2], film[-1]))
         return output[:, 0] if self.scalar else output.view_as(x)
+
+    def embedded(self, features: Tensor, until: Tensor | None = None) -> Tensor:
+        """Return what scales and shifts are made of (1 or B, 64), from the features of k and of a second index."""
+        linear, silu = self.time
+        hidden = linear(features)
+        if self.until is not None and until is not None:
+            hidden = hidden + self.until(until)
+        return silu(hidden)
+
+    def _rows(self, k: Tensor | int) -> Tensor:
+        """The features of noise indices (1 or B, 64)."""
+        if isinstance(k, int) and not 0 <= k < len(self.features):
+            raise ValueError(f"k is {k}, expected 0 ... {len(self.features) - 1}, the n_steps of this network")
+        if isinstance(k, Tensor) and k.is_floating_point():
+            return sinusoidal(k, self.omega)
+        return self.features[k].view(-1, _TIME_DIM)
 
     def _modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return torch.addcmul(shift, F.layer_norm(h, (self.width,)), scale)

@@ -94,6 +94,7 @@ class TemporalUNet(_Body):
         width: base number of channels.
         multipliers: of ``width``, one per level. (1, 2, 4, 8) with width 32 gives 32 ... 256 channels. Diffuser uses
             (1, 4, 8) at H = 4.
+        two_times: whether it is told a second noise index; what it makes of it starts at zero.
 
     Raises:
         ValueError: the horizon is not divisible by ``2^(levels-1)``, or a number of channels is not by the 8 groups.
@@ -107,6 +108,7 @@ class TemporalUNet(_Body):
         *,
         width: int = 32,
         multipliers: tuple[int, ...] = (1, 2, 4, 8),
+        two_times: bool = False,
     ) -> None:
         super().__init__()
         if not multipliers or min(horizon, transition_dim, width, *multipliers) < 1 or context_dim < 0:
@@ -123,20 +125,31 @@ class TemporalUNet(_Body):
             else None
         )
         self.make_levels(horizon, transition_dim, [width * m for m in multipliers], context_dim, width)
+        self.until = TimeEmbedding(width) if two_times else None
+        if self.until is not None:
+            self.until.start_at_zero()
 
-    def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, k: Tensor | int, context: Tensor | None = None, until: Tensor | int | None = None
+    ) -> Tensor:
         """Return the denoised plans ``(B, H, D)``.
 
         Args:
             x: noisy plans ``(B, H, D)``.
             k: noise index: one number, or ``(B,)``.
             context: ``(B, C)`` or ``(1, C)``; None where C = 0.
+            until: the second noise index of a network with two times, as k; None: it has one.
 
         Raises:
-            ValueError: x has another shape, or the context is missing, of another shape or not expected.
+            ValueError: x has another shape, the context is missing, of another shape or not expected, or a second
+                index is.
         """
         self.check(x, context)
         e = self.time(k)  # (1 or B, W)
+        if (until is None) != (self.until is None):
+            raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
+        if self.until is not None and until is not None:
+            e = e + self.until(until)
         if self.context is not None:
             assert context is not None
             e = e + self.context(context)

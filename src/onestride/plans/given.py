@@ -35,6 +35,18 @@ def mask_of(spec: PlanSpec) -> Tensor:
     return torch.tensor(spec.mask)  # on the default device, meta included
 
 
+def loss_weights(spec: PlanSpec, first_action_weight: float) -> Tensor:
+    """Return how much each entry of a plan weighs in a loss (H, D): nothing where it is known, 1 on average elsewhere.
+
+    first_action_weight: of the action in row 0, which is carried out, against all other free entries.
+    """
+    known = mask_of(spec)
+    weight = torch.ones(known.shape)
+    weight[0, spec.state_dim :] = first_action_weight
+    weight = weight * ~known
+    return weight * (len(spec.free_entries) / weight.sum())
+
+
 def order_of(spec: PlanSpec) -> Tensor | None:
     """Return the places of a flattened plan's entries in [known entries | free entries] (H D,).
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from onestride.engine.affine import Affine
-from onestride.engine.fold.consistency import fold_consistency
+from onestride.engine.fold.consistency import fold_consistency, fold_consistency_policy
 from onestride.engine.fold.critic import fold_critic, judged_entries
 from onestride.engine.fold.guided import refuse_guided
 from onestride.engine.fold.keyed_drift import fold_keyed_drift
 from onestride.engine.fold.koopman import fold_koopman
+from onestride.engine.fold.meanflow import fold_meanflow
 from onestride.engine.fold.parts import Parts, Ranking
 from onestride.engine.fold.plan_mlp import fold_cloning, fold_flow_actor
 from onestride.engine.fold.plans import fold_plans
@@ -18,10 +19,12 @@ from onestride.engine.fold.returns import fold_returns
 from onestride.engine.fold.score_distillation import fold_one_step
 from onestride.methods.cloning import Cloning
 from onestride.methods.consistency import ConsistencyStudent
+from onestride.methods.consistency_policy import ConsistencyPolicy
 from onestride.methods.fql import FQLActor
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.keyed_drift import KeyedDriftPlanner
 from onestride.methods.koopman import KoopmanStudent
+from onestride.methods.meanflow import MeanFlowPlanner
 from onestride.methods.score_distillation import OneStepStudent
 from onestride.selectors.iql import CriticSelector
 from onestride.selectors.returns import ReturnSelector
@@ -44,6 +47,8 @@ FOLDS: dict[type, Callable[[Any], Parts]] = {
     KeyedDriftPlanner: fold_keyed_drift,
     ConsistencyStudent: fold_consistency,
     OneStepStudent: fold_one_step,
+    ConsistencyPolicy: fold_consistency_policy,
+    MeanFlowPlanner: fold_meanflow,
     Cloning: fold_cloning,
     FQLActor: fold_flow_actor,
     GuidedPlanner: refuse_guided,

@@ -11,11 +11,14 @@ from onestride.networks.embeddings import sinusoidal
 from onestride.networks.mlp import ResidualMLP
 
 
-def fold_residual(network: ResidualMLP, k: Tensor | int) -> Parts:
-    """Return the network's first layer, its blocks, and its last, at a noise index: an int, or any real number (1,)."""
+def fold_residual(network: ResidualMLP, k: Tensor | int, until: Tensor | None = None) -> Parts:
+    """Return the network's first layer, its blocks, and its last, at a noise index, and where it is told a second one.
+
+    An index is an int, or any real number (1,).
+    """
     network = exact(network)
     features = network.features[k][None] if isinstance(k, int) else sinusoidal(k.double(), network.omega)
-    film = film_at(network, features)
+    film = film_at(network, features, None if until is None else sinusoidal(until.double(), network.omega))
     last = fold_gain(affine(network.output), film[-2], film[-1])
     return Parts(beside_context(network.input, network.context), ResidualBody(network, film), last)
 
@@ -41,6 +44,6 @@ class ResidualBody(nn.Module):
         return F.layer_norm(h, (self.width,))
 
 
-def film_at(network: ResidualMLP, features: Tensor) -> Tensor:
-    """Scales and shifts (2 blocks + 2, W) for the features (1, 64) of a noise index."""
-    return network.film(network.time(features)).view(-1, network.width)
+def film_at(network: ResidualMLP, features: Tensor, until: Tensor | None = None) -> Tensor:
+    """Scales and shifts (2 blocks + 2, W) for the features (1, 64) of a noise index, and of a second one."""
+    return network.film(network.embedded(features, until)).view(-1, network.width)
