@@ -19,11 +19,13 @@ from onestride.runs.run import trained_methods
 from onestride.runs.settings import EvaluateConfig
 from onestride.runs.stage import TEACHER, Preset, Stage
 from onestride.studies.kdp import outcome
-from onestride.studies.onedp import SEEDS, study
+from onestride.studies.onedp import study
 from onestride.studies.study import Job, Outcome, Study
 from onestride.tasks.kinova.moving import task
 from onestride.training.config import TrainConfig
 
+TRIALS = {"tiny": 2, "small": 20, "full": 100}
+SEEDS = {"tiny": (0,), "small": (0,), "full": (0, 1, 2)}
 LEVELS, FEWER = 100, 10  # network calls of the teacher
 TIMEOUT = 10.0  # [s], within which the arm has to rest on its target
 COLUMNS = (
@@ -56,7 +58,7 @@ def preset(dataset: str, budget: str) -> Preset:
             ),
             *(Stage(name=name, role="method", training=short, seeds=SEEDS[budget]) for name in STUDENTS),
         ),
-        evaluate=EvaluateConfig(trials=2 if budget == "tiny" else 30, timeout=1.0 if budget == "tiny" else TIMEOUT),
+        evaluate=EvaluateConfig(trials=TRIALS[budget], timeout=1.0 if budget == "tiny" else TIMEOUT),
         hours=1.5,  # judged from the arm's own presets
     )
 
