@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adopted_files import DDIM, DDPM, FIXTURES, ORIGINAL, copied, golden_of
+from adopted_files import DDIM, DDPM, FIXTURES, ORIGINAL, copied, edited, golden_of
 from onestride.adopt.adopting import Sampling, adopt, policy_of, read_policy
 from onestride.cli import main
 from onestride.diffusion.samplers import sample
@@ -91,7 +91,7 @@ def test_an_adopted_policy_decides_saves_and_is_not_overwritten(pusht, tmp_path)
     actions = policy.predict_action_chunk(observation[None])
     assert actions.shape == (1, 8, 2)
     assert policy.nfe == 10
-    assert policy.generator.method == "diffuser"
+    assert policy.generator.method == "dp"
     assert "it was there already" in adopt(tmp_path, DDIM, pusht).notes
     with pytest.raises(CheckpointError, match="another checkpoint, which is not overwritten"):
         adopt(tmp_path, DDPM, pusht)
@@ -189,6 +189,41 @@ def test_the_command_adopts_into_a_run_without_data(tmp_path, capsys):
             main(wrong)
         assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def write_episodes(path):
+    """Three short episodes of PushT's shapes, as arrays."""
+    rng = np.random.default_rng(0)
+    steps = 90
+    np.savez(
+        path,
+        observations=rng.uniform(30, 480, (steps, 18)),
+        actions=rng.uniform(30, 480, (steps, 2)),
+        rewards=rng.uniform(size=steps),
+        terminals=np.zeros(steps),
+        timeouts=np.arange(steps) % 30 == 29,
+    )
+    return path
+
+
+def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_path, capsys):
+    """Adopted with its data, then distilled: not by the data's own limits, nor with the task's horizon."""
+    folder, run = copied(DDIM, tmp_path), tmp_path / "run"
+    edited(folder, lambda said: said.update(horizon=20))
+    data = write_episodes(tmp_path / "mine.npz")
+    main(["adopt", str(folder), "--data", str(data), "--task", "pusht", "--run", str(run)])
+    assert "3 episodes, 87 steps" in capsys.readouterr().out
+    settings = ["--training.steps", "2", "--training.batch-size", "4", "--training.precision", "32-true"]
+    main(["train", "onedp-s", "--preset", "pusht-tiny", "--run", str(run), *settings])
+    teacher, student = (Policy.from_pretrained(run / name) for name in ("teacher", "onedp-s-0"))
+    assert student.task.horizon == 20
+    assert student.nfe == 1
+    for name, value in teacher.normalizer.state_dict().items():
+        assert torch.equal(student.normalizer.state_dict()[name], value)
+    assert student.generator.planner.config == teacher.generator.config
+    with pytest.raises(SystemExit):
+        main(["train", "teacher", "--preset", "pusht-tiny", "--run", str(run)])  # it would be another one
+    assert "not overwritten" in capsys.readouterr().err
 
 
 def test_reading_needs_neither_library():

@@ -18,7 +18,7 @@ from onestride.adopt.lerobot import read_lerobot
 from onestride.checkpoint import CONFIG, load_config, seal_with
 from onestride.files import CheckpointError, ensure_writable, exclusive
 from onestride.folders import replace_folder
-from onestride.methods.diffusion_planner import DIFFUSER, DiffusionPlanner
+from onestride.methods.diffusion_planner import DP, DiffusionPlanner
 from onestride.networks.unet1d import FilmUNet
 from onestride.policy.policy import Policy
 from onestride.policy.store import SELECTOR
@@ -113,7 +113,7 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     except ValueError as error:
         raise CheckpointError(f"{path}: no network is of such sizes ({error})") from error
     _load(generator.network, foreign.weights, path)
-    generator.method = DIFFUSER.name  # type: ignore[assignment] # its checkpoint says so
+    generator.method = DP.name  # type: ignore[assignment] # its checkpoint says so
     normalizer = normalizer_of(foreign.actions, foreign.step, foreign.n_obs_steps, str(path))
     selector = MEDOID.make(None, normalizer, task, MEDOID.options)
     return Policy(record, generator, normalizer, selector=selector, candidates=CANDIDATES)
