@@ -17,6 +17,7 @@ from torch import Tensor
 
 from onestride.adopt.columns import Columns, columns_of
 from onestride.adopt.foreign import ForeignPolicy, network_of, renamed, sampling_of
+from onestride.data.lerobot import ENVIRONMENT, STATE
 from onestride.files import CheckpointError, read_json
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.tensors import load_unsealed
@@ -25,7 +26,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PROCESSORS = {"policy_preprocessor.json": "normalizer_processor", "policy_postprocessor.json": "unnormalizer_processor"}
 #: Steps of a processor that change no number: names, a batch dimension, a device.
 HARMLESS = ("rename_observations_processor", "to_batch_processor", "device_processor")
-STATE, ENVIRONMENT, ACTION = "observation.state", "observation.environment_state", "action"
+ACTION = "action"
 #: In the order in which the network is given them.
 TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
 Count = Annotated[int, Meta(ge=1, le=65_536)]
