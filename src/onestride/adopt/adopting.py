@@ -28,9 +28,6 @@ from onestride.selectors.medoid import MEDOID
 from onestride.selectors.store import save_selector
 from onestride.tasks.task import Task
 
-#: One noise, one chunk: as the policy acts in its own library.
-CANDIDATES = 1
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -116,7 +113,7 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     generator.method = DP.name  # type: ignore[assignment] # its checkpoint says so
     normalizer = normalizer_of(foreign.actions, foreign.step, foreign.n_obs_steps, str(path))
     selector = MEDOID.make(None, normalizer, task, MEDOID.options)
-    return Policy(record, generator, normalizer, selector=selector, candidates=CANDIDATES)
+    return Policy(record, generator, normalizer, selector=selector)
 
 
 def _load(network: Any, weights: dict[str, Tensor], path: Path) -> None:

@@ -40,6 +40,10 @@ def read_original(path: Path) -> ForeignPolicy:
     try:
         with open_torch(path, lambda kind: NAMED.fullmatch(kind) is not None) as file:
             saved = file.value if isinstance(file.value, dict) else {}
+            if {"model", "model_ema"} <= saved.keys():
+                raise ValueError(
+                    "it is CleanDiffuser's: weights, without the settings and the normalisation of a policy"
+                )
             if not {"cfg", "state_dicts"} <= saved.keys():
                 found = ", ".join(sorted(saved)[:5]) or describe(file.value)
                 raise ValueError(f"it holds {found:.120}, not 'cfg' and 'state_dicts'")
