@@ -91,6 +91,7 @@ def test_an_adopted_policy_decides_saves_and_is_not_overwritten(pusht, tmp_path)
     actions = policy.predict_action_chunk(observation[None])
     assert actions.shape == (1, 8, 2)
     assert policy.nfe == 10
+    assert bool((policy.temperature == 1.0).all())  # its noise is as it was there
     assert policy.generator.method == "dp"
     assert "it was there already" in adopt(tmp_path, DDIM, pusht).notes
     with pytest.raises(CheckpointError, match="another checkpoint, which is not overwritten"):

@@ -24,6 +24,7 @@ from onestride.policy.policy import Policy
 from onestride.policy.store import SELECTOR
 from onestride.runs.run import TEACHER
 from onestride.seals import sha256
+from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.medoid import MEDOID
 from onestride.selectors.store import save_selector
 from onestride.tasks.task import Task
@@ -113,7 +114,8 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     generator.method = DP.name  # type: ignore[assignment] # its checkpoint says so
     normalizer = normalizer_of(foreign.actions, foreign.step, foreign.n_obs_steps, str(path))
     selector = MEDOID.make(None, normalizer, task, MEDOID.options)
-    return Policy(record, generator, normalizer, selector=selector)
+    whole = CandidateSampling((1.0,), (1.0,))  # noise as it was trained with, not scaled
+    return Policy(record, generator, normalizer, selector=selector, sampling=whole)
 
 
 def _load(network: Any, weights: dict[str, Tensor], path: Path) -> None:
