@@ -13,6 +13,7 @@ from typing import Annotated, Union
 
 import tyro
 
+from onestride.commands.adopt import Adopt
 from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
@@ -30,6 +31,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
         "import": Import(preset=name, task=preset.task),
+        "adopt": Adopt(),
         "train": Train(preset=name),
         "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),

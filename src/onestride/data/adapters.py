@@ -12,7 +12,7 @@ from onestride.data.archive import array_names, open_archive
 from onestride.data.arrays import episodes_from_arrays
 from onestride.data.d4rl import MARKS, NEEDED, OPTIONAL, read_d4rl
 from onestride.data.episode import Episode
-from onestride.data.lerobot import read_lerobot
+from onestride.data.lerobot import read_lerobot, states_of
 from onestride.data.minari import read_dataset
 from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
 from onestride.files import size_of_file
@@ -62,7 +62,7 @@ def read_episodes(
     if (path / "data" / "metadata.json").is_file():
         return _not_empty(path, read_dataset(path, notes))
     if (path / "meta" / "info.json").is_file():
-        return _not_empty(path, read_lerobot(path, notes=notes, mend=mend))
+        return _not_empty(path, read_lerobot(path, observation=states_of(path), notes=notes, mend=mend))
     if is_robomimic(path):
         keys = keys or Keys()
         return _not_empty(path, read_robomimic(path, **vars(keys), notes=notes))

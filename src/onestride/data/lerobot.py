@@ -21,6 +21,7 @@ from onestride.files import read_json, size_of_file
 
 VERSION = "v3."
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
+STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
 OTHER_RATE = 0.05  # largest relative error of the timestamps' median interval
 HOLE = 1.5  # a longer time between two frames, in control periods, means that frames were dropped
@@ -31,7 +32,7 @@ LARGEST_NUMBER = 8  # [bytes]
 def read_lerobot(
     folder: Path,
     *,
-    observation: Sequence[str] = ("observation.state",),
+    observation: Sequence[str] = (STATE,),
     action: str = "action",
     reward: str = REWARD,
     notes: list[str] | None = None,
@@ -97,6 +98,12 @@ def read_lerobot(
         source=str(folder),
         notes=notes,
     )
+
+
+def states_of(folder: Path) -> tuple[str, ...]:
+    """Return the columns of what LeRobot's policies observe in numbers: the robot's state, then the environment's."""
+    features = read_info(folder)["features"]
+    return (STATE, ENVIRONMENT) if ENVIRONMENT in features else (STATE,)
 
 
 def read_info(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,52 @@ STORAGES = {f"torch.{name}Storage": np.dtype(dtype) for name, dtype in DTYPES.it
 DICTIONARY, TENSOR = "collections.OrderedDict", "torch._utils._rebuild_tensor_v2"
 
 
+class TorchFile:
+    """A file that ``torch.save`` wrote, open.
+
+    Attributes:
+        value: what was saved, with records in place of objects and tensors, see ``read_pickle``.
+
+    Raises:
+        ValueError: a damaged file, the format before torch 1.6, or a pickle that names what is not known.
+    """
+
+    def __init__(self, archive: Archive, size: int, known: Callable[[str], bool]) -> None:
+        pickles = [name for name in archive.names if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError("it has no data.pkl")
+        self._archive, self._size, self._folder = archive, size, pickles[0].removesuffix("data.pkl")
+        order = f"{self._folder}byteorder"
+        if order in archive.names and archive.read(order) != b"little":
+            raise ValueError("its numbers are big-endian")
+        self.value = read_pickle(bytes(archive.read(pickles[0])), known)
+
+    def tensors(self, state: Any) -> dict[str, np.ndarray] | None:
+        """Return the tensors of a state dict in ``value`` by name, in float32; None: it is no dictionary of tensors.
+
+        Raises:
+            ValueError: tensors that are not dense, or claim more than the file can hold.
+        """
+        return _tensors(state, self._archive, self._folder, self._size)
+
+
+@contextmanager
+def open_torch(source: Path | bytearray, known: Callable[[str], bool] | None = None) -> Iterator[TorchFile]:
+    """Open a file that ``torch.save`` wrote, or the bytes of one.
+
+    Args:
+        source: the file.
+        known: returns whether its pickle may have a name, ``module.name``, beside those that tensors need. Nothing that
+            it names is imported or called.
+
+    Raises:
+        ValueError: see ``TorchFile``.
+    """
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    with open_archive(source) as archive:
+        yield TorchFile(archive, size, lambda kind: _of_tensors(kind) or (known is not None and known(kind)))
+
+
 def read_state_dict(raw: bytearray) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict by name, in float32.
 
@@ -27,15 +76,8 @@ def read_state_dict(raw: bytearray) -> dict[str, np.ndarray]:
             tensors that claim more than the file can hold.
     """
     try:
-        with open_archive(raw) as archive:
-            pickles = [name for name in archive.names if name.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise ValueError("it has no data.pkl")
-            folder = pickles[0].removesuffix("data.pkl")
-            if f"{folder}byteorder" in archive.names and archive.read(f"{folder}byteorder") != b"little":
-                raise ValueError("its numbers are big-endian")
-            made = read_pickle(bytes(archive.read(pickles[0])), _of_tensors)
-            state = _tensors(made, archive, folder, len(raw))
+        with open_torch(raw) as file:
+            made, state = file.value, file.tensors(file.value)
     except ValueError as error:
         raise ValueError(f"policy.pth holds more than tensors, or is cut short: it is not read ({error})") from error
     if state is None:

@@ -192,7 +192,7 @@ def train_method(
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
     """
     task = task_of(run)
-    task = replace(task, horizon=horizon or (task.shortest if method.shortest else task.horizon))
+    task = replace(task, horizon=horizon or _horizon_of(run, task, method, config))
     folder = run / (name or method.folder or method.name)
     if name is not None or method.folder is None:
         folder = folder.with_name(f"{folder.name}-{training.seed}")
@@ -231,6 +231,16 @@ def train_method(
     return folder
 
 
+def _horizon_of(run: Path, task: Task, method: Method, config: Any) -> int:
+    """Return the rows of a method's plans where nothing else is said: as many as its teacher's, who may be adopted."""
+    if method.shortest:
+        return task.shortest
+    folder = run / TEACHER if method.needs == "pairs" else _teacher_of(run, method, config)
+    if folder is None or not (folder / CONFIG).is_file():
+        return task.horizon
+    return load_config(folder)["plan"]["horizon"]
+
+
 def _data_of(
     run: Path, task: Task, method: Method, config: Any, pairs: str, sight: Sight | None
 ) -> tuple[Dataset, Normalizer]:
@@ -238,6 +248,8 @@ def _data_of(
     if method.needs == "pairs":
         return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
     material = material_of(run, task)
+    if (teacher := _teacher_of(run, method, config)) is not None:  # it may be adopted, and normalises as it was taught
+        material = replace(material, given=Policy.from_pretrained(teacher).normalizer)
     if method.needs == "transitions":
         return Resident(material.steps()), material.normalizer
     asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}

@@ -32,12 +32,17 @@ RESIDENT = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Material:
-    """Episodes of a task. episodes: reads them anew; source: where they lie; resident: memory for windows [bytes]."""
+    """Episodes of a task.
+
+    episodes: reads them anew; source: where they lie; resident: memory for windows [bytes]; given: the normaliser of
+    whoever learns from them, such as a teacher's that was fitted to other data; None: one fitted to them.
+    """
 
     task: Task
     episodes: Callable[[], Iterable[Episode]]
     source: Path
     resident: int = RESIDENT
+    given: Normalizer | None = None
 
     @cached_property
     def window_source(self) -> WindowSource:
@@ -51,7 +56,9 @@ class Material:
 
     @cached_property
     def normalizer(self) -> Normalizer:
-        """Fitted to the windows."""
+        """The one that was given, or one fitted to the windows."""
+        if self.given is not None:
+            return self.given
         if self._windows is not None:
             return Normalizer.fit(self._windows.plans, self._windows.context, self.task.scaling)
         chunks = (self.window_source.take(slice(i, i + CHUNK)) for i in range(0, len(self.window_source), CHUNK))

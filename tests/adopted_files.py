@@ -1,0 +1,27 @@
+"""For the tests of adopting: checkpoints that the libraries made themselves, and copies of them to alter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+FIXTURES = Path(__file__).parent / "adopt" / "fixtures"  # adopt/make_fixtures.py makes them
+DDPM, DDIM, ORIGINAL = FIXTURES / "lerobot-ddpm", FIXTURES / "lerobot-ddim", FIXTURES / "original" / "latest.ckpt"
+
+
+def golden_of(path):
+    return load_file((path if path.is_dir() else path.parent) / "golden.safetensors")
+
+
+def copied(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def edited(folder, change, name="config.json"):
+    said = json.loads((folder / name).read_text())
+    change(said)
+    (folder / name).write_text(json.dumps(said))
