@@ -187,7 +187,7 @@ DIFFUSER = Method(
 #: sampled by DDPM. Its data lie in -1 ... 1, and so do its estimates: where a task's plans are standardised, set
 #: ``clip`` to what they reach, or to None. The index t of its code and of diffusers is k - 1 here. In a run it is the
 #: teacher.
-DP = replace(DIFFUSER, name="dp", label="DP", config=TeacherConfig(
+DP = replace(DIFFUSER, name="dp", label="DP", temperatures=((1.0,), (1.0,)), config=TeacherConfig(
     n_steps=100, schedule="squared-cosine", prediction="eps", solver="ddpm", spacing="leading", clip=1.0,
     first_action_weight=1.0,
 ))  # fmt: skip
