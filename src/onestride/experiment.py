@@ -11,7 +11,7 @@ from pathlib import Path
 from onestride.checkpoint import CONFIG
 from onestride.data.minari import read_metadata
 from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
-from onestride.runs import stages
+from onestride.runs import collecting, stages
 from onestride.runs.ingest import import_dataset
 from onestride.runs.presets import unknown
 from onestride.runs.stage import Preset
@@ -33,9 +33,9 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
     if given and not behaviours:
         pass  # it is taken as it is
     elif task.has_demonstrator:
-        stages.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
+        collecting.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
     else:
-        stages.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
+        collecting.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
     for stage in preset.stages:
         stages.run_stage(run, stage, device)
 
@@ -113,7 +113,7 @@ def with_clone(expert: Path, job: Job, task: Task) -> tuple[Path, ...]:
     if (job.run / "data").exists():
         return ()
     noisy, run = (expert, Path(f"noise={CLONED_NOISE:g}")), job.run_of(f"{job.dataset}-demonstrations")
-    stages.behaviour_stage(run, task, noisy, job.preset.amount, job.preset.data_seed)
+    collecting.behaviour_stage(run, task, noisy, job.preset.amount, job.preset.data_seed)
     (clone,) = stages.run_stage(run, job.preset.stage("bc"), job.device, seeds=(0,))
     return *noisy, clone
 

@@ -13,7 +13,7 @@ from onestride.evaluation.evaluate import evaluate
 from onestride.evaluation.records import read_records
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
-from onestride.runs import stages
+from onestride.runs import collecting
 from onestride.runs.settings import EvaluateConfig
 from onestride.tasks import TASKS
 from onestride.tensors import load_tensors
@@ -30,7 +30,7 @@ def _short_warm_up(monkeypatch):
 def trained(tmp_path_factory, make_arm_policy):
     """A run with data, a teacher and a student that nobody trained."""
     run = tmp_path_factory.mktemp("arm") / "run"
-    stages.plan_stage(run, TASKS["kinova"](), 2, 0)
+    collecting.plan_stage(run, TASKS["kinova"](), 2, 0)
     for name, kind in (("teacher", "teacher"), ("dnk-0", "student")):
         make_arm_policy(kind).save(run / name, {"id": name})
     return run

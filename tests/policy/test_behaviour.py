@@ -17,8 +17,8 @@ from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import make_generator
 from onestride.robot.limits import Limits
+from onestride.runs.collecting import behaviour_stage
 from onestride.runs.run import data_identity
-from onestride.runs.stages import behaviour_stage
 from onestride.tasks import TASKS, collect_actors
 from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.lockstep import Lockstep, make_environment

@@ -25,9 +25,10 @@ from onestride.plans.spec import PlanSpec
 from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
+from onestride.runs.collecting import behaviour_stage
 from onestride.runs.ingest import action_space
 from onestride.runs.pairs import PairsConfig, make_block
-from onestride.runs.stages import behaviour_stage, pairs_stage, train_method, train_selector
+from onestride.runs.stages import pairs_stage, train_method, train_selector
 from onestride.tasks import TASKS
 from onestride.training.config import TrainConfig
 

@@ -10,10 +10,10 @@ import pytest
 from onestride.commands.compare import Evaluate
 from onestride.evaluation.provenance import provenance
 from onestride.runs import presets
+from onestride.runs.collecting import behaviour_stage
 from onestride.runs.run import check_preset_matches_task, data_identity, preset_of
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import DataSet
-from onestride.runs.stages import behaviour_stage
 from onestride.studies.dnk_table1 import paper_of
 from onestride.tasks import TASKS, collect_actors
 from tiny_run import write_behaviour

@@ -8,8 +8,8 @@ import pytest
 from onestride.data.actors import BehaviourPolicy
 from onestride.data.collect import collect
 from onestride.data.minari import read_dataset
+from onestride.runs.collecting import behaviour_stage
 from onestride.runs.ingest import action_space
-from onestride.runs.stages import behaviour_stage
 from onestride.tasks import TASKS
 from onestride.tasks import collect_actors as module
 from onestride.tasks.collect_actors import behaviour_source

@@ -33,7 +33,7 @@ class Collect(Common):
     seed: int = 0
 
     def __call__(self) -> None:
-        from onestride.runs.stages import behaviour_stage, plan_stage
+        from onestride.runs.collecting import behaviour_stage, plan_stage
 
         task = task_named(self.task or "")
         if self.amount < 1:

@@ -18,7 +18,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,6 @@ import torch
 from torch import nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
-from onestride.data.actors import identities, read_behaviours
-from onestride.data.collect import collect
 from onestride.engine.cuda_graph import in_one_graph
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
@@ -35,85 +32,22 @@ from onestride.methods import METHODS
 from onestride.methods.method import Method
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
-from onestride.policy.behaviour import planner_behaviour
 from onestride.policy.policy import Policy
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
 from onestride.progress import console
-from onestride.runs.ingest import action_space
 from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
 from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
 from onestride.runs.sight import Sight, sight_of
-from onestride.runs.stage import TRAINING, DataSet, Stage
+from onestride.runs.stage import TRAINING, Stage
 from onestride.seals import check_files, seal
 from onestride.selectors import SELECTORS
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
-from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Resident
 from onestride.training.loop import finish, train
 from onestride.training.neighbours import Neighbours, with_neighbours
-
-# ---------------------------------------------------------------- data
-
-
-def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequence[Path] = ()) -> dict[str, Any]:
-    """Collect episodes of the task's own demonstrator into ``run/data``; returns what was made and what was refused.
-
-    behaviours: the actor of a demonstrator that needs one.
-
-    Raises:
-        ValueError: the demonstrator needs none, or another one.
-    """
-    if behaviours and not task.needs_actor:
-        raise ValueError(
-            f"task '{task.name}' has a planner of its own, and --behaviours are of a benchmark's body: choose it "
-            "by --preset or --task, such as --preset halfcheetah-small"
-        )
-    if task.demonstrations is not None:
-        own = task.demonstrations_by(read_behaviours(behaviours))
-        metadata = {"task": task.name, **own.metadata}
-        return collect(own.source, episodes, seed, run / "data", metadata, action_space(task))
-    from onestride.tasks.kinova import demonstrations
-
-    return collect(
-        demonstrations.chunk, episodes, seed, run / "data", demonstrations.metadata(), demonstrations.action_space()
-    )
-
-
-def behaviour_stage(
-    run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int, data: DataSet | None = None
-) -> dict[str, Any]:
-    """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``.
-
-    Args:
-        run: the run's folder.
-        task: whose environment is used.
-        behaviours: see ``read_behaviours``; a folder is a trained planner's.
-        steps: of all behaviours together.
-        seed: of starts and noise.
-        data: which set it is to be.
-
-    Raises:
-        ValueError: the set is of another task, or made by another number of behaviours.
-    """
-    data = data or DataSet()
-    if data.name and data.name.split("-")[0] != task.name.split("-")[0]:
-        raise ValueError(f"data set '{data.name}' is not of task '{task.name}': take another preset")
-    policies = read_behaviours(behaviours, partial(planner_behaviour, task=task))
-    if policies and data.behaviours not in (0, len(policies)):
-        raise ValueError(
-            f"data set '{data.name}' is made by {data.behaviours} behaviour, got {len(policies)} "
-            f"({', '.join(p.name for p in policies)}); name {data.behaviours}, or take another preset"
-        )
-    metadata: dict[str, Any] = {"task": task.name, "behaviours": identities(policies)}
-    if data.name:
-        metadata["dataset"] = data.name
-    return collect(
-        behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"
-    )
-
 
 # ---------------------------------------------------------------- what is trained
 

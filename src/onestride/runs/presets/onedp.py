@@ -29,7 +29,7 @@ def with_onedp(preset: Preset) -> Preset:
     """Return a task's preset whose teacher is a diffusion policy of the same size and training, with its students.
 
     Its plans lie in -1 ... 1. OneDP-S is ranked as the teacher is, OneDP-D has one plan. A U-Net says the noise, as
-    Diffusion Policy's does; an MLP says the plan: it has no path by which the noise would come through as it is.
+    Diffusion Policy's does; an MLP, which has no skip from its input to its output, says the plan.
     """
     teacher = preset.stage(TEACHER)
     size, training = teacher.config, teacher.training
