@@ -112,7 +112,13 @@ def test_no_source_file_pickles():
     for path in files:
         assert not used.search(path.read_text()), path
     named = {p.name for p in files if pattern.search(harmless.sub("", p.read_text()))}
-    assert named <= {"actors.py", "vecnormalize.py", "pickled.py", "torch_weights.py"}  # in words
+    assert named <= {
+        "actors.py",
+        "vecnormalize.py",
+        "pickled.py",
+        "torch_weights.py",
+        "diffusion_policy.py",
+    }  # in words
 
 
 def test_without_its_normaliser(saved):
@@ -239,7 +245,7 @@ def test_of_another_schema(saved):
 
 def test_of_another_kind(saved):
     change_config(saved, kind="prophet")
-    refused(saved, "of another method: there is no method 'prophet'. There are: diffuser, dnk")
+    refused(saved, "of another method: there is no method 'prophet'. There are: diffuser, dp, dnk")
 
 
 def test_unfinished(saved):

@@ -172,7 +172,7 @@ def _horizon_of(run: Path, task: Task, method: Method, config: Any) -> int:
     folder = run / TEACHER if method.needs == "pairs" else _teacher_of(run, method, config)
     if folder is None or not (folder / CONFIG).is_file():
         return task.horizon
-    return load_config(folder)["plan"]["horizon"]
+    return load_config(folder).get("plan", {}).get("horizon", task.horizon)  # of no planner: refused later, in words
 
 
 def _data_of(

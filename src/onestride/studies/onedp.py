@@ -9,6 +9,8 @@ from typing import Any
 from onestride.evaluation.evaluate import evaluate
 from onestride.reports.table import Column
 from onestride.runs import presets
+from onestride.runs.presets.few_step import few_step_stages
+from onestride.runs.presets.kdp import kdp_stages
 from onestride.runs.presets.onedp import STUDENTS, with_onedp
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import Preset
@@ -18,6 +20,7 @@ from onestride.studies.study import Evaluate, Job, Outcome, Study
 CHUNKS = ("pusht", "cube-single")  # tasks of action chunks
 SEEDS = {"tiny": (0,), "small": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
 EPISODES = 100
+LONGER = 3  # times a preset's hours, judged by the steps of what comes beside it
 STEPS = (100, 1)  # of the teacher by DDIM, beside its own ten
 #: PushT is scored by the best reward of an episode, its coverage over 0.95; the others by success.
 COLUMNS = (
@@ -32,6 +35,8 @@ def preset(dataset: str, budget: str) -> Preset:
     made = with_onedp(presets.of_dataset(dataset, budget))
     for name in STUDENTS:
         made = made.with_stage(name, seeds=SEEDS[budget])
+    keyed = (stage for stage in kdp_stages(made, dataset) if stage.name == "kdp")
+    made = replace(made, stages=(*made.stages, *few_step_stages(made), *keyed), hours=LONGER * made.hours)
     evaluate = made.evaluate
     if isinstance(evaluate, ReturnsConfig) and budget != "tiny":
         evaluate = replace(evaluate, episodes=EPISODES, teacher_steps=STEPS, engines=("onedp-s",))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from onestride.studies.onedp import CHUNKS, COLUMNS, MEANS, compared, study
 
-METHODS = ("onedp-s", "onedp-d", "dnk", "kdp")
+#: Beside OneDP: DNK from the teacher's pairs; Consistency Policy, from an EDM teacher; and three without a teacher.
+METHODS = ("onedp-s", "onedp-d", "dnk", "edm", "cp", "kdp", "meanflow", "mip")
 STUDY = study(
     "onedp-table1", "Diffusion Policy and what is distilled of it", {"chunks": CHUNKS}, compared, methods=METHODS,
     columns=COLUMNS, means=MEANS,
