@@ -24,7 +24,7 @@ LONGER = 3  # times a preset's hours, judged by the steps of what comes beside i
 STEPS = (100, 1)  # of the teacher by DDIM, beside its own ten
 #: PushT is scored by the best reward of an episode, its coverage over 0.95; the others by success.
 COLUMNS = (
-    Column("best_reward", "best reward", digits=3),
+    Column("best_reward", "best reward", digits=3, spread=False),
     Column("success", "success", digits=1, kind="percent", spread=False),
 )
 MEANS = (Column("nfe", "network calls", digits=0), Column("decision_ms_mean", "latency", "ms", 2, spread=False))

@@ -30,7 +30,7 @@ LEVELS, FEWER = 100, 10  # network calls of the teacher
 TIMEOUT = 10.0  # [s], within which the arm has to rest on its target
 COLUMNS = (
     Column("success", "success", digits=1, kind="percent", spread=False),
-    Column("completion_time_s", "time to success", "s", 2),
+    Column("completion_time_s", "time to success", "s", 2, spread=False),
     Column("decision_ms_p50", "plan made in, p50", "ms", 1, spread=False),
     Column("decision_ms_p99", "p99", "ms", 1, spread=False),
     Column("control_hz", "actions sent", "Hz", 1, spread=False),
