@@ -2,21 +2,21 @@
 
 # OGBench is optional and has no types:
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false, reportAssignmentType=false
+# pyright: reportIncompatibleVariableOverride=false
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box
 from ogbench.manipspace.envs.cube_env import CubeEnv
 
-from onestride.tasks.cubes.control_spec import ACTION_DIM, CENTRE, CONTROL_DT, CUBES, REACH, SCALE, out_of_reach
+from onestride.tasks.cubes.control_spec import CENTRE, CONTROL_DT, CUBES, REACH, SCALE, out_of_reach
+from onestride.tasks.manipulation import Spaces
 
 TYPES = {1: "single", 2: "double"}
 
 
-class CubeWorld(CubeEnv):
+class CubeWorld(Spaces, CubeEnv):
     """A UR5e with a two-finger gripper before one cube or two; each has a place to go to.
 
     An observation is OGBench's own, then x, y, z where every cube is to go. A step at whose end all cubes are within
@@ -40,21 +40,6 @@ class CubeWorld(CubeEnv):
         )  # fmt: skip
         self.render_mode = render_mode
         self.first = np.zeros(self.size)  # the first observation of the episode
-
-    @cached_property
-    def observation_space(self) -> Box:
-        """All that can be observed."""
-        return Box(-np.inf, np.inf, (self.size,), np.float64)
-
-    @cached_property
-    def action_space(self) -> Box:
-        """All that can be done; OGBench draws from it when it resets, so that it is kept and seeded."""
-        return Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
-
-    @property
-    def dt(self) -> float:
-        """Control period [s]."""
-        return CONTROL_DT
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

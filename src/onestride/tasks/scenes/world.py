@@ -2,16 +2,16 @@
 
 # OGBench is optional and has no types:
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false, reportAssignmentType=false
+# pyright: reportIncompatibleVariableOverride=false
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box
 from ogbench.manipspace.envs.scene_env import SceneEnv
 
-from onestride.tasks.cubes.control_spec import ACTION_DIM, CONTROL_DT
+from onestride.tasks.cubes.control_spec import CONTROL_DT
+from onestride.tasks.manipulation import Spaces
 from onestride.tasks.scenes.control_spec import (
     DRAWER_OPEN,
     DRAWER_SCALE,
@@ -25,7 +25,7 @@ from onestride.tasks.scenes.control_spec import (
 CUBE = np.array([[0.3, -0.07], [0.45, 0.18]])  # where OGBench puts the cube [m]
 
 
-class SceneWorld(SceneEnv):
+class SceneWorld(Spaces, SceneEnv):
     """A UR5e with a two-finger gripper before a drawer, a window, a button for each that locks it, and a cube.
 
     An observation is OGBench's own, then what is asked for. A step at whose end buttons, drawer and window are so earns
@@ -39,6 +39,8 @@ class SceneWorld(SceneEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}  # noqa: RUF012
 
+    size = STEP_DIM
+
     def __init__(self, name: str, ends_at_goal: bool = True, render_mode: str | None = None) -> None:
         self.asks, self.goal = SCENES[name].asks, Setting((1, 1), 0.0, 0.0)
         super().__init__(
@@ -46,21 +48,6 @@ class SceneWorld(SceneEnv):
             visualize_info=render_mode is not None, render_mode=render_mode, control_timestep=CONTROL_DT,
         )  # fmt: skip
         self.render_mode = render_mode
-
-    @cached_property
-    def observation_space(self) -> Box:
-        """All that can be observed."""
-        return Box(-np.inf, np.inf, (STEP_DIM,), np.float64)
-
-    @cached_property
-    def action_space(self) -> Box:
-        """All that can be done; OGBench draws from it when it resets, so that it is kept and seeded."""
-        return Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
-
-    @property
-    def dt(self) -> float:
-        """Control period [s]."""
-        return CONTROL_DT
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
