@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -29,6 +30,12 @@ from tiny_run import CHUNK, CONFIG, PRESET, stage, write_behaviour
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupted_by_ctrl_c():
+    """As in a terminal: a shell starts background jobs that ignore it, and their tests' workers too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---- a small task: observation [position 2, goal 2], plans [position 2 | displacement 2] of 4 rows ----

@@ -134,7 +134,8 @@ def ranked(policy: Policy, draws: int) -> None:
     """Raise NoEngineError unless something ranks the policy's plans and there is noise for a decision."""
     if policy.selector is None:
         raise NoEngineError(
-            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/iql)"
+            f"nothing ranks the plans of task '{policy.task.name}': give the policy a selector (--selector RUN/medoid, "
+            "or RUN/iql where a critic was trained)"
         )
     if draws < 1:
         raise NoEngineError(f"a decision needs noise: draws is {draws}, expected at least 1")
