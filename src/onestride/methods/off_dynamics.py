@@ -58,7 +58,7 @@ def _planner(name: str, label: str, *conditions: Condition, **fields: Any) -> Me
     asked = {each.name: ASKED[each.name] for each in conditions}
     made: dict[str, Any] = {"colour": None, "folder": None, "conditions": conditions, "asked": asked} | fields
     return replace(
-        DIFFUSER, name=name, label=label, temperatures=((0.5,), (1.0,)),
+        DIFFUSER, name=name, label=label, conditional=True, ranked=False, temperatures=((0.5,), (1.0,)),
         config=TeacherConfig(condition_dropout=0.5, condition_weight=0.9), **made,
     )  # fmt: skip
 
