@@ -114,15 +114,15 @@ class DynamicsModel(nn.Module):
     def training_step(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of eq. 5 and 6 on {"inputs" (B, 2 O + A), "fold" (B,)}, half of whose rows are target's."""
         rows, target = self.normalizer(batch["inputs"]), batch["fold"] != SOURCE
-        mine = torch.arange(self.config.folds, device=rows.device)[:, None] == batch["fold"]  # (E, B), not shown
+        shown = torch.arange(self.config.folds, device=rows.device)[:, None] != batch["fold"]  # (E, B)
         share = 0.5 if self.config.balanced else self.share
-        weight = torch.where(target, share, 1 - share) * ~mine
+        weight = share * _shares(target & shown) + (1 - share) * _shares(~target & shown)
         noisy = rows + self.config.noise * torch.randn(rows.shape, generator=rng, device=rows.device)
         losses = {}
         for name, seen in (("transition", noisy), ("behaviour", noisy[:, : -self.sizes[2]])):
             said = getattr(self, name)(seen)
             cross = F.binary_cross_entropy_with_logits(said, target.float().expand_as(said), reduction="none")
-            losses[name] = (cross * weight).sum() / weight.sum()
+            losses[name] = (cross * weight).sum() / len(said)
         o, a, _ = self.sizes
         error = (self.inverse(torch.cat((rows[:, :o], rows[:, o + a :]), 1)) - rows[:, o : o + a]).square().mean(1)
         losses["inverse"] = (error * target).sum() / target.sum().clamp(min=1)
@@ -169,6 +169,11 @@ class DynamicsModel(nn.Module):
         rows = self.normalizer(self.inputs(observation, observation.new_zeros(len(observation), a), following))
         made = self.inverse(torch.cat((rows[:, :o], rows[:, o + a :]), 1))
         return made * self.normalizer.std[o : o + a] + self.normalizer.mean[o : o + a]
+
+
+def _shares(rows: Tensor) -> Tensor:
+    """Return weights (E, B) that add up to 1 for each classifier over the rows that are True, and are 0 elsewhere."""
+    return rows.float() / rows.sum(1, keepdim=True).clamp(min=1)
 
 
 def dynamics_score(p: Tensor, epsilon: float) -> Tensor:
