@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -112,6 +113,10 @@ class NeedsActor:
         return replace(made, metadata={**made.metadata, "behaviours": identities(actors)})
 
 
+def _unknown_values(_materials: Sequence[Any]) -> list[Tensor]:
+    raise ValueError("what windows had of this condition is not known to a planner that was loaded")
+
+
 @dataclass(frozen=True)
 class Condition:
     """Something that may be asked for at decision time.
@@ -119,12 +124,16 @@ class Condition:
     Attributes:
         name: by which it is asked for.
         size: how many numbers it is.
-        values: maps a run's ``Material`` to what every window had of it (M, size), normalised as it is asked for.
+        values: maps the ``Material`` of every set of episodes that is learnt from to what its windows had of it
+            (M, size), normalised as it is asked for.
+        low, high: between which numbers it may be asked for.
     """
 
     name: str
     size: int
-    values: Callable[[Any], Tensor]
+    values: Callable[[Sequence[Any]], Sequence[Tensor]] = _unknown_values
+    low: float = -math.inf
+    high: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,56 @@
+"""What a planner may be asked for beside what it observes: names, sizes and ranges. NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The conditions of a planner, in the order in which their numbers stand one after the other.
+
+    Attributes:
+        names: of the conditions.
+        sizes: how many numbers each is.
+        low, high: between which each number may be asked for (K,).
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    low: np.ndarray
+    high: np.ndarray
+
+    def numbers(self, conditions: Mapping[str, float | Sequence[float]]) -> np.ndarray:
+        """Return what is asked for as one array of numbers (K,), float32; NaN: not asked for.
+
+        Raises:
+            ValueError: there is no such condition, or the value has another size or lies outside of its range.
+        """
+        made = np.full(sum(self.sizes), np.nan, np.float32)
+        firsts = dict(zip(self.names, np.cumsum((0, *self.sizes))[:-1].tolist(), strict=True))
+        sizes = dict(zip(self.names, self.sizes, strict=True))
+        for name, value in conditions.items():
+            given = np.atleast_1d(np.asarray(value, np.float32))
+            if given.shape != (sizes.get(name),):
+                known = ", ".join(f"{each} ({size})" for each, size in sizes.items()) or "nothing"
+                raise ValueError(f"condition '{name}' of {given.size} numbers was not learnt; learnt: {known}")
+            place = slice(firsts[name], firsts[name] + len(given))
+            low, high = self.low[place], self.high[place]
+            if not ((given >= low) & (given <= high)).all():
+                raise ValueError(
+                    f"condition '{name}' is {_said(given)}, expected {_said(low)} to {_said(high)}; leave it away to "
+                    "ask for nothing"
+                )
+            made[place] = given
+        return made
+
+
+def _said(values: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+#: Of a planner that takes no conditions.
+NOTHING = Asking((), (), np.zeros(0), np.zeros(0))
