@@ -155,5 +155,5 @@ def test_several_sets_share_one_unit_range():
 
 @pytest.mark.parametrize("wrong", [{"folds": 1}, {"score": "label"}, {"epsilon": 0.0}, {"noise": -1.0}])
 def test_settings_that_cannot_be_are_refused(wrong):
-    with pytest.raises(ValueError, match="contexts|score"):
+    with pytest.raises(ValueError, match=r"contexts|score"):
         ContextsConfig(**wrong)
