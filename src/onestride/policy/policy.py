@@ -84,8 +84,9 @@ class Policy:
             ValueError: the generator has learnt no such condition, or the value has another size or is out of range.
         """
         embedding = getattr(self.generator, "conditions", None)
-        numbers = NOTHING.numbers(conditions) if embedding is None else embedding.asking.numbers(conditions)
-        values = {} if embedding is None else embedding.by_name(torch.from_numpy(numbers)[None].to(self.device))
+        self.asked_numbers = (NOTHING if embedding is None else embedding.asking).numbers(conditions)
+        numbers = torch.from_numpy(self.asked_numbers)[None].to(self.device)
+        values = {} if embedding is None else embedding.by_name(numbers)
         self.asked = {name: values[name] for name in conditions}
 
     @property
