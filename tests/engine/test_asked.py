@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -109,3 +111,18 @@ def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_
         engine.ask(dynamics=2.0)
     with pytest.raises(ValueError, match=r"condition 'mass' of 1 numbers was not learnt; learnt: dynamics \(1\)"):
         engine.ask(mass=7.0)
+
+
+@pytest.mark.parametrize("form", ["native", "onnx"])
+def test_the_examples_beside_it_ask_as_the_policy_does(policy, task, tmp_path, form):
+    """The program that is written decides what the policy does at an episode's first observation."""
+    pytest.importorskip("onnxruntime")
+    policy.ask(dynamics=-1.0)
+    export(policy, tmp_path / "out", form=form, draws=4, seed=5, checkpoint=None)
+    ran = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path / "out", capture_output=True, text=True, check=True
+    )  # fmt: skip
+    first = np.array([float(x) for x in ran.stdout.partition("[")[2].partition("]")[0].split()])
+    policy.reset(5)
+    observed = np.array([float(f"{x:.6g}") for x in task.first_observation(task.scenes(1, 0)[0])])
+    np.testing.assert_allclose(first, policy.decide(observed).action, atol=1e-4)
