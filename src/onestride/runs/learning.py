@@ -26,6 +26,7 @@ from onestride.runs.run import (
     material_of,
     materials_of,
     task_of,
+    wants_source,
 )
 from onestride.runs.sight import Sight
 from onestride.selectors.store import load_selector
@@ -137,6 +138,7 @@ def identity_of(run: Path, method: Method) -> dict[str, Any]:
     if method.domain != "source":
         said["data"] = data_identity(run)
     if method.domain != "own":
+        wants_source(run)
         said["source"] = data_identity(run, SOURCE)
     if method.contexts:
         said["contexts"] = checkpoint_id(run / CONTEXTS)
@@ -184,7 +186,7 @@ def _of_domains(run: Path, task: Task, method: Method, begins: Policy | None) ->
 
 def _asked(materials: list[Material], task: Task) -> list[dict[str, Tensor]]:
     """What the windows of each had of every condition, as columns."""
-    made: list[dict[str, Tensor]] = [{} for _ in materials]
+    made: list[dict[str, Tensor]] = [{} for material in materials if len(material.window_source)]  # or it says why
     for each in task.conditions:
         for columns, values in zip(made, each.values(materials), strict=True):
             columns[f"{COLUMN}{each.name}"] = values
