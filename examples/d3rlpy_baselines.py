@@ -118,17 +118,15 @@ def trained(row: Row, arrays: dict[str, np.ndarray], seed: int, settings: Settin
     return made
 
 
-def evaluated(made: Any, task: Task, seed: int, episodes: int) -> list[dict[str, Any]]:
+def evaluated(made: Any, task: Task, lockstep: Lockstep, seed: int, episodes: int) -> list[dict[str, Any]]:
     """Return records of episodes from the starts that planners are evaluated from."""
-    assert task.benchmark is not None
     d3rlpy.seed(seed)  # BCQ draws actions
     low, high = task.limits.low, task.limits.high
-    lockstep, records = Lockstep(task.benchmark.environment, min(WIDTH, episodes)), []
+    records: list[dict[str, Any]] = []
     for first in range(0, episodes, WIDTH):
         starts = [FIRST_SEED + number for number in range(first, min(first + WIDTH, episodes))]
         done = lockstep.roll(starts, lambda seen, _: made.predict(seen.astype(np.float32)).clip(low, high))
         records += [{"episode": first + i, **episode_record(task, episode)} for i, episode in enumerate(done)]
-    lockstep.close()
     return records
 
 
@@ -165,6 +163,8 @@ def main(settings: Settings) -> None:
     """Train and evaluate every row with every seed, and write the result."""
     task = TASKS[TASKS.resolve(settings.task)]()
     arrays = checked(settings, task)
+    assert task.benchmark is not None
+    lockstep = Lockstep(task.benchmark.environment, min(WIDTH, settings.episodes))
     experiment = Experiment(task.name, command_line("python examples/d3rlpy_baselines.py"), settings.out)
     asked = asdict(settings) | {"file": settings.file.name, "out": settings.out.name, "d3rlpy": d3rlpy.__version__}
     of = {key: asked[key] for key in ("task", "steps", "finetune_steps", "eta", "d3rlpy")}
@@ -179,7 +179,8 @@ def main(settings: Settings) -> None:
         if not all((*planner, number) in store.done for number in range(settings.episodes)):
             console.print(f"{row}, seed {seed}")
             made = trained(row, arrays, seed, settings)
-            store.add(*planner, evaluated(made, task, seed, settings.episodes))
+            store.add(*planner, evaluated(made, task, lockstep, seed, settings.episodes))
+    lockstep.close()
     rows = {}
     for variant in variants.values():
         rows[variant.row] = summary(variant, EPISODE, store.records, [], {}, {variant.row: 1})
@@ -189,7 +190,7 @@ def main(settings: Settings) -> None:
         seeds={"episodes": FIRST_SEED, "training": list(settings.seeds)},
         rows=rows,
         notes=[
-            f"Environment {task.benchmark.environment if task.benchmark else ''}; the same starts as planners.",
+            f"Environment {task.benchmark.environment}; the same starts as planners.",
             "Trained by d3rlpy with its settings for D4RL; the last step of an episode that was cut off is not learnt.",
         ],
     )
