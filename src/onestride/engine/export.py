@@ -29,6 +29,7 @@ from onestride.engine.program import write_program
 from onestride.engine.runners import ASKED, Bound, OnnxRunner
 from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
+from onestride.plans.asking import Asking
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.robot.control_spec import numbers_of
@@ -161,7 +162,7 @@ def contract(
         said["observation"]["fields"] = [{"name": f.name, "shape": list(f.shape), "unit": f.unit} for f in task.fields]
         said["observation"]["n_obs_steps"] = task.n_obs_steps
     if ASKED in said:
-        asking = policy.generator.conditions.asking
+        asking = Asking.of(policy.generator)
         usual = [None if np.isnan(number) else float(number) for number in policy.asked_numbers]
         said[ASKED] |= {"names": asking.names, "sizes": asking.sizes, "low": asking.low.tolist()}
         said[ASKED] |= {

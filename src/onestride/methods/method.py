@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from onestride.plans.asking import Condition
 from onestride.plans.spec import PlanSpec
-
-if TYPE_CHECKING:
-    from onestride.tasks.task import Condition
 
 #: Columns of a batch: windows {"plans" (B, H, D), "context" (B, C)}, pairs {"prior", "target" (B, H, D), "context",
 #: "weight" (B,)}, transitions {"plans", "next_plans" (B, 1, D), the latter without their actions, "context",

@@ -27,8 +27,8 @@ from onestride.checkpoint import settings_of
 from onestride.methods.diffusion_planner import DIFFUSER, DiffusionPlanner, TeacherConfig
 from onestride.methods.dynamics import unit_range
 from onestride.methods.method import Group, Method
+from onestride.plans.asking import Condition
 from onestride.plans.spec import PlanSpec
-from onestride.tasks.task import Condition
 
 DISCOUNT, FALL = 0.99, -100.0
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from onestride.plans.asking import Asking
-
 WIDTH = 64  # of a condition's embedding
 LIMIT = float(torch.finfo(torch.float32).max)  # of what may be asked for, where nobody said
 COLUMN = "condition."  # begins the names of a batch's columns that are conditions
@@ -53,12 +51,6 @@ class ConditionEmbedding(nn.Module):
     def numbers(self) -> int:
         """K, of all conditions together."""
         return sum(self.sizes.values())
-
-    @property
-    def asking(self) -> Asking:
-        """Names, sizes and ranges."""
-        low, high = self.low.cpu().numpy(), self.high.cpu().numpy()
-        return Asking(tuple(self.sizes), tuple(self.sizes.values()), low, high)
 
     def limit(self, bounds: Mapping[str, tuple[float, float]]) -> None:
         """Keep between which numbers each of these conditions may be asked for."""

@@ -1,11 +1,39 @@
-"""What a planner may be asked for beside what it observes: names, sizes and ranges. NumPy alone."""
+"""What a planner may be asked for beside what it observes: names, sizes and ranges. Needs NumPy alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _unknown_values(_materials: Sequence[Any]) -> list[Tensor]:
+    raise ValueError("what windows had of this condition is not known to a planner that was loaded")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that may be asked for at decision time.
+
+    Attributes:
+        name: by which it is asked for.
+        size: how many numbers it is.
+        values: maps the ``Material`` of every set of episodes that is learnt from to what its windows had of it
+            (M, size), normalised as it is asked for.
+        low, high: between which numbers it may be asked for.
+    """
+
+    name: str
+    size: int
+    values: Callable[[Sequence[Any]], Sequence[Tensor]] = _unknown_values
+    low: float = -math.inf
+    high: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -22,6 +50,15 @@ class Asking:
     sizes: tuple[int, ...]
     low: np.ndarray
     high: np.ndarray
+
+    @classmethod
+    def of(cls, generator: Any) -> Asking:
+        """Return what a generator has learnt to be asked for: nothing of one without ``conditions``."""
+        embedding = getattr(generator, "conditions", None)
+        if embedding is None:
+            return NOTHING
+        sizes, low, high = embedding.sizes, embedding.low, embedding.high
+        return cls(tuple(sizes), tuple(sizes.values()), low.cpu().numpy(), high.cpu().numpy())
 
     def numbers(self, conditions: Mapping[str, float | Sequence[float]]) -> np.ndarray:
         """Return what is asked for as one array of numbers (K,), float32; NaN: not asked for.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from onestride.device import resolve_device
 from onestride.methods.asked import AskedPlanner
 from onestride.networks.normalizer import Normalizer
-from onestride.plans.asking import NOTHING
+from onestride.plans.asking import Asking
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.policy.store import Parts, load_parts, save_parts
 from onestride.robot.decision import Decision, chunk_of, none_finite
@@ -84,7 +84,7 @@ class Policy:
             ValueError: the generator has learnt no such condition, or the value has another size or is out of range.
         """
         embedding = getattr(self.generator, "conditions", None)
-        self.asked_numbers = (NOTHING if embedding is None else embedding.asking).numbers(conditions)
+        self.asked_numbers = Asking.of(self.generator).numbers(conditions)
         numbers = torch.from_numpy(self.asked_numbers)[None].to(self.device)
         values = {} if embedding is None else embedding.by_name(numbers)
         self.asked = {name: values[name] for name in conditions}

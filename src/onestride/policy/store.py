@@ -28,11 +28,12 @@ from onestride.methods.guided import GuidedPlanner
 from onestride.methods.sighted import SightedPlanner, with_cameras
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
+from onestride.plans.asking import Condition
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
 from onestride.tasks import TASKS
-from onestride.tasks.task import Condition, Selector, Task
+from onestride.tasks.task import Selector, Task
 
 #: Folders inside a policy's checkpoint: its learned selector, the return model that guides its teacher.
 SELECTOR, GUIDE = "selector", "guide"

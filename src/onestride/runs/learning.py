@@ -14,6 +14,7 @@ from onestride.methods import METHODS
 from onestride.methods.method import Method
 from onestride.networks.conditions import COLUMN
 from onestride.networks.normalizer import Normalizer
+from onestride.plans.asking import Asking, Condition
 from onestride.policy.policy import Policy
 from onestride.runs.contexts import columns_of, of_set
 from onestride.runs.pairs import MANIFEST, load_manifest, load_pairs
@@ -30,7 +31,7 @@ from onestride.runs.run import (
 )
 from onestride.runs.sight import Sight
 from onestride.selectors.store import load_selector
-from onestride.tasks.task import Condition, Task
+from onestride.tasks.task import Task
 from onestride.training.datasets import Dataset, Resident, Stratified
 from onestride.training.material import Material
 from onestride.training.neighbours import with_neighbours
@@ -73,7 +74,7 @@ def ranges_of(run: Path, task: Task, method: Method, pairs: str) -> dict[str, tu
     """Return between which numbers each condition may be asked for; of a student from pairs: as its teacher's."""
     if method.needs != "pairs":
         return {each.name: (each.low, each.high) for each in task.conditions}
-    asking, made, at = Policy.from_pretrained(pairs_teacher(run, pairs)).generator.conditions.asking, {}, 0
+    asking, made, at = Asking.of(Policy.from_pretrained(pairs_teacher(run, pairs)).generator), {}, 0
     for name, size in zip(asking.names, asking.sizes, strict=True):
         made[name] = (float(asking.low[at]), float(asking.high[at]))
         at += size

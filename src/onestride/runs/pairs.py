@@ -21,6 +21,7 @@ from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.networks.conditions import COLUMN
+from onestride.plans.asking import Asking
 from onestride.plans.given import make_prior
 from onestride.policy.policy import Policy, embedded
 from onestride.progress import console, track
@@ -196,7 +197,7 @@ def conditions_asked(teacher: Policy, rows: int, rng: torch.Generator) -> dict[s
     conditions = getattr(teacher.generator, "conditions", None)
     if conditions is None:
         return {}
-    asking, silent = conditions.asking, torch.rand(rows, 1, generator=rng) < 0.125
+    asking, silent = Asking.of(teacher.generator), torch.rand(rows, 1, generator=rng) < 0.125
     if not np.isfinite(asking.high - asking.low).all():
         raise ValueError(
             f"pairs ask for {', '.join(asking.names)} anywhere in their ranges, and one has none: give its Condition "

@@ -232,7 +232,7 @@ def tables(results: Path) -> dict[str, Table]:
     """Return the table of every study of KDP, and of those made alike, that has a committed result."""
     made = {}
     for name in STUDIES:
-        if name.startswith(("kdp-", "onedp-")) and (found := records(results / name)):
+        if name.startswith(("kdp-", "onedp-", "off-dynamics-")) and (found := records(results / name)):
             made[name] = across.table(STUDIES[name](), found)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from onestride.data.actors import Behaviour, identities
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Z_SCORES, Scaling
+from onestride.plans.asking import Condition
 from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
@@ -111,29 +111,6 @@ class NeedsActor:
             )
         made = self.demonstrations(actor)
         return replace(made, metadata={**made.metadata, "behaviours": identities(actors)})
-
-
-def _unknown_values(_materials: Sequence[Any]) -> list[Tensor]:
-    raise ValueError("what windows had of this condition is not known to a planner that was loaded")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Something that may be asked for at decision time.
-
-    Attributes:
-        name: by which it is asked for.
-        size: how many numbers it is.
-        values: maps the ``Material`` of every set of episodes that is learnt from to what its windows had of it
-            (M, size), normalised as it is asked for.
-        low, high: between which numbers it may be asked for.
-    """
-
-    name: str
-    size: int
-    values: Callable[[Sequence[Any]], Sequence[Tensor]] = _unknown_values
-    low: float = -math.inf
-    high: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
