@@ -127,5 +127,8 @@ def test_a_policy_asks_and_its_checkpoint_knows_of_what(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"condition 'height' of 1 numbers was not learnt; learnt: speed \(1\)"):
         policy.ask(height=1.0)
     policy.ask(speed=1.0)
-    with pytest.raises(ValueError, match="asks for speed"):
-        Engine.from_policy(policy, "torch")
+    engine = Engine.from_policy(policy, "torch", draws=2)
+    for speed in (1.0, 3.0):
+        engine.ask(speed=speed)
+        engine.reset()
+        np.testing.assert_allclose(engine.decide(observation).action, actions[speed], atol=1e-5)

@@ -16,9 +16,9 @@ from onestride.data.minari import write_dataset
 from onestride.evaluation.entries import Entry, as_trained
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
-from onestride.methods.dynamics import unit_range
+from onestride.methods.dynamics import ContextsConfig, DynamicsModel, unit_range
 from onestride.policy.policy import Policy
-from onestride.runs.contexts import columns_of, load_contexts
+from onestride.runs.contexts import Steps, columns_of, load_contexts
 from onestride.runs.pairs import load_pairs
 from onestride.runs.presets import off_dynamics as presets
 from onestride.runs.run import material_of, materials_of, task_of
@@ -184,6 +184,21 @@ def test_what_cannot_be_is_said_before_any_work(made, tmp_path):
     write_dataset(again / "data", episodes(3, 60, 0.3, 1), 3, {"task": "halfcheetah-v5"}, Box(-1.0, 1.0, (6,)))
     with pytest.raises(FileExistsError, match="holds another source"):
         take_source(run, again)
+
+
+def test_episodes_too_short_for_a_window_run_into_no_other(tmp_path):
+    """Of 5, 2 and 6 steps, and 3: windows have 4 rows, transitions are 16 all the same."""
+    run = tmp_path / "run"
+    run.mkdir()
+    each = [next(episodes(1, steps, 0.2, steps)) for steps in (5, 2, 6, 3)]
+    write_dataset(run / "data", each, 4, {"task": TASK}, Box(-1.0, 1.0, (6,)))
+    source = material_of(run, task_of(run)).window_source
+    steps = Steps.of(source, DynamicsModel(ContextsConfig(), 17, 6), 2, target=True)
+    assert len(steps.inputs) == 16
+    assert steps.fold.tolist() == [0] * 5 + [1] * 2 + [0] * 6 + [1] * 3
+    acted = np.concatenate([episode.actions for episode in each])
+    np.testing.assert_allclose(steps.inputs[:, 17:23], acted, atol=1e-6)
+    np.testing.assert_allclose(steps.inputs[:, 23:29], 0.2 * acted, atol=1e-5)
 
 
 def test_few_windows_are_refused(tmp_path):

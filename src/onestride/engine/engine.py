@@ -160,10 +160,7 @@ class Engine:
         plan = plan or policy.task.n_action_steps > 1
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
         runner, chosen = fastest(runners, policy.task)
-        conditions = getattr(policy.generator, "conditions", None)
-        engine = cls(
-            runner, policy.task, draws, chosen, policy.nfe, NOTHING if conditions is None else conditions.asking
-        )
+        engine = cls(runner, policy.task, draws, chosen, policy.nfe, Asking.of(policy.generator))
         engine.ask(**{name: value[0].tolist() for name, value in policy.asked.items()})
         return engine
 

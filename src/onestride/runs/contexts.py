@@ -85,7 +85,7 @@ class Steps:
         """
         count = len(source.observations)
         ends = torch.zeros(count, dtype=torch.bool)
-        ends[source.last] = True
+        ends[source.ends] = True
         if target and int(ends.sum()) < folds:
             raise ValueError(
                 f"{int(ends.sum())} episodes of the target are fewer than {folds} folds: collect more, or lower "
