@@ -59,7 +59,7 @@ def makers(
     files = {row: FILM.format(row) for row in films} | {"replay": "replay.mp4", "gif": "replay.gif"}
     usual: dict[str, tuple[str, Variant]] = {}  # of each method the first row that is ranked, by the policy itself
     for row, v in found.items():
-        if v.selector != "none" and v.backend == "torch":
+        if v.backend == "torch" and (v.selector != "none" or v.row == v.generator):
             usual.setdefault(v.generator, (row, v))
 
     def draw_pareto() -> None:
