@@ -24,7 +24,7 @@ from onestride.tasks import TASKS
 BEHAVES = "return-diffuser-0"  # of the source run: it makes the target's data, as in the paper
 SEEDS = {"tiny": (0,), "small": (0,), "full": (0, 1, 2)}
 RETURN = Column("return_normalised", "normalised return x 100", digits=1, kind="score", spread=False)
-COLUMNS = (RETURN, Column("return_raw", "return", digits=0, spread=False))
+RAW = Column("return_raw", "return", digits=0, spread=False)
 FAMILIES = {
     body: tuple(task for task, (of, _) in presets.BODIES.items() if of == body and "-to-" in task)
     for body in ("halfcheetah", "walker2d", "hopper")
@@ -84,7 +84,7 @@ def study(name: str, about: str, families: Mapping[str, tuple[str, ...]], evalua
     home = fields.get("home", "")
     made: dict[str, Any] = {
         "preset": lambda dataset, budget: presets.target(home or dataset, budget), "results": name, "make": make,
-        "columns": COLUMNS, "against": "joint-diffuser", "paper": "off-dynamics",
+        "columns": (RETURN,), "against": "", "paper": "off-dynamics",
     }  # fmt: skip
     return Study(name=name, about=about, families=families, evaluate=evaluated, **made | fields)
 

@@ -6,7 +6,7 @@ What is asked for beside it: a return of 1, and the inverse error that goes with
 from __future__ import annotations
 
 from onestride.runs.contexts import columns_of
-from onestride.studies.off_dynamics import COLUMNS, asking, elsewhere, planners, study
+from onestride.studies.off_dynamics import RAW, asking, elsewhere, planners, study
 from onestride.studies.off_dynamics_masses import HOME, task_of_mass
 from onestride.studies.study import Job, Outcome, Study
 
@@ -31,5 +31,5 @@ def evaluated(study: Study, job: Job) -> Outcome:
 STUDY = study(
     "off-dynamics-knob", "the dynamics that are asked for, at three masses",
     {"masses": tuple(map(task_of_mass, MASSES))},
-    evaluated, methods=ROWS, home=HOME, against="off-dynamics", columns=COLUMNS[1:],
+    evaluated, methods=ROWS, home=HOME, columns=(RAW,),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from onestride.evaluation.variant import Variant
 from onestride.reports.figures_bodies import masses_figure
 from onestride.reports.style import save
 from onestride.runs.contexts import columns_of
-from onestride.studies.off_dynamics import COLUMNS, asking, elsewhere, planners, study
+from onestride.studies.off_dynamics import RAW, asking, elsewhere, planners, study
 from onestride.studies.study import Job, Outcome, Study
 
 HOME = "halfcheetah-v5-mass-14-to-7"
@@ -77,6 +77,6 @@ def returns_by_mass(study: Study, job: Job) -> dict[str, dict[float, tuple[float
 
 STUDY = study(
     "off-dynamics-masses", "HalfCheetah of other masses than those of the data",
-    {"masses": tuple(map(task_of_mass, MASSES))}, evaluated, columns=COLUMNS[1:], methods=ROWS[1:],
-    home=HOME, against="source-diffuser",
+    {"masses": tuple(map(task_of_mass, MASSES))}, evaluated, columns=(RAW,), methods=ROWS[1:],
+    home=HOME,
 )  # fmt: skip
