@@ -30,7 +30,8 @@ from onestride.control.ring_buffer import RingBuffer
 from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
-from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.engine.folder import CONTRACT, load_contract
+from onestride.engine.loading import load_decider
 from onestride.files import CheckpointError
 from onestride.latency.fault_injection import Fault, FaultInjection
 from onestride.policy.policy import Policy
@@ -94,21 +95,16 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
         ValueError: an exported engine is asked to run on another backend or device than its own, or the policy cannot
             be folded.
     """
+    decider = load_decider(folder, device, engine)
     if (folder / CONTRACT).is_file():
-        made, contract = Engine.from_folder(folder), load_contract(folder)
-        if engine not in (None, "auto", backend := backend_of(contract)):
-            raise ValueError(f"{folder} was exported for {backend}, which runs it; leave --engine {engine} away")
-        if device != "cpu":
-            raise ValueError(f"{folder} is for {backend}, which runs on the CPU; leave --device {device} away")
-        if contract["task"] not in TASKS:  # it can be simulated only where its package or file is
-            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(contract['task'])}")
-        return LoadedPolicy(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
-    policy = Policy.from_pretrained(folder, device=device)
-    about = without_history(load_config(folder))
-    if engine is None:
-        return LoadedPolicy(policy, policy.task, about)
-    made = Engine.from_policy(policy, engine, plan=True)  # the fallback follows plans
-    return LoadedPolicy(made, policy.task, about | {"engine": made.chosen})
+        about = load_contract(folder)
+        if about["task"] not in TASKS:  # it can be simulated only where its package or file is
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(about['task'])}")
+        task = TASKS[about["task"]]()
+    else:
+        about, task = without_history(load_config(folder)), decider.task
+    assert isinstance(task, Task)
+    return LoadedPolicy(decider, task, about | ({"engine": decider.chosen} if isinstance(decider, Engine) else {}))
 
 
 class Record:

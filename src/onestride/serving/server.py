@@ -1,0 +1,170 @@
+"""The policy server: openpi's protocol over a websocket.
+
+On connect it sends one map of metadata. Then each binary message is an observation, answered by a map of actions, or by
+one text message where there is none: one line that says why. ``GET /healthz`` answers OK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from onestride.errors import naming_extras
+from onestride.serving.address import PORT, bind, check_key
+from onestride.serving.messages import pack
+from onestride.serving.metadata import metadata_of
+from onestride.serving.observations import example_of, largest
+from onestride.serving.session import Served, Session
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
+
+WARM_UP = 50  # decisions before the first client
+HEALTH = "/healthz"
+#: At most so many messages of a client wait; it is read no further meanwhile.
+QUEUED = 2
+LONGEST_CLOSE = 2.0  # how long a client's goodbye is waited for [s]
+
+log = logging.getLogger("onestride.serving")
+
+
+class PolicyServer:
+    """Serves one policy to several clients, which take turns.
+
+    Decisions are made in a thread of their own, so that connections, pings and the health check never wait for one.
+
+    Args:
+        policy: a policy or an engine.
+        host: address to listen on; only this machine reaches the default.
+        port: 0 takes any that is free.
+        api_key: what clients have to send as ``Authorization: Api-Key ...``; None: nothing.
+        max_clients: at the same time; further ones are refused.
+        name: of the policy, for the metadata.
+
+    Raises:
+        OSError: the port is in use, or the address is none of this machine's.
+        ValueError: a number is out of range, or the key cannot stand in a header.
+    """
+
+    def __init__(
+        self,
+        policy: Served,
+        *,
+        host: str = "127.0.0.1",
+        port: int = PORT,
+        api_key: str | None = None,
+        max_clients: int = 16,
+        name: str = "",
+        sock: socket.socket | None = None,
+    ) -> None:
+        if max_clients < 1:
+            raise ValueError(f"max_clients is {max_clients}, expected at least 1")
+        self.policy, self.spec, self.max_clients = policy, policy.task, max_clients
+        self.metadata = metadata_of(self.spec, name)
+        self._key = None if api_key is None else f"Api-Key {check_key(api_key)}".encode()
+        self._socket = bind(host, port) if sock is None else sock
+        self._sessions: dict[ServerConnection, Session] = {}
+        self._executor = ThreadPoolExecutor(1, "decisions")
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        host, port = self._socket.getsockname()[:2]
+        return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def warm_up(self, calls: int = WARM_UP) -> float:
+        """Answer requests in the thread that will decide, and return how long the last took [s].
+
+        Raises:
+            ValueError: the policy gives no answer, which the message says.
+        """
+        session, request, took = Session(self.policy), pack(example_of(self.spec)), 0.0
+        for _ in range(calls):
+            began = time.perf_counter()
+            answer = self._executor.submit(session.answer, request).result()
+            took = time.perf_counter() - began
+            if isinstance(answer.data, str):
+                raise ValueError(f"the policy does not answer for its example observation: {answer.data}")
+        return took
+
+    def serve_forever(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until SIGTERM or Ctrl-C, which raises KeyboardInterrupt once every client has been told.
+
+        Args:
+            ready: called when clients can connect.
+        """
+        asyncio.run(self.serve(ready))
+
+    async def serve(self, ready: Callable[[], object] = lambda: None, stop: asyncio.Event | None = None) -> None:
+        """Serve until ``stop`` is set; see ``serve_forever``."""
+        with naming_extras():
+            from websockets.asyncio.server import serve
+
+        stop = stop or asyncio.Event()
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        quiet = logging.getLogger("onestride.serving.websockets")
+        quiet.setLevel(logging.CRITICAL + 1)  # a stranger's bytes are no reason for a traceback
+        try:
+            async with serve(
+                self._converse, sock=self._socket, process_request=self._admit, compression=None, origins=[None],
+                max_size=largest(self.spec), max_queue=QUEUED, close_timeout=LONGEST_CLOSE, server_header=None,
+                logger=quiet,
+            ) as self._server:  # fmt: skip
+                ready()
+                await stop.wait()
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Give the port back, where it was never served."""
+        self._socket.close()
+        self._executor.shutdown(wait=False)
+
+    # ------------------------------------------------------------ a client
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """The health check, or why a client may not come in; None where it may."""
+        if request.path == HEALTH:
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        given = request.headers.get_all("Authorization")
+        if self._key is not None and not (
+            len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), self._key)
+        ):
+            said = "this policy server wants a key: Authorization: Api-Key ...\n"
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, said)
+        if len(self._server.connections) >= self.max_clients:
+            said = f"{self.max_clients} clients are connected already; try again later\n"
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, said)
+        return None
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        """Answer one client until it goes."""
+        from websockets.exceptions import ConnectionClosed
+
+        session, loop = Session(self.policy), asyncio.get_running_loop()
+        who = "{}:{}".format(*connection.remote_address[:2]) if connection.remote_address else "a client"
+        log.info("%s connected", who)
+        why = "it went"
+        try:
+            await connection.send(pack(self.metadata))
+            async for message in connection:
+                came = time.perf_counter()
+                answer = await loop.run_in_executor(self._executor, session.answer, message, came)
+                await connection.send(answer.data)
+                if answer.broken:
+                    await connection.close(1011, "the policy failed")
+        except ConnectionClosed as closed:
+            why = " ".join(str(closed).split())
+        last = f"; the last refusal: {session.last_refusal}" if session.refused else ""
+        log.info("%s left (%s): %d answers, %d refusals%s", who, why, session.answered, session.refused, last)
