@@ -19,7 +19,7 @@ from onestride.robot.decision import none_finite
 from onestride.serving.address import bind, check_key, is_loopback
 from onestride.serving.messages import pack
 from onestride.serving.observations import largest
-from onestride.serving.server import PolicyServer
+from onestride.serving.server import REFUSED_IN_WORDS, PolicyServer
 from served import Told, received, served, spec_of
 
 SEEN = pack({"observation": np.array([4.0, 0.0, 0.0])})
@@ -119,6 +119,8 @@ def test_a_message_that_is_far_too_large_ends_the_connection():
         connection.send(pack({"observation": np.zeros(spec_of().observation_dim + 1000)}))
         assert connection.recv(timeout=10).startswith("observation refused: 'observation' has shape (1003,)")
         connection.send(bytes(largest(spec_of()) + 1))
+        assert connection.recv(timeout=10).startswith(f"bad request: the message has {largest(spec_of()) + 1} bytes")
+        connection.send(bytes(largest(spec_of()) + REFUSED_IN_WORDS + 1))
         with pytest.raises(ConnectionClosedError, match="1009"):
             connection.recv(timeout=10)
         assert get(url, "/healthz") == (200, b"OK\n")

@@ -61,16 +61,18 @@ class Serve:
             )
         logging.basicConfig(format="onestride: %(message)s", level=logging.WARNING)
         logging.getLogger("onestride.serving").setLevel(logging.INFO)
-        reserved = bind(self.host, self.port)  # first: loading takes seconds
-        policy = load_decider(self.folder, self.device, self.engine)
-        name = self.folder.resolve().name
-        server = PolicyServer(policy, sock=reserved, api_key=key, max_clients=self.max_clients, name=name)
-        runs = f", {policy.chosen}" if isinstance(policy, Engine) else ""
-        took = server.warm_up()
-        said = f"{self.folder} ({policy.task.name}{runs}): {1e3 * took:.1f} ms an answer\nlistening on {server.url}"
-        server.serve_forever(ready=lambda: print(said, flush=True))
+        with bind(self.host, self.port) as reserved:  # first: loading takes seconds
+            policy = load_decider(self.folder, self.device, self.engine)
+            name = self.folder.resolve().name
+            server = PolicyServer(policy, sock=reserved, api_key=key, max_clients=self.max_clients, name=name)
+            runs = f", {policy.chosen}" if isinstance(policy, Engine) else ""
+            took = server.warm_up()
+            said = f"{self.folder} ({policy.task.name}{runs}): {1e3 * took:.1f} ms an answer\nlistening on {server.url}"
+            server.serve_forever(ready=lambda: print(said, flush=True))
 
     def _key(self) -> str | None:
+        from onestride.serving.address import check_key
+
         if self.api_key_file is not None:
-            return read_bytes(self.api_key_file, LONGEST_KEY).decode(errors="replace")
-        return os.environ.get(KEY)
+            return check_key(read_bytes(self.api_key_file, LONGEST_KEY).decode(errors="replace"))
+        return check_key(os.environ[KEY]) if KEY in os.environ else None

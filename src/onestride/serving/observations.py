@@ -18,12 +18,12 @@ PREFIX = "observation/"
 VECTOR = ("observation", "observation/state", "state")
 #: What a request may hold besides; openpi's clients send a prompt, which no policy here reads.
 BESIDES = ("endpoint", "prompt", "seed", "time")
-#: Bytes of a message beside its observation's: an image of the wrong size is to be refused in words.
+#: Bytes of a message beside its observation's: names, a prompt, an image of nearly the right size.
 SLACK = 1 << 20
 
 
 def largest(spec: ControlSpec) -> int:
-    """Return the size of the largest message that is read [bytes]."""
+    """Return the size of the largest request that is looked into [bytes]."""
     images = sum(field.size for field in spec.cameras)
     return spec.n_obs_steps * (9 * spec.numbers_dim + images) + SLACK  # a number of msgpack has 9 bytes
 

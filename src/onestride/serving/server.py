@@ -33,6 +33,8 @@ WARM_UP = 50  # decisions before the first client
 HEALTH = "/healthz"
 #: At most so many messages of a client wait; it is read no further meanwhile.
 QUEUED = 2
+#: A message that is so much too large is refused in words; one that is larger still ends its connection [bytes].
+REFUSED_IN_WORDS = 8 << 20
 LONGEST_CLOSE = 2.0  # how long a client's goodbye is waited for [s]
 
 log = logging.getLogger("onestride.serving")
@@ -118,8 +120,8 @@ class PolicyServer:
         try:
             async with serve(
                 self._converse, sock=self._socket, process_request=self._admit, compression=None, origins=[None],
-                max_size=largest(self.spec), max_queue=QUEUED, close_timeout=LONGEST_CLOSE, server_header=None,
-                logger=quiet,
+                max_size=largest(self.spec) + REFUSED_IN_WORDS, max_queue=QUEUED, close_timeout=LONGEST_CLOSE,
+                server_header=None, logger=quiet,
             ) as self._server:  # fmt: skip
                 ready()
                 await stop.wait()

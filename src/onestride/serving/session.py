@@ -13,7 +13,7 @@ from onestride.control.history import Samples
 from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision, NoPlanError, chunk_of
 from onestride.serving.messages import MessageError, pack, unpack
-from onestride.serving.observations import steps_of
+from onestride.serving.observations import largest, steps_of
 
 #: What a request may ask for: the next actions, these with the whole plan, or to begin an episode.
 ENDPOINTS = INFER, INFER_PLAN, RESET = "infer", "infer_plan", "reset"
@@ -67,7 +67,7 @@ class Session:
         self.policy, self.spec = policy, policy.task
         self.answered = self.refused = 0
         self.last_refusal = ""
-        self._samples = Samples(self.spec)
+        self._samples, self._largest = Samples(self.spec), largest(self.spec)
         self._total_ms: float | None = None  # of the last request
         self._seed: int | None = seed  # of noise that begins with the next decision
         self._noise: Any = None  # where it is
@@ -99,6 +99,11 @@ class Session:
         began = time.perf_counter()
         if isinstance(message, str):
             raise MessageError("the message is text, expected a binary one (msgpack)")
+        if len(message) > self._largest:
+            raise MessageError(
+                f"the message has {len(message)} bytes, expected at most {self._largest}: send images in the size that "
+                "the policy learnt from"
+            )
         request = unpack(message)
         fields = {field.name for field in self.spec.fields}
         asked = INFER if "endpoint" in fields else request.get("endpoint", INFER)
