@@ -21,10 +21,8 @@ def metadata_of(spec: ControlSpec, name: str = "") -> dict[str, Any]:
         spec: of what is controlled.
         name: of the policy.
     """
-    from onestride import __version__
-
     return {
-        "server": f"onestride {__version__}",
+        "server": "onestride",
         "policy": name,
         "task": spec.name,
         **_sizes(spec),
