@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from onestride.cli import main
-from onestride.commands.serve import KEY
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.errors import EXTRAS
+from onestride.serving.address import KEY
 from onestride.serving.client import RemotePolicy
 from without import python_without
 
@@ -77,6 +77,7 @@ def test_beyond_this_machine_a_key_is_asked_for(capsys, tmp_path, monkeypatch):
 WITHOUT_TORCH = """
 import asyncio, sys, threading
 from onestride.engine.loading import load_decider
+from onestride.serving.address import KEY
 from onestride.serving.client import RemotePolicy
 from onestride.serving.server import PolicyServer
 from pathlib import Path

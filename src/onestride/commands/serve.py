@@ -11,9 +11,8 @@ import tyro
 
 from onestride.engine.backends import Backend
 from onestride.files import read_bytes
+from onestride.serving.address import KEY, PORT, bind, check_key, is_loopback
 
-#: Environment variable that holds the clients' key.
-KEY = "ONESTRIDE_API_KEY"
 LONGEST_KEY = 4096  # of a file that holds one [bytes]
 
 
@@ -32,7 +31,7 @@ class Serve:
     """A trained policy's folder, such as runs/demo/dnk-0, or an exported engine's."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0: all of this machine's."""
-    port: int = 8000
+    port: int = PORT
     engine: Backend | None = None
     """Run a policy as one graph, see `onestride run`; auto measures what is fastest here."""
     device: str = "cpu"
@@ -50,7 +49,6 @@ class Serve:
     def __call__(self) -> None:
         from onestride.engine.engine import Engine
         from onestride.engine.loading import load_decider
-        from onestride.serving.address import bind, is_loopback
         from onestride.serving.server import PolicyServer
 
         key = self._key()
@@ -71,8 +69,6 @@ class Serve:
             server.serve_forever(ready=lambda: print(said, flush=True))
 
     def _key(self) -> str | None:
-        from onestride.serving.address import check_key
-
         if self.api_key_file is not None:
             return check_key(read_bytes(self.api_key_file, LONGEST_KEY).decode(errors="replace"))
         return check_key(os.environ[KEY]) if KEY in os.environ else None

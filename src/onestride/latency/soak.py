@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -37,7 +37,9 @@ from onestride.latency.fault_injection import Fault, FaultInjection
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.robot.clock import RealClock
+from onestride.robot.decision import Decider
 from onestride.runs.run import without_history
+from onestride.serving.client import RemotePolicy
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -77,16 +79,20 @@ class SoakConfig:
         return max(1, round(self.duration * self.rate))
 
 
-@dataclass(frozen=True)
-class LoadedPolicy:
-    """A policy or an engine, its task, and what the record says about it."""
+#: What decides.
+D = TypeVar("D", bound=Decider, covariant=True)
 
-    decider: Policy | Engine
+
+@dataclass(frozen=True)
+class LoadedPolicy(Generic[D]):
+    """A policy or an engine, here or on a server, its task, and what the record says about it."""
+
+    decider: D
     task: Task
     about: dict[str, Any]
 
 
-def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = None) -> LoadedPolicy:
+def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = None) -> LoadedPolicy[Policy | Engine]:
     """Load what a folder holds: a trained policy, with ``engine`` folded and on that backend, or an exported engine.
 
     Raises:
@@ -105,6 +111,20 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
         about, task = without_history(load_config(folder)), decider.task
     assert isinstance(task, Task)
     return LoadedPolicy(decider, task, about | ({"engine": decider.chosen} if isinstance(decider, Engine) else {}))
+
+
+def connect_to(url: str, api_key: str | None) -> LoadedPolicy[RemotePolicy]:
+    """Return what a policy server decides by.
+
+    Raises:
+        ConnectionError: there is no server, or it refuses this client.
+        ValueError: its task is not known here.
+    """
+    remote = RemotePolicy(url, api_key=api_key)
+    if remote.task.name not in TASKS:
+        remote.close()
+        raise ValueError(f"{url} serves another task: {TASKS.unknown(remote.task.name)}")
+    return LoadedPolicy(remote, TASKS[remote.task.name](), {"server": url, "policy": remote.metadata["policy"]})
 
 
 class Record:
@@ -154,7 +174,7 @@ class Record:
 
 
 def run_soak(
-    loaded: LoadedPolicy,
+    loaded: LoadedPolicy[Any],
     scenes: Sequence[Any],
     config: SoakConfig,
     record: Record | None = None,

@@ -8,6 +8,8 @@ import socket
 
 #: Where openpi's clients look for a server.
 PORT = 8000
+#: Environment variable that holds the clients' key.
+KEY = "ONESTRIDE_API_KEY"
 
 
 def bind(host: str, port: int) -> socket.socket:
