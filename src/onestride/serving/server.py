@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from onestride.errors import naming_extras
@@ -24,6 +24,7 @@ from onestride.serving.messages import pack
 from onestride.serving.metadata import metadata_of
 from onestride.serving.observations import example_of, largest
 from onestride.serving.session import Served, Session
+from onestride.serving.turns import Turns
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -76,7 +77,7 @@ class PolicyServer:
         self._key = None if api_key is None else f"Api-Key {check_key(api_key)}".encode()
         self._socket = bind(host, port) if sock is None else sock
         self._sessions: dict[ServerConnection, Session] = {}
-        self._executor = ThreadPoolExecutor(1, "decisions")
+        self._turns = Turns()
 
     @property
     def url(self) -> str:
@@ -93,7 +94,7 @@ class PolicyServer:
         session, request, took = Session(self.policy), pack(example_of(self.spec)), 0.0
         for _ in range(calls):
             began = time.perf_counter()
-            answer = self._executor.submit(session.answer, request).result()
+            answer = self._turns.run(partial(session.answer, request))
             took = time.perf_counter() - began
             if isinstance(answer.data, str):
                 raise ValueError(f"the policy does not answer for its example observation: {answer.data}")
@@ -126,12 +127,12 @@ class PolicyServer:
                 ready()
                 await stop.wait()
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._turns.close()
 
     def close(self) -> None:
         """Give the port back, where it was never served."""
         self._socket.close()
-        self._executor.shutdown(wait=False)
+        self._turns.close()
 
     # ------------------------------------------------------------ a client
 
@@ -154,7 +155,7 @@ class PolicyServer:
         """Answer one client until it goes."""
         from websockets.exceptions import ConnectionClosed
 
-        session, loop = Session(self.policy), asyncio.get_running_loop()
+        session = Session(self.policy)
         who = "{}:{}".format(*connection.remote_address[:2]) if connection.remote_address else "a client"
         log.info("%s connected", who)
         why = "it went"
@@ -162,7 +163,7 @@ class PolicyServer:
             await connection.send(pack(self.metadata))
             async for message in connection:
                 came = time.perf_counter()
-                answer = await loop.run_in_executor(self._executor, session.answer, message, came)
+                answer = await self._turns.call(partial(session.answer, message, came))
                 await connection.send(answer.data)
                 if answer.broken:
                     await connection.close(1011, "the policy failed")
