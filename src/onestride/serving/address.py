@@ -10,6 +10,7 @@ import socket
 PORT = 8000
 #: Environment variable that holds the clients' key.
 KEY = "ONESTRIDE_API_KEY"
+GONE_AFTER = 40  # a client whose machine does not answer for so long is gone [s]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -36,6 +37,14 @@ def bind(host: str, port: int) -> socket.socket:
             said = f"cannot listen on port {port} of {host} ({error.strerror})"
         raise OSError(error.errno, said) from error
     return made
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the system end a connection whose other side is gone without a word, such as a robot without power."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", GONE_AFTER // 2), ("TCP_KEEPINTVL", GONE_AFTER // 8), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def is_loopback(host: str) -> bool:

@@ -9,28 +9,21 @@ acts.
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from onestride.errors import naming_extras
 from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision, NoPlanError
 from onestride.robot.fields import decision_vector
+from onestride.serving.connection import Connection, RefusedError
 from onestride.serving.messages import MessageError, pack, unpack
 from onestride.serving.metadata import spec_of
 from onestride.serving.observations import request_of
 from onestride.serving.session import INFER_PLAN, NO_PLAN, REFUSED, RESET
 
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
-
-#: Largest answer that is read [bytes].
-LARGEST = 64 << 20
 CONNECT = 10.0  # how long the first connection may take [s]
 
 
@@ -75,7 +68,7 @@ class RemotePolicy:
             )
         self.url, self.timeout, self.patience = url, timeout, patience
         self._headers = {} if api_key is None else {"Authorization": f"Api-Key {api_key}"}
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._owed = 0  # answers that are still to come
         self._failing: float | None = None  # since when there has been no answer [s]
         self.metadata: dict[str, Any] = {}
@@ -83,7 +76,11 @@ class RemotePolicy:
             self._connect(CONNECT)
         except NoAnswerError as error:
             raise ConnectionError(f"no policy server at {url}: {error}") from error
-        self.task = spec_of(self.metadata, task)
+        try:
+            self.task = spec_of(self.metadata, task)
+        except ValueError:
+            self.close()
+            raise
         self._what = f" of {self.task.name}: {self.task.layout}"
 
     def __enter__(self) -> RemotePolicy:
@@ -153,15 +150,12 @@ class RemotePolicy:
     # ------------------------------------------------------------ the connection
 
     def _ask(self, message: bytes) -> bytes | str:
-        """Send a message, and return its answer. Late answers to earlier ones are thrown away first."""
+        """Return the answer to a message, over a new connection where the last is lost."""
         deadline = time.monotonic() + self.timeout
         try:
             if self._connection is None:
                 self._connect(self.timeout)
-            while self._owed:
-                self._receive(deadline)
-            self._send(message)
-            answer = self._receive(deadline)
+            answer = self._exchange(message, deadline)
         except NoAnswerError as error:
             now = time.monotonic()
             self._failing = now if self._failing is None else self._failing
@@ -173,27 +167,16 @@ class RemotePolicy:
         return answer
 
     def _connect(self, timeout: float) -> None:
-        with naming_extras():
-            from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
-            from websockets.sync.client import connect
+        deadline = time.monotonic() + timeout
         try:
-            self._connection = connect(
-                self.url, additional_headers=self._headers, compression=None, max_size=LARGEST, proxy=None,
-                open_timeout=timeout, close_timeout=min(timeout, 1.0), ping_interval=None,
-            ).__enter__()  # fmt: skip # as newer websockets want it; what is returned is closed by itself
-        except InvalidURI as error:
-            raise ValueError(f"'{self.url}' is no address of a policy server, such as ws://127.0.0.1:8000") from error
-        except InvalidStatus as error:
-            said = (error.response.body or b"")[:200].decode(errors="replace").strip()
-            raise NoAnswerError(f"it refused with HTTP {error.response.status_code}: {said}") from error
-        except (OSError, InvalidHandshake) as error:
+            self._connection = Connection(self.url, self._headers, timeout)
+            first = self._connection.receive(deadline)
+        except RefusedError as error:
+            raise NoAnswerError(str(error)) from error
+        except OSError as error:
+            self.close()
             raise NoAnswerError(f"it cannot be reached ({error})") from error
-        # A server that reads no more must not block a write: the system gives it up after the timeout.
-        whole, rest = divmod(self.timeout, 1.0)
-        pause = struct.pack("ll", int(whole), int(1e6 * rest))
-        self._connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
         self._owed = 0
-        first = self._receive(time.monotonic() + timeout, greeting=True)
         try:
             metadata = unpack(first) if isinstance(first, bytes) else {}
         except MessageError:
@@ -203,29 +186,20 @@ class RemotePolicy:
             raise ConnectionError(f"{self.url} serves another policy than before: {metadata.get('policy')}")
         self.metadata = metadata
 
-    def _send(self, message: bytes) -> None:
-        from websockets.exceptions import ConnectionClosed
-
+    def _exchange(self, message: bytes, deadline: float) -> bytes | str:
+        """Send a message and return its answer; late answers to earlier ones are thrown away first."""
         assert self._connection is not None
         try:
-            self._connection.send(message)
-        except (ConnectionClosed, OSError) as error:
-            self._connection = None
-            raise NoAnswerError(f"the connection to {self.url} is lost ({error})") from error
-        self._owed += 1
-
-    def _receive(self, deadline: float, greeting: bool = False) -> bytes | str:
-        from websockets.exceptions import ConnectionClosed
-
-        assert self._connection is not None
-        try:
-            answer = self._connection.recv(timeout=max(deadline - time.monotonic(), 0.0))
+            while self._owed:
+                self._connection.receive(deadline)
+                self._owed -= 1
+            self._connection.send(message, deadline)
+            self._owed += 1
+            answer = self._connection.receive(deadline)
+            self._owed -= 1
         except TimeoutError as error:
-            if greeting:
-                self.close()
             raise NoAnswerError(f"no answer from {self.url} within {self.timeout:g} s") from error
-        except (ConnectionClosed, OSError) as error:
-            self._connection = None
+        except OSError as error:
+            self.close()
             raise NoAnswerError(f"the connection to {self.url} is lost ({error})") from error
-        self._owed -= not greeting
         return answer

@@ -49,7 +49,8 @@ def steps_of(spec: ControlSpec, request: Mapping[str, Any]) -> np.ndarray:
     if len(set(counts.values())) > 1:
         raise ObservationError(f"the fields have different numbers of observations: {counts}; send as many of each")
     count = next(iter(counts.values()))
-    return np.stack([pack(fields, {name: value[i] for name, value in steps.items()}) for i in range(count)])
+    vectors = [pack(fields, {name: value[i] for name, value in steps.items()}) for i in range(count)]
+    return vectors[0][None] if count == 1 else np.stack(vectors)
 
 
 def _named(fields: tuple[Field, ...], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _array(name: str, value: Any) -> np.ndarray:
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
+        return array.astype(np.float64) if array.dtype.kind == "f" else array  # native numbers are checked faster
     except (ValueError, TypeError, OverflowError) as error:  # lists of several lengths
         raise MessageError(f"'{name}' is no array of numbers ({' '.join(str(error).split())[:120]})") from error
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from onestride.errors import naming_extras
-from onestride.serving.address import PORT, bind, check_key
+from onestride.serving.address import PORT, bind, check_key, keep_alive
 from onestride.serving.messages import pack
 from onestride.serving.metadata import metadata_of
 from onestride.serving.observations import example_of, largest
@@ -119,10 +119,10 @@ class PolicyServer:
         quiet = logging.getLogger("onestride.serving.websockets")
         quiet.setLevel(logging.CRITICAL + 1)  # a stranger's bytes are no reason for a traceback
         try:
-            async with serve(
+            async with serve(  # no pings, which a client answers only while it reads
                 self._converse, sock=self._socket, process_request=self._admit, compression=None, origins=[None],
                 max_size=largest(self.spec) + REFUSED_IN_WORDS, max_queue=QUEUED, close_timeout=LONGEST_CLOSE,
-                server_header=None, logger=quiet,
+                ping_interval=None, server_header=None, logger=quiet,
             ) as self._server:  # fmt: skip
                 ready()
                 await stop.wait()
@@ -156,6 +156,7 @@ class PolicyServer:
         from websockets.exceptions import ConnectionClosed
 
         session = Session(self.policy)
+        keep_alive(connection.transport.get_extra_info("socket"))
         who = "{}:{}".format(*connection.remote_address[:2]) if connection.remote_address else "a client"
         log.info("%s connected", who)
         why = "it went"
