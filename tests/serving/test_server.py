@@ -6,16 +6,19 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 
 from onestride.robot.decision import none_finite
+from onestride.serving import server
 from onestride.serving.address import bind, check_key, is_loopback
 from onestride.serving.messages import pack
 from onestride.serving.observations import largest
@@ -201,6 +204,55 @@ def test_strangers_bytes_and_connections_that_break_disturb_nobody(capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+#: A client of its own process, killed while it waits for an answer.
+CLIENT = """
+import sys
+from onestride.serving.client import RemotePolicy
+remote = RemotePolicy(sys.argv[1], timeout=60.0)
+print("connected", flush=True)
+remote.decide([4.0, 0.0, 0.0])
+"""
+
+
+def test_a_client_that_is_killed_gives_its_place_back():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits(_):
+        begun.set()
+        assert go_on.wait(20)
+
+    with served(Told(before=waits), max_clients=1) as url:
+        with subprocess.Popen([sys.executable, "-c", CLIENT, url], stdout=subprocess.PIPE) as process:
+            assert begun.wait(20)
+            process.kill()
+        go_on.set()
+        connection = None
+        while connection is None:
+            try:
+                connection, _ = client(url)
+            except InvalidStatus:  # the server has not heard of it yet
+                time.sleep(0.01)
+        np.testing.assert_array_equal(ask(connection), [[4.0, 1.0]])
+        connection.close()
+
+
+def test_a_decision_that_never_ends_does_not_keep_the_server_from_ending(monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_CLOSE", 0.1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits(_):
+        begun.set()
+        assert go_on.wait(60)
+
+    with served(Told(before=waits)) as url:
+        connection, _ = client(url)
+        connection.send(SEEN)
+        assert begun.wait(10)
+    with pytest.raises(ConnectionClosed):
+        connection.recv(timeout=10)
+    go_on.set()
+
+
 def test_a_server_that_ends_tells_its_clients():
     with served(Told()) as url:
         connection, _ = client(url)
@@ -221,15 +273,15 @@ def test_a_port_in_use_is_said_in_a_line():
 
 
 def test_nothing_listens_before_the_policy_is_warm():
-    server = PolicyServer(Told(before=lambda _: reached.append(reachable())), port=0)
-    reached, port = [], urlparse(server.url).port
+    made = PolicyServer(Told(before=lambda _: reached.append(reachable())), port=0)
+    reached, port = [], urlparse(made.url).port
 
     def reachable():
         with socket.socket() as stranger:
             return stranger.connect_ex(("127.0.0.1", port)) == 0
 
-    server.warm_up(calls=2)
-    server.close()
+    made.warm_up(calls=2)
+    made.close()
     assert reached == [False, False]
 
 
@@ -237,10 +289,10 @@ def test_a_policy_that_cannot_answer_its_example_is_not_served():
     def fails(_):
         raise none_finite(3)
 
-    server = PolicyServer(Told(before=fails), port=0)
+    made = PolicyServer(Told(before=fails), port=0)
     with pytest.raises(ValueError, match="does not answer for its example observation: no plan: none of 3"):
-        server.warm_up()
-    server.close()
+        made.warm_up()
+    made.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
@@ -255,11 +307,11 @@ def test_what_others_reach(host):
 
 def test_sigterm_ends_it():
     """In the main thread, as the program does."""
-    server = PolicyServer(Told(), port=0)
-    server.serve_forever(ready=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    made = PolicyServer(Told(), port=0)
+    made.serve_forever(ready=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def test_ctrl_c_ends_it():
-    server = PolicyServer(Told(), port=0)
+    made = PolicyServer(Told(), port=0)
     with pytest.raises(KeyboardInterrupt):
-        server.serve_forever(ready=lambda: os.kill(os.getpid(), signal.SIGINT))
+        made.serve_forever(ready=lambda: os.kill(os.getpid(), signal.SIGINT))

@@ -19,7 +19,7 @@ from onestride.policy.store import make_generator
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.serving.messages import pack, unpack
 from onestride.serving.observations import request_of
-from onestride.serving.session import PAUSE, Session
+from onestride.serving.session import LONGEST_LINE, PAUSE, Session
 from onestride.tasks import TASKS
 from served import Told, spec_of
 
@@ -153,8 +153,11 @@ def test_a_bug_shows_where_it_is_in_the_log_alone(caplog):
 def test_nothing_that_a_message_holds_makes_an_error_long():
     session = Session(Told())
     for request in ({"x" * 5000: 1}, {"endpoint": "y" * 60_000}, {"state": "z" * 60_000}, {"state": [[0] * 400] * 400}):
-        assert len(refused(session, request)) <= 1000
-    assert len(refused(session, msgpack.packb({"state": {b"__ndarray__": True, b"dtype": "q" * 60_000}}))) <= 1000
+        assert len(refused(session, request)) <= LONGEST_LINE
+    assert (
+        len(refused(session, msgpack.packb({"state": {b"__ndarray__": True, b"dtype": "q" * 60_000}}))) <= LONGEST_LINE
+    )
+    assert "no '?[2J???'" in refused(session, {"\x1b[2J\x00\x07\u202e": 1})
 
 
 # ---------------------------------------------------------------- policies and engines

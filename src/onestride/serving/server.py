@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ class PolicyServer:
         api_key: what clients have to send as ``Authorization: Api-Key ...``; None: nothing.
         max_clients: at the same time; further ones are refused.
         name: of the policy, for the metadata.
+        sock: a socket that holds an address already, in place of host and port, see ``bind``.
 
     Raises:
         OSError: the port is in use, or the address is none of this machine's.
@@ -76,7 +78,7 @@ class PolicyServer:
         self.metadata = metadata_of(self.spec, name)
         self._key = None if api_key is None else f"Api-Key {check_key(api_key)}".encode()
         self._socket = bind(host, port) if sock is None else sock
-        self._sessions: dict[ServerConnection, Session] = {}
+        self._conversations: set[asyncio.Task[None]] = set()
         self._turns = Turns()
 
     @property
@@ -115,7 +117,8 @@ class PolicyServer:
 
         stop = stop or asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            with suppress(NotImplementedError):  # Windows
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         quiet = logging.getLogger("onestride.serving.websockets")
         quiet.setLevel(logging.CRITICAL + 1)  # a stranger's bytes are no reason for a traceback
         try:
@@ -125,7 +128,11 @@ class PolicyServer:
                 ping_interval=None, server_header=None, logger=quiet,
             ) as self._server:  # fmt: skip
                 ready()
-                await stop.wait()
+                try:
+                    await stop.wait()
+                finally:
+                    self._server.close()
+                    await self._end_conversations()
         finally:
             self._turns.close()
 
@@ -133,6 +140,13 @@ class PolicyServer:
         """Give the port back, where it was never served."""
         self._socket.close()
         self._turns.close()
+
+    async def _end_conversations(self) -> None:
+        """Give the clients time to hear of the end; one whose decision never ends is left."""
+        if self._conversations:
+            _, left = await asyncio.wait(self._conversations, timeout=LONGEST_CLOSE)
+            for task in left:
+                task.cancel()
 
     # ------------------------------------------------------------ a client
 
@@ -155,11 +169,14 @@ class PolicyServer:
         """Answer one client until it goes."""
         from websockets.exceptions import ConnectionClosed
 
-        session = Session(self.policy)
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
         keep_alive(connection.transport.get_extra_info("socket"))
-        who = "{}:{}".format(*connection.remote_address[:2]) if connection.remote_address else "a client"
+        session, why = Session(self.policy), "it went"
+        who = "{}:{}".format(*connection.remote_address[:2])
         log.info("%s connected", who)
-        why = "it went"
         try:
             await connection.send(pack(self.metadata))
             async for message in connection:

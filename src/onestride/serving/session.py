@@ -22,6 +22,8 @@ PAUSE = 1.75
 #: How an error begins, by its kind.
 REFUSED, NO_PLAN, BAD_MESSAGE, FAILED = "observation refused", "no plan", "bad request", "the policy failed"
 
+LONGEST_LINE = 1000  # characters of an error
+
 log = logging.getLogger("onestride.serving")
 
 
@@ -172,5 +174,6 @@ class Session:
 
     def _error(self, kind: str, error: object) -> Answer:
         self.refused += 1
-        self.last_refusal = " ".join(f"{kind}: {error}".split())[:1000]
+        line = " ".join(f"{kind}: {error}".split())[:LONGEST_LINE]
+        self.last_refusal = "".join(c if c.isprintable() else "?" for c in line)  # it may quote what a client sent
         return Answer(self.last_refusal)

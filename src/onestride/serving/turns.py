@@ -21,7 +21,7 @@ class Turns:
     """Makes calls one after the other, in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any, Exception | None], object]] | None] = (
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any, BaseException | None], object]] | None] = (
             SimpleQueue()
         )
         threading.Thread(target=self._work, name="decisions", daemon=True).start()
@@ -31,7 +31,7 @@ class Turns:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
-        def done(result: Any, error: Exception | None) -> None:
+        def done(result: Any, error: BaseException | None) -> None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_settle, future, result, error)
 
@@ -54,12 +54,12 @@ class Turns:
             result = error = None
             try:
                 result = job()
-            except Exception as raised:  # whoever asked hears of it
+            except BaseException as raised:  # whoever asked hears of it, and the thread goes on
                 error = raised
             done(result, error)
 
 
-def _settle(future: asyncio.Future[T] | Future[T], result: T, error: Exception | None) -> None:
+def _settle(future: asyncio.Future[T] | Future[T], result: T, error: BaseException | None) -> None:
     if future.cancelled():  # its client is gone
         return
     if error is None:
