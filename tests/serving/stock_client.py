@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
-import msgpack
 import numpy as np
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
-#: What is msgpack, and no request.
-ODD = [
-    {"state": None},
-    {"state": {}},
-    {"state": [[1], [2, 3]]},
-    {"state": np.zeros((3, 3))},
-    {"arm": 1},
-    {"endpoint": "x"},
-    {"state": {b"__ndarray__": True, b"dtype": "|O", b"data": b"", b"shape": [0]}},
-    [],
-    7,
-]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from malformed import Tally, frames
+
 SEEN = {"observation/state": np.array([4.0, 0.0, 0.0]), "prompt": "go there"}
 
 
@@ -88,31 +79,12 @@ def requests(client, count: int) -> dict:
 
 def malformed(client, count: int) -> dict:
     """Frames that are no request. Each is one text frame of one line, and the connection goes on."""
-    rng, whole = np.random.default_rng(0), client._packer.pack(SEEN)
-    kinds: dict[str, int] = {}
-    longest = answered = 0
-    for n in range(count):
-        frame = bytearray(whole)
-        if n % 4 == 0:
-            frame = bytearray(rng.bytes(rng.integers(0, 200)))
-        elif n % 4 == 1:
-            frame = frame[: rng.integers(0, len(frame))]
-        elif n % 4 == 2:
-            for at in rng.integers(0, len(frame), 3):
-                frame[at] = rng.integers(0, 256)
-        else:
-            frame = bytearray(client._packer.pack(ODD[n // 4 % len(ODD)]))
-        client._ws.send(bytes(frame) if n % 50 else "text")
-        said = client._ws.recv(timeout=20)
-        if isinstance(said, bytes):  # a few altered numbers are numbers still
-            assert "actions" in msgpack.unpackb(said)
-            answered += 1
-            continue
-        assert "\n" not in said, said
-        assert "Traceback" not in said, said
-        kinds[said.split(":")[0]] = kinds.get(said.split(":")[0], 0) + 1
-        longest = max(longest, len(said))
-    return {"refused": kinds, "answered": answered, "longest": longest, "after": client.infer(SEEN)["actions"].shape}
+    tally = Tally()
+    for frame in frames(client._packer.pack(SEEN), count):
+        client._ws.send(frame)
+        tally.add(client._ws.recv(timeout=20))
+    tally.check(count)
+    return {"refused": sum(tally.refused.values()), "after": client.infer(SEEN)["actions"].shape}
 
 
 def main(what: str, port: str, *arguments: str) -> None:
