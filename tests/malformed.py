@@ -20,6 +20,7 @@ ODD = [
     {"state": "0 0 0"},
     {"arm": 1},
     {"endpoint": "x"},
+    {"endpoint": {b"__ndarray__": True, b"dtype": "|u1", b"data": b"\0\1", b"shape": [2]}},
     {"endpoint": "reset", "seed": -1},
     {"state": {b"__ndarray__": True, b"dtype": "|O", b"data": b"", b"shape": [0]}},
     {"state": {b"__ndarray__": True, b"dtype": "<f8", b"data": b"", b"shape": [2**62, 2**62]}},

@@ -89,6 +89,24 @@ def test_a_late_answer_is_none_and_is_not_taken_for_the_next():
         np.testing.assert_array_equal(decision.action, [4.0, 2.0])  # one decision was made meanwhile
 
 
+def test_one_thread_at_a_time_asks():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits(_):
+        begun.set()
+        assert go_on.wait(10)
+
+    with served(Told(before=waits)) as url, RemotePolicy(url, timeout=10.0) as remote:
+        thread = threading.Thread(target=remote.decide, args=(SEEN,))
+        thread.start()
+        assert begun.wait(10)
+        with pytest.raises(RuntimeError, match="two threads ask by one RemotePolicy"):
+            remote.decide(SEEN)
+        go_on.set()
+        thread.join(10)
+        assert remote.decide(SEEN).action[1] == 2.0
+
+
 def failure(remote):
     with pytest.raises((NoAnswerError, ConnectionError)) as raised:
         remote.decide(SEEN)

@@ -150,6 +150,37 @@ def test_a_bug_shows_where_it_is_in_the_log_alone(caplog):
     assert "Traceback" in caplog.text
 
 
+def something(rng, depth=0):
+    """A value of some kind."""
+    kind = rng.integers(0, 9 if depth < 3 else 7)
+    if kind < 7:
+        values = (
+            None,
+            bool(rng.integers(2)),
+            int(rng.integers(-9, 2**62)),
+            float(rng.normal()),
+            "infer",
+            b"\0",
+            rng.normal(size=3),
+        )
+        return values[kind]
+    inside = [something(rng, depth + 1) for _ in range(rng.integers(0, 4))]
+    return inside if kind == 7 else {str(rng.choice(KEYS)): each for each in inside}
+
+
+KEYS = ["state", "observation", "observation/state", "endpoint", "seed", "time", "prompt", "arm", "", "state/state"]
+
+
+def test_whatever_a_request_holds_the_policy_does_not_fail():
+    rng, session, answered = np.random.default_rng(0), Session(Told(TWO)), 0
+    for _ in range(3000):
+        keys = rng.choice(KEYS, rng.integers(0, 4))
+        answer = session.answer(pack({str(key): something(rng) for key in keys}))
+        assert not answer.broken, answer
+        answered += isinstance(answer.data, bytes)
+    assert 30 < answered < 1500
+
+
 def test_nothing_that_a_message_holds_makes_an_error_long():
     session = Session(Told())
     for request in ({"x" * 5000: 1}, {"endpoint": "y" * 60_000}, {"state": "z" * 60_000}, {"state": [[0] * 400] * 400}):

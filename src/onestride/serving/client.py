@@ -9,6 +9,7 @@ acts.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,7 @@ class RemotePolicy:
         self.url, self.timeout, self.patience = url, timeout, patience
         self._headers = {} if api_key is None else {"Authorization": f"Api-Key {api_key}"}
         self._connection: Connection | None = None
+        self._asking = threading.Lock()
         self._owed = 0  # answers that are still to come
         self._failing: float | None = None  # since when there has been no answer [s]
         self.metadata: dict[str, Any] = {}
@@ -123,8 +125,9 @@ class RemotePolicy:
         """Return the server's answer to an observation by names, with ``actions`` (n_action_steps, A).
 
         Raises:
-            NoAnswerError, NoPlanError, ObservationError, ConnectionError: as ``decide``.
-            ValueError: the server does not understand the observation.
+            NoPlanError, ObservationError, ConnectionError: as ``decide``.
+            NoAnswerError: there was no answer in time, or the server does not understand the observation.
+            RuntimeError: another thread asks now.
         """
         answer = self._ask(pack(dict(observation)))
         if isinstance(answer, bytes):
@@ -151,6 +154,8 @@ class RemotePolicy:
 
     def _ask(self, message: bytes) -> bytes | str:
         """Return the answer to a message, over a new connection where the last is lost."""
+        if not self._asking.acquire(blocking=False):
+            raise RuntimeError("two threads ask by one RemotePolicy, which has one connection: make one for each")
         deadline = time.monotonic() + self.timeout
         try:
             if self._connection is None:
@@ -163,6 +168,8 @@ class RemotePolicy:
                 lasted = f" for {self.patience:g} s" if self.patience else ""
                 raise ConnectionError(f"no answer from {self.url}{lasted}: {error}") from error
             raise
+        finally:
+            self._asking.release()
         self._failing = None
         return answer
 

@@ -109,7 +109,7 @@ class Session:
         request = unpack(message)
         fields = {field.name for field in self.spec.fields}
         asked = INFER if "endpoint" in fields else request.get("endpoint", INFER)
-        if asked not in ENDPOINTS:
+        if not isinstance(asked, str) or asked not in ENDPOINTS:
             raise MessageError(f"endpoint is {str(asked)[:40]!r}, expected one of {', '.join(ENDPOINTS)}")
         if asked == RESET:
             self._reset(request)
