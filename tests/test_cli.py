@@ -37,9 +37,10 @@ def refused(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
 def test_every_preset_resolves_and_dry_run_touches_nothing(name, capsys, tmp_path):
-    out = json.loads(run(capsys, "train", "teacher", "--preset", name, "--run", str(tmp_path / "r"), "--dry-run"))
+    method = next(stage.name for stage in presets.load(name).stages if stage.role == "method")
+    out = json.loads(run(capsys, "train", method, "--preset", name, "--run", str(tmp_path / "r"), "--dry-run"))
     assert out["preset"] == name
-    assert out["training"]["steps"] == presets.load(name).stage("teacher").training.steps
+    assert out["training"]["steps"] == presets.load(name).stage(method).training.steps
     assert list(tmp_path.iterdir()) == []
 
 

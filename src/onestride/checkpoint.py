@@ -74,6 +74,7 @@ class PolicyConfig(Config):
     temperatures: list[float]
     probabilities: list[float]
     guidance: NotRequired[float]  # where the teacher is guided
+    asked: NotRequired[dict[str, list[float]]]  # what decisions ask for where nobody says anything
     vision: NotRequired[dict[str, Any]]  # how cameras are encoded, where there are any
     ranked_by: NotRequired[dict[str, Any]]  # kind, training and options of the selector beside it
 

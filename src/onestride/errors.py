@@ -13,7 +13,7 @@ from pathlib import Path
 EXTRAS = {
     "torch": "train", "lightning_fabric": "train", "gymnasium": "train", "minari": "train", "h5py": "train",
     "PIL": "train", "tyro": "train", "rich": "train",
-    "mujoco": "sim", "mink": "sim", "daqp": "sim", "scipy": "sim",
+    "mujoco": "sim", "imageio": "sim", "mink": "sim", "daqp": "sim", "scipy": "sim",
     "gymnasium_robotics": "tasks", "gym_pusht": "tasks", "ogbench": "tasks",
     "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",

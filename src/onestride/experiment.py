@@ -25,6 +25,7 @@ __all__ = ["Outcome", "ablations", "evaluate", "imported", "make", "preset_for",
 
 #: Standard deviation of what is added to an expert's actions before it is cloned, in the actions' units.
 CLONED_NOISE = 0.05
+LEVELS = ("expert", "medium")  # of behaviours that a data set's name may have; without one it is both
 
 
 def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], device: str) -> None:
@@ -72,7 +73,7 @@ def reproduce(study: Study, job: Job, data: Path | None = None) -> Outcome:
     Raises:
         ValueError: there is no data yet, and nothing that it could be made of.
     """
-    task = TASKS[TASKS.resolve(job.preset.task)]()
+    task, job = TASKS[TASKS.resolve(job.preset.task)](), replace(job, home=study.home)
     if len(job.behaviours) == 1 and job.behaviours[0].is_dir() and not (job.behaviours[0] / CONFIG).exists():
         job = replace(job, behaviours=behaviours_in(job.behaviours[0], job, task))
     if not (job.run / "data").exists():
@@ -83,7 +84,9 @@ def reproduce(study: Study, job: Job, data: Path | None = None) -> Outcome:
                 f"{job.run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents) or the "
                 "folder that they are in, or --data with a file recorded in the v5 environment"
             )
-    if study.methods != ():
+    if study.make is not None:
+        study.make(job)
+    elif study.methods != ():
         make(job.run, job.preset, task, job.behaviours, job.device)
     return study.evaluate(study, job)
 
@@ -95,6 +98,7 @@ def behaviours_in(folder: Path, job: Job, task: Task) -> tuple[Path, ...]:
     and its clone are added.
     """
     body, *levels = job.dataset.split("-")
+    levels = [level for level in levels if level in LEVELS] or list(LEVELS)
     if task.needs_actor:
         names = [f"{body}-goal"]
     elif task.has_demonstrator:

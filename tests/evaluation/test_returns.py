@@ -67,7 +67,7 @@ def test_two_processes_roll_the_same_episodes(run, evaluated):
 
 def test_a_process_that_is_killed_is_said(run):
     """What it would have rolled is missing; the other batches may have come before."""
-    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    stage = rollouts.Stage(run, "hopper-v5", "Hopper-v5", CONFIG.width, "cpu", "32-true")
     two = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in (0, 2)]
     found = rollouts.rolled(stage, two, 2)
     watch = Thread(target=lambda: [os.kill(p.pid, signal.SIGKILL) for p in wait_for_children()])
@@ -88,7 +88,7 @@ def test_a_process_that_is_killed_between_two_submissions_is_said(run, monkeypat
         return submit(pool, *call)
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", one_then_closed)
-    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    stage = rollouts.Stage(run, "hopper-v5", "Hopper-v5", CONFIG.width, "cpu", "32-true")
     two = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in (0, 2)]
     with pytest.raises(OSError, match="was killed, perhaps for want of memory"):
         list(rollouts.rolled(stage, two, 2))
@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_between_two_submissions_is_said(run, monkeypat
 
 
 def test_who_stops_listening_leaves_no_process(run):
-    stage = rollouts.Stage(run, "Hopper-v5", CONFIG.width, "cpu", "32-true")
+    stage = rollouts.Stage(run, "hopper-v5", "Hopper-v5", CONFIG.width, "cpu", "32-true")
     many = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in range(100)]
     found = rollouts.rolled(stage, many, 2)
     assert next(found)[0] in many

@@ -187,7 +187,7 @@ def test_a_planner_of_an_unlike_body_is_refused(tmp_path, of, to, said):
 
 def test_a_planner_of_a_body_with_other_limits_is_refused(planner):
     strong = replace(TASK, name="strong", limits=Limits(np.full(3, -2.0), np.full(3, 2.0)))
-    with pytest.raises(CheckpointError, match="cannot act in 'strong', which differs in limits of actions; name"):
+    with pytest.raises(CheckpointError, match="cannot act in 'strong', which differs in wider limits of actions; name"):
         planner_behaviour(planner, strong)
 
 

@@ -11,9 +11,9 @@ from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision
 from onestride.tasks import TASKS
+from onestride.tasks.bodies import BODIES, EPISODE_STEPS
 from onestride.tasks.gym import GymRobot
 from onestride.tasks.lockstep import make_environment
-from onestride.tasks.locomotion import BODIES, EPISODE_STEPS
 
 NAMES = [f"{body}-{version}" for body in BODIES for version in ("v5", "v4")]
 DT = 0.008  # [s], Hopper's

@@ -18,7 +18,7 @@ from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.serve import Serve
-from onestride.commands.stages import Collect, Import, Pairs, Train, train_command
+from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
 from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.stage import Preset
@@ -32,6 +32,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
     return {
         "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
         "import": Import(preset=name, task=preset.task),
+        "source": Source(preset=name),
         "adopt": Adopt(),
         "train": Train(preset=name),
         "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),

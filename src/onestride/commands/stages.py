@@ -79,6 +79,26 @@ class Import(Common):
 
 
 @dataclass(frozen=True)
+class Source(Common):
+    """Take another run's episodes beside the run's own: plentiful data of another body, to learn from too."""
+
+    sized: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
+
+    of: tyro.conf.Positional[Path] = Path()
+    """The other run. Its planner that asks for a return (return-diffuser) comes along."""
+
+    def __call__(self) -> None:
+        from onestride.runs.sources import take_source
+
+        made = take_source(self.run, self.of)
+        for folder in made:
+            print(f"took {folder}")
+        if not made:
+            print(f"{self.run} has it already")
+
+
+@dataclass(frozen=True)
 class Pairs(Common):
     """Let the teacher turn stored noise into plans: what students learn from."""
 
@@ -116,7 +136,9 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
     if stage.config is not None:
         fields.append(("config", type(stage.config), field(default=stage.config)))
         fields.append(("training", type(stage.training), field(default=stage.training)))
-    if stage.role == "selector":
+    if stage.role == "contexts":
+        pass  # it is trained once, and nobody ranks it
+    elif stage.role == "selector":
         fields.append(("options", type(stage.options), field(default=stage.options)))
     else:
         fields.append(("seeds", tuple[int, ...], field(default=stage.seeds)))
@@ -147,6 +169,10 @@ def _described(stage: Stage) -> str:
     from onestride.methods import METHODS
     from onestride.selectors import SELECTORS
 
+    if stage.role == "contexts":
+        from onestride.methods import dynamics
+
+        return "Train contexts: which body every window is like.\n\n" + (dynamics.__doc__ or "")
     record: Any = METHODS[stage.what]() if stage.role == "method" else SELECTORS[stage.what]()
     said = (sys.modules[type(record.config or record.options).__module__].__doc__ or "").strip().splitlines()[:1]
     text = f"Train {record.label} ('{stage.name}'). " + "".join(said)

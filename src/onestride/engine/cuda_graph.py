@@ -59,7 +59,7 @@ class CudaGraphRunner:
         self._rows = (decision.task.horizon, decision.task.transition_dim)
         module = lifted(rounded(decision) if products == "bfloat16" else decision, device).to(device)
         # Pinned on the host: a graph copies from and to no other memory.
-        given = torch.zeros(decision.task.observation_dim + 1, pin_memory=True)
+        given = torch.zeros(numbers_given(decision), pin_memory=True)
         here = torch.zeros(given.shape, device=device)
         found = torch.zeros(module(here).shape, pin_memory=True)
         with tf32(products == "tf32"), quiet() if compiled else nullcontext():
@@ -75,9 +75,15 @@ class CudaGraphRunner:
             self._replay, _ = captured(work, device)
         self._kept = given, here, found, decide  # what the graph reads and writes
         self._given, self._found = given.numpy(), found.numpy()
+        self._seen = decision.task.observation_dim
+        self._given[self._seen : -1] = np.nan  # nothing is asked for
+
+    def ask(self, numbers: np.ndarray) -> None:
+        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
+        self._given[self._seen : -1] = numbers
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
-        self._given[:-1] = observation
+        self._given[: self._seen] = observation
         self._given[-1] = draw
         self._replay()
         torch.cuda.current_stream(self._device).synchronize()
@@ -86,14 +92,21 @@ class CudaGraphRunner:
         return Answer(self._found[: self._actions], float(scores[winner]), winner, scores, plan)
 
 
-def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
-    """The decision from one buffer to another: [observation | draw] -> [action | winner | scores | plan], float32.
+def numbers_given(decision: DecisionModule) -> int:
+    """Return how many numbers a decision is made of: the observation's, what is asked for, the draw."""
+    return decision.task.observation_dim + (0 if decision.conditions is None else decision.conditions.numbers) + 1
 
-    Each way is then one copy.
+
+def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
+    """The decision from one buffer to another: [observation | asked | draw] -> [action | winner | scores | plan].
+
+    Each way is then one copy, of float32.
     """
+    seen = decision.task.observation_dim
 
     def decide(given: Tensor) -> Tensor:
-        choice = decision(given[:-1], given[-1:].long())
+        asked = () if decision.conditions is None else (given[seen:-1],)
+        choice = decision(given[:seen], given[-1:].long(), *asked)
         plan = () if choice.plan is None else (choice.plan.flatten(),)
         return torch.cat((choice.action, choice.winner[None].float(), choice.scores, *plan))
 
@@ -108,7 +121,7 @@ def lifted(decision: DecisionModule, device: torch.device | str) -> GraphModule:
     a graph is captured nothing may be copied from there.
     """
     decide = pack(copy.deepcopy(decision).cpu())
-    graph = make_fx(decide)(torch.zeros(decision.task.observation_dim + 1))
+    graph = make_fx(decide)(torch.zeros(numbers_given(decision)))
     for node in graph.graph.nodes:
         if "device" in node.kwargs:
             node.kwargs = node.kwargs | {"device": torch.device(device)}

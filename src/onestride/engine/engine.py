@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.engine.folder import check_contract, control_spec_of, load_contract, load_runners
+from onestride.engine.folder import asking_of, check_contract, control_spec_of, load_contract, load_runners
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
+from onestride.plans.asking import NOTHING, Asking
 from onestride.robot.control_spec import ControlSpec, ObservationError
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.robot.fields import decision_vector
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
 class Engine:
     """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why.
 
-    nfe: network calls of a decision.
+    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``.
     """
 
-    def __init__(self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1) -> None:
+    def __init__(
+        self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1, asking: Asking = NOTHING
+    ) -> None:
+        self.asking = asking
         self.runner, self.task, self.draws, self.chosen, self.nfe = runner, task, draws, chosen, nfe
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._what = f" of {task.name}: {task.layout}"
@@ -43,6 +48,16 @@ class Engine:
         self._nothing = nothing, nothing[:, None]  # a plan and plans where none is decoded
         self._deciding = threading.Lock()
         self.reset()
+
+    def ask(self, **conditions: float | Sequence[float]) -> None:
+        """Ask for these conditions from the next decision on, such as ``ask(dynamics=0.5)``; others are left away.
+
+        A decision takes no longer for it. Not while another thread decides.
+
+        Raises:
+            ValueError: no such condition was learnt, or the value has another size or is out of range.
+        """
+        self.runner.ask(self.asking.numbers(conditions))
 
     def reset(self, draw: int = 0) -> None:
         """Start the candidates' noise over, at this draw."""
@@ -154,7 +169,9 @@ class Engine:
         plan = plan or policy.task.n_action_steps > 1
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
         runner, chosen = fastest(runners, policy.task)
-        return cls(runner, policy.task, draws, chosen, policy.nfe)
+        engine = cls(runner, policy.task, draws, chosen, policy.nfe, Asking.of(policy.generator))
+        engine.ask(**{name: value[0].tolist() for name, value in policy.asked.items()})
+        return engine
 
     @classmethod
     def from_folder(cls, path: str | Path, *, provider: str = CPU, threads: int | None = None) -> Engine:
@@ -173,4 +190,7 @@ class Engine:
         runners = load_runners(folder, contract, provider, threads)
         check_contract(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
-        return cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1))
+        asking, usual = asking_of(contract)
+        engine = cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1), asking)
+        engine.ask(**usual)
+        return engine

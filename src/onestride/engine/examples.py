@@ -26,7 +26,30 @@ def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, 
     values |= {"low": _numbers(task.limits.low), "high": _numbers(task.limits.high)}
     values["far"] = "1e30" if task.limits.max_step is None else repr(float(task.limits.max_step))
     values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
+    values |= _asked(policy)
     return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
+
+
+def _asked(policy: Policy) -> dict[str, str]:
+    """Lines by which an example asks as the policy does; none where there are no conditions."""
+    numbers, conditions = policy.asked_numbers, getattr(policy.generator, "conditions", None)
+    if conditions is None:
+        return dict.fromkeys(("ask_python", "feed_python", "ask_cpp", "bind_cpp", "ask_native", "ask_c"), "")
+    what = f"{', '.join(conditions.sizes)}; NaN: not asked for"
+    python = ", ".join("np.nan" if np.isnan(x) else f"{x:.6g}" for x in numbers)
+    c = ", ".join("NAN" if np.isnan(x) else f"{x:.6g}" for x in numbers)
+    k = len(numbers)
+    return {
+        "ask_python": f"\nASKED = np.array([{python}], np.float32)  # {what}", "feed_python": ', "asked": ASKED',
+        "ask_cpp": f"\n  std::array<float, {k}> asked{{{c}}};  // {what}",
+        "bind_cpp": f"\n  const std::array<int64_t, 1> asked_shape{{{k}}};\n"
+        f'  binding.BindInput("asked", Ort::Value::CreateTensor<float>(memory, asked.data(), {k},\n'
+        f'{" " * 65}asked_shape.data(), 1));',
+        "ask_native": f"\nASKED = np.array([{python}], np.float32)  # {what}\n"
+        "library.onestride_ask(engine, ctypes.c_void_p(ASKED.ctypes.data))  # again whenever it changes",
+        "ask_c": f"\n  const float asked[{k}] = {{{c}}}; /* {what} */\n"
+        "  onestride_ask(engine, asked); /* again whenever it changes */",
+    }  # fmt: skip
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -46,7 +69,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is 
 import onnxruntime
 
 FIRST = $listed  # where an episode begins
-LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
+LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]${ask_python}
 session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
@@ -56,7 +79,7 @@ def decide(observation, number):
     if observation.shape != ($o,) or not np.isfinite(observation).all():
         raise ValueError(f"expected $o finite numbers, got {observation}")
     draw = np.array([number % $draws], np.int64)  # another draw, other noise: $n new candidates
-    action, score = session.run(["action", "score"], {"observation": observation, "draw": draw})
+    action, score = session.run(["action", "score"], {"observation": observation, "draw": draw$feed_python})
     near = np.linalg.norm(action - observation[:$a]) <= FAR
     if not (np.isfinite(score) and near and (LOW <= action + 1e-6).all() and (action <= HIGH + 1e-6).all()):
         raise ValueError(f"no candidate is finite, or its action {action} is out of limits")
@@ -88,7 +111,7 @@ int main(int, char** words) {
   const auto here = std::filesystem::path(words[0]).parent_path();  // whatever the current folder is
   Ort::Session session(env, (here / "model.onnx").c_str(), options);
 
-  std::array<float, $o> observation{$first};  // where an episode begins: put the robot's here
+  std::array<float, $o> observation{$first};  // where an episode begins: put the robot's here${ask_cpp}
   std::array<float, $a> action{};
   const std::array<float, $a> low{$low}, high{$high};  // what actions may be
   std::array<int64_t, 1> draw{};
@@ -100,7 +123,7 @@ int main(int, char** words) {
   Ort::IoBinding binding(session);
   binding.BindInput("observation", Ort::Value::CreateTensor<float>(memory, observation.data(), $o,
                                                                    observation_shape.data(), 1));
-  binding.BindInput("draw", Ort::Value::CreateTensor<int64_t>(memory, draw.data(), 1, draw_shape.data(), 1));
+  binding.BindInput("draw", Ort::Value::CreateTensor<int64_t>(memory, draw.data(), 1, draw_shape.data(), 1));${bind_cpp}
   binding.BindOutput("action", Ort::Value::CreateTensor<float>(memory, action.data(), $a, action_shape.data(), 1));
   binding.BindOutput("score", Ort::Value::CreateTensor<float>(memory, &score, 1, nullptr, 0));
 
@@ -147,7 +170,7 @@ library.onestride_create.restype = ctypes.c_void_p
 program = (here / "program.bin").read_bytes()
 engine = ctypes.c_void_p(library.onestride_create(program, ctypes.c_long(len(program)), 1, None))
 if not engine:
-    raise SystemExit("program.bin does not run here; see onestride_create in decide.h")
+    raise SystemExit("program.bin does not run here; see onestride_create in decide.h")${ask_native}
 
 
 def decide(observation, number):
@@ -203,7 +226,7 @@ int main(int count, char **words) {
   fclose(file);
   Engine *engine = onestride_create(program, bytes, 1, NULL); /* one thread; nothing is allocated after this */
   free(program);
-  if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;
+  if (!engine) return fputs("program.bin does not run here; see decide.h\\n", stderr), 1;${ask_c}
 
   float observation[$o] = {$first}; /* where an episode begins: put the robot's here */
   const float low[$a] = {$low}, high[$a] = {$high}; /* what actions may be */

@@ -26,9 +26,10 @@ from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
-from onestride.engine.runners import Bound, OnnxRunner
+from onestride.engine.runners import ASKED, Bound, OnnxRunner
 from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
+from onestride.plans.asking import Asking
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.robot.control_spec import numbers_of
@@ -86,6 +87,7 @@ def export(
     folder = temporary_folder(out)
     try:
         runner = _written(decision, folder, form, precision)
+        runner.ask(policy.asked_numbers)
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
@@ -159,6 +161,15 @@ def contract(
     if task.fields:  # packed one after the other, of each of the last observations, the oldest first
         said["observation"]["fields"] = [{"name": f.name, "shape": list(f.shape), "unit": f.unit} for f in task.fields]
         said["observation"]["n_obs_steps"] = task.n_obs_steps
+    if ASKED in said:
+        asking = Asking.of(policy.generator)
+        usual = [None if np.isnan(number) else float(number) for number in policy.asked_numbers]
+        said[ASKED] |= {"names": asking.names, "sizes": asking.sizes, "low": asking.low.tolist()}
+        said[ASKED] |= {
+            "high": asking.high.tolist(),
+            "usual": usual,
+            "what": "conditions in this order; NaN: not asked",
+        }
     said["draw"] |= {"low": 0, "high": draws - 1, "what": "which noise: the decision's number modulo draws"}
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
+import numpy as np
 
 from onestride.engine.native import NativeRunner
 from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
 from onestride.files import CheckpointError, read_bytes, read_json
+from onestride.plans.asking import NOTHING, Asking
 from onestride.robot.control_spec import ControlSpec, plain_control
 from onestride.seals import check_file
 from onestride.tasks import CONTROL_SPECS
@@ -29,10 +31,21 @@ class Shaped(TypedDict):
     shape: list[int]
 
 
+class Asked(Shaped):
+    """What plans may be asked for: names, sizes and ranges, and what an engine asks for at first (null: nothing)."""
+
+    names: list[str]
+    sizes: list[Annotated[int, msgspec.Meta(ge=1)]]
+    low: list[float]
+    high: list[float]
+    usual: list[float | None]
+
+
 class Ins(TypedDict):
     """What goes in."""
 
     observation: Shaped
+    asked: NotRequired[Asked]
 
 
 class Outs(TypedDict):
@@ -106,6 +119,20 @@ def control_spec_of(contract: dict[str, Any]) -> ControlSpec:
     """Return the control specification of an exported folder: its task's, or what the contract says by its numbers."""
     made = CONTROL_SPECS.get(contract["task"])
     return plain_control(**contract["control"]) if made is None else made()
+
+
+def asking_of(contract: dict[str, Any]) -> tuple[Asking, dict[str, list[float]]]:
+    """Return what plans of an exported folder may be asked for, and what is asked for where nobody says anything."""
+    said = contract["inputs"].get("asked")
+    if said is None:
+        return NOTHING, {}
+    low, high = (np.asarray(said[name], np.float32) for name in ("low", "high"))
+    made, at = {}, 0
+    for name, size in zip(said["names"], said["sizes"], strict=True):
+        if None not in (usual := said["usual"][at : at + size]):
+            made[name] = usual
+        at += size
+    return Asking(tuple(said["names"]), tuple(said["sizes"]), low, high), made
 
 
 def _listed(path: Path) -> dict[str, str]:

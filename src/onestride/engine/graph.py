@@ -1,6 +1,7 @@
 """A decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
 
-Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,); outputs ``action`` float32 (A,), ``score``
+Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,), with conditions ``asked`` float32 (K,), NaN
+where one is not asked for; outputs ``action`` float32 (A,), ``score``
 float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is decoded.
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from onestride.engine.fold.critic import Batched, CriticScorer, Separate
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import FoldedPolicy
-from onestride.engine.runners import INPUTS, OUTPUTS, onnx_runtime
+from onestride.engine.runners import ASKED, INPUTS, OUTPUTS, onnx_runtime
 from onestride.engine.whole import DecisionModule
 from onestride.errors import naming_extras
 
@@ -38,9 +39,12 @@ def write_graph(decision: DecisionModule, path: Path, *, int8: bool = False) -> 
         NoEngineError: 8 bits of a policy that is not folded.
         ImportError: the export extra is not installed.
     """
-    example = (torch.zeros(decision.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    example: tuple[Tensor, ...] = (torch.zeros(decision.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    inputs = INPUTS
+    if decision.conditions is not None:
+        example, inputs = (*example, torch.full((decision.conditions.numbers,), torch.nan)), (*INPUTS, ASKED)
     wrapped = _Outputs(_in_layers(decision) if int8 else decision).eval()
-    write_module(wrapped, example, INPUTS, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
+    write_module(wrapped, example, inputs, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
 
 
 def _in_layers(decision: DecisionModule) -> FoldedPolicy:
@@ -127,8 +131,8 @@ class _Outputs(nn.Module):
         super().__init__()
         self.decision = decision
 
-    def forward(self, observation: Tensor, draw: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.decision(observation, draw) if value is not None)
+    def forward(self, observation: Tensor, draw: Tensor, asked: Tensor | None = None) -> tuple[Tensor, ...]:
+        return tuple(value for value in self.decision(observation, draw, asked) if value is not None)
 
 
 @contextmanager

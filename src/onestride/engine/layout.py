@@ -13,7 +13,7 @@ from textwrap import fill
 
 MAGIC = b"ONESTRID"
 #: Of the format. Programs of another version are refused.
-VERSION = 5
+VERSION = 6
 MAX_BUFFERS = 16
 
 
@@ -55,7 +55,8 @@ OPERATION = struct.Struct(f"<{len(OPERATION_FIELDS)}if")
 FIELDS = (
     "operations", "buffers", "numbers", "task", "observation", "state", "inputs", "known", "candidates", "draws",
     "hidden", "noise", "features", "decoded", "action", "horizon", "known_weight", "known_bias", "offset", "noise_bank",
-    "skip_bank", "handicap", "finish_weight", "finish_bias", "low", "high", "constants",
+    "skip_bank", "handicap", "finish_weight", "finish_bias", "low", "high", "constants", "conditions", "asked",
+    "ask_width", "ask_sizes", "ask_layers", "ask_weight",
 )  # fmt: skip
 HEADER = struct.Struct(f"<{len(MAGIC)}s{1 + len(FIELDS) + MAX_BUFFERS}i")
 PATH = Path(__file__).parent / "c" / "layout.h"

@@ -13,7 +13,7 @@ import numpy as np
 
 from onestride.engine.building import INSTEAD, NativeError, build, widest
 from onestride.engine.layout import FIELDS, HEADER, MAGIC, VERSION
-from onestride.engine.runners import Answer, RefusedError, Shape
+from onestride.engine.runners import ASKED, Answer, RefusedError, Shape
 
 Precision = Literal["float32", "int8"]
 #: What decide.h's onestride_decide gives instead of a winner.
@@ -60,6 +60,9 @@ class NativeRunner:
         row = np.zeros(header["state"] + header["decoded"], np.float32)
         self._plan = row.reshape(header["horizon"], -1) if header["horizon"] else None
         self.inputs = [Shape("observation", np.float32, (o,)), Shape("draw", np.int64, (1,))]
+        self._asked = np.full(header["asked"], np.nan, np.float32)
+        if len(self._asked):
+            self.inputs.append(Shape(ASKED, np.float32, self._asked.shape))
         self.outputs = [
             Shape("action", np.float32, (actions,)), Shape("score", np.float32, ()), Shape("winner", np.int64, ()),
             Shape("scores", np.float32, self._scores.shape),
@@ -69,6 +72,12 @@ class NativeRunner:
         self._kept = (self._observation, self._action, row, self._scores, self._best)
         given, *self._filled = (array.ctypes.data for array in self._kept)
         self._given = (self._engine, given)
+
+    def ask(self, numbers: np.ndarray) -> None:
+        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
+        if len(self._asked):
+            self._asked[:] = numbers
+            self._library.onestride_ask(self._engine, self._asked.ctypes.data)
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         self._observation[:] = observation
@@ -99,6 +108,8 @@ def library(folder: Path | None = None) -> Any:
         found.onestride_create.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
         found.onestride_decide.restype = ctypes.c_int
         found.onestride_decide.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 4]
+        found.onestride_ask.restype = None
+        found.onestride_ask.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         found.onestride_destroy.restype = None
         found.onestride_destroy.argtypes = [ctypes.c_void_p]
         lanes, there = found.onestride_lanes(), widest()

@@ -24,6 +24,8 @@ from onestride.engine.fold.returns import ReturnScorer
 from onestride.engine.layout import FIELDS, HEADER, MAGIC, MAX_BUFFERS, OPERATION, VERSION, Flag, Kind, TaskKind
 from onestride.engine.native import Precision
 from onestride.engine.whole import DecisionModule
+from onestride.networks.conditions import WIDTH
+from onestride.policy.policy import unselected
 from onestride.tasks.task import Task
 
 TASKS = {"plain": TaskKind.PLAIN_TASK, "arm": TaskKind.ARM_TASK}
@@ -150,25 +152,46 @@ def write_program(folded: DecisionModule, precision: Precision = "float32") -> b
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
     elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is task.score and task.native.kind == "arm":
         finish = _arm(p, folded.scorer, features, task)
+    elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is unselected:
+        nothing = p.numbers(torch.zeros(width))  # 0 for whoever is finite
+        p.add(Kind.SCORE, features, features, width, 1, weight=nothing, bias=nothing, scale=1.0)
+        finish = folded.scorer.last
     else:
         raise NoEngineError("only critics and residual return models rank without ONNX Runtime (--engine onnx)")
     assert isinstance(finish, nn.Linear)
     bias, skip = folded.decision_bias, folded.skip_noise
+    inputs = len(folded.offset)  # what is asked for comes after it
     header = {
         "task": TASKS[task.native.kind], "observation": task.observation_dim, "state": task.state_dim,
-        "inputs": bias.in_features, "known": len(bias.bias), "candidates": folded.candidates,
+        "inputs": inputs, "known": len(bias.bias), "candidates": folded.candidates,
         "draws": folded.draws, "hidden": hidden, "noise": 0 if skip is None else skip.shape[-1],
         "features": width, "decoded": finish.out_features, "action": task.action_dim,
         # Rows of what is decoded; 0: no plan, the first action alone.
         "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
-        "known_weight": p.numbers(bias.weight), "known_bias": p.numbers(known_bias),
+        "known_weight": p.numbers(bias.weight[:, :inputs].contiguous()), "known_bias": p.numbers(known_bias),
         "offset": p.numbers(folded.offset), "noise_bank": p.numbers(folded.noise_bank), "skip_bank": p.numbers(skip),
         "handicap": p.numbers(folded.score_penalty),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
         "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
-        "constants": p.numbers(task.native.constants),
+        "constants": p.numbers(task.native.constants), **_asked(p, folded, bias.weight[:, inputs:].contiguous()),
     }  # fmt: skip
     return p.written(header)
+
+
+def _asked(p: Program, folded: FoldedPolicy, weight: Tensor) -> dict[str, int]:
+    """Where the embedding of conditions lies, and what it adds to the known (weight); zeros where there are none."""
+    conditions = folded.conditions
+    if conditions is None:
+        return dict.fromkeys(("conditions", "asked", "ask_width", "ask_sizes", "ask_layers", "ask_weight"), 0)
+    layers: list[Tensor] = []  # of each condition in turn: first weight and bias, second weight and bias
+    for name in conditions.sizes:
+        first, _, second = conditions.embeddings[name]  # type: ignore[misc]
+        layers += [first.weight, first.bias, second.weight, second.bias]
+    return {
+        "conditions": len(conditions.sizes), "asked": conditions.numbers, "ask_width": WIDTH,
+        "ask_sizes": p.numbers(torch.tensor(list(conditions.sizes.values())).float()),
+        "ask_layers": p.numbers(torch.cat([layer.flatten() for layer in layers])), "ask_weight": p.numbers(weight),
+    }  # fmt: skip
 
 
 def product_program(rows: int, width: int, times: int) -> bytes:

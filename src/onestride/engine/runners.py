@@ -18,6 +18,7 @@ from onestride.robot.control_spec import ControlSpec
 
 CPU = "CPUExecutionProvider"
 INPUTS = ("observation", "draw")
+ASKED = "asked"  # one more input, of planners that take conditions
 OUTPUTS = ("action", "score", "winner", "scores", "plan")
 #: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
 PAUSE = 0.003
@@ -53,6 +54,10 @@ class Runner(Protocol):
         Raises:
             RefusedError: where it checks, an observation that cannot be acted on.
         """
+        ...
+
+    def ask(self, numbers: np.ndarray) -> None:
+        """Ask for these conditions (K,) from the next decision on, float32; NaN: not asked for."""
         ...
 
 
@@ -115,6 +120,8 @@ class OnnxRunner:
         )
         self._binding = self.session.io_binding()
         self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
+        if ASKED in self._arrays:
+            self._arrays[ASKED].fill(np.nan)
         for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
             for v in values:
                 bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
@@ -126,6 +133,11 @@ class OnnxRunner:
                 self._arrays[name][...] = value
         self.session.run_with_iobinding(self._binding)
         return self._arrays
+
+    def ask(self, numbers: np.ndarray) -> None:
+        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
+        if ASKED in self._arrays:
+            self._arrays[ASKED][...] = numbers
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         found = self.give({"observation": observation, "draw": draw})

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from onestride.engine.fold.folds import generator_fold
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import Choice, FoldedPolicy, bank_noise, chosen, fold, ranked
+from onestride.networks.conditions import ConditionEmbedding
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy, embedded
+from onestride.policy.policy import Policy, embedded, inside
 from onestride.tasks.task import Task
 
 
 class WholePolicy(nn.Module):
     """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; draw k has the noise of the policy's
-    k-th decision after ``policy.reset(seed)`` on a CPU."""
+    k-th decision after ``policy.reset(seed)`` on a CPU. With conditions, ``forward(observation, draw, asked (K,))``."""
 
     known: Tensor  # the known entries of a plan (K,)
     noise_bank: Tensor  # (draws, N, H, D)
@@ -51,13 +52,20 @@ class WholePolicy(nn.Module):
         """N."""
         return self.noise_bank.shape[1]
 
-    def forward(self, observation: Tensor, draw: Tensor) -> Choice:
+    @property
+    def conditions(self) -> ConditionEmbedding | None:
+        """Embeds what may be asked for; None: nothing may."""
+        return getattr(self.generator, "conditions", None)
+
+    def forward(self, observation: Tensor, draw: Tensor, asked: Tensor | None = None) -> Choice:
         row = observation[None]
         given = self.task.encode(row)
         values = self.normalizer.entries(given.values, self.known)
         prior = make_prior(self.noise_bank.index_select(0, draw)[0], self.temperature, values, self.known)
-        context = embedded(self.generator, self.normalizer.context(given.context), given.images)
-        plans = self.normalizer.unnormalize(self.generator.sample(prior, context).float())
+        named = {} if self.conditions is None or asked is None else self.conditions.by_name(asked[None])
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images, named)
+        made = self.generator.sample(prior, context, **inside(self.generator, named))
+        plans = self.normalizer.unnormalize(made.float())
         scores = self.selector(plans[None], row, given.frame)[0]
         scores = scores + 0 * plans.flatten(1).sum(-1)  # a plan that is not finite makes its score so
         score, winner, scores = chosen(scores, self.score_penalty)
@@ -75,8 +83,6 @@ def decision_module(policy: Policy, *, draws: int, seed: int, plan: bool) -> Dec
     Raises:
         NoEngineError: the policy has no engine at all; the message says why.
     """
-    if policy.asked:
-        raise NoEngineError(f"the policy asks for {', '.join(policy.asked)}, which an engine does not: run the policy")
     if generator_fold(policy.generator) is None:
         return WholePolicy(policy, draws=draws, seed=seed, plan=plan).eval().requires_grad_(False)
     return fold(policy, draws=draws, seed=seed, plan=plan)

@@ -72,7 +72,7 @@ def evaluate(
         protocol: Scenes | Returns = Scenes(run, config, folder, entries, device, task)
     else:
         folder = run / (name or "evaluation")
-        protocol = Returns(run, config, folder, entries, device)
+        protocol = Returns(run, config, folder, entries, device, task)
     experiment = Experiment(protocol.task.name, command, spent=folder)
     with exclusive(folder):
         store = Store(folder / EPISODES, made)

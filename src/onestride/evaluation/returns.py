@@ -28,6 +28,7 @@ from onestride.runs.settings import ReturnsConfig
 from onestride.seals import read_result, seal
 from onestride.tasks.metric import EPISODE
 from onestride.tasks.reference import episode_record
+from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training.loop import fast_precision
 
@@ -41,8 +42,11 @@ class Returns:
     unit, files, together = "episode", (TIMES, STATES, SHOWN), (SHOWN, TIMES, MOTION)
     places = (None,)
 
-    def __init__(self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str) -> None:
-        task = task_of(run)
+    def __init__(
+        self, run: Path, config: ReturnsConfig, folder: Path, entries: Sequence[Entry], device: str,
+        task: Task | None = None,
+    ) -> None:  # fmt: skip
+        task = task or task_of(run)
         assert task.benchmark is not None
         self.run, self.config, self.folder, self.entries, self.device = run, config, folder, entries, device
         self.task, self.benchmark, self.count, self.width = task, task.benchmark, config.episodes, config.width
@@ -56,7 +60,7 @@ class Returns:
     def roll(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Record]]]:
         """Return every batch's records; states that a planner visits by itself are kept for its candidates."""
         width = min(self.config.width, self.config.episodes)
-        stage = Stage(self.run, self.benchmark.environment, width, self.device, self.precision)
+        stage = Stage(self.run, self.task.name, self.benchmark.environment, width, self.device, self.precision)
         states = dict(load_tensors(self.folder / STATES)[0]) if (self.folder / STATES).exists() else {}
         for batch, episodes in rolled(stage, batches, self.config.workers):
             key = f"{batch.entry.row}-{batch.entry.seed}"
@@ -80,7 +84,9 @@ class Returns:
 
     @cached_property
     def teacher(self) -> Policy:
-        return Policy.from_pretrained(self.run / TEACHER, device=self.device)
+        """The run's teacher; where it has none, the first planner that is evaluated."""
+        folder = self.run / TEACHER
+        return Policy.from_pretrained(folder if folder.exists() else self.entries[0].folder, device=self.device)
 
     def measure(self, entry: Entry) -> list[Record]:
         """Return how the entry's candidates spread, and how far they are from the teacher's from the same noise.

@@ -23,6 +23,7 @@ from onestride.policy.policy import Policy, Precision
 from onestride.processes import run_jobs
 from onestride.robot.clock import ChargedClock, Clock, RealClock
 from onestride.runs.run import task_of
+from onestride.tasks import TASKS
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.task import Task
 
@@ -87,6 +88,7 @@ class Stage:
     """Where batches are rolled; the same in every process."""
 
     run: Path
+    task: str
     environment: str
     width: int
     device: str
@@ -129,6 +131,7 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
 def _roller(stage: Stage) -> Iterator[Callable[[Batch], list[Episode]]]:
     """What rolls batches in one process, in environments that are used again and again."""
     task_of(stage.run)  # an environment of one's own is registered with its task
+    TASKS[stage.task]()
 
     def roll_batch(batch: Batch) -> list[Episode]:
         policy = policy_of(stage.run, batch.entry, stage.device, stage.precision)

@@ -39,6 +39,7 @@ class Variant:
     steps: of a teacher sampled by DDIM, where not its own sampler.
     actions: of a plan that are carried out before the next one is made, where not as many as the task says.
     setting: what of an ablation's training differs, such as "no-spectral".
+    asked: conditions that are asked for where not as the checkpoint says, by name.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Variant:
     steps: int | None = None
     actions: int | None = None
     setting: str = ""
+    asked: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("candidates", "scored_steps", "steps", "actions"):
@@ -83,6 +85,7 @@ class Variant:
             name += f"-ddim-{self.steps}"
         if self.candidates is not None:
             name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
+        name += "".join(f"-{condition}-{value:g}" for condition, value in self.asked)
         return name if self.actions is None else f"{name}-actions-{self.actions}"
 
     @property
@@ -98,7 +101,11 @@ class Variant:
     @property
     def row(self) -> str:
         """The row's name: the generator, and the ranking where it is not the generator's usual one."""
-        usual = "classifier" if self.method == "teacher" and self.steps is None else "iql"
+        usual, known = "iql", method_of(self.method)
+        if self.method == "teacher":
+            usual = "classifier" if self.steps is None else "iql"
+        elif known is not None and known.conditions:  # it is asked for what is good, and nobody ranks
+            usual = "unselected"
         return self.generator if self.ranking in (usual, "task") else f"{self.generator}-{self.ranking}"
 
     @property
@@ -112,17 +119,27 @@ class Variant:
         for count, what in counts:
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"
+        name += "".join(f", {condition} {value:g}" for condition, value in self.asked)
         if self.row == self.generator:
             return name
         who = RANKINGS.get(self.ranking, self.ranking)
         return f"{name} ({who.removeprefix('IQL, ') if self.selector == 'task' else who})"
 
     @property
-    def order(self) -> tuple[int, str, str, int, int, int, bool, int, str]:
+    def order(self) -> tuple[Any, ...]:
         """Key to sort rows by: as ``METHODS`` lists them, each one's usual ranking first, then as ``RANKINGS`` does."""
         ranking = list(RANKINGS).index(self.ranking) if self.ranking in RANKINGS else len(RANKINGS)
         counts = -(self.steps or ALL), self.candidates or 0, self.actions or 0
-        return place(self.method), self.method, self.setting, *counts, self.row != self.generator, ranking, self.ranking
+        return (
+            place(self.method),
+            self.method,
+            self.setting,
+            *counts,
+            self.asked,
+            self.row != self.generator,
+            ranking,
+            self.ranking,
+        )
 
 
 def method_of(name: str) -> Method | None:

@@ -14,7 +14,7 @@ from onestride.diffusion.guidance import classifier_free
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule, Spacing
 from onestride.methods.method import Method
-from onestride.networks.conditions import ConditionEmbedding
+from onestride.networks.conditions import ConditionEmbedding, left_out, of_batch
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet
 from onestride.plans.given import mask_of
@@ -105,18 +105,14 @@ class DiffusionPlanner(nn.Module):
         context = batch["context"]
         if self.conditions is None:
             return context
-        asked = {name: batch[f"condition.{name}"] for name in self.conditions.sizes}
-        keep = {
-            name: torch.rand(len(value), generator=generator, device=value.device) >= self.config.condition_dropout
-            for name, value in asked.items()
-        }
-        return torch.cat((context, self.conditions(asked, keep)), 1)
+        asked = left_out(of_batch(batch), self.config.condition_dropout, generator)
+        return torch.cat((context, self.conditions(asked)), 1)
 
     def asking(self, context: Tensor | None, conditions: Mapping[str, Tensor]) -> Callable[..., Tensor]:
         """Return a denoiser (x, k) -> x_0 that is asked for conditions (1 or B, size), by classifier-free guidance.
 
-        Conditions that are left out are not asked for. With nothing asked for, or weight 0, it is one call of the
-        network; else two.
+        Conditions that are left out, or NaN, are not asked for. With no conditions at all, or weight 0, it is one call
+        of the network; else two.
         """
         assert self.conditions is not None
         rows = 1 if context is None else len(context)
@@ -180,8 +176,9 @@ class DiffusionPlanner(nn.Module):
 
 
 DIFFUSER = Method(
-    name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(), build=DiffusionPlanner
-)
+    name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(),
+    build=DiffusionPlanner, conditional=True,
+)  # fmt: skip
 
 #: Diffusion Policy's diffusion (Chi et al. 2023): 100 steps of the squared-cosine schedule, trained to say the noise,
 #: sampled by DDPM. Its data lie in -1 ... 1, and so do its estimates: where a task's plans are standardised, set

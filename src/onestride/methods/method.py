@@ -10,18 +10,21 @@ owns it and whatever else has to be trained beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from onestride.plans.asking import Condition
 from onestride.plans.spec import PlanSpec
 
 #: Columns of a batch: windows {"plans" (B, H, D), "context" (B, C)}, pairs {"prior", "target" (B, H, D), "context",
 #: "weight" (B,)}, transitions {"plans", "next_plans" (B, 1, D), the latter without their actions, "context",
 #: "next_context" (B, C), "reward", "terminated" (B,)}, rewards scaled so that episodes' returns span 1000.
 Needs = Literal["windows", "pairs", "transitions"]
+#: Whose episodes: the run's own, its source's (another body's, see ``runs/sources.py``), or batches half of each.
+Domain = Literal["own", "source", "both"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class Method:
         settings that know both; asked before data is read.
     critic: the kind of the selector whose checkpoint in the run it learns from too; None: of none.
     columns: (``training.material.Material``, that selector) -> more columns (M, ...) of its windows.
+    domain: whose episodes it learns from.
+    conditions: what its plans may be asked for, beside what the task says.
+    asked: conditions -> what a decision asks for where nobody says anything.
+    conditional: whether its generator takes conditions itself: ``sample(..., conditions=...)``, and in a batch the
+        columns "condition.<name>" (B, size). Others get them as more context, see ``methods/asked.py``.
+    contexts: whether its conditions are made of a run's contexts (``runs/contexts.py``), which come first.
+    begins_from: the folder in the run, without its seed, of the planner whose weights and normaliser it begins with.
     learner: (generator, teacher or None, settings) -> what is trained; None: the generator as it is.
     scheduled: (settings, training steps) -> settings that know how long training is; None: they need not.
     folder: where the run keeps it; None: ``<name>-<training seed>``, a student's.
@@ -79,6 +89,12 @@ class Method:
     fitted: Callable[[Any, str, dict[str, Any]], Any] | None = None
     critic: str | None = None
     columns: Callable[[Any, Any], dict[str, Tensor]] | None = None
+    domain: Domain = "own"
+    conditions: tuple[Condition, ...] = ()
+    asked: Mapping[str, float] = field(default_factory=dict)
+    conditional: bool = False
+    contexts: bool = False
+    begins_from: str | None = None
     learner: Callable[[nn.Module, nn.Module | None, Any], nn.Module] | None = None
     scheduled: Callable[[Any, int], Any] | None = None
     colour: str | None = None

@@ -46,11 +46,12 @@ class PlannerBehaviour:
 def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
     """Return the planner in a checkpoint's folder, to collect in the environment of ``task``.
 
-    It may have been trained for another task of the same shapes, limits and rate, such as a body with other masses.
-    That is said on the screen.
+    It may have been trained for another task of the same shapes and rate, such as a body with other masses, whose
+    limits contain this task's: what it asks for beyond them is clipped. That is said on the screen.
 
     Raises:
-        CheckpointError: there is no planner in the folder, or its task has other shapes, limits or another rate.
+        CheckpointError: there is no planner in the folder, or its task has other shapes, narrower limits or another
+            rate.
     """
     if not (folder / CONFIG).is_file() and (inside := sorted(p.parent for p in folder.glob(f"*/{CONFIG}"))):
         raise CheckpointError(f"{folder} is a run: name one of its planners, {', '.join(map(str, inside))}")
@@ -68,10 +69,12 @@ def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
         )
         if its != mine
     ]
-    if of.action_dim == task.action_dim and not (
-        np.array_equal(of.limits.low, task.limits.low) and np.array_equal(of.limits.high, task.limits.high)
-    ):
-        differ.append("limits of actions")
+    clipped = False
+    if of.action_dim == task.action_dim:
+        below, above = task.limits.low - of.limits.low, of.limits.high - task.limits.high
+        clipped = bool((below > 0).any() or (above > 0).any())
+        if (below < 0).any() or (above < 0).any():
+            differ.append("wider limits of actions")
     if abs(of.control_dt / task.control_dt - 1) > RATE:
         differ.append(f"control period ({of.control_dt:g} s, not {task.control_dt:g} s)")
     if differ:
@@ -79,5 +82,6 @@ def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
             f"{folder} was trained for task '{of.name}' and cannot act in '{task.name}', which differs in "
             f"{', '.join(differ)}; name the run's task with --task, or another planner"
         )
-    console.print(f"{folder} was trained for '{of.name}' and acts in '{task.name}'", highlight=False)
+    narrower = ", its actions clipped to narrower limits" if clipped else ""
+    console.print(f"{folder} was trained for '{of.name}' and acts in '{task.name}'{narrower}", highlight=False)
     return PlannerBehaviour(folder, policy)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from onestride.device import resolve_device
+from onestride.methods.asked import AskedPlanner
 from onestride.networks.normalizer import Normalizer
+from onestride.plans.asking import Asking
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.policy.store import Parts, load_parts, save_parts
 from onestride.robot.decision import Decision, chunk_of, none_finite
@@ -79,18 +81,13 @@ class Policy:
         """Ask for these conditions from the next decision on, such as ``ask(return_=1.0)``; for none: leave them away.
 
         Raises:
-            ValueError: the generator has learnt no such condition, or the value has another size.
+            ValueError: the generator has learnt no such condition, or the value has another size or is out of range.
         """
-        takes = getattr(self.generator, "conditions", None) is not None
-        learnt = dict(self.task.plans.conditions) if takes else {}
-        made = {}
-        for name, value in conditions.items():
-            numbers = torch.tensor([value] if isinstance(value, int | float) else list(value), dtype=torch.float32)
-            if learnt.get(name) != len(numbers):
-                known = ", ".join(f"{each} ({size})" for each, size in learnt.items()) or "nothing"
-                raise ValueError(f"condition '{name}' of {len(numbers)} numbers was not learnt; learnt: {known}")
-            made[name] = numbers[None].to(self.device)
-        self.asked = made
+        embedding = getattr(self.generator, "conditions", None)
+        self.asked_numbers = Asking.of(self.generator).numbers(conditions)
+        numbers = torch.from_numpy(self.asked_numbers)[None].to(self.device)
+        values = {} if embedding is None else embedding.by_name(numbers)
+        self.asked = {name: values[name] for name in conditions}
 
     @property
     def nfe(self) -> int:
@@ -206,11 +203,11 @@ class Policy:
 
     def _generate(self, prior: Tensor, given: Given) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = embedded(self.generator, self.normalizer.context(given.context), given.images)
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images, self.asked)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
-            more = {"conditions": self.asked} if self.asked else {}
+            more = inside(self.generator, self.asked)
             plans = self.generator.sample(prior.flatten(0, 1), context, generator=self.rng, **more).float()
         return self.normalizer.unnormalize(plans).view_as(prior)
 
@@ -253,7 +250,8 @@ class Policy:
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the checkpoint: config, weights and normaliser, all of it in one step."""
-        parts = Parts(self.task, self.generator, self.normalizer, self.selector, self.candidates, self.sampling)
+        asked = {name: value[0].tolist() for name, value in self.asked.items()}
+        parts = Parts(self.task, self.generator, self.normalizer, self.selector, self.candidates, self.sampling, asked)
         save_parts(folder, parts, training)
 
     @classmethod
@@ -267,11 +265,13 @@ class Policy:
         candidates: int | None = None,
         selector: Selector | str | Path | None = None,
         precision: Precision = "32-true",
+        conditions: Mapping[str, float | Sequence[float]] | None = None,
     ) -> Policy:
         """Load a trained policy from a checkpoint's folder.
 
         task: the task it must be of, where the caller needs a certain one. selector: another one than the
-        checkpoint's own: a function, or the folder of a learned one.
+        checkpoint's own: a function, or the folder of a learned one. conditions: what decisions ask for, in place of
+        what the checkpoint says.
 
         Raises:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
@@ -288,18 +288,32 @@ class Policy:
             device=device,
             precision=precision,
             config=config,
+            conditions=parts.asked if conditions is None else conditions,
         )
 
 
-def embedded(generator: Any, context: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
+def embedded(
+    generator: Any,
+    context: Tensor,
+    images: Mapping[str, Tensor] | None = None,
+    asked: Mapping[str, Tensor] | None = None,
+) -> Tensor:
     """Return what a generator makes of the context (B, C) once per decision, before candidates are drawn.
 
     That is its ``embed(context)``, such as an image encoder's; without one the context as it is. Where the task has
-    cameras it is ``embed(context, images)``, images (B, n_obs_steps, height, width, 3) by name.
+    cameras it is ``embed(context, images)``, images (B, n_obs_steps, height, width, 3) by name; of an ``AskedPlanner``
+    it is ``embed(context, asked)``, conditions (1 or B, size) by name.
     """
     if not hasattr(generator, "embed"):
         return context
+    if isinstance(generator, AskedPlanner):
+        return generator.embed(context, asked or {})
     return generator.embed(context, images) if images else generator.embed(context)
+
+
+def inside(generator: Any, asked: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what ``sample`` is given beside the context: conditions that ``embedded`` has not taken in."""
+    return {"conditions": asked} if asked and not isinstance(generator, AskedPlanner) else {}
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:

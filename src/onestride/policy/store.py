@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from onestride.checkpoint import (
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
+from onestride.methods.asked import with_conditions
 from onestride.methods.guided import GuidedPlanner
 from onestride.methods.sighted import SightedPlanner, with_cameras
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
+from onestride.plans.asking import Condition
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
@@ -38,7 +41,10 @@ SELECTOR, GUIDE = "selector", "guide"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a policy is made of, see ``Policy``. selector: None where the task's own, or nobody, ranks."""
+    """What a policy is made of, see ``Policy``.
+
+    selector: None where the task's own, or nobody, ranks. asked: what decisions ask for where nobody says anything.
+    """
 
     task: Task
     generator: Any
@@ -46,6 +52,7 @@ class Parts:
     selector: Selector | None
     candidates: int
     sampling: CandidateSampling
+    asked: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
@@ -62,6 +69,8 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
         "probabilities": list(parts.sampling.probabilities),
         "training": training,
     }
+    if parts.asked:
+        config["asked"] = {name: list(value) for name, value in parts.asked.items()}
     if isinstance(planner, SightedPlanner):
         config["vision"] = asdict(planner.vision)
     inside: dict[str, Any] = {}
@@ -106,7 +115,8 @@ def load_parts(
     if config["kind"] not in METHODS:
         raise CheckpointError(f"{folder} is of another method: {METHODS.unknown(config['kind'])}")
     record = TASKS[config["task"]]()
-    record = replace(record, horizon=config["plan"]["horizon"])
+    conditions = tuple(Condition(name, size) for name, size in config["plan"]["conditions"])
+    record = replace(record, horizon=config["plan"]["horizon"], conditions=conditions)
     if record.plans.as_json() != config["plan"]:
         raise CheckpointError(
             f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
@@ -136,7 +146,8 @@ def load_parts(
         ranking: Selector | None = load_selector(Path(selector), TASKS[config["task"]]())
     else:
         ranking = selector
-    return Parts(record, generator, normalizer, ranking, config["candidates"], sampling), config
+    asked = config.get("asked", {})
+    return Parts(record, generator, normalizer, ranking, config["candidates"], sampling, asked), config
 
 
 def make_generator(
@@ -145,17 +156,22 @@ def make_generator(
 ) -> Any:  # fmt: skip
     """Return an untrained generator from its method's name and its settings as JSON gives them.
 
-    vision: how cameras are encoded, where the task has any.
+    vision: how cameras are encoded, where the task has any. What may be asked for is the task's ``conditions``.
 
     Raises:
         CheckpointError: one is unknown or of another type; ``where`` says of what.
     """
     method = METHODS[kind]()
     config = settings_of(type(method.config), settings, where)
+    asked = bool(task.conditions) and not method.conditional
     if task.cameras:
+        if asked:
+            raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
         sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
         how = settings_of(VisionConfig, vision or {}, where)
         made: Any = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
+    elif asked:
+        made = with_conditions(method.build, config, task.plans)
     else:
         made = method.build(config, task.plans)
     made.method = method.name  # type: ignore[assignment] # its checkpoint says so

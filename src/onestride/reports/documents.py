@@ -20,12 +20,14 @@ from onestride.reports.table import markdown
 
 RESULTS = Path("results")
 STUDIES = "onestride.studies"
+BESIDE = ("latency",)  # ends the names of JSON that lies beside a result
 SHOWN = re.compile(r"<!-- table: (\S+) -->\n(?:(?!<!-- table:).)*?<!-- /table -->", re.DOTALL)
 
 
 def records(folder: Path) -> dict[str, Any]:
-    """Return every result in a folder by its name; what lies beside a result has a dot in its name."""
-    return {path.stem: read_experiment(path) for path in sorted(folder.glob("*.json")) if "." not in path.stem}
+    """Return every result in a folder by its name, but for what lies beside one, such as NAME.latency.json."""
+    results = (path for path in sorted(folder.glob("*.json")) if path.stem.rpartition(".")[2] not in BESIDE)
+    return {path.stem: read_experiment(path) for path in results}
 
 
 def tables(root: Path) -> dict[str, str]:

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
@@ -66,8 +68,14 @@ def render_body(
     Raises:
         RenderError: no OpenGL works here.
     """
-    about = {"environment": environment, "seed": seed}
+    about = {"environment": _specification(environment), "seed": seed}
     return _rendered({"actions": actions, "steps": steps.astype(np.int64)}, about, len(steps), size)
+
+
+def _specification(environment: str) -> str:
+    """Return how the other process makes the environment: as it is registered here, which it may not be there."""
+    spec = gymnasium.registry.get(environment)
+    return environment if spec is None or callable(spec.entry_point) else spec.to_json()
 
 
 def _backends() -> list[str | None]:
@@ -124,7 +132,9 @@ def _body(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tup
     width, height = about["size"]
     # The camera is named, or it would stay where the body started.
     settings = {"camera_name": "track", "width": width, "height": height}
-    env: Any = make_environment(about["environment"], render_mode="rgb_array", **settings)
+    what = about["environment"]
+    spec = EnvSpec.from_json(what) if what.startswith("{") else what
+    env: Any = make_environment(spec, render_mode="rgb_array", **settings)
     model = env.unwrapped.model
     floor = model.geom("floor")  # a quick body leaves the 40 m of it that are drawn; the plane itself has no end
     floor.size[:2] *= 10

@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
+from onestride.networks.conditions import COLUMN
+from onestride.plans.asking import Asking
 from onestride.plans.given import make_prior
 from onestride.policy.policy import Policy, embedded
 from onestride.progress import console, track
@@ -61,6 +64,7 @@ class PairsConfig:
     solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
     jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
     precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the teacher's products
+    teacher: str = "teacher"  # the folder in the run of the planner that makes them
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +78,8 @@ class PairsConfig:
             raise ValueError(f"pairs.jitter is {self.jitter}, expected at least 0")
         if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
             raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
+        if not self.teacher or Path(self.teacher).name != self.teacher:
+            raise ValueError(f"pairs.teacher is {self.teacher!r}, expected a folder's name in the run")
         if self.solver not in SOLVERS:
             raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(SOLVERS)}")
 
@@ -101,7 +107,7 @@ def _make_pairs(
     blocks = -(-config.count // BLOCK)
     shards = min(config.shards, blocks)
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
-    settings = {k: v for k, v in asdict(config).items() if k != "shards"}
+    settings = {k: v for k, v in asdict(config).items() if k != "shards" and (k, v) != ("teacher", "teacher")}
     manifest: dict[str, Any] = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "shards": {}}
     if (folder / MANIFEST).exists():
         found = load_manifest(folder)
@@ -129,7 +135,7 @@ def _make_pairs(
                 for block in range(first, last):
                     parts.append(make_block(teacher, observations, config, block, more))
                     bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
-                columns = {key: torch.cat([part[key] for part in parts]) for key in COLUMNS}
+                columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
                 save_unsealed(folder / name, columns)
                 rows = len(columns["prior"])
                 manifest["shards"][name] = {"sha256": sha256(folder / name), "rows": rows}
@@ -162,19 +168,49 @@ def make_block(
     values = teacher.normalizer.entries(values, teacher.known)
     prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
     context = embedded(teacher.generator, teacher.normalizer.context(given.context), given.images)
+    asked = conditions_asked(teacher, size, rng)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
     with teacher.products():
-        target = teacher.generator.sample(prior, context, solver=config.solver, generator=more).float()
+        conditions = {"conditions": asked} if asked else {}
+        target = teacher.generator.sample(prior, context, solver=config.solver, generator=more, **conditions).float()
     plans = teacher.normalizer.unnormalize(target)
     quality = teacher.score(plans[:, None], observation, given.frame)[:, 0]
     rows = min(size, config.count - block * size)
     values = (prior, target, context, quality, temperature)
     columns = {key: value[:rows].cpu() for key, value in zip(COLUMNS, values, strict=True)}
-    for key, value in columns.items():
+    for key, value in columns.items():  # conditions may be NaN: not asked for
         if not torch.isfinite(value).all():
             raise ArithmeticError(f"the teacher made a non-finite {key} in block {block}; train it longer or anew")
-    return columns
+    return columns | {f"{COLUMN}{name}": value[:rows].cpu() for name, value in asked.items()}
+
+
+def conditions_asked(teacher: Policy, rows: int, rng: torch.Generator) -> dict[str, Tensor]:
+    """Return what rows of pairs ask a teacher for (rows, size), by name; nothing of one that takes no conditions.
+
+    An eighth asks for nothing. Of the others each condition is, by itself, left out in a quarter, what decisions ask
+    for in a quarter, and anywhere in its range in half: a student is to follow the teacher wherever it may be asked.
+
+    Raises:
+        ValueError: a condition has no range.
+    """
+    conditions = getattr(teacher.generator, "conditions", None)
+    if conditions is None:
+        return {}
+    asking, silent = Asking.of(teacher.generator), torch.rand(rows, 1, generator=rng) < 0.125
+    if not np.isfinite(asking.high - asking.low).all():
+        raise ValueError(
+            f"pairs ask for {', '.join(asking.names)} anywhere in their ranges, and one has none: give its Condition "
+            "low and high, and train the teacher again"
+        )
+    low, high = torch.from_numpy(asking.low), torch.from_numpy(asking.high)
+    usual = torch.from_numpy(asking.numbers({name: v[0].tolist() for name, v in teacher.asked.items()}))
+    values = low + (high - low) * torch.rand(rows, len(low), generator=rng)
+    which = torch.rand(rows, len(asking.names), generator=rng)
+    which = which.repeat_interleave(torch.tensor(asking.sizes), 1)
+    values = torch.where(which < 0.5, usual, values)
+    values = values.masked_fill((which < 0.25) | silent, torch.nan)
+    return conditions.by_name(values.to(teacher.device))
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
@@ -191,7 +227,7 @@ def load_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load_pairs(folder: Path) -> dict[str, Tensor]:
-    """All shards, checked against their checksums, as {"prior", "target", "context", "weight"}.
+    """All shards, checked against their checksums, as {"prior", "target", "context", "weight"} and what was asked for.
 
     Raises:
         CheckpointError: unfinished, a shard missing, altered or cut short.
@@ -204,24 +240,25 @@ def load_pairs(folder: Path) -> dict[str, Tensor]:
             f"{folder} has {len(manifest['shards'])} of {manifest['count']} shards; run `onestride pairs` again to "
             "finish them"
         )
-    parts: dict[str, list[Tensor]] = {key: [] for key in COLUMNS}
+    parts: dict[str, list[Tensor]] = {}
     for name, entry in sorted(manifest["shards"].items()):  # the order in which they were made does not matter
         verify(folder, name, entry["sha256"])
         for key, value in open_shard(folder / name).items():
-            parts[key].append(value)
+            parts.setdefault(key, []).append(value)
     pairs = {key: torch.cat(values) for key, values in parts.items()}
     return {
         "prior": pairs["prior"],
         "target": pairs["target"],
         "context": pairs["context"],
         "weight": sample_weights(pairs["quality"]),
+        **{key: value for key, value in pairs.items() if key.startswith(COLUMN)},
     }
 
 
 def open_shard(path: Path) -> dict[str, Tensor]:
     """One shard's columns, read through a memory map."""
     with opened(path, "delete the folder and run `onestride pairs` again") as f:
-        return {key: f.get_tensor(key) for key in COLUMNS}
+        return {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
 
 
 def sample_weights(quality: Tensor, beta: float = 1.0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,6 +13,8 @@ from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
 from onestride.files import CheckpointError
 from onestride.methods import METHODS
+from onestride.methods.method import Domain
+from onestride.networks.normalizer import Normalizer
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
 from onestride.tasks.bodies import BODIES
@@ -19,6 +22,9 @@ from onestride.tasks.task import Task
 from onestride.training.material import Material
 
 RETURNS, CRITIC, TEACHER, PAIRS = "returns", "iql", "teacher", "pairs"
+#: The run's own episodes, and those of another body beside them.
+DATA, SOURCE = "data", "source"
+CONTEXTS = "contexts"  # which body every window of both is like
 #: What of a dataset's metadata decides what is learnt from it.
 PROVENANCE_KEYS = (
     "seed",
@@ -75,43 +81,67 @@ class Sealed(TypedDict):
     files: dict[str, str]
 
 
-def metadata_of(run: Path) -> dict[str, Any]:
-    """Return the metadata of a run's data, held against its digest.
+def metadata_of(run: Path, of: str = DATA) -> dict[str, Any]:
+    """Return the metadata of a run's data, or of its source, held against its digest.
 
     Raises:
         FileNotFoundError: there is no data.
         CheckpointError: it was altered, or is from before there were digests.
     """
-    read_metadata(run / "data")  # that there is none comes first
-    _check_data(run, str(METADATA))
-    return read_metadata(run / "data")
+    read_metadata(run / of)  # that there is none comes first
+    _check_data(run / of, str(METADATA))
+    return read_metadata(run / of)
 
 
-def episodes_of(run: Path) -> Iterator[Episode]:
-    """Return the episodes of a run's data, all files of which are held against their digests first.
+def episodes_of(run: Path, of: str = DATA) -> Iterator[Episode]:
+    """Return the episodes of a run's data, or of its source, all files of which are held against their digests first.
 
     Raises:
         FileNotFoundError: there is no data.
         CheckpointError: it was altered, or is from before there were digests.
     """
-    read_metadata(run / "data")
-    _check_data(run)
-    return read_dataset(run / "data")
+    read_metadata(run / of)
+    _check_data(run / of)
+    return read_dataset(run / of)
 
 
-def _check_data(run: Path, *names: str) -> None:
+def _check_data(folder: Path, *names: str) -> None:
     """names: of the files that are looked at; all of them by default."""
-    path = run / "data" / SEAL
-    again = f"delete {run / 'data'}, and collect or import it again"
+    path = folder / SEAL
+    again = f"delete {folder}, and collect or import it again"
     if not path.is_file():
-        raise CheckpointError(f"{run / 'data'} has no digest ({SEAL}): it is of an earlier version; {again}")
+        raise CheckpointError(f"{folder} has no digest ({SEAL}): it is of an earlier version; {again}")
     files = check_seal(path, Sealed, advice=again)["files"]
     check_files(path, {name: files.get(name, "nothing of it") for name in names or files}, advice=again)
 
 
-def material_of(run: Path, task: Task) -> Material:
-    """Return what the run's data gives to learn from."""
-    return Material(task, partial(episodes_of, run), run / "data")
+def material_of(run: Path, task: Task, of: str = DATA) -> Material:
+    """Return what the run's data, or its source, gives to learn from."""
+    return Material(task, partial(episodes_of, run, of), run / of)
+
+
+def wants_source(run: Path) -> None:
+    """Raise CheckpointError unless the run has a source."""
+    if not (run / SOURCE).exists():
+        raise CheckpointError(
+            f"{run} has no source, whose episodes this learns from: `onestride source OTHER_RUN --run {run}`"
+        )
+
+
+def materials_of(run: Path, task: Task, domain: Domain) -> list[Material]:
+    """Return what there is to learn from of the run's own episodes, its source's, or both, normalised alike.
+
+    Raises:
+        CheckpointError: there is no source.
+    """
+    wanted = {"own": (DATA,), "source": (SOURCE,), "both": (DATA, SOURCE)}[domain]
+    if SOURCE in wanted:
+        wants_source(run)
+    parts = [material_of(run, task, of) for of in wanted]
+    if len(parts) == 1:
+        return parts
+    shared = Normalizer.fit_chunks((chunk for part in parts for chunk in part.chunks()), task.scaling)
+    return [replace(part, given=shared) for part in parts]
 
 
 def preset_of(task: Task, dataset: str = "") -> str:
@@ -173,6 +203,7 @@ def checkpoint_id(folder: Path) -> str:
     return load_config(folder)["training"]["id"]
 
 
-def data_identity(run: Path) -> dict[str, Any]:
-    metadata, early = metadata_of(run), task_of(run).early_oversampling
+def data_identity(run: Path, of: str = DATA) -> dict[str, Any]:
+    """Return what of a run's data, or of its source, decides what is learnt from it."""
+    metadata, early = metadata_of(run, of), task_of(run).early_oversampling
     return {k: metadata[k] for k in PROVENANCE_KEYS if k in metadata} | ({"early": list(early)} if early[1] > 1 else {})

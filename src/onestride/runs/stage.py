@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from onestride.methods import METHODS
+from onestride.methods.dynamics import ContextsConfig
 from onestride.networks.vision import VisionConfig
 from onestride.registry import UnknownNameError
 from onestride.runs.pairs import PairsConfig
@@ -14,9 +15,11 @@ from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
 from onestride.training.config import TrainConfig
 
-PAIRS, TEACHER = "pairs", "teacher"
+PAIRS, TEACHER, CONTEXTS = "pairs", "teacher", "contexts"
 #: How a stage without settings of its own is trained.
 TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
+#: How contexts are: small networks, whose differences of probabilities matter.
+CLASSIFIER = TrainConfig(steps=20_000, batch_size=256, learning_rate=1e-3, ema_decay=0.99, precision="32-true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Stage:
     """One thing that is trained or made, and with which settings.
 
     name: what it is called in a preset and on the command line.
-    role: "selector", "method" or "pairs".
+    role: "selector", "method", "pairs", or "contexts" (see ``runs/contexts.py``).
     of: the selector's or method's name; "": the stage's.
     config, training: None: as the method or selector has it, and ``TRAINING``.
     seeds: of training; a method without a folder of its own is trained once with each.
@@ -36,7 +39,7 @@ class Stage:
     """
 
     name: str
-    role: Literal["selector", "method", "pairs"]
+    role: Literal["selector", "method", "pairs", "contexts"]
     of: str = ""
     config: Any = None
     training: TrainConfig | None = None
@@ -56,6 +59,8 @@ class Stage:
         """Return the stage with everything that it left to its method or selector."""
         if self.role == "pairs":
             return replace(self, config=self.config or PairsConfig())
+        if self.role == "contexts":
+            return replace(self, config=self.config or ContextsConfig(), training=self.training or CLASSIFIER)
         record = METHODS[self.what]() if self.role == "method" else SELECTORS[self.what]()
         options = self.options
         if self.role == "selector" and options is None:
@@ -115,8 +120,8 @@ class Preset:
         for stage in self.stages:
             if stage.name == name:
                 return stage.complete()
-        if name == PAIRS:
-            return Stage(name=PAIRS, role="pairs").complete()
+        if name in (PAIRS, CONTEXTS):
+            return Stage(name=name, role="pairs" if name == PAIRS else "contexts").complete()
         kind = SELECTORS if ":" not in name and name in SELECTORS else METHODS
         if ":" in name:
             kind = _kind_of(name)
@@ -137,7 +142,7 @@ class Preset:
     def ranked_with(self, selector: str) -> Preset:
         """Return the preset whose planners are all ranked by that selector, the only one that is trained."""
         methods = (replace(s, selector=selector, guidance=0.0) for s in self.stages if s.role == "method")
-        others = (s for s in self.stages if s.role == "pairs")
+        others = (s for s in self.stages if s.role in ("pairs", "contexts"))
         order = {s.name: i for i, s in enumerate(self.stages)}
         ranking = Stage(name=selector, role="selector")
         stages = (ranking, *sorted((*methods, *others), key=lambda s: order[s.name]))
@@ -149,8 +154,9 @@ class Preset:
         The teacher stays, since every evaluation compares with it; for no methods nothing stays.
         """
         wanted = {*methods, TEACHER} if methods else set()
+        scored = any(s.name in wanted and METHODS[s.what]().contexts for s in self.stages if s.role == "method")
         pairs = any(s.name in wanted and METHODS[s.what]().needs == "pairs" for s in self.stages if s.role == "method")
-        kept = {"method": wanted, "pairs": {PAIRS} if pairs else set()}
+        kept = {"method": wanted, "pairs": {PAIRS} if pairs else set(), "contexts": {CONTEXTS} if scored else set()}
         stages = (s for s in self.stages if (wanted if s.role == "selector" else s.name in kept[s.role]))
         return replace(self, stages=tuple(stages))
 

@@ -1,6 +1,8 @@
 """The stages, from episodes to planners, on one run folder::
 
     <run>/data       Minari dataset          collect, or import (ingest.py)
+    <run>/source     another body's          source (sources.py)
+    <run>/contexts   scores of windows of both
     <run>/returns    return model            } selectors, of tasks that have none of their own
     <run>/iql        IQL critic              }
     <run>/teacher    checkpoint
@@ -14,15 +16,13 @@ kill, or after it is done, is safe.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
 from onestride.engine.cuda_graph import in_one_graph
@@ -30,24 +30,36 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
-from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
-from onestride.policy.policy import Policy
+from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
 from onestride.progress import console
-from onestride.runs.pairs import MANIFEST, PairsConfig, load_manifest, load_pairs, make_pairs
-from onestride.runs.run import PAIRS, RETURNS, TEACHER, checkpoint_id, data_identity, material_of, task_of
+from onestride.runs.contexts import train_contexts
+from onestride.runs.finished import is_up_to_date, record
+from onestride.runs.learning import (
+    asked_by_default,
+    beginning,
+    begun,
+    data_of,
+    identity_of,
+    pairs_of,
+    ranges_of,
+    task_for,
+    teacher_of,
+)
+from onestride.runs.pairs import PairsConfig, make_pairs
+from onestride.runs.run import PAIRS, RETURNS, SOURCE, checkpoint_id, data_identity, material_of, task_of
 from onestride.runs.sight import Sight, sight_of
 from onestride.runs.stage import TRAINING, Stage
-from onestride.seals import check_files, seal
+from onestride.seals import seal
 from onestride.selectors import SELECTORS
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
-from onestride.training.datasets import Dataset, Resident
+from onestride.training.datasets import Dataset, Rows
 from onestride.training.loop import finish, train
-from onestride.training.neighbours import Neighbours, with_neighbours
+from onestride.training.neighbours import Neighbours
 
 # ---------------------------------------------------------------- what is trained
 
@@ -58,6 +70,8 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
     training = stage.training or TRAINING
     if stage.role == "pairs":
         return [pairs_stage(run, stage.config, device)]
+    if stage.role == "contexts":
+        return [train_contexts(run, stage.config, training)]
     if stage.role == "selector":
         return [train_selector(run, stage.what, stage.config, training, stage.options)]
     method = METHODS[stage.what]()
@@ -85,7 +99,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         )
         return folder
     identity = {"data": data_identity(run), "selector": asdict(config)}
-    if not _is_up_to_date(folder, training, identity):
+    if not is_up_to_date(folder, training, identity):
         assert kind.data is not None
         material = material_of(run, task)
         data, normalizer = kind.data(material, config), material.normalizer
@@ -94,7 +108,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         model = make_selector_model(name, asdict(config), task)
         ema, log = train(model, data, training, folder, title=name, identity=identity)
         selector = make_selector(name, ema, normalizer, task, options)
-        save_selector(folder, selector, task.name, _record(training, identity, log))
+        save_selector(folder, selector, task.name, record(training, identity, log))
         finish(folder)
     said = load_config(folder)
     if said["options"] != (wanted := plain(asdict(options))):
@@ -125,8 +139,7 @@ def train_method(
     Raises:
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
     """
-    task = task_of(run)
-    task = replace(task, horizon=horizon or _horizon_of(run, task, method, config))
+    task = task_for(run, method, config, horizon, pairs)
     folder = run / (name or method.folder or method.name)
     if name is not None or method.folder is None:
         folder = folder.with_name(f"{folder.name}-{training.seed}")
@@ -135,79 +148,60 @@ def train_method(
         checkpoint_id(run / ranked_by)  # that it is missing is said before hours of training, not after
     if method.scheduled is not None:
         config = method.scheduled(config, training.steps)
-    teacher = _teacher_of(run, method, config)
+    teacher = teacher_of(run, method, config)
     if teacher is not None and method.fitted is not None:
         checkpoint_id(teacher)
         said = load_config(teacher)
         config = method.fitted(config, said["kind"], said.get("generator", {}))
+    begins_from, begins = beginning(run, method, training.seed), None
+    if begins_from is not None:
+        config, begins = begun(begins_from, config)
     identity: dict[str, Any] = {"method": method.name, "generator": asdict(config), "plan": task.plans.as_json()}
     sampling = CandidateSampling(*method.temperatures) if method.temperatures else CandidateSampling()
     if method.needs == "pairs":
-        manifest = _pairs_of(run, pairs)
+        manifest = pairs_of(run, pairs)
         identity["pairs"] = [manifest["settings"], manifest["identity"]]
         drawn = manifest["settings"]
         sampling = CandidateSampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
     else:
-        identity["data"] = data_identity(run)
+        identity |= identity_of(run, method)
     if teacher is not None:
         identity["teacher"] = checkpoint_id(teacher)
+    if begins_from is not None:
+        identity["begins"] = checkpoint_id(begins_from)
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
     sight = sight_of(run, task, method, vision, teacher) if task.cameras else None
     identity |= {} if sight is None else sight.identity
-    if not _is_up_to_date(folder, training, identity):
-        data, normalizer = _data_of(run, task, method, config, pairs, sight)
-        ema, log = _train(run, folder, task, method, config, data, training, identity, sight)
-        Policy(task, ema, normalizer, sampling=sampling).save(folder, _record(training, identity, log))
+    if not is_up_to_date(folder, training, identity):
+        data, normalizer = data_of(run, task, method, config, pairs, sight, begins)
+        ema, log = _train(run, folder, task, method, config, data, training, identity, sight, pairs, begins)
+        asked = asked_by_default(run, method, pairs)
+        made = Policy(task, ema, normalizer, sampling=sampling, conditions=asked)
+        made.save(folder, record(training, identity, log))
     if ranked_by is not None:
         _attach_selector(folder, run, task, ranked_by, guidance)
     finish(folder)
     return folder
 
 
-def _horizon_of(run: Path, task: Task, method: Method, config: Any) -> int:
-    """Return the rows of a method's plans where nothing else is said: as many as its teacher's, who may be adopted."""
-    if method.shortest:
-        return task.shortest
-    folder = run / TEACHER if method.needs == "pairs" else _teacher_of(run, method, config)
-    if folder is None or not (folder / CONFIG).is_file():
-        return task.horizon
-    return load_config(folder).get("plan", {}).get("horizon", task.horizon)  # of no planner: refused later, in words
-
-
-def _data_of(
-    run: Path, task: Task, method: Method, config: Any, pairs: str, sight: Sight | None
-) -> tuple[Dataset, Normalizer]:
-    """What a method learns from, normalised, and the normaliser of its plans."""
-    if method.needs == "pairs":
-        return Resident(load_pairs(run / pairs)), Policy.from_pretrained(run / TEACHER, task=task.name).normalizer
-    material = material_of(run, task)
-    if (teacher := _teacher_of(run, method, config)) is not None:  # it may be adopted, and normalises as it was taught
-        material = replace(material, given=Policy.from_pretrained(teacher).normalizer)
-    if method.needs == "transitions":
-        return Resident(material.steps()), material.normalizer
-    asked = {f"condition.{each.name}": each.values(material) for each in task.conditions}
-    if method.columns is not None:
-        beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
-        asked |= method.columns(material, beside)
-    data, (count, reach) = material.plans(**asked), method.neighbours(config)
-    data = data if sight is None else sight.of(data)
-    source = material.window_source
-    return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
-
-
 def _train(
     run: Path, folder: Path, task: Task, method: Method, config: Any, data: Dataset, training: TrainConfig,
-    identity: dict[str, Any], sight: Sight | None,
+    identity: dict[str, Any], sight: Sight | None, pairs: str, begins: Policy | None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
     generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
     if sight is not None:
         sight.prepare(generator)
+    if begins is not None:
+        generator.load_state_dict(begins.generator.state_dict())
+        generator.requires_grad_(True)
+    if task.conditions:
+        generator.conditions.limit(ranges_of(run, task, method, pairs))
     learner = generator
     if method.learner is not None:
-        taught = _teacher_of(run, method, config)
+        taught = teacher_of(run, method, config)
         teacher = None if taught is None else Policy.from_pretrained(taught).generator
         build = method.learner if sight is None else sight.learner
         learner = build(generator, teacher, config)
@@ -215,13 +209,6 @@ def _train(
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
     return train(learner, data, training, folder, title=title, identity=identity)
-
-
-def _teacher_of(run: Path, method: Method, config: Any) -> Path | None:
-    """The folder of the checkpoint that a method learns from; None: of none."""
-    if method.taught_by is not None:
-        return run / method.taught_by(config)
-    return None if method.teacher is None else run / (METHODS[method.teacher]().folder or method.teacher)
 
 
 def _attach_selector(folder: Path, run: Path, task: Task, kind: str, guidance: float) -> None:
@@ -255,57 +242,34 @@ def _ranking(folder: Path) -> dict[str, Any]:
 
 
 def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
-    """Make teacher-target pairs of the run's teacher, in ``run/<name>``."""
-    folder, task = run / name, task_of(run)
-    config_of = load_config(run / TEACHER)
-    if task.score is None and "ranked_by" not in config_of:
+    """Make teacher-target pairs of a planner of the run, its teacher by default, in ``run/<name>``."""
+    folder, task, made_by = run / name, task_of(run), run / config.teacher
+    config_of = load_config(made_by)
+    if task.score is None and "ranked_by" not in config_of and not config_of["plan"]["conditions"]:
         raise CheckpointError(
-            f"{run / TEACHER} has no selector, and pairs weigh by their score; repeat the command that trained it, "
+            f"{made_by} has no selector, and pairs weigh by their score; repeat the command that trained it, "
             "which is quick, with --selector returns"
         )
     identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
-    identity |= {key: config_of[key] for key in ("guidance", "ranked_by") if key in config_of}
-    teacher = Policy.from_pretrained(run / TEACHER, task=task.name, device=device, precision=config.precision)
+    identity |= {key: config_of[key] for key in ("guidance", "ranked_by", "asked") if key in config_of}
+    if (run / SOURCE).exists():
+        identity["source"] = data_identity(run, SOURCE)
+    selector = unselected if task.score is None and "ranked_by" not in config_of else None
+    teacher = Policy.from_pretrained(
+        made_by, task=task.name, device=device, precision=config.precision, selector=selector
+    )
     if teacher.device.type == "cuda":
         teacher.generator = in_one_graph(teacher.generator)  # blocks are all of one size
-    make_pairs(teacher, material_of(run, task).decision_observations(), config, folder, identity)
+    make_pairs(teacher, starts_of(run, task), config, folder, identity)
     return folder
 
 
-def _pairs_of(run: Path, pairs: str) -> dict[str, Any]:
-    if not (run / pairs / MANIFEST).is_file():
-        raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
-    return load_manifest(run / pairs)
-
-
-# ---------------------------------------------------------------- what stays of a training
-
-
-def _record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
-    return {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
-
-
-def _is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds the result of exactly this training.
-
-    Raises:
-        CheckpointError: it holds another one.
-    """
-    if not (folder / CONFIG).is_file():
-        return False
-    config = load_config(folder)
-    ran_in = config["training"].get("precision", "") if training.precision == "auto" else training.precision
-    if config["training"].get("id") != _digest(training, identity, ran_in):
-        raise CheckpointError(
-            f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
-            "choose another --run, or delete that folder"
-        )
-    check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
-    console.print(f"{folder} is trained already", highlight=False)
-    return True
-
-
-def _digest(training: TrainConfig, identity: dict[str, Any], precision: str) -> str:
-    """What a training's result depends on; precision: that it ran in, which "auto" leaves to the machine."""
-    value = [training.identity() | {"precision": precision}, identity]
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def starts_of(run: Path, task: Task) -> Rows:
+    """Return where pairs' plans start: what is observed where the run's windows begin, and its source's beside them."""
+    own = material_of(run, task).decision_observations()
+    if not (run / SOURCE).exists() or not isinstance(own, Tensor):
+        return own
+    other = material_of(run, task, SOURCE).decision_observations()
+    assert isinstance(other, Tensor)
+    times = max(1, len(other) // len(own))  # as many of each, nearly
+    return torch.cat((own.repeat(times, 1), other))

@@ -25,6 +25,9 @@ STUDIES: Registry[Study] = Registry(
         "dnk-ablations": _lazily("dnk", "ABLATIONS"),
         **{f"kdp-table{number}": _lazily(f"kdp_table{number}") for number in range(1, 8)},
         "onedp-table1": _lazily("onedp_table1"),
+        **{
+            f"off-dynamics-{what}": _lazily(f"off_dynamics_{what}") for what in ("table1", "contexts", "masses", "knob")
+        },
         "onedp-moving-target": _lazily("onedp_moving_target"),
     },
 )

@@ -14,7 +14,10 @@ from pathlib import Path
 from onestride.errors import command_line, report_user_errors
 
 #: Studies with a function ``measure``, which takes its arguments and returns what goes into the record.
-MEASURED = ("candidate_sampling", "decision_delay", "mode_coverage", "serving", "startup", "training_speed")
+MEASURED = (
+    "candidate_sampling", "decision_delay", "mode_coverage", "off_dynamics_payload", "serving", "startup",
+    "training_speed",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:

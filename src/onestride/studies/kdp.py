@@ -172,7 +172,7 @@ def timed(study: Study, job: Job) -> Outcome:
 
 def outcome(study: Study, job: Job, folder: Path) -> Outcome:
     """Make the page of a data set's evaluation: the study's table as far as it has come, and what else each row is."""
-    files = {dataset: job.run_of(dataset) / study.name / "comparison.json" for dataset in study.datasets}
+    files = {dataset: study.folder_of(job, dataset) / "comparison.json" for dataset in study.datasets}
     made = across.table(study, {d: read_experiment(file) for d, file in files.items() if file.exists()})
     comparison = page.read_comparison(folder)
     narrow = replace(study, columns=study.columns[:4])
@@ -196,7 +196,7 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
         "tables": tables,
         "pictures": [file for files in makers or () for file in files],
     }
-    out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{study.name}.html")
+    out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{folder.name}.html")
     return Outcome(folder, out, ended)
 
 
@@ -232,7 +232,7 @@ def tables(results: Path) -> dict[str, Table]:
     """Return the table of every study of KDP, and of those made alike, that has a committed result."""
     made = {}
     for name in STUDIES:
-        if name.startswith(("kdp-", "onedp-")) and (found := records(results / name)):
+        if name.startswith(("kdp-", "onedp-", "off-dynamics-")) and (found := records(results / name)):
             made[name] = across.table(STUDIES[name](), found)
     return made
 

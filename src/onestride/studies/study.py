@@ -28,6 +28,7 @@ class Job:
     root: the folder of the study's runs. budget: of its preset.
     behaviours: policies that the data is of, or that the task's demonstrator needs.
     command: that was typed. pictures: whether figures and films are made too.
+    home: the data set in whose run everything is, if it is another one's.
     """
 
     root: Path
@@ -38,11 +39,12 @@ class Job:
     device: str = "cpu"
     pictures: bool = True
     behaviours: tuple[Path, ...] = ()
+    home: str = ""
 
     @property
     def run(self) -> Path:
         """The folder of the data set's run, which studies of the same root share."""
-        return self.run_of(self.dataset)
+        return self.run_of(self.home or self.dataset)
 
     def run_of(self, dataset: str) -> Path:
         """Return the folder of another data set's run in the same budget."""
@@ -82,6 +84,13 @@ class Study:
     means: tuple[Column, ...] = ()
     against: str = "teacher"
     ending: str = ""
+    make: Callable[[Job], None] | None = None
+    home: str = ""
+    paper: str = ""
+
+    def folder_of(self, job: Job, dataset: str) -> Path:
+        """Return the folder of a data set's evaluation."""
+        return job.run_of(self.home) / f"{self.name}-{dataset}" if self.home else job.run_of(dataset) / self.name
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -90,5 +99,5 @@ class Study:
 
     @property
     def family(self) -> str:
-        """The first word of its name: the paper's, by which runs are shared."""
-        return self.name.partition("-")[0]
+        """What the paper is called, by which runs are shared: by default the first word of the name."""
+        return self.paper or self.name.partition("-")[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onestride.registry import Registry
 from onestride.robot.control_spec import ControlSpec
+from onestride.tasks.modified_bodies.variants import CHANGES, Change, is_modified
 
 if TYPE_CHECKING:
     from onestride.tasks.task import Task
@@ -39,6 +40,16 @@ def _body_control_spec(body: str, version: Any) -> ControlSpec:
     from onestride.tasks.bodies import control_spec
 
     return control_spec(body, version)
+
+
+def _modified(name: str) -> Task:
+    from onestride.tasks.modified_bodies.task import modified
+
+    return modified(name)
+
+
+def _modified_control_spec(change: Change) -> ControlSpec:
+    return change.control_spec("v5")
 
 
 def _pusht() -> Task:
@@ -134,6 +145,15 @@ _BODIES = {
 }
 
 
+#: Those of v4, of other masses and of payloads that change are known by their names too.
+_MODIFIED = {f"{change.body}-v5-{change.name}": change for change in CHANGES}
+
+
+def _by_pattern(name: str) -> Callable[[], Task] | None:
+    """Return what makes the task of ``gym:ENVIRONMENT`` or of a modified body, or None for another name."""
+    return partial(_modified, name) if is_modified(name) else _gym(name)
+
+
 def _gym(name: str) -> Callable[[], Task] | None:
     """Return what makes the task of ``gym:ENVIRONMENT``, or None for another name.
 
@@ -162,8 +182,9 @@ TASKS: Registry[Task] = Registry(
     | {name: partial(_maze, name) for name in _MAZES}
     | {name: partial(_adroit, name) for name in _HANDS}
     | {name: partial(_cubes, name) for name in _CUBES}
-    | {name: partial(_scene, name) for name in _SCENES},
-    _gym,
+    | {name: partial(_scene, name) for name in _SCENES}
+    | {name: partial(_modified, name) for name in _MODIFIED},
+    _by_pattern,
 )
 #: The tasks' control interfaces, without torch.
 CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
@@ -178,4 +199,5 @@ CONTROL_SPECS: dict[str, Callable[[], ControlSpec]] = (
     | {name: partial(_adroit_control_spec, name) for name in _HANDS}
     | {name: partial(_cubes_control_spec, name) for name in _CUBES}
     | {name: partial(_scene_control_spec, name) for name in _SCENES}
+    | {name: partial(_modified_control_spec, change) for name, change in _MODIFIED.items()}
 )

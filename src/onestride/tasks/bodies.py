@@ -6,13 +6,17 @@ A plan's row is [observation | action] in the environment's own units.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from onestride.robot.control_spec import ControlSpec, plain_control
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 Version = Literal["v4", "v5"]
+EPISODE_STEPS = 1000  # as in D4RL and the paper
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,24 @@ BODIES = {
 }
 
 
-def control_spec(body: str, version: Version) -> ControlSpec:
-    """Return the control interface of the task ``<body>-<version>``."""
+def control_spec(
+    body: str, version: Version, name: str = "", low: ArrayLike = -1.0, high: ArrayLike = 1.0
+) -> ControlSpec:
+    """Return the control interface of the task ``<body>-<version>``, or of a like one.
+
+    Args:
+        body: one of ``BODIES``.
+        version: of the environment.
+        name: of the task; "": ``<body>-<version>``.
+        low: smallest command, one number for all or (A,).
+        high: largest command, likewise.
+    """
     b = BODIES[body]
     return plain_control(
-        name=f"{body}-{version}",
+        name=name or f"{body}-{version}",
         observation_dim=b.observation_dim,
         horizon=b.horizon,
         control_dt=b.control_dt,
-        low=-np.ones(b.action_dim),
-        high=np.ones(b.action_dim),
+        low=np.array(np.broadcast_to(low, b.action_dim)),
+        high=np.array(np.broadcast_to(high, b.action_dim)),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from onestride.data.episode import Episode
@@ -28,7 +29,7 @@ class Lockstep:
 
     def __init__(self, environment: str, width: int) -> None:
         self.environment, self.width = environment, width
-        with _quiet():
+        with quiet():
             makers = [partial(gymnasium.make, environment)] * width
             self.environments: Any = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
 
@@ -94,14 +95,14 @@ class Lockstep:
         self.environments.close()
 
 
-def make_environment(environment: str, **settings: Any) -> gymnasium.Env[Any, Any]:
+def make_environment(environment: str | EnvSpec, **settings: Any) -> gymnasium.Env[Any, Any]:
     """Return ``gymnasium.make(environment, **settings)`` without its repeated warnings."""
-    with _quiet():
+    with quiet():
         return gymnasium.make(environment, **settings)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress warnings about old environment versions, and MuJoCo's where it is installed.
 
     Raises:

@@ -7,11 +7,11 @@ checkpoints and results of the two are not mixed.
 
 from __future__ import annotations
 
+from onestride.robot.control_spec import ControlSpec
 from onestride.tasks.bodies import BODIES, Version, control_spec
 from onestride.tasks.gym import plain_task
 from onestride.tasks.task import Benchmark, Task
 
-EPISODE_STEPS = 1000  # as in D4RL and the paper
 #: In the first 50 of 1000 steps the body starts from rest, and falls if it does. With uniform sampling they are a
 #: twentieth of the training data. Used 8 times they are about a third.
 EARLY = (50, 8)
@@ -19,6 +19,17 @@ EARLY = (50, 8)
 
 def locomotion(body: str, version: Version) -> Task:
     """Return the task ``<body>-<version>``, such as ``halfcheetah-v5``."""
+    return body_task(body, control_spec(body, version), f"{BODIES[body].environment}-{version}")
+
+
+def body_task(body: str, spec: ControlSpec, environment: str, reference: tuple[float, float] | None = None) -> Task:
+    """Return the task of a body, or of one like it.
+
+    Args:
+        body: one of ``BODIES``.
+        spec: the task's control interface.
+        environment: Gymnasium's id.
+        reference: returns that count as 0 and as 1; None: D4RL's of the stock body.
+    """
     b = BODIES[body]
-    benchmark = Benchmark(f"{b.environment}-{version}", b.random, b.expert)
-    return plain_task(control_spec(body, version), benchmark, EARLY, terminates=b.falls)
+    return plain_task(spec, Benchmark(environment, *(reference or (b.random, b.expert))), EARLY, terminates=b.falls)

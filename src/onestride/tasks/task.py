@@ -13,6 +13,7 @@ from onestride.data.actors import Behaviour, identities
 from onestride.data.collect import Source
 from onestride.data.episode import Episode
 from onestride.networks.normalizer import Z_SCORES, Scaling
+from onestride.plans.asking import Condition
 from onestride.plans.given import Given
 from onestride.plans.spec import Block, PlanSpec
 from onestride.robot.clock import Clock
@@ -110,21 +111,6 @@ class NeedsActor:
             )
         made = self.demonstrations(actor)
         return replace(made, metadata={**made.metadata, "behaviours": identities(actors)})
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Something that may be asked for at decision time.
-
-    Attributes:
-        name: by which it is asked for.
-        size: how many numbers it is.
-        values: maps a run's ``Material`` to what every window had of it (M, size), normalised as it is asked for.
-    """
-
-    name: str
-    size: int
-    values: Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

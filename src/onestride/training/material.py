@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,8 @@ class Material:
     """Episodes of a task.
 
     episodes: reads them anew; source: where they lie; resident: memory for windows [bytes]; given: the normaliser of
-    whoever learns from them, such as a teacher's that was fitted to other data; None: one fitted to them.
+    whoever learns from them, such as a teacher's that was fitted to other data; None: one fitted to them. scored: what
+    a run's contexts say of every window (M,), by name.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Material:
     source: Path
     resident: int = RESIDENT
     given: Normalizer | None = None
+    scored: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def window_source(self) -> WindowSource:
@@ -61,8 +63,12 @@ class Material:
             return self.given
         if self._windows is not None:
             return Normalizer.fit(self._windows.plans, self._windows.context, self.task.scaling)
-        chunks = (self.window_source.take(slice(i, i + CHUNK)) for i in range(0, len(self.window_source), CHUNK))
-        return Normalizer.fit_chunks(chunks, self.task.scaling)
+        return Normalizer.fit_chunks(self.chunks(), self.task.scaling)
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all windows, some at a time: plans (B, H, D) and context (B, C), in task units."""
+        source = self.window_source
+        return (source.take(slice(i, i + CHUNK)) for i in range(0, len(source), CHUNK))
 
     def plans(self, **columns: Tensor) -> Dataset:
         """Return the windows, normalised: rows {"plans" (H, D), "context" (C,)}, and these columns (M, ...).

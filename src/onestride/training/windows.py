@@ -41,6 +41,7 @@ class WindowSource:
 
     observations (T, O) and actions (T, A), float32: an episode's last action is there twice, so that both count alike.
     first, start, last (M,): of each window, its episode's first row, its own first row, its episode's last row.
+    ends: the last rows of all episodes, of those too short for a window too.
     frames: cameras' images by name, of the same T rows; they stay on disk.
     """
 
@@ -50,6 +51,7 @@ class WindowSource:
     first: Tensor
     start: Tensor
     last: Tensor
+    ends: Tensor
     frames: Mapping[str, Frames] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -97,7 +99,7 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
     Raises:
         ValueError: no episode, one whose shapes are not the task's, or not one as long as a window.
     """
-    observations, actions, starts, firsts, lasts, images = [], [], [], [], [], []
+    observations, actions, starts, firsts, lasts, images, ends = [], [], [], [], [], [], []
     offset = longest = 0
     for episode in _checked(episodes, task):
         t = len(episode)
@@ -108,12 +110,13 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
         starts.append(start)
         firsts.append(np.full(len(start), offset))
         lasts.append(np.full(len(start), offset + t))
+        ends.append(offset + t)
         offset, longest = offset + t + 1, max(longest, t)
     first, start, last = (torch.from_numpy(np.concatenate(each)) for each in (firsts, starts, lasts))
     seen, acted = (torch.from_numpy(np.concatenate(each)).float() for each in (observations, actions))
     if not len(start):
         raise ValueError(f"no episode is as long as a window of {task.horizon} steps: the longest has {longest}")
-    return WindowSource(task, seen, acted, first, start, last, frames_of(images))
+    return WindowSource(task, seen, acted, first, start, last, torch.tensor(ends), frames_of(images))
 
 
 def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:

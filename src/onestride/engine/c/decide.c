@@ -54,7 +54,7 @@ void onestride_destroy(Engine* e) {
     free(e->worker[t].eight);
   }
   for (int i = 0; e->packed && i < e->head->operations; i++) unpack(e->packed + i);
-  free(e->packed), free(e->weights), free(e->worker), free(e->centred), free(e->free_entries);
+  free(e->packed), free(e->weights), free(e->worker), free(e->centred), free(e->free_entries), free(e->bias);
   for (int s = 0; s < MAX_SLOTS; s++) free(e->slot[s].inputs), free(e->slot[s].known);
   free(e->done), free(e->copy), free(e);
 }
@@ -113,6 +113,8 @@ Engine* onestride_create(const void* program, long bytes, int threads, const int
     whole &= (e->slot[s].known = aligned(4 * (size_t)e->head->known)) != NULL;
   }
   whole &= (e->free_entries = aligned(4 * (size_t)e->head->decoded)) != NULL;
+  whole &= (e->bias = aligned(4 * (size_t)e->head->known)) != NULL;
+  if (whole) memcpy(e->bias, e->data + e->head->known_bias, 4 * (size_t)e->head->known);
   whole &= (e->packed = calloc((size_t)e->head->operations, sizeof(Packed))) != NULL;
   whole &= (e->worker = calloc(MAX_THREADS, sizeof(Worker))) != NULL;
   for (int b = 0; b < e->head->buffers; b++) e->stride[b] = up(e->head->width[b], LANES);
@@ -160,6 +162,33 @@ static void gemv(const float* weight, const float* bias, const float* x, int inp
   }
 }
 
+/* What is asked for is part of the known's bias, so that a decision does no more for it: to the bias comes, of every
+   condition whose numbers are all there, what its embedding, two layers with a SiLU between, adds by ask_weight. */
+void onestride_ask(Engine* e, const float* asked) {
+  const Header* head = e->head;
+  const int width = head->ask_width, all = head->conditions * width;
+  const float *sizes = e->data + head->ask_sizes, *layer = e->data + head->ask_layers;
+  memcpy(e->bias, e->data + head->known_bias, 4 * (size_t)head->known);
+  for (int c = 0; c < head->conditions; c++) {
+    const int size = (int)sizes[c];
+    const float *first = layer, *first_bias = first + width * size, *second = first_bias + width;
+    const float* second_bias = second + width * width;
+    int there = 1;
+    for (int i = 0; i < size; i++) there &= asked[i] == asked[i];
+    for (int n = 0; there && n < width; n++) { /* entry n of the embedding */
+      float value = second_bias[n];
+      for (int k = 0; k < width; k++) {
+        float hidden = first_bias[k];
+        for (int i = 0; i < size; i++) hidden += first[k * size + i] * asked[i];
+        value += second[n * width + k] * (hidden / (1.0f + expf(-hidden)));
+      }
+      const float* column = e->data + head->ask_weight + c * width + n;
+      for (int k = 0; k < head->known; k++) e->bias[k] += column[(long)k * all] * value;
+    }
+    asked += size, layer = second_bias + width;
+  }
+}
+
 /* Whether an observation can be acted on: 0, or the reason why not. */
 static int refused(const Engine* e, const float* observation) {
   float check = 0;
@@ -180,7 +209,7 @@ static int decide(Engine* e, const float* observation, int draw, float* action, 
     memcpy(slot->inputs, observation, 4 * (size_t)head->inputs);
   }
   for (int i = 0; i < head->inputs; i++) e->centred[i] = slot->inputs[i] - data[head->offset + i];
-  gemv(data + head->known_weight, data + head->known_bias, e->centred, head->inputs, head->known, slot->known);
+  gemv(data + head->known_weight, e->bias, e->centred, head->inputs, head->known, slot->known);
   slot->draw = (draw % head->draws + head->draws) % head->draws;
   run_jobs(e, number);
   int winner = 0;

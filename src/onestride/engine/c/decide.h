@@ -33,6 +33,10 @@ enum {
 int onestride_decide(Engine* engine, const float* observation, int draw, float* action, float* plan, float* scores,
                      float* best);
 
+/* What plans are asked for from the next decision on (the K numbers of contract.json's "asked"; NaN: not asked for). At
+   first nothing is. Of a program without conditions it does nothing. Allocates nothing; not beside a decision. */
+void onestride_ask(Engine* engine, const float* asked);
+
 void onestride_destroy(Engine* engine);
 
 int onestride_lanes(void);  /* floats per vector */

@@ -42,6 +42,7 @@ struct Engine {
   char* weights;  /* all of them */
   void* copy;
   float *centred, *free_entries; /* centred: inputs less what is usual */
+  float* bias;                   /* the bias of the known, with what is asked for */
   Slot slot[MAX_SLOTS];          /* one more than there are threads */
   long stride[MAX_BUFFERS], eight_stride;
   int threads, process; /* process: whose threads they are */

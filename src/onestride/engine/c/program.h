@@ -17,6 +17,22 @@ static int inside(const Header* head, int at, int64_t count) {
   return at >= 0 && count >= 0 && at + count <= head->numbers;
 }
 
+/* Whether what embeds conditions lies within the program, and their sizes add up. */
+static int asked_sound(const Header* h, const float* numbers) {
+  enum { MOST = 1 << 10 };
+  const int64_t n = h->conditions, width = h->ask_width;
+  if (n == 0) return h->asked == 0;
+  if (n < 0 || n > MOST || width < 1 || width > MOST || h->asked < n || h->asked > MOST) return 0;
+  if (!inside(h, h->ask_sizes, n) || !inside(h, h->ask_weight, h->known * n * width)) return 0;
+  int64_t all = 0;
+  for (int c = 0; c < n; c++) {
+    const float size = numbers[h->ask_sizes + c];
+    if (!(size >= 1 && size <= MOST)) return 0;
+    all += (int64_t)size;
+  }
+  return all == h->asked && inside(h, h->ask_layers, width * all + n * width * (width + 2));
+}
+
 /* Whether nothing in a program leads outside of it. */
 static int validate(const Header* h, const Op* op) {
   enum { MANY = 1 << 20 };
@@ -31,7 +47,8 @@ static int validate(const Header* h, const Op* op) {
          inside(h, h->offset, h->inputs) && inside(h, h->noise_bank, draws * n * h->hidden) &&
          (h->handicap < 0 || inside(h, h->handicap, n)) &&
          inside(h, h->finish_weight, (int64_t)h->decoded * h->features) && inside(h, h->finish_bias, h->decoded) &&
-         inside(h, h->low, h->action) && inside(h, h->high, h->action);
+         inside(h, h->low, h->action) && inside(h, h->high, h->action) &&
+         asked_sound(h, (const float*)(op + h->operations));
   if (h->task == ARM_TASK) {
     good = good && inside(h, h->constants, ARM_LISTS) &&
            arm_sound((const float*)(op + h->operations) + h->constants, h->numbers - h->constants, h->observation,

@@ -17,6 +17,7 @@ from onestride.engine.fold.plan_mlp import fold_cloning, fold_flow_actor
 from onestride.engine.fold.plans import fold_plans
 from onestride.engine.fold.returns import fold_returns
 from onestride.engine.fold.score_distillation import fold_one_step
+from onestride.methods.asked import AskedPlanner
 from onestride.methods.cloning import Cloning
 from onestride.methods.consistency import ConsistencyStudent
 from onestride.methods.consistency_policy import ConsistencyPolicy
@@ -64,8 +65,12 @@ WHOLE_PLANS = SelectorFold(fold_plans)
 def generator_fold(generator: Any) -> Callable[[Any], Parts] | None:
     """Return the fold of a generator's class, or of the nearest class it inherits from.
 
-    None: it has none, or says by ``folds = False`` that this one, with a network of convolutions say, does not fold.
+    One that takes conditions folds as the generator inside: their embedding is more of its context. None: it has none,
+    or says by ``folds = False`` that this one, with a network of convolutions say, does not fold.
     """
+    if isinstance(generator, AskedPlanner):
+        inner = generator_fold(generator.planner)
+        return None if inner is None else lambda asked: inner(asked.planner)
     return _of_class(FOLDS, generator) if getattr(generator, "folds", True) else None
 
 

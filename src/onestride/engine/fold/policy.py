@@ -39,6 +39,7 @@ from onestride.engine.affine import (
 )
 from onestride.engine.fold.folds import generator_fold, selector_fold
 from onestride.engine.fold.parts import NoEngineError, Ranking
+from onestride.networks.conditions import ConditionEmbedding
 from onestride.plans.given import order_of
 from onestride.policy.policy import Policy
 from onestride.tasks.task import Task
@@ -58,7 +59,10 @@ class Choice(NamedTuple):
 
 
 class FoldedPolicy(nn.Module):
-    """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; ``fold`` makes it."""
+    """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; ``fold`` makes it.
+
+    With conditions, ``forward(observation, draw, asked (K,))``; NaN: not asked for.
+    """
 
     offset: Tensor  # what is known less this is what the first layers see
     noise_bank: Tensor  # (draws, N, hidden)
@@ -75,11 +79,14 @@ class FoldedPolicy(nn.Module):
         score_penalty: Tensor | None,
         body: nn.Module,
         ranking: Ranking,
+        conditions: ConditionEmbedding | None = None,
     ) -> None:
         super().__init__()
+        self.conditions = conditions
         self.task = task
         self.order = order_of(task.plans)
-        self.decision_bias = dense(fold_offset(known, offset))
+        asked = offset.new_zeros(known.weight.shape[1] - len(offset))  # nothing is usual of what is asked for
+        self.decision_bias = dense(fold_offset(known, torch.cat((offset, asked))))
         self.body, self.scorer = body, ranking.scorer
         self.finish = nn.Identity() if ranking.finish is None else dense(ranking.finish)
         self.register_buffer("offset", offset)
@@ -97,10 +104,13 @@ class FoldedPolicy(nn.Module):
         """N."""
         return self.noise_bank.shape[1]
 
-    def forward(self, observation: Tensor, draw: Tensor) -> Choice:
+    def forward(self, observation: Tensor, draw: Tensor, asked: Tensor | None = None) -> Choice:
         row = observation[None]
         given = self.task.encode(row)
-        known = self.decision_bias(torch.cat((given.values, given.context), -1) - self.offset)
+        seen = torch.cat((given.values, given.context), -1) - self.offset
+        if self.conditions is not None and asked is not None:
+            seen = torch.cat((seen, self.conditions(self.conditions.by_name(asked[None]))), -1)
+        known = self.decision_bias(seen)
         hidden = self.noise_bank.shape[-1]
         features = self.body(self.noise_bank.index_select(0, draw)[0] + known[:, :hidden])
         if self.skip_noise is not None:
@@ -167,7 +177,8 @@ def fold(
     given_part, noise_part = by_entries(plan_part, given, others)
     offset = torch.cat((mean[given], normalizer.context_mean))
     spread = torch.cat((std[given], normalizer.context_std))
-    known = fold_input_norm(of_varied(hcat(given_part, context_part), spread), offset, spread)
+    seen_part, asked_part = split_columns(hcat(given_part, context_part), len(offset))
+    known = fold_input_norm(of_varied(seen_part, spread), offset, spread)
     scaled = bank_noise(policy, draws, seed).double() * policy.temperature.cpu()[:, None, None]
     free = scaled.flatten(2)[..., others]
     noise_bank = free @ noise_part.weight.T
@@ -187,8 +198,15 @@ def fold(
         bias, unseen = ranking.decision_bias, len(given) + task.context_dim
         nothing = torch.zeros(len(bias.bias), unseen - bias.weight.shape[1]).double()
         known = vcat(known, hcat(bias, Affine(nothing, torch.zeros(()).double())))
+    conditions = getattr(policy.generator, "conditions", None)
+    if conditions is not None:  # nobody who ranks sees what was asked for
+        rest = torch.zeros(len(known.bias) - len(asked_part.weight), asked_part.weight.shape[1]).double()
+        known = hcat(known, Affine(torch.cat((asked_part.weight, rest)), torch.zeros(()).double()))
     score_penalty = None if policy.score_penalty is None else policy.score_penalty.cpu()
-    folded = FoldedPolicy(task, known, offset, noise_bank, noise, score_penalty, parts.body, ranking)
+    folded = FoldedPolicy(
+        task, known, offset, noise_bank, noise, score_penalty, parts.body, ranking,
+        None if conditions is None else exact(conditions),
+    )  # fmt: skip
     return folded.to(dtype).eval().requires_grad_(False)
 
 

@@ -6,7 +6,18 @@ import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from onestride.runs.presets import adroit, cubes, kinova, locomotion, mazes, onedp, pusht, quadrotor, scenes
+from onestride.runs.presets import (
+    adroit,
+    cubes,
+    kinova,
+    locomotion,
+    mazes,
+    off_dynamics,
+    onedp,
+    pusht,
+    quadrotor,
+    scenes,
+)
 from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
 
@@ -55,6 +66,17 @@ PRESETS: dict[str, Callable[[], Preset]] = {
         f"{task}-{budget}": partial(make, task)
         for task in scenes.ABOUT
         for budget, make in (("small", scenes.small), ("tiny", scenes.tiny))
+    },
+    **{
+        f"{task}-{budget}": partial(off_dynamics.target, task, budget)
+        for task in off_dynamics.BODIES
+        if "-to-" in task
+        for budget in ("small", "full", "tiny")
+    },
+    **{
+        f"{body}-source-{budget}": partial(off_dynamics.source, f"{body}-v5", budget)
+        for body in BODIES
+        for budget in ("small", "full", "tiny")
     },
 }
 

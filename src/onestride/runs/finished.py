@@ -1,0 +1,46 @@
+"""What stays of a training: its record in the checkpoint, by which the same command knows that it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from onestride.checkpoint import CONFIG, load_config
+from onestride.files import CheckpointError
+from onestride.progress import console
+from onestride.seals import check_files
+from onestride.training.config import TrainConfig
+
+
+def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's config says of its training."""
+    return {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
+
+
+def is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds the result of exactly this training.
+
+    Raises:
+        CheckpointError: it holds another one.
+    """
+    if not (folder / CONFIG).is_file():
+        return False
+    config = load_config(folder)
+    ran_in = config["training"].get("precision", "") if training.precision == "auto" else training.precision
+    if config["training"].get("id") != _digest(training, identity, ran_in):
+        raise CheckpointError(
+            f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
+            "choose another --run, or delete that folder"
+        )
+    check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
+    console.print(f"{folder} is trained already", highlight=False)
+    return True
+
+
+def _digest(training: TrainConfig, identity: dict[str, Any], precision: str) -> str:
+    """What a training's result depends on; precision: that it ran in, which "auto" leaves to the machine."""
+    value = [training.identity() | {"precision": precision}, identity]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

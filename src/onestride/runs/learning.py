@@ -1,0 +1,194 @@
+"""What a method learns from in a run: whose windows, which conditions, whose plans, whose weights it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from onestride.checkpoint import CONFIG, load_config, settings_of
+from onestride.files import CheckpointError
+from onestride.methods import METHODS
+from onestride.methods.method import Method
+from onestride.networks.conditions import COLUMN
+from onestride.networks.normalizer import Normalizer
+from onestride.plans.asking import Asking, Condition
+from onestride.policy.policy import Policy
+from onestride.runs.contexts import columns_of, of_set
+from onestride.runs.pairs import MANIFEST, load_manifest, load_pairs
+from onestride.runs.run import (
+    CONTEXTS,
+    SOURCE,
+    TEACHER,
+    checkpoint_id,
+    data_identity,
+    material_of,
+    materials_of,
+    task_of,
+    wants_source,
+)
+from onestride.runs.sight import Sight
+from onestride.selectors.store import load_selector
+from onestride.tasks.task import Task
+from onestride.training.datasets import Dataset, Resident, Stratified
+from onestride.training.material import Material
+from onestride.training.neighbours import with_neighbours
+
+
+def task_for(run: Path, method: Method, config: Any, horizon: int | None, pairs: str) -> Task:
+    """Return the run's task as a method plans in it: its rows, and what its plans may be asked for."""
+    task = task_of(run)
+    task = replace(task, horizon=horizon or _horizon_of(run, task, method, config, pairs))
+    return replace(task, conditions=_conditions_of(run, task, method, pairs))
+
+
+def _horizon_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> int:
+    """Return the rows of a method's plans where nothing else is said: as many as its teacher's, who may be adopted."""
+    if method.shortest:
+        return task.shortest
+    folder = pairs_teacher(run, pairs) if method.needs == "pairs" else teacher_of(run, method, config)
+    if folder is None or not (folder / CONFIG).is_file():
+        return task.horizon
+    return load_config(folder).get("plan", {}).get("horizon", task.horizon)  # of no planner: refused later, in words
+
+
+def _conditions_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Condition, ...]:
+    """Return what a method's plans may be asked for; of a student from pairs: what its teacher's may."""
+    if method.needs == "pairs":
+        teacher = pairs_teacher(run, pairs)
+        said = load_config(teacher)["plan"]["conditions"] if (teacher / CONFIG).is_file() else ()
+        return tuple(Condition(name, size) for name, size in said)
+    return (*task.conditions, *method.conditions) if method.conditional else ()
+
+
+def asked_by_default(run: Path, method: Method, pairs: str) -> dict[str, Any]:
+    """Return what decisions ask for where nobody says anything; those of a student from pairs ask as its teacher's."""
+    if method.needs == "pairs":
+        return load_config(pairs_teacher(run, pairs)).get("asked", {})
+    return dict(method.asked)
+
+
+def ranges_of(run: Path, task: Task, method: Method, pairs: str) -> dict[str, tuple[float, float]]:
+    """Return between which numbers each condition may be asked for; of a student from pairs: as its teacher's."""
+    if method.needs != "pairs":
+        return {each.name: (each.low, each.high) for each in task.conditions}
+    asking, made, at = Asking.of(Policy.from_pretrained(pairs_teacher(run, pairs)).generator), {}, 0
+    for name, size in zip(asking.names, asking.sizes, strict=True):
+        made[name] = (float(asking.low[at]), float(asking.high[at]))
+        at += size
+    return made
+
+
+# ---------------------------------------------------------------- teachers
+
+
+def teacher_of(run: Path, method: Method, config: Any) -> Path | None:
+    """Return the folder of the checkpoint that a method learns from; None: of none."""
+    if method.taught_by is not None:
+        return run / method.taught_by(config)
+    return None if method.teacher is None else run / (METHODS[method.teacher]().folder or method.teacher)
+
+
+def pairs_of(run: Path, pairs: str) -> dict[str, Any]:
+    """Return the manifest of a run's pairs.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    if not (run / pairs / MANIFEST).is_file():
+        raise CheckpointError(f"{run} holds no pairs to learn from; make them with `onestride pairs --run {run}`")
+    return load_manifest(run / pairs)
+
+
+def pairs_teacher(run: Path, pairs: str) -> Path:
+    """Return the folder of the planner that made a run's pairs."""
+    made = (run / pairs / MANIFEST).is_file()
+    return run / (load_manifest(run / pairs)["settings"].get("teacher", TEACHER) if made else TEACHER)
+
+
+def beginning(run: Path, method: Method, seed: int) -> Path | None:
+    """Return the folder of the planner whose weights a method begins with; None: it begins with none.
+
+    Raises:
+        CheckpointError: it is not trained yet.
+    """
+    if method.begins_from is None:
+        return None
+    folder = run / f"{method.begins_from}-{seed}"
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder} is not trained yet, and {method.label} begins with its weights: train {method.begins_from} "
+            f"first, with --seeds {seed}, or take it along with `onestride source`"
+        )
+    return folder
+
+
+def begun(folder: Path, config: Any) -> tuple[Any, Policy]:
+    """Return the settings and the planner of a folder that a method begins with."""
+    return settings_of(type(config), load_config(folder)["generator"], folder / CONFIG), Policy.from_pretrained(folder)
+
+
+# ---------------------------------------------------------------- data
+
+
+def identity_of(run: Path, method: Method) -> dict[str, Any]:
+    """Return what of a run's episodes decides what a method learns from windows or transitions."""
+    said: dict[str, Any] = {}
+    if method.domain != "source":
+        said["data"] = data_identity(run)
+    if method.domain != "own":
+        wants_source(run)
+        said["source"] = data_identity(run, SOURCE)
+    if method.contexts:
+        said["contexts"] = checkpoint_id(run / CONTEXTS)
+    return said
+
+
+def data_of(
+    run: Path, task: Task, method: Method, config: Any, pairs: str, sight: Sight | None, begins: Policy | None
+) -> tuple[Dataset, Normalizer]:
+    """Return what a method learns from, normalised, and the normaliser of its plans."""
+    if method.needs == "pairs":
+        teacher = Policy.from_pretrained(pairs_teacher(run, pairs), task=task.name)
+        return Resident(load_pairs(run / pairs)), teacher.normalizer
+    if method.domain != "own" or begins is not None:
+        return _of_domains(run, task, method, begins)
+    material = material_of(run, task)
+    if (teacher := teacher_of(run, method, config)) is not None:  # it may be adopted, and normalises as it was taught
+        material = replace(material, given=Policy.from_pretrained(teacher).normalizer)
+    if method.needs == "transitions":
+        return Resident(material.steps()), material.normalizer
+    (asked,) = _asked([material], task)
+    if method.columns is not None:
+        beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
+        asked |= method.columns(material, beside)
+    data, (count, reach) = material.plans(**asked), method.neighbours(config)
+    data = data if sight is None else sight.of(data)
+    source = material.window_source
+    return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
+
+
+def _of_domains(run: Path, task: Task, method: Method, begins: Policy | None) -> tuple[Dataset, Normalizer]:
+    """Windows of another body's episodes, of both in halves of every batch, or for a planner that began elsewhere."""
+    every = materials_of(run, task, "both" if begins is not None else method.domain)
+    if begins is not None:
+        every = [replace(each, given=begins.normalizer) for each in every]
+    if method.contexts:
+        kept = columns_of(run)
+        every = [replace(each, scored=of_set(kept, each.source.name)) for each in every]
+    columns = _asked(every, task)
+    data = [material.plans(**asked) for material, asked in zip(every, columns, strict=True)]
+    if len(data) == 2 and method.domain == "both":
+        return Stratified(data, (0.5, 0.5)), every[0].normalizer
+    return data[0], every[0].normalizer
+
+
+def _asked(materials: list[Material], task: Task) -> list[dict[str, Tensor]]:
+    """What the windows of each had of every condition, as columns."""
+    made: list[dict[str, Tensor]] = [{} for material in materials if len(material.window_source)]  # or it says why
+    for each in task.conditions:
+        for columns, values in zip(made, each.values(materials), strict=True):
+            columns[f"{COLUMN}{each.name}"] = values
+    return made
