@@ -237,7 +237,7 @@ def test_a_client_that_is_killed_gives_its_place_back():
 
 
 def test_a_decision_that_never_ends_does_not_keep_the_server_from_ending(monkeypatch):
-    monkeypatch.setattr(server, "LONGEST_CLOSE", 0.1)
+    monkeypatch.setattr(server, "LONGEST_DECISION", 0.1)
     begun, go_on = threading.Event(), threading.Event()
 
     def waits(_):

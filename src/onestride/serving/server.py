@@ -37,7 +37,8 @@ HEALTH = "/healthz"
 QUEUED = 2
 #: A message that is so much too large is refused in words; one that is larger still ends its connection [bytes].
 REFUSED_IN_WORDS = 8 << 20
-LONGEST_CLOSE = 2.0  # how long a client's goodbye is waited for [s]
+#: How long a client's goodbye is waited for, and then a decision that somebody still waits for [s].
+LONGEST_CLOSE, LONGEST_DECISION = 0.5, 1.5
 
 log = logging.getLogger("onestride.serving")
 
@@ -144,7 +145,7 @@ class PolicyServer:
     async def _end_conversations(self) -> None:
         """Give the clients time to hear of the end; one whose decision never ends is left."""
         if self._conversations:
-            _, left = await asyncio.wait(self._conversations, timeout=LONGEST_CLOSE)
+            _, left = await asyncio.wait(self._conversations, timeout=LONGEST_CLOSE + LONGEST_DECISION)
             for task in left:
                 task.cancel()
 
@@ -187,5 +188,6 @@ class PolicyServer:
                     await connection.close(1011, "the policy failed")
         except ConnectionClosed as closed:
             why = " ".join(str(closed).split())
-        last = f"; the last refusal: {session.last_refusal}" if session.refused else ""
-        log.info("%s left (%s): %d answers, %d refusals%s", who, why, session.answered, session.refused, last)
+        finally:
+            last = f"; the last refusal: {session.last_refusal}" if session.refused else ""
+            log.info("%s left (%s): %d answers, %d refusals%s", who, why, session.answered, session.refused, last)
