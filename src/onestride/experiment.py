@@ -127,7 +127,7 @@ def with_clone(expert: Path, job: Job, task: Task) -> tuple[Path, ...]:
 FILES = (
     "comparison.json", "episodes.jsonl", "candidates.jsonl", "latency.json", "candidates.png", "pareto.png",
     "returns.png", "pca.png", "latency.png", "frames.png", "replay.gif", "ablations.png", "arms.gif",
-    "routes.png",
+    "routes.png", "contexts.png", "masses.png",
 )  # fmt: skip
 
 

@@ -359,7 +359,7 @@ def test_what_is_no_program_is_refused(make):
     for rubbish in (b"", b"\x00" * 500, program[:40], program[:-4], program + b"\x00" * 4, b"X" + program[1:]):
         with pytest.raises(NativeError, match=r"no program|no decision can be made"):
             NativeRunner(rubbish, 1)
-    with pytest.raises(NativeError, match=r"is of version 4 .* version 5 is read here; export the policy again"):
+    with pytest.raises(NativeError, match=r"is of version 4 .* version 6 is read here; export the policy again"):
         NativeRunner(program[:8] + b"\x04\x00\x00\x00" + program[12:], 1)
 
 

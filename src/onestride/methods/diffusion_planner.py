@@ -115,12 +115,14 @@ class DiffusionPlanner(nn.Module):
         of the network; else two.
         """
         assert self.conditions is not None
-        rows = 1 if context is None else len(context)
+        rows = max((1 if context is None else len(context), *(len(value) for value in conditions.values())))
         values = {name: value.expand(rows, -1) for name, value in conditions.items()}
 
         def beside(asked: Mapping[str, Tensor]) -> Tensor:
             embedded = self.conditions(asked, rows=rows)  # type: ignore[misc]
-            return embedded if context is None or not context.shape[-1] else torch.cat((context, embedded), 1)
+            if context is None or not context.shape[-1]:
+                return embedded
+            return torch.cat((context.expand(rows, -1), embedded), 1)
 
         with_them, without, weight = beside(values), beside({}), self.config.condition_weight
         if not values or not weight:

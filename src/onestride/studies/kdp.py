@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from onestride.checkpoint import load_config
+from onestride.checkpoint import CONFIG, load_config
 from onestride.data.actors import read_behaviours
 from onestride.evaluation.entries import Entry, as_trained, evaluation_variants
 from onestride.evaluation.evaluate import Reference, evaluate
@@ -21,13 +21,14 @@ from onestride.latency.bench import bench
 from onestride.policy.store import load_parts
 from onestride.reports import page
 from onestride.reports.documents import records
+from onestride.reports.figures_bodies import contexts_figure
 from onestride.reports.figures_routes import routes_figure
 from onestride.reports.motions import read_arrays
 from onestride.reports.style import save
 from onestride.reports.table import Table, terminal, variants
 from onestride.runs import presets
 from onestride.runs.presets.kdp import with_kdp
-from onestride.runs.run import TEACHER, task_of
+from onestride.runs.run import CONTEXTS, TEACHER, task_of
 from onestride.runs.settings import BenchConfig, EvaluateConfig, ReturnsConfig
 from onestride.runs.stage import Preset
 from onestride.seals import digest
@@ -189,6 +190,8 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
         makers = {files: make for files, make in made_by.items() if filmed or "frames.png" not in files}
         if job.preset.task in MAZES:
             makers[("routes.png",)] = lambda: draw_routes(folder, job, comparison)
+        if (job.run / CONTEXTS / CONFIG).exists():
+            makers[("contexts.png",)] = lambda: save(contexts_figure(job.run), folder / "contexts.png")
     values = {
         "title": f"{study.name}: {job.dataset}",
         "lead": f"{study.about}. {job.preset.about}.",

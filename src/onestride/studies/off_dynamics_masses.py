@@ -6,6 +6,15 @@ windows; below 7 kg it stays at the target's.
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
+
+from onestride.evaluation.records import EPISODES as EPISODES_FILE
+from onestride.evaluation.result import read_experiment
+from onestride.evaluation.variant import Variant
+from onestride.reports.figures_bodies import masses_figure
+from onestride.reports.style import save
 from onestride.runs.contexts import columns_of
 from onestride.studies.off_dynamics import COLUMNS, asking, elsewhere, planners, study
 from onestride.studies.study import Job, Outcome, Study
@@ -43,7 +52,27 @@ def evaluated(study: Study, job: Job) -> Outcome:
     entries = [
         asking(entry, **asked) if entry.variant.method == "off-dynamics" else entry for entry in planners(run, ROWS)
     ]
-    return elsewhere(study, job, entries, EPISODES)
+    made = elsewhere(study, job, entries, EPISODES)
+    if job.pictures:
+        save(masses_figure(returns_by_mass(study, job), (CHANGED, STOCK)), made.folder / "masses.png")
+    return made
+
+
+def returns_by_mass(study: Study, job: Job) -> dict[str, dict[float, tuple[float, float]]]:
+    """Return, by method and mass [kg], mean and standard deviation of the returns of all episodes there are by now."""
+    made: dict[str, dict[float, tuple[float, float]]] = {}
+    for dataset in study.datasets:
+        folder = study.folder_of(job, dataset)
+        if not (folder / "comparison.json").exists():
+            continue
+        methods = {
+            name: Variant.of(row).method for name, row in read_experiment(folder / "comparison.json")["rows"].items()
+        }
+        records = [json.loads(line) for line in (folder / EPISODES_FILE).read_text().splitlines()]
+        for row, method in methods.items():
+            returns = [record["return_raw"] for record in records if record["row"] == row]
+            made.setdefault(method, {})[mass_of(dataset)] = float(np.mean(returns)), float(np.std(returns))
+    return made
 
 
 STUDY = study(

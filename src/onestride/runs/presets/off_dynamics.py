@@ -62,10 +62,12 @@ def target(task: str, budget: str) -> Preset:
         count=count, shards=2 if budget == "tiny" else 8, teacher=PAIRS_OF, temperatures=(0.5,), probabilities=(1.0,)
     )))  # fmt: skip
     tiny = KoopmanConfig(operator=STUDENT, latent_dim=16, hidden=16, gain_hidden=8)
-    student = tiny if budget == "tiny" else KoopmanConfig(operator=STUDENT, first_action_weight=8.0)
+    few_rows = {"latent_dim": 256, "hidden": 256, "gain_hidden": 128} if body == "halfcheetah" else {}
+    whole = KoopmanConfig(operator=STUDENT, first_action_weight=8.0, **few_rows)  # type: ignore[arg-type]
+    student = {"tiny": tiny, "small": whole, "full": KoopmanConfig(operator=STUDENT, hidden=1024)}[budget]
     stages.append(Stage(
         name=STUDENT, role="method", config=student,
-        training=_training(body, budget, {"small": 12_000, "full": 400_000, "tiny": 20}[budget]),
+        training=_training(body, budget, {"small": 8_000, "full": 400_000, "tiny": 20}[budget]),
     ))  # fmt: skip
     return Preset(
         about=f"{task} from 10,000 steps of it and much data of its source", task=task,
