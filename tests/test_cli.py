@@ -264,6 +264,13 @@ def test_reproduce_takes_no_preset_and_shows_none(capsys):
         (("run", "--scene", "-1"), "scene is -1, expected 0 to"),
         (("run", "--timeout", "0"), "timeout is 0, expected a positive number"),
         (("run", "--max-observation-age", "0.3"), "--max-observation-age belongs to a measured run"),
+        (("run", "--server", "ws://127.0.0.1:1"), "--server belongs to a measured run"),
+        (("run", "--duration", "1", "--server", "nowhere"), "'nowhere' is no address of a policy server"),
+        (("run", "--duration", "1", "--server", "ws://127.0.0.1:1"), "no policy server at ws://127.0.0.1:1"),
+        (
+            ("run", "--duration", "1", "--server", "ws://127.0.0.1:1", "--engine", "auto"),
+            "leave --checkpoint, --engine",
+        ),
         (("run", "--device", "rubbish"), "cannot use device 'rubbish' here"),
         (("collect", "--amount", "-5", "--run", "RUN"), "amount is -5, expected 1 or more"),
         (("collect", "--behaviours", "hopper.npz", "--run", "RUN"), "has a planner of its own"),

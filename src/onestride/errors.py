@@ -18,6 +18,7 @@ EXTRAS = {
     "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
     "pyarrow": "lerobot",
+    "websockets": "serve", "msgpack": "serve",
 }  # fmt: skip
 #: What torch says when there is no memory for something, on the CPU and on a GPU.
 NO_MEMORY = ("can't allocate memory", "out of memory")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
@@ -20,6 +23,10 @@ from onestride.engine.native import Precision
 from onestride.errors import command_line
 from onestride.runs import presets
 from onestride.runs.settings import BenchConfig
+from onestride.serving.address import KEY
+
+if TYPE_CHECKING:
+    from onestride.latency.soak import LoadedPolicy, SoakConfig
 
 #: A scene's number is below this: those before it are made too.
 SCENES = 10_000
@@ -45,6 +52,9 @@ class Run(Common):
 
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
+    server: str | None = None
+    """With --duration: drive by a policy server instead (`onestride serve`), such as ws://127.0.0.1:8000.
+    $ONESTRIDE_API_KEY is its key."""
     engine: Backend | None = None
     """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's
     C compiler), onnx, onnx-int8, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32, cuda-graph-bf16, and
@@ -83,7 +93,7 @@ class Run(Common):
         if self.duration is not None:
             self._soak(self.duration)
             return
-        for name in ("rate", "max_observation_age", "deceleration_time", "stop", "realtime", "out"):
+        for name in ("server", "rate", "max_observation_age", "deceleration_time", "stop", "realtime", "out"):
             if getattr(self, name) is not None and getattr(self, name) is not False:
                 raise ValueError(
                     f"--{name.replace('_', '-')} belongs to a measured run; give --duration with it, in seconds"
@@ -111,30 +121,47 @@ class Run(Common):
         del record["decision_ms"]
         print(json.dumps(record, indent=2))
 
+    @contextmanager
+    def _loaded(self) -> Iterator[tuple[Path, LoadedPolicy[Any]]]:
+        """What decides in a measured run, and the folder that the run is called after."""
+        from onestride.latency import soak
+
+        folder = self.checkpoint or self.run / "dnk-0"
+        if self.server is None:
+            yield folder, soak.load_policy_or_engine(folder, self.device, self.engine)
+            return
+        if self.checkpoint is not None or self.engine is not None or self.device != "cpu":
+            raise ValueError("--server says what decides; leave --checkpoint, --engine and --device away")
+        loaded = soak.connect_to(self.server, os.environ.get(KEY))
+        with loaded.decider:
+            yield self.run / "server", loaded
+
     def _soak(self, duration: float) -> None:
         """Everything that can be wrong is said before anything moves."""
+        if self.clock != "real":
+            raise ValueError("--duration measures wall time; leave --clock charged away")
+        if self.rate is not None:  # before a checkpoint is loaded
+            self._config(duration, self.rate)
+        with self._loaded() as (folder, loaded):
+            self._measure(duration, folder, loaded)
+
+    def _config(self, duration: float, rate: float) -> SoakConfig:
+        from onestride.latency.soak import SoakConfig
+
+        period = 1 / rate if rate > 0 else 0.0
+        timeouts = FallbackTimeouts.at(period, self.max_observation_age, self.deceleration_time, self.stop)
+        return SoakConfig(duration, rate, timeouts, self.timeout, self.scene, realtime=self.realtime)
+
+    def _measure(self, duration: float, folder: Path, loaded: LoadedPolicy[Any]) -> None:
         from onestride.control.realtime import ADVICE
         from onestride.latency import soak
         from onestride.progress import console
         from onestride.studies import realtime
 
-        if self.clock != "real":
-            raise ValueError("--duration measures wall time; leave --clock charged away")
-
-        def config_at(rate: float) -> soak.SoakConfig:
-            timeouts = FallbackTimeouts.at(
-                1 / rate if rate > 0 else 0.0, self.max_observation_age, self.deceleration_time, self.stop
-            )
-            return soak.SoakConfig(duration, rate, timeouts, self.timeout, self.scene, realtime=self.realtime)
-
-        if self.rate is not None:  # before a checkpoint is loaded
-            config_at(self.rate)
-        folder = self.checkpoint or self.run / "dnk-0"
-        loaded = soak.load_policy_or_engine(folder, self.device, self.engine)
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
         learnt = 1 / loaded.task.control_dt
-        config = config_at(learnt if self.rate is None else self.rate)
+        config = self._config(duration, learnt if self.rate is None else self.rate)
         if not math.isclose(config.rate, learnt):
             console.print(
                 f"{loaded.task.name}'s plans have learnt {learnt:g} Hz: at {config.rate:g} Hz this measures time, not "

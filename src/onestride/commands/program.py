@@ -17,13 +17,14 @@ from onestride.commands.adopt import Adopt
 from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.drive import Bench, Export, Run
+from onestride.commands.serve import Serve
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
 from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.stage import Preset
 from onestride.selectors import SELECTORS
 
-Command = InRun | Export | Bench
+Command = InRun | Export | Serve | Bench
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -38,6 +39,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "run": Run(preset=name),
         "export": Export(),
+        "serve": Serve(),
         "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(),
@@ -102,7 +104,7 @@ def carry_out(command: Command, said: str | None) -> None:
         from onestride.device import resolve_device
 
         resolve_device(device)
-    if isinstance(command, Common | Export) and command.task and ":" in command.task:
+    if isinstance(command, Common | Export | Serve) and command.task and ":" in command.task:
         from onestride.tasks import TASKS
 
         TASKS.resolve(command.task)

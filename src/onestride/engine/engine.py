@@ -63,6 +63,15 @@ class Engine:
         """Start the candidates' noise over, at this draw."""
         self._next = draw % self.draws
 
+    @property
+    def noise(self) -> int:
+        """Where the candidates' noise is: the next decision's draw. Set it to go on from there."""
+        return self._next
+
+    @noise.setter
+    def noise(self, draw: int) -> None:
+        self.reset(draw)
+
     def decide(self, observation: np.ndarray) -> Decision:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -30,13 +30,16 @@ from onestride.control.ring_buffer import RingBuffer
 from onestride.control.signals import Signals
 from onestride.engine.backends import Backend
 from onestride.engine.engine import Engine
-from onestride.engine.folder import CONTRACT, backend_of, load_contract
+from onestride.engine.folder import CONTRACT, load_contract
+from onestride.engine.loading import load_decider
 from onestride.files import CheckpointError
 from onestride.latency.fault_injection import Fault, FaultInjection
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.robot.clock import RealClock
+from onestride.robot.decision import Decider
 from onestride.runs.run import without_history
+from onestride.serving.client import RemotePolicy
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
@@ -76,16 +79,20 @@ class SoakConfig:
         return max(1, round(self.duration * self.rate))
 
 
-@dataclass(frozen=True)
-class LoadedPolicy:
-    """A policy or an engine, its task, and what the record says about it."""
+#: What decides.
+D = TypeVar("D", bound=Decider, covariant=True)
 
-    decider: Policy | Engine
+
+@dataclass(frozen=True)
+class LoadedPolicy(Generic[D]):
+    """A policy or an engine, here or on a server, its task, and what the record says about it."""
+
+    decider: D
     task: Task
     about: dict[str, Any]
 
 
-def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = None) -> LoadedPolicy:
+def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = None) -> LoadedPolicy[Policy | Engine]:
     """Load what a folder holds: a trained policy, with ``engine`` folded and on that backend, or an exported engine.
 
     Raises:
@@ -94,21 +101,30 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
         ValueError: an exported engine is asked to run on another backend or device than its own, or the policy cannot
             be folded.
     """
+    decider = load_decider(folder, device, engine)
     if (folder / CONTRACT).is_file():
-        made, contract = Engine.from_folder(folder), load_contract(folder)
-        if engine not in (None, "auto", backend := backend_of(contract)):
-            raise ValueError(f"{folder} was exported for {backend}, which runs it; leave --engine {engine} away")
-        if device != "cpu":
-            raise ValueError(f"{folder} is for {backend}, which runs on the CPU; leave --device {device} away")
-        if contract["task"] not in TASKS:  # it can be simulated only where its package or file is
-            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(contract['task'])}")
-        return LoadedPolicy(made, TASKS[contract["task"]](), contract | {"engine": made.chosen})
-    policy = Policy.from_pretrained(folder, device=device)
-    about = without_history(load_config(folder))
-    if engine is None:
-        return LoadedPolicy(policy, policy.task, about)
-    made = Engine.from_policy(policy, engine, plan=True)  # the fallback follows plans
-    return LoadedPolicy(made, policy.task, about | {"engine": made.chosen})
+        about = load_contract(folder)
+        if about["task"] not in TASKS:  # it can be simulated only where its package or file is
+            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(about['task'])}")
+        task = TASKS[about["task"]]()
+    else:
+        about, task = without_history(load_config(folder)), decider.task
+    assert isinstance(task, Task)
+    return LoadedPolicy(decider, task, about | ({"engine": decider.chosen} if isinstance(decider, Engine) else {}))
+
+
+def connect_to(url: str, api_key: str | None) -> LoadedPolicy[RemotePolicy]:
+    """Return what a policy server decides by.
+
+    Raises:
+        ConnectionError: there is no server, or it refuses this client.
+        ValueError: its task is not known here.
+    """
+    remote = RemotePolicy(url, api_key=api_key)
+    if remote.task.name not in TASKS:
+        remote.close()
+        raise ValueError(f"{url} serves another task: {TASKS.unknown(remote.task.name)}")
+    return LoadedPolicy(remote, TASKS[remote.task.name](), {"server": url, "policy": remote.metadata["policy"]})
 
 
 class Record:
@@ -158,7 +174,7 @@ class Record:
 
 
 def run_soak(
-    loaded: LoadedPolicy,
+    loaded: LoadedPolicy[Any],
     scenes: Sequence[Any],
     config: SoakConfig,
     record: Record | None = None,

@@ -98,6 +98,15 @@ class Policy:
         """Start the candidates' noise over: the same seed and observations give the same actions."""
         self.rng.manual_seed(seed)
 
+    @property
+    def noise(self) -> Tensor:
+        """Where the candidates' noise is: the generator's state. Set it to go on from there."""
+        return self.rng.get_state()
+
+    @noise.setter
+    def noise(self, state: Tensor) -> None:
+        self.rng.set_state(state)
+
     @torch.inference_mode()
     def decide(self, observation: np.ndarray) -> Decision:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.

@@ -106,7 +106,7 @@ def targets(out: Path) -> tuple[Path, Path, Path]:
 
 
 def write(
-    out: Path, record: Record, loaded: LoadedPolicy, config: SoakConfig, row: str, command: str
+    out: Path, record: Record, loaded: LoadedPolicy[Any], config: SoakConfig, row: str, command: str
 ) -> dict[str, Any]:
     """Write results, plot and every tick's times; returns the results."""
     results, plot, ticks = targets(out)

@@ -1,0 +1,179 @@
+"""One client of a served policy: its history, its noise, and what each of its messages is answered with."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from onestride.control.history import Samples
+from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.decision import Decision, NoPlanError, chunk_of
+from onestride.serving.messages import MessageError, pack, unpack
+from onestride.serving.observations import largest, steps_of
+
+#: What a request may ask for: the next actions, these with the whole plan, or to begin an episode.
+ENDPOINTS = INFER, INFER_PLAN, RESET = "infer", "infer_plan", "reset"
+#: A client's history begins anew when its observations pause for longer than so many control periods.
+PAUSE = 1.75
+#: How an error begins, by its kind.
+REFUSED, NO_PLAN, BAD_MESSAGE, FAILED = "observation refused", "no plan", "bad request", "the policy failed"
+
+LONGEST_LINE = 1000  # characters of an error
+
+log = logging.getLogger("onestride.serving")
+
+
+class Served(Protocol):
+    """A policy or an engine."""
+
+    @property
+    def task(self) -> ControlSpec:
+        """What it controls."""
+        ...
+
+    def decide(self, observation: np.ndarray) -> Decision:
+        """Return the decision about an observation (observation_dim,)."""
+        ...
+
+    def reset(self, seed: int, /) -> None:
+        """Start the candidates' noise over."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a message is answered with.
+
+    Attributes:
+        data: bytes, or the text of an error in one line.
+        broken: whether it is an error of the policy, not of the request.
+    """
+
+    data: bytes | str
+    broken: bool = False
+
+
+class Session:
+    """One client. Decisions are made in one thread, in which clients take turns: each finds its own noise there.
+
+    Args:
+        policy: what decides.
+        seed: of the client's noise: the same seed and observations give the same actions, whoever else asks.
+    """
+
+    def __init__(self, policy: Served, seed: int = 0) -> None:
+        self.policy, self.spec = policy, policy.task
+        self.answered = self.refused = 0
+        self.last_refusal = ""
+        self._samples, self._largest = Samples(self.spec), largest(self.spec)
+        self._total_ms: float | None = None  # of the last request
+        self._seed: int | None = seed  # of noise that begins with the next decision
+        self._noise: Any = None  # where it is
+
+    def answer(self, message: bytes | str, came: float | None = None) -> Answer:
+        """Return the answer to a message.
+
+        Args:
+            message: as it came.
+            came: when, by ``time.perf_counter()`` [s]; what passed since then was spent waiting for others.
+        """
+        came = time.perf_counter() if came is None else came
+        try:
+            data = self._answer(message, came)
+        except MessageError as error:
+            return self._error(BAD_MESSAGE, error)
+        except ObservationError as error:
+            return self._error(REFUSED, error)
+        except NoPlanError as error:
+            return self._error(NO_PLAN, error)
+        except Exception as error:  # a bug, or a machine that fails: the server goes on for others
+            log.exception("the policy failed")
+            return Answer(self._error(FAILED, f"{type(error).__name__}; the server's log says where").data, broken=True)
+        self.answered += 1
+        self._total_ms = 1e3 * (time.perf_counter() - came)
+        return Answer(data)
+
+    def _answer(self, message: bytes | str, came: float) -> bytes:
+        began = time.perf_counter()
+        if isinstance(message, str):
+            raise MessageError("the message is text, expected a binary one (msgpack)")
+        if len(message) > self._largest:
+            raise MessageError(
+                f"the message has {len(message)} bytes, expected at most {self._largest}: send images in the size that "
+                "the policy learnt from"
+            )
+        request = unpack(message)
+        fields = {field.name for field in self.spec.fields}
+        asked = INFER if "endpoint" in fields else request.get("endpoint", INFER)
+        if not isinstance(asked, str) or asked not in ENDPOINTS:
+            raise MessageError(f"endpoint is {str(asked)[:40]!r}, expected one of {', '.join(ENDPOINTS)}")
+        if asked == RESET:
+            self._reset(request)
+            return pack({"status": "reset"})
+        observation = self._observation(request)
+        decided = time.perf_counter()
+        decision = self._decide(observation)
+        done = time.perf_counter()
+        timing = {"infer_ms": 1e3 * (done - began), "queue_ms": 1e3 * (began - came)}
+        if self._total_ms is not None:
+            timing["prev_total_ms"] = self._total_ms
+        answer: dict[str, Any] = {
+            "actions": self._actions(decision, observation),
+            "policy_timing": {"infer_ms": 1e3 * (done - decided)},
+            "server_timing": timing,
+        }
+        if asked == INFER_PLAN:
+            answer |= {"action": decision.action, "plan": decision.plan, "scores": decision.scores}
+        return pack(answer)
+
+    def _reset(self, request: dict[str, Any]) -> None:
+        seed = request.get("seed", 0)
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise MessageError(f"seed is {str(seed)[:40]}, expected a whole number from 0 on")
+        self._samples.clear()
+        self._seed = seed
+
+    def _observation(self, request: dict[str, Any]) -> np.ndarray:
+        """The vector that is decided on (observation_dim,)."""
+        steps = steps_of(self.spec, request)
+        if len(steps) == self.spec.n_obs_steps:
+            return steps.reshape(-1)
+        now = request.get("time", time.monotonic())
+        if not (isinstance(now, int | float | np.number) and np.isfinite(now)):
+            raise MessageError(f"time is {str(now)[:40]}, expected seconds")
+        latest = self._samples.latest
+        if latest is not None and not 0 <= now - latest <= PAUSE * self.spec.control_dt:
+            self._samples.clear()
+        return self._samples.add(float(now), steps[0])
+
+    def _decide(self, observation: np.ndarray) -> Decision:
+        policy: Any = self.policy
+        if self._seed is not None:
+            policy.reset(self._seed)
+            self._seed = None
+        elif self._noise is not None:
+            policy.noise = self._noise
+        try:
+            return policy.decide(observation)
+        finally:
+            self._noise = getattr(policy, "noise", None)
+
+    def _actions(self, decision: Decision, observation: np.ndarray) -> np.ndarray:
+        """The next commands (n_action_steps, A)."""
+        n = self.spec.n_action_steps
+        chunk = decision.action[None] if n == 1 else chunk_of(self.spec, decision.plan, observation)
+        if len(chunk) < n:
+            raise NoPlanError(f"the plan gives {len(chunk)} of {n} commands: export the engine again, with its plan")
+        if not np.isfinite(chunk).all():
+            raise NoPlanError("a command is not finite")
+        return chunk
+
+    def _error(self, kind: str, error: object) -> Answer:
+        self.refused += 1
+        line = " ".join(f"{kind}: {error}".split())[:LONGEST_LINE]
+        self.last_refusal = "".join(c if c.isprintable() else "?" for c in line)  # it may quote what a client sent
+        return Answer(self.last_refusal)
