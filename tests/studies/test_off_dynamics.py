@@ -28,7 +28,7 @@ def test_the_knob_is_linear_between_the_masses_of_the_data_and_stays_beyond():
 
 def test_every_data_set_has_presets_and_the_paper_has_its_nine():
     assert len(STUDIES["off-dynamics-table1"]().datasets) == 10  # Hopper's leg both ways
-    for name in ("table1", "contexts", "masses", "knob"):
+    for name in ("table1", "contexts", "guidance", "masses", "knob"):
         study = STUDIES[f"off-dynamics-{name}"]()
         assert study.family == "off-dynamics"
         for dataset in study.datasets:

@@ -181,6 +181,8 @@ def _selector_folder(run: Path, variant: Variant) -> Path | None:
 def as_trained(entry: Entry, device: str, **settings: Any) -> Policy:
     """Return the entry's planner with the selector of its checkpoint; a teacher with the entry's steps."""
     policy = Policy.from_pretrained(entry.folder, device=device, **settings)
+    if entry.variant.weight is not None:
+        policy.generator.config = replace(policy.generator.config, condition_weight=entry.variant.weight)
     if entry.variant.asked:
         policy.ask(**{name: value[0].tolist() for name, value in policy.asked.items()} | dict(entry.variant.asked))
     if entry.variant.steps is not None:

@@ -40,6 +40,7 @@ class Variant:
     actions: of a plan that are carried out before the next one is made, where not as many as the task says.
     setting: what of an ablation's training differs, such as "no-spectral".
     asked: conditions that are asked for where not as the checkpoint says, by name.
+    weight: of classifier-free guidance, where not as the checkpoint says.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Variant:
     actions: int | None = None
     setting: str = ""
     asked: tuple[tuple[str, float], ...] = ()
+    weight: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("candidates", "scored_steps", "steps", "actions"):
@@ -86,6 +88,7 @@ class Variant:
         if self.candidates is not None:
             name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
         name += "".join(f"-{condition}-{value:g}" for condition, value in self.asked)
+        name += "" if self.weight is None else f"-w-{self.weight:g}"
         return name if self.actions is None else f"{name}-actions-{self.actions}"
 
     @property
@@ -120,6 +123,7 @@ class Variant:
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"
         name += "".join(f", {condition} {value:g}" for condition, value in self.asked)
+        name += "" if self.weight is None else f", w = {self.weight:g}"
         if self.row == self.generator:
             return name
         who = RANKINGS.get(self.ranking, self.ranking)

@@ -26,7 +26,8 @@ STUDIES: Registry[Study] = Registry(
         **{f"kdp-table{number}": _lazily(f"kdp_table{number}") for number in range(1, 8)},
         "onedp-table1": _lazily("onedp_table1"),
         **{
-            f"off-dynamics-{what}": _lazily(f"off_dynamics_{what}") for what in ("table1", "contexts", "masses", "knob")
+            f"off-dynamics-{what}": _lazily(f"off_dynamics_{what}")
+            for what in ("table1", "contexts", "guidance", "masses", "knob")
         },
         "onedp-moving-target": _lazily("onedp_moving_target"),
     },
