@@ -25,7 +25,7 @@ def table(study: Study, found: Mapping[str, dict[str, Any]], *, beside: bool = T
     ours: dict[Variant, dict[str, Row]] = {}
     for dataset, comparison in found.items():
         for row in comparison["rows"].values():
-            ours.setdefault(Variant.of(row), {})[dataset] = row
+            ours.setdefault(study.as_row(Variant.of(row)), {})[dataset] = row
     shown = {family: [each for each in sets if each in found] for family, sets in study.families.items()}
     shown = {family: sets for family, sets in shown.items() if sets}
     if len(found) == 1:  # an average says nothing more, of whichever family

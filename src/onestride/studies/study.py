@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
+from onestride.evaluation.variant import Variant
 from onestride.reports.table import Column
 from onestride.runs.stage import Preset
 
@@ -87,6 +88,7 @@ class Study:
     make: Callable[[Job], None] | None = None
     home: str = ""
     paper: str = ""
+    as_row: Callable[[Variant], Variant] = lambda variant: variant
 
     def folder_of(self, job: Job, dataset: str) -> Path:
         """Return the folder of a data set's evaluation."""
