@@ -21,8 +21,8 @@ from onestride.tasks import TASKS
 from onestride.tasks.task import Condition
 
 SETTINGS = {"operator": "dnk", "latent_dim": 32, "hidden": 48, "gain_hidden": 16}
-CONDITIONS = (Condition("dynamics", 1, low=-1.0, high=1.0), Condition("place", 2, low=0.0, high=1.0))
-ASKED = ({}, {"dynamics": 1.0}, {"place": (0.2, 0.9)}, {"dynamics": -0.5, "place": (1.0, 0.0)})
+CONDITIONS = (Condition("return", 1, low=-1.0, high=1.0), Condition("place", 2, low=0.0, high=1.0))
+ASKED = ({}, {"return": 1.0}, {"place": (0.2, 0.9)}, {"return": -0.5, "place": (1.0, 0.0)})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_an_engine_asks_as_its_policy_does(policy, observation, backend):
 
 @pytest.mark.parametrize("backend", ["native", "onnx", "torch"])
 def test_what_the_policy_asked_for_is_asked_for_at_first(policy, observation, backend):
-    policy.ask(dynamics=0.25)
+    policy.ask(**{"return": 0.25})
     engine = engine_of(policy, backend)
     policy.reset(5)
     np.testing.assert_allclose(engine.decide(observation).action, policy.decide(observation).action, atol=2e-5)
@@ -94,22 +94,22 @@ def test_asked_for_nothing_it_is_the_planner_without_conditions_bit_for_bit(poli
 @pytest.mark.parametrize("form", ["native", "onnx"])
 def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_path, form):
     pytest.importorskip("onnxruntime")
-    policy.ask(dynamics=1.0)
+    policy.ask(**{"return": 1.0})
     export(policy, tmp_path / "out", form=form, draws=4, seed=5, checkpoint=None)
     said = load_contract(tmp_path / "out")["inputs"]["asked"]
-    assert said["names"] == ["dynamics", "place"]
+    assert said["names"] == ["return", "place"]
     assert (said["sizes"], said["shape"], said["usual"]) == ([1, 2], [3], [1.0, None, None])
     engine = Engine.from_folder(tmp_path / "out", threads=1)
-    for asked in ({"dynamics": 1.0}, {"dynamics": -1.0, "place": (0.5, 0.5)}):
+    for asked in ({"return": 1.0}, {"return": -1.0, "place": (0.5, 0.5)}):
         policy.ask(**asked)
         policy.reset(5)
-        if asked != {"dynamics": 1.0}:
+        if asked != {"return": 1.0}:
             engine.ask(**asked)
         engine.reset()
         np.testing.assert_allclose(engine.decide(observation).action, policy.decide(observation).action, atol=2e-5)
-    with pytest.raises(ValueError, match=r"condition 'dynamics' is 2, expected -1 to 1"):
-        engine.ask(dynamics=2.0)
-    with pytest.raises(ValueError, match=r"condition 'mass' of 1 numbers was not learnt; learnt: dynamics \(1\)"):
+    with pytest.raises(ValueError, match=r"condition 'return' is 2, expected -1 to 1"):
+        engine.ask(**{"return": 2.0})
+    with pytest.raises(ValueError, match=r"condition 'mass' of 1 numbers was not learnt; learnt: return \(1\)"):
         engine.ask(mass=7.0)
 
 
@@ -117,7 +117,7 @@ def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_
 def test_the_examples_beside_it_ask_as_the_policy_does(policy, task, tmp_path, form):
     """The program that is written decides what the policy does at an episode's first observation."""
     pytest.importorskip("onnxruntime")
-    policy.ask(dynamics=-1.0)
+    policy.ask(**{"return": -1.0})
     export(policy, tmp_path / "out", form=form, draws=4, seed=5, checkpoint=None)
     ran = subprocess.run(
         [sys.executable, "example.py"], cwd=tmp_path / "out", capture_output=True, text=True, check=True

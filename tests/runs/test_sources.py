@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 from onestride.checkpoint import load_config
 from onestride.data.episode import Episode
 from onestride.data.minari import write_dataset
+from onestride.engine.engine import Engine
 from onestride.evaluation.entries import Entry, as_trained
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
@@ -151,7 +152,8 @@ def test_a_student_is_asked_as_its_planner_was(made):
     )  # fmt: skip
     (folder,) = run_stage(run, stage("dnk"))
     policy, teacher = Policy.from_pretrained(folder), Policy.from_pretrained(run / "off-dynamics-0")
-    assert policy.nfe == 1
+    assert (policy.nfe, policy.candidates) == (1, 1)  # nobody ranks, and it is exported so
+    assert np.isfinite(Engine.from_policy(policy, "torch").decide(np.zeros(17)).action).all()
     assert {k: v.item() for k, v in policy.asked.items()} == {k: v.item() for k, v in teacher.asked.items()}
     with pytest.raises(ValueError, match="condition 'dynamics' is -2, expected -1 to 1"):
         policy.ask(dynamics=-2.0)

@@ -184,8 +184,8 @@ def _asked(p: Program, folded: FoldedPolicy, weight: Tensor) -> dict[str, int]:
     if conditions is None:
         return dict.fromkeys(("conditions", "asked", "ask_width", "ask_sizes", "ask_layers", "ask_weight"), 0)
     layers: list[Tensor] = []  # of each condition in turn: first weight and bias, second weight and bias
-    for name in conditions.sizes:
-        first, _, second = conditions.embeddings[name]  # type: ignore[misc]
+    for embedding in conditions.embeddings:
+        first, _, second = embedding  # type: ignore[misc]
         layers += [first.weight, first.bias, second.weight, second.bias]
     return {
         "conditions": len(conditions.sizes), "asked": conditions.numbers, "ask_width": WIDTH,

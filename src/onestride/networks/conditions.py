@@ -32,12 +32,12 @@ class ConditionEmbedding(nn.Module):
     def __init__(self, conditions: Sequence[tuple[str, int]]) -> None:
         super().__init__()
         self.sizes = dict(conditions)
-        self.embeddings = nn.ModuleDict()
-        for name, size in conditions:
+        self.embeddings = nn.ModuleList()  # by number: a name such as "return" is none that a graph can be written with
+        for _, size in conditions:
             last = nn.Linear(WIDTH, WIDTH)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.embeddings[name] = nn.Sequential(nn.Linear(size, WIDTH), nn.SiLU(), last)
+            self.embeddings.append(nn.Sequential(nn.Linear(size, WIDTH), nn.SiLU(), last))
         # Between which numbers each may be asked for.
         self.register_buffer("low", torch.full((self.numbers,), -LIMIT))
         self.register_buffer("high", torch.full((self.numbers,), LIMIT))
@@ -78,7 +78,7 @@ class ConditionEmbedding(nn.Module):
             raise ValueError(f"nothing was learnt of {', '.join(sorted(unknown))}; what can be asked for: {known}")
         rows = max((len(value) for value in asked.values()), default=rows)
         parts = []
-        for name, size in self.sizes.items():
+        for (name, size), embedding in zip(self.sizes.items(), self.embeddings, strict=True):
             if name not in asked:
                 parts.append(self.low.new_zeros(rows, WIDTH))
                 continue
@@ -86,7 +86,7 @@ class ConditionEmbedding(nn.Module):
             if value.shape[1:] != (size,):
                 raise ValueError(f"condition '{name}' has shape {tuple(value.shape)}, expected (B, {size})")
             there = (value == value).all(1, keepdim=True)  # NaN is not itself
-            made = self.embeddings[name](torch.where(there, value, torch.zeros_like(value)))
+            made = embedding(torch.where(there, value, torch.zeros_like(value)))
             parts.append(made * there)
         return torch.cat(parts, 1)
 

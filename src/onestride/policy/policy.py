@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -277,6 +278,9 @@ class Policy:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
         """
         parts, config = load_parts(Path(path), task, selector)
+        if parts.selector is None and parts.task.score is None and parts.asked:
+            # It is asked for what is good, and nobody ranks: more candidates than one would be drawn for nothing.
+            parts, candidates = replace(parts, selector=unselected), candidates or 1
         return cls(
             parts.task,
             parts.generator,
