@@ -24,6 +24,7 @@ from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.graph import LARGE, quiet
 from onestride.engine.runners import Answer
 from onestride.engine.whole import DecisionModule
+from onestride.methods.prefixed import PrefixedPlanner
 from onestride.methods.sighted import SightedPlanner
 
 Products = Literal["float32", "tf32", "bfloat16"]
@@ -150,7 +151,12 @@ def rounded(decision: DecisionModule) -> FoldedPolicy:
 
 
 def in_one_graph(generator: Any) -> Any:
-    """Return a generator whose network calls are one graph; encoders of cameras stay outside, being asked once."""
+    """Return a generator whose network calls are one graph; encoders of cameras stay outside, being asked once.
+
+    One with a prefix stays as it is: it puts the prefix into every estimate, between the calls.
+    """
+    if isinstance(generator, PrefixedPlanner):
+        return generator
     if not isinstance(generator, SightedPlanner):
         return CudaGraphPlanner(generator)
     generator.planner = CudaGraphPlanner(generator.planner)
