@@ -92,7 +92,9 @@ def test_with_a_prefix_there_is_no_jump_and_no_idle_tick(latency, positions):
     told, policy, log = episode(repeat(rows_of(latency)), Chunking("prefix", latency), spec=spec)
     begun = int(positions)  # a robot that stood still until late in the first tick is moved for the rest of it alone
     np.testing.assert_allclose(steps(told)[begun:], 1.0, atol=1e-9)
-    assert [at for at, _ in told] == list(range(latency if latency > 1 else 0, 60))  # one in every period from the first on
+    assert [at for at, _ in told] == list(
+        range(latency if latency > 1 else 0, 60)
+    )  # one in every period from the first on
     assert log.idle == sum(log.late[level] for level in ("plan", "hold", "stop")) == 0
     (_, nothing), *later = policy.asked
     assert nothing is None

@@ -82,17 +82,17 @@ def test_a_trained_planner_says_the_conditional_mean_of_a_gaussian_process():
     rho, h = 0.9, 5
     spec = PlanSpec(horizon=h, state_dim=0, action_dim=1, known=(), prefix=P)
     torch.manual_seed(0)
-    generator = with_prefix(MIP.build, replace(MIP.config, width=32, blocks=1), spec)
-    optimiser = torch.optim.Adam(generator.parameters(), 3e-3)
+    generator = with_prefix(MIP.build, replace(MIP.config, width=48, blocks=1), spec)
+    optimiser = torch.optim.Adam(generator.parameters(), 1e-2)
     rng = torch.Generator().manual_seed(0)
-    for step in range(1500):
+    for step in range(1200):
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * (1 - step / 1500)
-        noise, rows = torch.randn(256, h, generator=rng), [torch.zeros(256)]
+            group["lr"] = 1e-2 * (1 - step / 1200)
+        noise, rows = torch.randn(512, h, generator=rng), [torch.zeros(512)]
         rows[0] = noise[:, 0]
         for j in range(1, h):
             rows.append(rho * rows[-1] + (1 - rho**2) ** 0.5 * noise[:, j])
-        batch = {"plans": torch.stack(rows, 1)[..., None], "context": torch.zeros(256, 0)}
+        batch = {"plans": torch.stack(rows, 1)[..., None], "context": torch.zeros(512, 0)}
         optimiser.zero_grad()
         generator.training_step(batch, rng)["loss"].backward()
         optimiser.step()

@@ -24,7 +24,7 @@ from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.evaluation.metrics import single, summarize
-from onestride.latency.subjects import load_policy_or_engine
+from onestride.latency.soak import load_policy_or_engine
 from onestride.progress import track
 from onestride.reports.documents import records
 from onestride.reports.table import Column, Table
@@ -80,16 +80,16 @@ class Sent:
 
 def measure(
     folder: tyro.conf.Positional[Path], prefixed: Path, scenes: int = 50, rows: int | None = None,
-    latencies: tuple[int, ...] = LATENCIES, timeout: float = 30.0, candidates: int | None = None,
+    latencies: tuple[int, ...] = LATENCIES, timeout: float = 30.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the record of two planners of one task, in so many of its scenes by every execution and latency.
 
     rows: of a plan that are carried out; None: the task's ``n_action_steps``, or 8 where that is 1. latencies: injected
-    [rows]. timeout: of a trial [s]. candidates: plans of a decision; None: the checkpoint's.
+    [rows]. timeout: of a trial [s].
     """
     if scenes < 1 or not latencies or min(latencies) < 0:
         raise ValueError(f"scenes is {scenes} and latencies {latencies}; expected at least 1, and none below 0")
-    plain, joining = (load_policy_or_engine(path, candidates) for path in (folder, prefixed))
+    plain, joining = (load_policy_or_engine(path, "cpu").decider for path in (folder, prefixed))
     if plain.task.name != joining.task.name:
         raise ValueError(f"{folder} is of task '{plain.task.name}', {prefixed} of '{joining.task.name}'")
     if joining.longest_prefix < max(latencies):
