@@ -149,7 +149,7 @@ def test_an_answer_after_the_bound_is_switched_to_and_the_next_joins_again():
 
     costs = chain([rows_of(2)] * 2, [rows_of(5)], repeat(rows_of(2)))
     told, policy, _ = episode(costs, Chunking("prefix", 2), policy=Jumper())
-    k, rows = policy.asked[2]
+    k, _ = policy.asked[2]
     sent = dict(told)
     assert sent[k + 2] - sent[k + 1] == pytest.approx(1.0)  # beyond its prefix the plan before is followed
     assert sent[k + 5] - sent[k + 4] == pytest.approx(1.0 + 3.0)  # then it is switched to, at its own row 5
@@ -159,7 +159,7 @@ def test_measured_latency_is_bounded_by_the_prefix():
     told, policy, log = episode(repeat(rows_of(3)), Chunking("prefix", None))
     assert {len(rows) for _, rows in policy.asked[2:]} == {3}
     np.testing.assert_allclose(steps(told)[5:], 1.0, atol=1e-9)
-    told, policy, log = episode(repeat(rows_of(LONGEST + 2)), Chunking("prefix", None), periods=100)
+    _, policy, _ = episode(repeat(rows_of(LONGEST + 2)), Chunking("prefix", None), periods=100)
     assert max(len(rows) for _, rows in policy.asked[1:]) <= LONGEST
 
 

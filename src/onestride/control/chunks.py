@@ -35,8 +35,8 @@ class Chunking:
     Attributes:
         join: see above.
         latency: within how many rows an answer comes at most; a plan is then carried out for ``n_action_steps`` rows
-            from there on, or until the next can be there, while it has them. None: as many as decisions have taken so far, and never more than the
-            planner's longest prefix.
+            from there on, or until the next can be there, while it has them. None: as many as decisions have taken so
+            far, and never more than the planner's longest prefix.
         decay: m of the weights exp(-m i) of an ensemble, i = 0 for the oldest plan.
 
     Raises:

@@ -101,7 +101,8 @@ def numbers_given(decision: DecisionModule) -> int:
 
 
 def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
-    """The decision from one buffer to another: [observation | asked or committed | draw] -> [action | winner | scores | plan].
+    """The decision from one buffer to another: [observation | asked or committed | draw] ->
+    [action | winner | scores | plan].
 
     Each way is then one copy, of float32.
     """

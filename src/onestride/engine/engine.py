@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Engine:
     """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why.
 
-    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``. longest_prefix: how many commands
-    may be committed, see ``decide``.
+    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``. longest_prefix: how many
+    commands may be committed, see ``decide``.
     """
 
     def __init__(

@@ -24,8 +24,8 @@ from onestride.tasks.task import Task
 
 class WholePolicy(nn.Module):
     """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; draw k has the noise of the policy's
-    k-th decision after ``policy.reset(seed)`` on a CPU. With conditions, ``forward(observation, draw, asked (K,))``; of a
-    planner with a prefix, ``forward(observation, draw, committed (P, A))``: action columns, NaN where none is."""
+    k-th decision after ``policy.reset(seed)`` on a CPU. With conditions, ``forward(observation, draw, asked (K,))``; of
+    a planner with a prefix, ``forward(observation, draw, committed (P, A))``: action columns, NaN where none is."""
 
     known: Tensor  # the known entries of a plan (K,)
     noise_bank: Tensor  # (draws, N, H, D)

@@ -1,4 +1,4 @@
-"""What latency does to plans of several rows, by how they join: trials in simulated time, each answer so many rows late.
+"""What latency does to plans of several rows, by how they join: simulated time, every answer so many rows late.
 
 python -m onestride.studies chunking runs/mine/dnk-0 --prefixed runs/mine/prefixed-0 [--scenes 50] [--out FILE]
 
