@@ -156,7 +156,7 @@ def test_an_answer_after_the_bound_is_switched_to_and_the_next_joins_again():
 
 
 def test_measured_latency_is_bounded_by_the_prefix():
-    told, policy, log = episode(repeat(rows_of(3)), Chunking("prefix", None))
+    told, policy, _ = episode(repeat(rows_of(3)), Chunking("prefix", None))
     assert {len(rows) for _, rows in policy.asked[2:]} == {3}
     np.testing.assert_allclose(steps(told)[5:], 1.0, atol=1e-9)
     _, policy, _ = episode(repeat(rows_of(LONGEST + 2)), Chunking("prefix", None), periods=100)

@@ -173,12 +173,8 @@ class AsynchronousTick:
                 return None
         if self._since is None:
             self._since = now
-        committed = self._chunks.commit(reading.time, now, self._takes)
         self._submitted.append(reading.time)
-        if committed is None:
-            self.policy.submit(reading.observation, reading.time)
-        else:
-            self.policy.submit(reading.observation, reading.time, committed)
+        self._chunks.submit(self.policy, reading, now, self._takes)
         return reading.time
 
     def _answered(self, submitted: float | None, until: float, deadline: float) -> bool:

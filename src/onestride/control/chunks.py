@@ -20,7 +20,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from onestride.control.fallback import Fallback, row_of
+from onestride.control.sensor import Reading
 from onestride.robot.control_spec import ControlSpec
+from onestride.robot.decision import AsyncDecider
 
 Join = Literal["switch", "ensemble", "prefix"]
 Rows = Callable[[], np.ndarray | None]
@@ -119,6 +121,12 @@ class Chunks:
             return None
         self._committed = {observed: made}  # one plan at a time is asked for
         return made
+
+    def submit(self, policy: AsyncDecider, reading: Reading, now: float, took: float) -> None:
+        """Have a policy decide about a reading, told what is sent meanwhile; see ``commit``."""
+        committed = self.commit(reading.time, now, took)
+        more = () if committed is None else (committed,)  # a policy without a prefix need not know the word
+        policy.submit(reading.observation, reading.time, *more)
 
     def promised(self, observed: float) -> np.ndarray | None:
         """Return what was committed for the plan of an observation of that time (n, A), or None."""

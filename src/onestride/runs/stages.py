@@ -217,7 +217,7 @@ def _train(
             inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
             learner = PrefixedLearner(generator, as_learner(inside))
         else:
-            build = method.learner if sight is None else sight.learner
+            build: Any = method.learner if sight is None else sight.learner
             learner = build(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
