@@ -1,8 +1,8 @@
 """A decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
 
 Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,), with conditions ``asked`` float32 (K,), NaN
-where one is not asked for, or with a prefix ``committed`` float32 (P, A), NaN where a row is not; outputs
-``action`` float32 (A,), ``score`` float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is
+where one is not asked for, or with a prefix ``committed`` float32 (P, A), NaN where a row is not. Outputs ``action``
+float32 (A,), ``score`` float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is
 decoded.
 """
 

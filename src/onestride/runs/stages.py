@@ -200,7 +200,7 @@ def _train(
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
-    generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
+    generator: Any = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
     if sight is not None:
         sight.prepare(generator)
     if begins is not None:
@@ -212,12 +212,12 @@ def _train(
     if method.learner is not None:
         taught = teacher_of(run, method, config)
         teacher = None if taught is None else Policy.from_pretrained(taught).generator
-        if isinstance(generator, PrefixedPlanner):
+        if task.prefix:
             assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
             inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
             learner = PrefixedLearner(generator, as_learner(inside))
         else:
-            build: Any = method.learner if sight is None else sight.learner
+            build = method.learner if sight is None else sight.learner
             learner = build(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
