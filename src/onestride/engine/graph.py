@@ -2,8 +2,8 @@
 
 Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,), with conditions ``asked`` float32 (K,), NaN
 where one is not asked for, or with a prefix ``committed`` float32 (P, A), NaN where a row is not. Outputs ``action``
-float32 (A,), ``score`` float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is
-decoded.
+float32 (A,), ``score`` float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it
+is decoded.
 """
 
 from __future__ import annotations
