@@ -63,6 +63,7 @@ class Planned(TypedDict):
     context_dim: Annotated[int, Meta(ge=0, le=65_536)]
     known: list[tuple[int, int, int]] | None
     conditions: list[tuple[str, int]]
+    prefix: NotRequired[Annotated[int, Meta(ge=1, le=65_536)]]  # the longest, where plans have one
 
 
 class PolicyConfig(Config):

@@ -145,6 +145,7 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
         fields.append(("selector", str | None, field(default=stage.selector)))
         fields.append(("guidance", float, field(default=stage.guidance)))
         fields.append(("horizon", int | None, field(default=stage.horizon)))
+        fields.append(("prefix", int | None, field(default=stage.prefix)))
         if stage.vision is not None:
             fields.append(("vision", type(stage.vision), field(default=stage.vision)))
     made = make_dataclass(
@@ -180,6 +181,7 @@ def _described(stage: Stage) -> str:
         text += (
             "\n\nseeds: of training, one checkpoint each (a teacher is trained once). selector: the run's, which ranks "
             "its candidates. guidance: weight of the return model's gradient at every reverse step. horizon: rows of "
-            "its plans, where they are not the task's."
+            "its plans, where they are not the task's. prefix: so many of a plan's first commands may be committed "
+            "before it is made, for chunks that join without a jump."
         )
     return text

@@ -28,11 +28,16 @@ class AsyncPolicy:
     def __init__(self, policy: Decider, clock: Clock) -> None:
         self.policy, self.clock = policy, clock
         self._changed = threading.Condition()
-        self._asked: tuple[float, np.ndarray] | None = None
+        self._asked: tuple[float, np.ndarray, np.ndarray | None] | None = None
         self._answer: AsyncAnswer | None = None
         self._broken: BaseException | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="decisions", daemon=True)
+
+    @property
+    def longest_prefix(self) -> int:
+        """How many commands may be committed when the policy decides."""
+        return getattr(self.policy, "longest_prefix", 0)
 
     def __enter__(self) -> AsyncPolicy:
         if self._thread.ident is not None:
@@ -68,12 +73,13 @@ class AsyncPolicy:
         assert answer is not None
         return answer
 
-    def submit(self, observation: np.ndarray, observed: float) -> None:
+    def submit(self, observation: np.ndarray, observed: float, committed: np.ndarray | None = None) -> None:
         """Decide about this observation next. It replaces one that still waits.
 
         Args:
             observation: (observation_dim,), copied.
             observed: clock time at which it was made [s].
+            committed: commands that are sent next whatever is decided (n, A), or None.
 
         Raises:
             RuntimeError: the thread has not begun, or has ended.
@@ -83,7 +89,7 @@ class AsyncPolicy:
                 "no thread decides: use the AsyncPolicy in its with-block (with AsyncPolicy(policy, clock) as ...)"
             )
         with self._changed:
-            self._asked = (observed, observation.copy())  # a driver may fill the same array again
+            self._asked = (observed, observation.copy(), committed)  # a driver may fill the same array again
             self._changed.notify_all()
 
     def poll(self, until: float) -> AsyncAnswer | None:
@@ -112,11 +118,11 @@ class AsyncPolicy:
                     self._changed.wait()
                 if self._closed or self._asked is None:
                     return
-                (observed, observation), self._asked = self._asked, None
+                (observed, observation, committed), self._asked = self._asked, None
             decision = no_plan = None
             began = time.perf_counter()
             try:
-                decision = decided(self.policy, observation)
+                decision = decided(self.policy, observation, committed)
             except (NoPlanError, ObservationError) as error:
                 no_plan = error.with_traceback(None)  # it would keep this call's memory
             except BaseException as error:  # the loop's thread must hear of it, whatever it is

@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 
+from onestride.control.chunks import Chunking, Chunks
 from onestride.control.episode import COMPENSATION_THRESHOLD, Episode, SafetyFilter, commands_of, why_not
 from onestride.control.sensor import Expected, Reading
 from onestride.robot.decision import AsyncAnswer, AsyncDecider
@@ -32,10 +33,12 @@ REMEMBERED = 64
 
 
 class AsynchronousTick:
-    """One tick of asynchronous inference: it submits to ``policy`` and goes on."""
+    """One tick of asynchronous inference: it submits to ``policy`` and goes on. chunking: how its plans join."""
 
-    def __init__(self, episode: Episode, policy: AsyncDecider) -> None:
+    def __init__(self, episode: Episode, policy: AsyncDecider, chunking: Chunking) -> None:
         self.episode, self.policy = episode, policy
+        longest = getattr(policy, "longest_prefix", 0)
+        self._chunks = Chunks(chunking, episode.task, episode.fallback, longest)
         self._reads, self._decides = Expected(), Expected()
         self._reading: Reading | None = None  # the last
         self._refusal: str | None = None  # why it cannot be acted on
@@ -152,12 +155,16 @@ class AsynchronousTick:
     def _submit(self, reading: Reading) -> float | None:
         """Submit a reading, unless its decision would be late and make the next tick's late too.
 
+        Nor while a plan is made that was told a prefix: another would be told what is no longer sent by then.
+
         Returns:
             The observation's time, or None where it was not submitted.
         """
         e, expected = self.episode, self._decides.seconds
         while self._since is not None and (answer := self.policy.poll(e.clock.now())) is not None:
             self._take(answer, None, 0.0)
+        if self._chunks.waits and self._since is not None:
+            return None
         now = e.clock.now()
         if expected is not None:
             begins = now if self._since is None else max(now, self._since + expected)
@@ -167,7 +174,7 @@ class AsynchronousTick:
         if self._since is None:
             self._since = now
         self._submitted.append(reading.time)
-        self.policy.submit(reading.observation, reading.time)
+        self._chunks.submit(self.policy, reading, now, self._takes)
         return reading.time
 
     def _answered(self, submitted: float | None, until: float, deadline: float) -> bool:
@@ -219,12 +226,14 @@ class AsynchronousTick:
         if not e.fallback.fresh(answer.observed, now):
             log.dropped += 1
             return False
-        command = answer.decision.action
+        promised = self._chunks.promised(answer.observed)
+        command = answer.decision.action if promised is None else promised[0]
         violation = e.task.limits.violation(command, answer.observation)
         if violation is not None:
             log.refuse(f"command refused: {violation}")
             return own
-        e.fallback.take(partial(commands_of, e.task, answer.decision.plan, answer.observation), answer.observed)
+        rows = partial(commands_of, e.task, answer.decision.plan, answer.observation)
+        e.fallback.take(self._chunks.joined(rows, answer.observed), answer.observed)
         if own and e.task.position_commands and e.fallback.rows_since(answer.observed, now) > COMPENSATION_THRESHOLD:
             command = self._latency_compensated(command, now, deadline)
             if command is None:
@@ -259,8 +268,8 @@ class AsynchronousTick:
     def _in_hand(self, reading: Reading) -> np.ndarray | None:
         """Return the command for this period where its plan is to be carried out on, or None.
 
-        A plan is in hand for ``n_action_steps`` control periods from its observation on, while that is fresh. What is
-        in hand is neither late nor the fallback's.
+        A plan is in hand for ``n_action_steps`` control periods from its observation on, or from when it is expected
+        (``Chunking.latency``), while it is fresh. What is in hand is neither late nor the fallback's.
         """
         e, now = self.episode, self.episode.clock.now()
         if e.task.n_action_steps == 1:
@@ -275,13 +284,18 @@ class AsynchronousTick:
         """Return how many rows of the plan in hand are still to be carried out."""
         e = self.episode
         passed = e.fallback.rows_since(e.fallback.observed, now)
-        return max(0.0, e.task.n_action_steps - passed - ROUNDING) if e.fallback.has_plan else 0.0
+        return max(0.0, self._chunks.rows(self._takes) - passed - ROUNDING) if e.fallback.has_plan else 0.0
+
+    @property
+    def _takes(self) -> float:
+        """Expected time from a reading to its decision [s]."""
+        return (self._reads.seconds or 0.0) + (self._decides.seconds or 0.0)
 
     def _carry_out(self, row: np.ndarray, reading: Reading) -> None:
         """Send a row of the plan in hand, and submit the reading where the next plan will be needed soon."""
         e, log, now = self.episode, self.episode.log, self.episode.clock.now()
-        ahead = (self._reads.seconds or 0.0) + (self._decides.seconds or 0.0) + e.dt
-        if self._since is None and self._rows_left(now) * e.task.control_dt <= ahead + ROUNDING:
+        soon = self._rows_left(now) * e.task.control_dt <= self._takes + e.dt + ROUNDING
+        if self._since is None and (soon or self._chunks.eager):
             self._submit(reading)
         hold, now = e.hold_command(reading.observation), e.clock.now()
         e.send(row, hold, now)

@@ -171,18 +171,29 @@ class Fallback:
 
         None where the plan has no such row, or the command is not admissible.
         """
-        if self._make is None:
+        rows = self._commands()
+        if rows is None:
             return None
-        if self._rows is None:
-            self._rows = self._make()
+        command = row_of(rows, self.rows_since(self.observed, now), interpolate=self.positions)
+        return command if command is not None and admissible(command) else None
+
+    def rows_ahead(self, now: float, count: int) -> np.ndarray | None:
+        """Return the plan's next commands (n, A), the one for the time from ``now`` on first; n is at most ``count``.
+
+        None where there is no plan, or its observation is too old. Their limits are not checked.
+        """
+        rows = self._commands() if self.fresh(self.observed, now) else None
+        if rows is None:
+            return None
         passed = self.rows_since(self.observed, now)
-        number = math.floor(passed + 1e-9)
-        if self._rows is None or number >= len(self._rows):
-            return None
-        command, share = self._rows[number], passed - number
-        if self.positions and share > 1e-9 and number + 1 < len(self._rows):
-            command = (1 - share) * command + share * self._rows[number + 1]
-        return command if admissible(command) else None
+        made = (row_of(rows, passed + j, interpolate=self.positions) for j in range(count))
+        return np.array([row for row in made if row is not None]).reshape(-1, rows.shape[1])
+
+    def _commands(self) -> np.ndarray | None:
+        """Return the plan's commands (H, A), or None where there are none."""
+        if self._rows is None and self._make is not None:
+            self._rows = self._make()
+        return self._rows
 
     def moved_to(self, position: np.ndarray, observed: float, now: float) -> np.ndarray:
         """Return where a robot seen at ``position`` (A,) at time ``observed`` is by ``now``.
@@ -220,3 +231,17 @@ class Fallback:
             self._held = hold
             return hold
         return hold + left * self._drive
+
+
+def row_of(rows: np.ndarray, passed: float, *, interpolate: bool) -> np.ndarray | None:
+    """Return the command (A,) of a plan's commands (H, A) after so many rows, or None where it has no such row.
+
+    interpolate: between two rows, rather than the row that has begun.
+    """
+    number = math.floor(passed + 1e-9)
+    if number >= len(rows):
+        return None
+    command, share = rows[number], passed - number
+    if interpolate and share > 1e-9 and number + 1 < len(rows):
+        command = (1 - share) * command + share * rows[number + 1]
+    return command

@@ -59,6 +59,7 @@ class EpisodeLog:
     final_observation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        self._first: int | None = None  # the first period that had a command
         self._served, self._last = 0, -1  # number of periods that had a command, and the last of these periods
         self.decision_times = RingBuffer(self.capacity, 2)
         self.tick_jitter = RingBuffer(self.capacity, 2)
@@ -82,6 +83,14 @@ class EpisodeLog:
         """Number of control periods without a command, in which the robot followed an earlier one."""
         return self.ticks - self._served + (self._last >= self.ticks)  # a last command may come after the last period
 
+    @property
+    def idle(self) -> int:
+        """Number of control periods since the first command in which no plan was carried out.
+
+        The robot followed an earlier command, or the fallback slowed it down.
+        """
+        return 0 if self._first is None else self.starved - self._first + self.late["hold"]
+
     def mark_sent(self, passed: float, period: float) -> None:
         """Note that a command was sent.
 
@@ -90,6 +99,7 @@ class EpisodeLog:
             period: of control [s].
         """
         number = math.floor(passed / period + 1e-9)
+        self._first = number if self._first is None else self._first
         self._served += number > self._last
         self._last = max(number, self._last)
 

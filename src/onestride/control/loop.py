@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from onestride.control.asynchronous import AsynchronousTick
+from onestride.control.chunks import Chunking
 from onestride.control.episode import Episode, OnDecision
 from onestride.control.fallback import Fallback, FallbackTimeouts
 from onestride.control.history import History
@@ -37,6 +38,7 @@ def run_episode(
     timeout: float,
     period: float | None = None,
     fallback_timeouts: FallbackTimeouts | None = None,
+    chunking: Chunking | None = None,
     on_decision: OnDecision | None = None,
     log: EpisodeLog | None = None,
 ) -> EpisodeLog:
@@ -59,6 +61,8 @@ def run_episode(
         timeout: longest duration of the episode [s].
         period: time between two ticks [s]; default: the task's.
         fallback_timeouts: how long late decisions are bridged; default: ``FallbackTimeouts.at(period)``.
+        chunking: how the plans of asynchronous inference join, where several rows of each are carried out; default:
+            each is followed from when it comes on.
         on_decision: called with every observation and its decision.
         log: a new log, filled as the episode goes on, so that the caller has it after an exception too.
 
@@ -66,15 +70,22 @@ def run_episode(
         The log of the episode.
 
     Raises:
-        ValueError: period or timeout is out of range, observations would be too old before a decision can be sent, or
-            the log is of another episode.
+        ValueError: period or timeout is out of range, observations would be too old before a decision can be sent,
+            plans cannot be joined so, or the log is of another episode.
         SystemExit: SIGTERM or SIGHUP came, and nothing else handles it.
         Exception: what the robot or the policy raised, or the last ``robot.stop`` where all attempts failed.
     """
     dt = task.control_dt if period is None else period
     if not (0 < dt < math.inf and 0 <= timeout < math.inf):
         raise ValueError(f"period is {dt:g} s and timeout {timeout:g} s; expected finite times, the period above 0")
-    timeouts = fallback_timeouts or FallbackTimeouts.at(dt, chunk=(task.n_action_steps - 1) * task.control_dt)
+    chunking = chunking or Chunking()
+    if isinstance(policy, AsyncDecider):
+        chunking.check(task, getattr(policy, "longest_prefix", 0))
+    elif chunking.join != "switch":
+        raise ValueError(f"plans are joined by '{chunking.join}' with asynchronous inference alone: use an AsyncPolicy")
+    latency = task.horizon if chunking.latency is None else chunking.latency
+    followed = min(max(task.n_action_steps, latency) + latency, task.horizon) - 1 + latency  # a first one comes late
+    timeouts = fallback_timeouts or FallbackTimeouts.at(dt, chunk=followed * task.control_dt)
     if isinstance(policy, AsyncDecider) and timeouts.max_observation_age < dt:
         raise ValueError(
             f"max_observation_age is {timeouts.max_observation_age:g} s, shorter than the control period of {dt:g} s: "
@@ -95,7 +106,9 @@ def run_episode(
     watch = SensorWatch(task, oldest)
     episode = Episode(robot, clock, task, dt, start, timeout, reader, watch, fallback, on_decision, log)
     ticking = (
-        AsynchronousTick(episode, policy) if isinstance(policy, AsyncDecider) else SynchronousTick(episode, policy)
+        AsynchronousTick(episode, policy, chunking)
+        if isinstance(policy, AsyncDecider)
+        else SynchronousTick(episode, policy)
     )
 
     def body() -> None:

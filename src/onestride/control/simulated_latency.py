@@ -8,7 +8,7 @@ import numpy as np
 
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError
-from onestride.robot.decision import AsyncAnswer, Decider, NoPlanError
+from onestride.robot.decision import AsyncAnswer, Decider, NoPlanError, decided
 
 
 class SimulatedLatency:
@@ -24,18 +24,19 @@ class SimulatedLatency:
 
     def __init__(self, policy: Decider, clock: ChargedClock, costs: Iterator[float]) -> None:
         self.policy, self.clock, self.costs = policy, clock, costs
-        self.waiting: tuple[np.ndarray, float] | None = None
+        self.longest_prefix: int = getattr(policy, "longest_prefix", 0)
+        self.waiting: tuple[np.ndarray, float, np.ndarray | None] | None = None
         self.working: tuple[float, AsyncAnswer] | None = None  # when it is ready
         self.ready: AsyncAnswer | None = None
         self.number = 0
 
-    def submit(self, observation: np.ndarray, observed: float) -> None:
-        """Decide about this observation next. It replaces one that still waits."""
+    def submit(self, observation: np.ndarray, observed: float, committed: np.ndarray | None = None) -> None:
+        """Decide about this observation next. It replaces one that still waits. committed: see ``AsyncDecider``."""
         self._advance()
         if self.working is None:
-            self._start(observation.copy(), observed, self.clock.now())
+            self._start(observation.copy(), observed, committed, self.clock.now())
         else:
-            self.waiting = observation.copy(), observed
+            self.waiting = observation.copy(), observed, committed
 
     def poll(self, until: float) -> AsyncAnswer | None:
         """Return the newest answer that was not taken yet, or None where there is none by clock time ``until`` [s]."""
@@ -50,10 +51,10 @@ class SimulatedLatency:
         answer, self.ready = self.ready, None
         return answer
 
-    def _start(self, observation: np.ndarray, observed: float, at: float) -> None:
+    def _start(self, observation: np.ndarray, observed: float, committed: np.ndarray | None, at: float) -> None:
         cost, decision, no_plan = next(self.costs), None, None
         try:
-            decision = self.policy.decide(observation)
+            decision = decided(self.policy, observation, committed)
         except (NoPlanError, ObservationError) as error:
             no_plan = error
         self.number += 1
@@ -64,5 +65,5 @@ class SimulatedLatency:
             at, self.ready = self.working
             self.working = None
             if self.waiting is not None:
-                (observation, observed), self.waiting = self.waiting, None
-                self._start(observation, observed, at)
+                (observation, observed, committed), self.waiting = self.waiting, None
+                self._start(observation, observed, committed, at)

@@ -7,6 +7,7 @@ on a stream of its own, so that libraries have chosen their kernels and made the
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
@@ -23,7 +24,8 @@ from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import FoldedPolicy
 from onestride.engine.graph import LARGE, quiet
 from onestride.engine.runners import Answer
-from onestride.engine.whole import DecisionModule
+from onestride.engine.whole import DecisionModule, beside_of
+from onestride.methods.prefixed import PrefixedPlanner
 from onestride.methods.sighted import SightedPlanner
 
 Products = Literal["float32", "tf32", "bfloat16"]
@@ -79,8 +81,8 @@ class CudaGraphRunner:
         self._given[self._seen : -1] = np.nan  # nothing is asked for
 
     def ask(self, numbers: np.ndarray) -> None:
-        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
-        self._given[self._seen : -1] = numbers
+        """Ask for these conditions (K,), or commit these columns (P, A), from the next decision on; NaN: not."""
+        self._given[self._seen : -1] = numbers.ravel()
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         self._given[: self._seen] = observation
@@ -93,20 +95,22 @@ class CudaGraphRunner:
 
 
 def numbers_given(decision: DecisionModule) -> int:
-    """Return how many numbers a decision is made of: the observation's, what is asked for, the draw."""
-    return decision.task.observation_dim + (0 if decision.conditions is None else decision.conditions.numbers) + 1
+    """Return how many numbers a decision is made of: the observation's, what is asked for or committed, the draw."""
+    beside = beside_of(decision)
+    return decision.task.observation_dim + (0 if beside is None else math.prod(beside[1])) + 1
 
 
 def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
-    """The decision from one buffer to another: [observation | asked | draw] -> [action | winner | scores | plan].
+    """The decision from one buffer to another: [observation | asked or committed | draw] ->
+    [action | winner | scores | plan].
 
     Each way is then one copy, of float32.
     """
-    seen = decision.task.observation_dim
+    seen, beside = decision.task.observation_dim, beside_of(decision)
 
     def decide(given: Tensor) -> Tensor:
-        asked = () if decision.conditions is None else (given[seen:-1],)
-        choice = decision(given[:seen], given[-1:].long(), *asked)
+        more = () if beside is None else (given[seen:-1].view(beside[1]),)
+        choice = decision(given[:seen], given[-1:].long(), *more)
         plan = () if choice.plan is None else (choice.plan.flatten(),)
         return torch.cat((choice.action, choice.winner[None].float(), choice.scores, *plan))
 
@@ -150,7 +154,12 @@ def rounded(decision: DecisionModule) -> FoldedPolicy:
 
 
 def in_one_graph(generator: Any) -> Any:
-    """Return a generator whose network calls are one graph; encoders of cameras stay outside, being asked once."""
+    """Return a generator whose network calls are one graph; encoders of cameras stay outside, being asked once.
+
+    One with a prefix stays as it is: it puts the prefix into every estimate, between the calls.
+    """
+    if isinstance(generator, PrefixedPlanner):
+        return generator
     if not isinstance(generator, SightedPlanner):
         return CudaGraphPlanner(generator)
     generator.planner = CudaGraphPlanner(generator.planner)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onestride.engine.folder import asking_of, check_contract, control_spec_of, load_contract, load_runners
+from onestride.engine.folder import asking_of, check_contract, control_spec_of, load_contract, load_runners, prefix_of
 from onestride.engine.runners import CPU, RefusedError, Runner, fastest
 from onestride.plans.asking import NOTHING, Asking
-from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.control_spec import ControlSpec, ObservationError, committed_columns
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.robot.fields import decision_vector
 
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 class Engine:
     """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why.
 
-    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``.
+    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``. longest_prefix: how many
+    commands may be committed, see ``decide``.
     """
 
     def __init__(
-        self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1, asking: Asking = NOTHING
-    ) -> None:
-        self.asking = asking
+        self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1, asking: Asking = NOTHING,
+        longest_prefix: int = 0,
+    ) -> None:  # fmt: skip
+        self.asking, self.longest_prefix = asking, longest_prefix
         self.runner, self.task, self.draws, self.chosen, self.nfe = runner, task, draws, chosen, nfe
         self._observation = np.zeros(task.observation_dim, np.float32)
         self._what = f" of {task.name}: {task.layout}"
@@ -57,7 +59,9 @@ class Engine:
         Raises:
             ValueError: no such condition was learnt, or the value has another size or is out of range.
         """
-        self.runner.ask(self.asking.numbers(conditions))
+        numbers = self.asking.numbers(conditions)
+        if numbers.size:
+            self.runner.ask(numbers)
 
     def reset(self, draw: int = 0) -> None:
         """Start the candidates' noise over, at this draw."""
@@ -72,28 +76,33 @@ class Engine:
     def noise(self, draw: int) -> None:
         self.reset(draw)
 
-    def decide(self, observation: np.ndarray) -> Decision:
+    def decide(self, observation: np.ndarray, *, committed: np.ndarray | None = None) -> Decision:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.
 
-        plan and plans hold the winner alone, and only where the engine decodes plans.
+        plan and plans hold the winner alone, and only where the engine decodes plans. committed: commands that are sent
+        next whatever is decided (n, A), as of ``Policy.decide``.
 
         Raises:
             NoPlanError: not one candidate is finite.
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
             RuntimeError: another thread decides by this engine now.
+            ValueError: commands are committed, and the planner knows no prefix, or none so long.
         """
         if not self._deciding.acquire(blocking=False):
             raise RuntimeError("two threads decide by one engine, which has one set of buffers: make one for each")
         try:
-            return self._decide(observation)
+            return self._decide(observation, committed)
         finally:
             self._deciding.release()
 
-    def _decide(self, observation: np.ndarray) -> Decision:
+    def _decide(self, observation: np.ndarray, committed: np.ndarray | None) -> Decision:
         began = time.perf_counter()
         observation = decision_vector(self.task, observation, self._what)
         if not self.runner.checks:
             self.task.validate_observation(observation)
+        if self.longest_prefix or committed is not None:
+            none = np.zeros((0, self.task.action_dim)) if committed is None else committed
+            self.runner.ask(committed_columns(self.task, none, observation, self.longest_prefix))
         self._observation[:] = observation
         draw = self._next
         checked = time.perf_counter()
@@ -106,6 +115,8 @@ class Engine:
         action = answer.action.astype(np.float64)
         if not (isfinite(answer.score) and all(map(isfinite, action.tolist()))):
             raise none_finite(len(answer.scores))
+        if committed is not None and len(committed):
+            action = np.array(committed[0], np.float64)
         plan, plans = self._nothing
         if answer.plan is not None:
             plan = answer.plan.copy()
@@ -169,7 +180,8 @@ class Engine:
         plan = plan or policy.task.n_action_steps > 1
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
         runner, chosen = fastest(runners, policy.task)
-        engine = cls(runner, policy.task, draws, chosen, policy.nfe, Asking.of(policy.generator))
+        asking = Asking.of(policy.generator)
+        engine = cls(runner, policy.task, draws, chosen, policy.nfe, asking, policy.longest_prefix)
         engine.ask(**{name: value[0].tolist() for name, value in policy.asked.items()})
         return engine
 
@@ -191,6 +203,6 @@ class Engine:
         check_contract(runners[0], contract, task, folder)
         runner, chosen = fastest(runners, task)
         asking, usual = asking_of(contract)
-        engine = cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1), asking)
+        engine = cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1), asking, prefix_of(contract))
         engine.ask(**usual)
         return engine

@@ -33,6 +33,18 @@ def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, 
 def _asked(policy: Policy) -> dict[str, str]:
     """Lines by which an example asks as the policy does; none where there are no conditions."""
     numbers, conditions = policy.asked_numbers, getattr(policy.generator, "conditions", None)
+    if policy.longest_prefix:
+        rows, columns = policy.longest_prefix, policy.task.action_dim
+        what = "action columns of a plan's first rows; NaN: not committed"
+        nothing = dict.fromkeys(("ask_native", "ask_c"), "")
+        return nothing | {
+            "ask_python": f"\nCOMMITTED = np.full(({rows}, {columns}), np.nan, np.float32)  # {what}",
+            "feed_python": ', "committed": COMMITTED',
+            "ask_cpp": f"\n  std::array<float, {rows * columns}> committed;  // {what}\n  committed.fill(NAN);",
+            "bind_cpp": f"\n  const std::array<int64_t, 2> committed_shape{{{rows}, {columns}}};\n"
+            '  binding.BindInput("committed", Ort::Value::CreateTensor<float>(memory, committed.data(),\n'
+            f'{" " * 65}{rows * columns}, committed_shape.data(), 2));',
+        }  # fmt: skip
     if conditions is None:
         return dict.fromkeys(("ask_python", "feed_python", "ask_cpp", "bind_cpp", "ask_native", "ask_c"), "")
     what = f"{', '.join(conditions.sizes)}; NaN: not asked for"

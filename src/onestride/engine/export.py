@@ -26,7 +26,7 @@ from onestride.engine.folder import CHECKSUMS, CONTRACT, DECIDES, Format
 from onestride.engine.graph import OPSET, write_graph
 from onestride.engine.native import NativeRunner, Precision
 from onestride.engine.program import write_program
-from onestride.engine.runners import ASKED, Bound, OnnxRunner
+from onestride.engine.runners import ASKED, COMMITTED, Bound, OnnxRunner
 from onestride.engine.whole import DecisionModule, decision_module
 from onestride.files import clear_abandoned, ensure_writable, temporary_folder, versions, write_json
 from onestride.plans.asking import Asking
@@ -87,7 +87,8 @@ def export(
     folder = temporary_folder(out)
     try:
         runner = _written(decision, folder, form, precision)
-        runner.ask(policy.asked_numbers)
+        if policy.asked_numbers.size:
+            runner.ask(policy.asked_numbers)
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
@@ -170,6 +171,8 @@ def contract(
             "usual": usual,
             "what": "conditions in this order; NaN: not asked",
         }
+    if COMMITTED in said:
+        said[COMMITTED] |= {"what": "action columns of a plan's first rows, not normalised; NaN: not committed"}
     said["draw"] |= {"low": 0, "high": draws - 1, "what": "which noise: the decision's number modulo draws"}
     said["action"] |= {"units": units, "low": limits.low.tolist(), "high": limits.high.tolist()}
     said["action"]["max_step"] = limits.max_step  # from observation[:A]; null: no such limit

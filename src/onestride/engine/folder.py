@@ -46,6 +46,7 @@ class Ins(TypedDict):
 
     observation: Shaped
     asked: NotRequired[Asked]
+    committed: NotRequired[Shaped]
 
 
 class Outs(TypedDict):
@@ -133,6 +134,12 @@ def asking_of(contract: dict[str, Any]) -> tuple[Asking, dict[str, list[float]]]
             made[name] = usual
         at += size
     return Asking(tuple(said["names"]), tuple(said["sizes"]), low, high), made
+
+
+def prefix_of(contract: dict[str, Any]) -> int:
+    """Return how many commands may be committed when an exported folder decides."""
+    said = contract["inputs"].get("committed")
+    return 0 if said is None else said["shape"][0]
 
 
 def _listed(path: Path) -> dict[str, str]:

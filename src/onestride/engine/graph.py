@@ -1,8 +1,9 @@
 """A decision as an ONNX graph: standard operators only, which every runtime fuses as it likes.
 
 Inputs ``observation`` float32 (observation_dim,) and ``draw`` int64 (1,), with conditions ``asked`` float32 (K,), NaN
-where one is not asked for; outputs ``action`` float32 (A,), ``score``
-float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it is decoded.
+where one is not asked for, or with a prefix ``committed`` float32 (P, A), NaN where a row is not. Outputs ``action``
+float32 (A,), ``score`` float32 (), ``winner`` int64 (), ``scores`` float32 (N,), and ``plan`` float32 (H, D) where it
+is decoded.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from onestride.engine.fold.critic import Batched, CriticScorer, Separate
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import FoldedPolicy
-from onestride.engine.runners import ASKED, INPUTS, OUTPUTS, onnx_runtime
-from onestride.engine.whole import DecisionModule
+from onestride.engine.runners import INPUTS, OUTPUTS, onnx_runtime
+from onestride.engine.whole import DecisionModule, beside_of
 from onestride.errors import naming_extras
 
 OPSET = 18
@@ -41,8 +42,9 @@ def write_graph(decision: DecisionModule, path: Path, *, int8: bool = False) -> 
     """
     example: tuple[Tensor, ...] = (torch.zeros(decision.task.observation_dim), torch.zeros(1, dtype=torch.int64))
     inputs = INPUTS
-    if decision.conditions is not None:
-        example, inputs = (*example, torch.full((decision.conditions.numbers,), torch.nan)), (*INPUTS, ASKED)
+    if (beside := beside_of(decision)) is not None:
+        name, shape = beside
+        example, inputs = (*example, torch.full(shape, torch.nan)), (*INPUTS, name)
     wrapped = _Outputs(_in_layers(decision) if int8 else decision).eval()
     write_module(wrapped, example, inputs, OUTPUTS[: len(wrapped(*example))], path, int8=int8)
 
@@ -131,8 +133,8 @@ class _Outputs(nn.Module):
         super().__init__()
         self.decision = decision
 
-    def forward(self, observation: Tensor, draw: Tensor, asked: Tensor | None = None) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.decision(observation, draw, asked) if value is not None)
+    def forward(self, observation: Tensor, draw: Tensor, beside: Tensor | None = None) -> tuple[Tensor, ...]:
+        return tuple(value for value in self.decision(observation, draw, beside) if value is not None)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from onestride.robot.control_spec import ControlSpec
 CPU = "CPUExecutionProvider"
 INPUTS = ("observation", "draw")
 ASKED = "asked"  # one more input, of planners that take conditions
+COMMITTED = "committed"  # one more input, of planners with a prefix
 OUTPUTS = ("action", "score", "winner", "scores", "plan")
 #: Before a decision that is timed [s]: a control loop sleeps between two decisions, and the cores with it.
 PAUSE = 0.003
@@ -57,7 +58,10 @@ class Runner(Protocol):
         ...
 
     def ask(self, numbers: np.ndarray) -> None:
-        """Ask for these conditions (K,) from the next decision on, float32; NaN: not asked for."""
+        """Ask for these conditions (K,) from the next decision on, float32; NaN: not asked for.
+
+        Of a planner with a prefix: commit these action columns (P, A); NaN: not committed.
+        """
         ...
 
 
@@ -120,8 +124,8 @@ class OnnxRunner:
         )
         self._binding = self.session.io_binding()
         self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
-        if ASKED in self._arrays:
-            self._arrays[ASKED].fill(np.nan)
+        self._beside = [self._arrays[name] for name in (ASKED, COMMITTED) if name in self._arrays]
+        self.ask(np.array(np.nan, np.float32))
         for values, bind in ((self.inputs, self._binding.bind_input), (self.outputs, self._binding.bind_output)):
             for v in values:
                 bind(v.name, "cpu", 0, v.dtype, v.shape, self._arrays[v.name].ctypes.data)
@@ -135,9 +139,9 @@ class OnnxRunner:
         return self._arrays
 
     def ask(self, numbers: np.ndarray) -> None:
-        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
-        if ASKED in self._arrays:
-            self._arrays[ASKED][...] = numbers
+        """Ask for these conditions (K,), or commit these columns (P, A), from the next decision on; NaN: not."""
+        for beside in self._beside:
+            beside[...] = numbers
 
     def run(self, observation: np.ndarray, draw: int) -> Answer:
         found = self.give({"observation": observation, "draw": draw})

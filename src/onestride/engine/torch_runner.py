@@ -11,7 +11,7 @@ import torch
 
 from onestride.engine.graph import quiet
 from onestride.engine.runners import Answer
-from onestride.engine.whole import DecisionModule
+from onestride.engine.whole import DecisionModule, beside_of
 
 
 class TorchRunner:
@@ -26,10 +26,8 @@ class TorchRunner:
         self._process = os.getpid() if compiled else None
         self._observation = torch.zeros(decision.task.observation_dim, device=device)
         self._draws = torch.arange(decision.draws, device=device).view(-1, 1)
-        conditions = decision.conditions
-        self._asked: tuple[torch.Tensor, ...] = ()
-        if conditions is not None:
-            self._asked = (torch.full((conditions.numbers,), torch.nan, device=device),)
+        beside = beside_of(decision)
+        self._beside = () if beside is None else (torch.full(beside[1], torch.nan, device=device),)
         if compiled:  # now, not in the first decision
             with quiet():
                 self._call = torch.compile(self.module)
@@ -37,9 +35,9 @@ class TorchRunner:
 
     @torch.inference_mode()
     def ask(self, numbers: np.ndarray) -> None:
-        """Ask for these conditions (K,) from the next decision on; NaN: not asked for."""
-        for asked in self._asked:
-            asked.copy_(torch.from_numpy(numbers))
+        """Ask for these conditions (K,), or commit these columns (P, A), from the next decision on; NaN: not."""
+        for beside in self._beside:
+            beside.copy_(torch.from_numpy(numbers))
 
     @torch.inference_mode()
     def run(self, observation: np.ndarray, draw: int) -> Answer:
@@ -49,7 +47,7 @@ class TorchRunner:
                 'the process by multiprocessing.get_context("spawn")'
             )
         self._observation.copy_(torch.from_numpy(observation))
-        choice = self._call(self._observation, self._draws[draw], *self._asked)
+        choice = self._call(self._observation, self._draws[draw], *self._beside)
         plan = None if choice.plan is None else choice.plan.cpu().numpy()
         return Answer(
             choice.action.cpu().numpy(), float(choice.score), int(choice.winner), choice.scores.cpu().numpy(), plan

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from onestride.engine.fold.folds import generator_fold
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import Choice, FoldedPolicy, bank_noise, chosen, fold, ranked
+from onestride.engine.runners import ASKED, COMMITTED
+from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.plans.given import make_prior
 from onestride.policy.policy import Policy, embedded, inside
@@ -22,7 +24,8 @@ from onestride.tasks.task import Task
 
 class WholePolicy(nn.Module):
     """``forward(observation (observation_dim,), draw int64 (1,))`` -> ``Choice``; draw k has the noise of the policy's
-    k-th decision after ``policy.reset(seed)`` on a CPU. With conditions, ``forward(observation, draw, asked (K,))``."""
+    k-th decision after ``policy.reset(seed)`` on a CPU. With conditions, ``forward(observation, draw, asked (K,))``; of
+    a planner with a prefix, ``forward(observation, draw, committed (P, A))``: action columns, NaN where none is."""
 
     known: Tensor  # the known entries of a plan (K,)
     noise_bank: Tensor  # (draws, N, H, D)
@@ -57,13 +60,22 @@ class WholePolicy(nn.Module):
         """Embeds what may be asked for; None: nothing may."""
         return getattr(self.generator, "conditions", None)
 
-    def forward(self, observation: Tensor, draw: Tensor, asked: Tensor | None = None) -> Choice:
+    @property
+    def committed(self) -> tuple[int, int] | None:
+        """P and A of what may be committed; None: nothing may."""
+        spec = self.task.plans
+        return (spec.prefix, spec.action_dim) if isinstance(self.generator, PrefixedPlanner) else None
+
+    def forward(self, observation: Tensor, draw: Tensor, beside: Tensor | None = None) -> Choice:
         row = observation[None]
         given = self.task.encode(row)
         values = self.normalizer.entries(given.values, self.known)
         prior = make_prior(self.noise_bank.index_select(0, draw)[0], self.temperature, values, self.known)
-        named = {} if self.conditions is None or asked is None else self.conditions.by_name(asked[None])
-        context = embedded(self.generator, self.normalizer.context(given.context), given.images, named)
+        named = {} if self.conditions is None or beside is None else self.conditions.by_name(beside[None])
+        prefix = None
+        if self.committed is not None and beside is not None:
+            prefix = self.normalizer.entries(beside[None], torch.arange(self.task.state_dim, self.task.transition_dim))
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images, named, prefix)
         made = self.generator.sample(prior, context, **inside(self.generator, named))
         plans = self.normalizer.unnormalize(made.float())
         scores = self.selector(plans[None], row, given.frame)[0]
@@ -75,6 +87,14 @@ class WholePolicy(nn.Module):
 
 
 DecisionModule = FoldedPolicy | WholePolicy
+
+
+def beside_of(decision: DecisionModule) -> tuple[str, tuple[int, ...]] | None:
+    """Return the name and shape of what goes into a decision beside observation and draw; None: nothing does."""
+    if decision.conditions is not None:
+        return ASKED, (decision.conditions.numbers,)
+    committed = decision.committed if isinstance(decision, WholePolicy) else None
+    return None if committed is None else (COMMITTED, committed)
 
 
 def decision_module(policy: Policy, *, draws: int, seed: int, plan: bool) -> DecisionModule:

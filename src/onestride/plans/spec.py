@@ -30,9 +30,11 @@ class PlanSpec:
         known: blocks of known entries, such as the observation in row 0, a goal in the last row, or actions that are
             committed already; None: the observation columns of row 0.
         conditions: names and sizes of what may be asked for beside the context.
+        prefix: the longest prefix: so many of the first rows' actions may be committed when a plan is asked for.
 
     Raises:
-        ValueError: a size is not positive, or a block lies outside of the plan or overlaps another.
+        ValueError: a size is not positive, a block lies outside of the plan or overlaps another, or the prefix is as
+            long as the plan.
     """
 
     horizon: int
@@ -41,12 +43,18 @@ class PlanSpec:
     context_dim: int = 0
     known: tuple[Block, ...] | None = None
     conditions: tuple[tuple[str, int], ...] = ()
+    prefix: int = 0
 
     def __post_init__(self) -> None:
         if self.horizon < 1 or self.state_dim < 0 or self.action_dim < 0 or self.context_dim < 0 or not self.row_dim:
             raise ValueError(
                 f"a plan of {self.horizon} rows, {self.state_dim} observation and {self.action_dim} action columns and "
                 f"a context of {self.context_dim} numbers cannot be; expected at least one row and one column"
+            )
+        if not 0 <= self.prefix < self.horizon or (self.prefix and not self.action_dim):
+            raise ValueError(
+                f"the longest prefix is {self.prefix} rows of {self.action_dim} actions, of plans of {self.horizon} "
+                "rows; expected 0 to one less than the plan has, and actions to commit"
             )
         taken: set[tuple[int, int]] = set()
         for row, first, last in self.blocks:
@@ -63,6 +71,8 @@ class PlanSpec:
         """Return the specification as JSON gives it back."""
         known = None if self.known is None else [list(block) for block in self.known]
         said = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not self.prefix:  # what plans were before there were prefixes
+            del said["prefix"]
         return said | {"known": known, "conditions": [list(each) for each in self.conditions]}
 
     @classmethod

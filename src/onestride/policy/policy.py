@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from onestride.device import resolve_device
 from onestride.methods.asked import AskedPlanner
+from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.asking import Asking
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.policy.store import Parts, load_parts, save_parts
+from onestride.robot.control_spec import committed_columns
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.robot.fields import decision_vector
 from onestride.selectors.candidate_sampling import CandidateSampling
@@ -75,6 +77,8 @@ class Policy:
         self.score_penalty = None if penalty is None else penalty.to(self.device)
         self.asked: dict[str, Tensor] = {}
         self.ask(**(conditions or {}))
+        self.longest_prefix = task.plans.prefix if isinstance(generator, PrefixedPlanner) else 0
+        self.action_columns = torch.arange(task.state_dim, task.transition_dim, device=self.device)
         self.rng = torch.Generator(self.device)
         self.reset(seed)
 
@@ -109,25 +113,32 @@ class Policy:
         self.rng.set_state(state)
 
     @torch.inference_mode()
-    def decide(self, observation: np.ndarray) -> Decision:
+    def decide(self, observation: np.ndarray, *, committed: np.ndarray | None = None) -> Decision:
         """The best plan's first action for one observation (observation_dim,), in the robot's units.
+
+        committed: commands that are sent in the next n control periods whatever is decided (n, A), in the robot's
+        units, of a planner that was trained with a prefix; its plans go on from them.
 
         Raises:
             NoPlanError: not one candidate is finite.
             ObservationError: it cannot be acted on (shape, non-finite, goal out of reach); see the task's check.
+            ValueError: the planner knows no prefix, or none so long.
         """
         began = time.perf_counter()
         observation = self._vector(observation)
         row = torch.from_numpy(observation.astype(np.float32)[None]).to(self.device)
         given, prior = self.encode(row)
+        prefix = self._prefix(committed, observation[None])
         encoded = self._now()
-        plans = self._generate(prior, given)
+        plans = self._generate(prior, given, prefix)
         generated = self._now()
         scores, best = self._select(plans, row, given.frame)
         plan = plans[0, best[0]]
         action = self.task.command(plan[None], given.frame)[0].double().cpu().numpy()
         if not (np.isfinite(action).all() and bool(scores[0, best[0]].isfinite())):
             raise none_finite(self.candidates)
+        if committed is not None and len(committed):
+            action = np.array(committed[0], np.float64)
         done = self._now()
         timings = {
             "encode": encoded - began,
@@ -142,15 +153,18 @@ class Policy:
         return self.predict_action_chunk(observations)[:, 0]
 
     @torch.inference_mode()
-    def predict_action_chunk(self, observations: np.ndarray) -> np.ndarray:
+    def predict_action_chunk(self, observations: np.ndarray, *, committed: np.ndarray | None = None) -> np.ndarray:
         """Return the next ``n_action_steps`` actions (B, n_action_steps, A) for observations (B, observation_dim).
 
         They are the first rows of the best plan, in the robot's units; ``decide`` gives the first of them.
 
+        committed: the first n of them (n, A), which are sent whatever is decided, of a planner that was trained with a
+        prefix. They come back bit for bit, and the others go on from them.
+
         Raises:
             NoPlanError: not one candidate of some observation is finite.
             ObservationError: one cannot be acted on, as in ``decide``.
-            ValueError: they have another shape, or there are none.
+            ValueError: they have another shape, or there are none; the planner knows no prefix, or none so long.
         """
         if (isinstance(observations, np.ndarray) and observations.ndim != 2) or not len(observations):
             shape = np.shape(observations)
@@ -160,17 +174,31 @@ class Policy:
         vectors = np.stack([self._vector(observation) for observation in observations])
         rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
         given, prior = self.encode(rows)
-        plans = self._generate(prior, given)
+        plans = self._generate(prior, given, self._prefix(committed, vectors))
         scores, best = self._select(plans, rows, given.frame)
         each = torch.arange(len(rows), device=self.device)
         chosen = plans[each, best]
         actions = self.task.command(chosen, given.frame)
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
-        first = actions.double().cpu().numpy()[:, None]
-        if self.task.n_action_steps == 1:
-            return first
-        return np.stack([chunk_of(self.task, p, o) for p, o in zip(chosen.cpu().numpy(), vectors, strict=True)])
+        chunks = actions.double().cpu().numpy()[:, None]
+        if self.task.n_action_steps > 1:
+            plain = zip(chosen.cpu().numpy(), vectors, strict=True)
+            chunks = np.stack([chunk_of(self.task, plan, vector) for plan, vector in plain])
+        if committed is not None:
+            rows_kept = min(len(committed), chunks.shape[1])
+            chunks[:, :rows_kept] = committed[:rows_kept]
+        return chunks
+
+    def _prefix(self, committed: np.ndarray | None, vectors: np.ndarray) -> Tensor | None:
+        """Committed commands (n, A) as actions of plans for observations (B, observation_dim): (B, P, A), normalised.
+
+        NaN after row n.
+        """
+        if committed is None:
+            return None
+        made = [committed_columns(self.task, committed, vector, self.longest_prefix) for vector in vectors]
+        return self.normalizer.entries(torch.from_numpy(np.stack(made)).to(self.device), self.action_columns)
 
     def _vector(self, observation: np.ndarray) -> np.ndarray:
         """The vector that is decided on (observation_dim,), checked."""
@@ -202,9 +230,9 @@ class Policy:
         prior = make_prior(noise, self.temperature.repeat(len(rows)), values, self.known)
         return given, prior.unflatten(0, (len(rows), self.candidates))
 
-    def _generate(self, prior: Tensor, given: Given) -> Tensor:
+    def _generate(self, prior: Tensor, given: Given, prefix: Tensor | None = None) -> Tensor:
         """Priors -> plans (B, N, H, D) in task units."""
-        context = embedded(self.generator, self.normalizer.context(given.context), given.images, self.asked)
+        context = embedded(self.generator, self.normalizer.context(given.context), given.images, self.asked, prefix)
         if len(context) > 1:
             context = context.repeat_interleave(self.candidates, 0)
         with self.products():
@@ -301,15 +329,19 @@ def embedded(
     context: Tensor,
     images: Mapping[str, Tensor] | None = None,
     asked: Mapping[str, Tensor] | None = None,
+    committed: Tensor | None = None,
 ) -> Tensor:
     """Return what a generator makes of the context (B, C) once per decision, before candidates are drawn.
 
     That is its ``embed(context)``, such as an image encoder's; without one the context as it is. Where the task has
     cameras it is ``embed(context, images)``, images (B, n_obs_steps, height, width, 3) by name; of an ``AskedPlanner``
-    it is ``embed(context, asked)``, conditions (1 or B, size) by name.
+    it is ``embed(context, asked)``, conditions (1 or B, size) by name; of a ``PrefixedPlanner`` it is
+    ``embed(context, committed)``, actions (1 or B, P, A) of the first rows, normalised.
     """
     if not hasattr(generator, "embed"):
         return context
+    if isinstance(generator, PrefixedPlanner):
+        return generator.embed(context, committed)
     if isinstance(generator, AskedPlanner):
         return generator.embed(context, asked or {})
     return generator.embed(context, images) if images else generator.embed(context)

@@ -25,6 +25,7 @@ from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.asked import with_conditions
 from onestride.methods.guided import GuidedPlanner
+from onestride.methods.prefixed import with_prefix
 from onestride.methods.sighted import SightedPlanner, with_cameras
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
@@ -116,7 +117,8 @@ def load_parts(
         raise CheckpointError(f"{folder} is of another method: {METHODS.unknown(config['kind'])}")
     record = TASKS[config["task"]]()
     conditions = tuple(Condition(name, size) for name, size in config["plan"]["conditions"])
-    record = replace(record, horizon=config["plan"]["horizon"], conditions=conditions)
+    prefix = config["plan"].get("prefix", 0)
+    record = replace(record, horizon=config["plan"]["horizon"], conditions=conditions, prefix=prefix)
     if record.plans.as_json() != config["plan"]:
         raise CheckpointError(
             f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
@@ -164,12 +166,14 @@ def make_generator(
     method = METHODS[kind]()
     config = settings_of(type(method.config), settings, where)
     asked = bool(task.conditions) and not method.conditional
-    if task.cameras:
+    if task.prefix:
+        made: Any = with_prefix(method.build, config, task.plans)
+    elif task.cameras:
         if asked:
             raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
         sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
         how = settings_of(VisionConfig, vision or {}, where)
-        made: Any = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
+        made = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
     elif asked:
         made = with_conditions(method.build, config, task.plans)
     else:

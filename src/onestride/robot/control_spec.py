@@ -49,6 +49,9 @@ class ControlSpec:
         limits: on commands.
         commands: maps a plan (H, D) and an observation to the command of every row (H, A) in the robot's units, which
             may be sent while the next decision is late; None where only the first row is a command.
+        action_columns: maps commands of a plan's first rows (n, A) and an observation to the action columns of these
+            rows (n, A), the inverse of ``commands``; ``as_they_are`` where both are the same numbers. None: what is
+            committed cannot be told to a planner.
         position_commands: whether a command is where the robot should be one control period from now. Then commands
             between two rows of a plan are interpolated. Otherwise a row is for a whole period, such as a torque.
         hold_command: returns the command that keeps the robot where it is (A,); None where there is none.
@@ -74,6 +77,7 @@ class ControlSpec:
     goal_reached: Callable[[np.ndarray], bool]
     limits: Limits
     commands: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    action_columns: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     position_commands: bool = False
     hold_command: Callable[[np.ndarray], np.ndarray] | None = None
     dwell_steps: int = 0
@@ -121,6 +125,39 @@ class ControlSpec:
     def transition_dim(self) -> int:
         """D = O + A, the columns of a plan."""
         return self.state_dim + self.action_dim
+
+
+def as_they_are(commands: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    """Return commands (n, A) as they are, for plans whose action columns are commands; see ``action_columns``."""
+    del observation
+    return commands
+
+
+def committed_columns(spec: ControlSpec, commands: ArrayLike, observation: np.ndarray, longest: int) -> np.ndarray:
+    """Return committed commands (n, A) as the action columns of a plan's first rows (longest, A), NaN after row n.
+
+    Args:
+        spec: the control interface.
+        commands: what is sent in the next n control periods, whatever is decided; n at most ``longest``.
+        observation: that the plan is made for (observation_dim,).
+        longest: the longest prefix that the planner has learnt.
+
+    Raises:
+        ValueError: they have another shape, are too many or not finite, or the planner has learnt no prefix.
+    """
+    if not longest or spec.action_columns is None:
+        raise ValueError(
+            f"commands are committed, and this planner of '{spec.name}' knows no prefix; train it with --prefix, or "
+            "switch chunks without (chunking='switch')"
+        )
+    given = np.asarray(commands, np.float64)
+    if given.ndim != 2 or given.shape[1] != spec.action_dim or len(given) > longest or not np.isfinite(given).all():
+        raise ValueError(
+            f"committed commands have shape {given.shape}, expected ({longest} or fewer, {spec.action_dim}), all finite"
+        )
+    made = np.full((longest, spec.action_dim), np.nan, np.float32)
+    made[: len(given)] = spec.action_columns(given, observation)
+    return made
 
 
 def observation_vector(given: ArrayLike, dim: int, what: str = "") -> np.ndarray:
@@ -212,6 +249,7 @@ def plain_control(
         goal_reached=lambda _observation: False,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
+        action_columns=as_they_are,
         hold_command=lambda _observation: still.copy(),
         plain=True,
     )

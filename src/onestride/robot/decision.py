@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,14 +43,19 @@ class Decision:
     timings: dict[str, float]
 
 
-def decided(policy: Decider, observation: np.ndarray) -> Decision:
+def decided(policy: Any, observation: np.ndarray, committed: np.ndarray | None = None) -> Decision:
     """Return the decision of ``policy`` about an observation (observation_dim,).
+
+    Args:
+        policy: a ``Decider``; with commands committed one whose ``decide`` takes them, such as a policy or an engine.
+        observation: what it decides about.
+        committed: commands that are sent next whatever is decided (n, A), or None.
 
     Raises:
         TypeError: the policy returned something other than a Decision.
         Exception: what the policy raised.
     """
-    decision = policy.decide(observation)
+    decision = policy.decide(observation) if committed is None else policy.decide(observation, committed=committed)
     if not isinstance(decision, Decision):
         raise TypeError(f"{type(policy).__name__}.decide gave {type(decision).__name__}, expected a Decision")
     return decision
@@ -101,12 +106,14 @@ class AsyncAnswer:
 class AsyncDecider(Protocol):
     """Anything that decides while the loop goes on."""
 
-    def submit(self, observation: np.ndarray, observed: float) -> None:
+    def submit(self, observation: np.ndarray, observed: float, committed: np.ndarray | None = None) -> None:
         """Decide about this observation next. It replaces one that still waits.
 
         Args:
             observation: (observation_dim,).
             observed: clock time at which it was made [s].
+            committed: commands that are sent next whatever is decided (n, A), or None. A loop commits nothing unless
+                the ``longest_prefix`` of this object says that it may.
         """
         ...
 

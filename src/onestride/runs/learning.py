@@ -37,21 +37,32 @@ from onestride.training.material import Material
 from onestride.training.neighbours import with_neighbours
 
 
-def task_for(run: Path, method: Method, config: Any, horizon: int | None, pairs: str) -> Task:
-    """Return the run's task as a method plans in it: its rows, and what its plans may be asked for."""
-    task = task_of(run)
-    task = replace(task, horizon=horizon or _horizon_of(run, task, method, config, pairs))
+def task_for(
+    run: Path, method: Method, config: Any, horizon: int | None, prefix: int | None, pairs: str
+) -> Task:  # fmt: skip
+    """Return the run's task as a method plans in it: rows, the longest prefix, and what its plans may be asked for.
+
+    Raises:
+        ValueError: its teacher's plans have another longest prefix.
+    """
+    task, taught = task_of(run), _plan_of_teacher(run, method, config, pairs)
+    rows = task.shortest if method.shortest else taught.get("horizon", task.horizon)
+    theirs = taught.get("prefix", 0)
+    if taught and prefix not in (None, theirs):
+        raise ValueError(
+            f"prefix is {prefix}, and that of the plans which {method.label} learns from is {theirs}: leave --prefix "
+            "away, or train the teacher with it"
+        )
+    task = replace(task, horizon=horizon or rows, prefix=prefix or theirs)
     return replace(task, conditions=_conditions_of(run, task, method, pairs))
 
 
-def _horizon_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> int:
-    """Return the rows of a method's plans where nothing else is said: as many as its teacher's, who may be adopted."""
-    if method.shortest:
-        return task.shortest
+def _plan_of_teacher(run: Path, method: Method, config: Any, pairs: str) -> dict[str, Any]:
+    """Return the shape of the plans of the planner that a method learns from, who may be adopted; {}: of none."""
     folder = pairs_teacher(run, pairs) if method.needs == "pairs" else teacher_of(run, method, config)
     if folder is None or not (folder / CONFIG).is_file():
-        return task.horizon
-    return load_config(folder).get("plan", {}).get("horizon", task.horizon)  # of no planner: refused later, in words
+        return {}
+    return load_config(folder).get("plan", {})  # of no planner: refused later, in words
 
 
 def _conditions_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Condition, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
+from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.conditions import COLUMN
 from onestride.plans.asking import Asking
 from onestride.plans.given import make_prior
@@ -167,7 +168,9 @@ def make_block(
         values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
     values = teacher.normalizer.entries(values, teacher.known)
     prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
-    context = embedded(teacher.generator, teacher.normalizer.context(given.context), given.images)
+    context = teacher.normalizer.context(given.context)
+    committed = prefixes(teacher, prior, context, config.solver, rng)
+    context = embedded(teacher.generator, context, given.images, committed=committed)
     asked = conditions_asked(teacher, size, rng)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
@@ -183,6 +186,23 @@ def make_block(
         if not torch.isfinite(value).all():
             raise ArithmeticError(f"the teacher made a non-finite {key} in block {block}; train it longer or anew")
     return columns | {f"{COLUMN}{name}": value[:rows].cpu() for name, value in asked.items()}
+
+
+def prefixes(teacher: Policy, prior: Tensor, context: Tensor, solver: str, rng: torch.Generator) -> Tensor | None:
+    """Return what rows of pairs commit a teacher to (B, P, A), normalised, NaN where nothing; None: it knows no prefix.
+
+    It is how the teacher's own plan of other noise begins. A prefix of the pair's target would be told by the pair's
+    noise too, which a student might follow instead of the prefix.
+    """
+    generator = teacher.generator
+    if not isinstance(generator, PrefixedPlanner):
+        return None
+    noise = torch.randn(prior.shape, generator=rng).to(prior)
+    other = make_prior(noise, prior.new_ones(len(prior)), prior.flatten(1)[:, teacher.known], teacher.known)
+    more = torch.Generator(prior.device).manual_seed(int(torch.randint(2**62, (1,), generator=rng)))
+    with teacher.products():
+        plans = generator.sample(other, generator.embed(context), solver=solver, generator=more).float()
+    return generator.draw(plans.cpu(), rng).to(prior.device)
 
 
 def conditions_asked(teacher: Policy, rows: int, rng: torch.Generator) -> dict[str, Tensor]:

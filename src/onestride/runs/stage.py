@@ -35,6 +35,8 @@ class Stage:
     selector: of a method: which ranks its candidates; None: the task's own, or nobody.
     guidance: of a method: weight of the return model's gradient at every reverse step, per standardised return.
     horizon: rows of a method's plans, where they are not the task's.
+    prefix: of a method: how many of a plan's first commands may be committed before it is made; None: as many as of
+        the plans that it learns from.
     vision: of a method: how a task's cameras are encoded; None: as by default.
     """
 
@@ -48,6 +50,7 @@ class Stage:
     selector: str | None = None
     guidance: float = 0.0
     horizon: int | None = None
+    prefix: int | None = None
     vision: VisionConfig | None = None
 
     @property

@@ -30,6 +30,7 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
+from onestride.methods.prefixed import PrefixedLearner, PrefixedPlanner, refuse_prefix
 from onestride.networks.vision import VisionConfig
 from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
@@ -58,6 +59,7 @@ from onestride.selectors.store import load_selector, make_selector, make_selecto
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Dataset, Rows
+from onestride.training.learner import as_learner
 from onestride.training.loop import finish, train
 from onestride.training.neighbours import Neighbours
 
@@ -81,7 +83,7 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
     return [
         train_method(
             run, method, stage.config, replace(training, seed=seed), selector=stage.selector,
-            guidance=stage.guidance, horizon=stage.horizon, vision=stage.vision,
+            guidance=stage.guidance, horizon=stage.horizon, prefix=stage.prefix, vision=stage.vision,
         )
         for seed in each
     ]  # fmt: skip
@@ -118,8 +120,8 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
 
 def train_method(
     run: Path, method: Method, config: Any, training: TrainConfig, *, selector: str | None = None,
-    guidance: float = 0.0, horizon: int | None = None, name: str | None = None, pairs: str = PAIRS,
-    vision: VisionConfig | None = None,
+    guidance: float = 0.0, horizon: int | None = None, prefix: int | None = None, name: str | None = None,
+    pairs: str = PAIRS, vision: VisionConfig | None = None,
 ) -> Path:  # fmt: skip
     """Train a method's generator on the run's windows or pairs.
 
@@ -132,14 +134,21 @@ def train_method(
             has a selector of its own it is that one. Another one later needs no other training.
         guidance: weight of the run's return model's gradient at every reverse step.
         horizon: rows of its plans, where they are not the task's.
+        prefix: how many of its plans' first commands may be committed, where that is not as of those it learns from.
         name: of its folder in place of the method's.
         pairs: the folder of the pairs, where it learns from pairs.
         vision: how the task's cameras are encoded.
 
     Raises:
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
+        ValueError: it cannot be trained with a prefix.
     """
-    task = task_for(run, method, config, horizon, pairs)
+    task = task_for(run, method, config, horizon, prefix, pairs)
+    if task.prefix:
+        refuse_prefix(
+            method, config, cameras=bool(task.cameras), conditions=bool(task.conditions), guided=bool(guidance),
+            columns=task.action_columns is not None,
+        )  # fmt: skip
     folder = run / (name or method.folder or method.name)
     if name is not None or method.folder is None:
         folder = folder.with_name(f"{folder.name}-{training.seed}")
@@ -191,7 +200,7 @@ def _train(
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Build a generator from the seed and train it; returns its EMA and the training's log."""
     torch.manual_seed(training.seed)
-    generator = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
+    generator: Any = make_generator(task, method.name, asdict(config), vision=asdict(sight.vision) if sight else None)
     if sight is not None:
         sight.prepare(generator)
     if begins is not None:
@@ -203,8 +212,13 @@ def _train(
     if method.learner is not None:
         taught = teacher_of(run, method, config)
         teacher = None if taught is None else Policy.from_pretrained(taught).generator
-        build = method.learner if sight is None else sight.learner
-        learner = build(generator, teacher, config)
+        if task.prefix:
+            assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
+            inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
+            learner = PrefixedLearner(generator, as_learner(inside))
+        else:
+            build = method.learner if sight is None else sight.learner
+            learner = build(generator, teacher, config)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"

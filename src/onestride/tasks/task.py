@@ -142,6 +142,7 @@ class Task(ControlSpec):
         known: which entries of a plan the observation gives, see ``PlanSpec``; None: the observation columns of row 0.
         scaling: how plans and context are normalised.
         conditions: what may be asked for beside the context, such as a return.
+        prefix: how many of a plan's first commands may be committed before it is made, see ``methods/prefixed.py``.
         padding: how windows end an episode. "hold" repeats the last row (position commands), "none" takes only
             complete windows.
         early_oversampling: (steps, times): windows that begin in an episode's first steps are used that many times. In
@@ -171,6 +172,7 @@ class Task(ControlSpec):
     known: tuple[Block, ...] | None = None
     scaling: Scaling = Z_SCORES
     conditions: tuple[Condition, ...] = ()
+    prefix: int = 0
     padding: Literal["hold", "none"] = "hold"
     early_oversampling: tuple[int, int] = (0, 1)
     terminates: bool = True
@@ -222,4 +224,5 @@ class Task(ControlSpec):
             context_dim=self.context_dim,
             known=self.known,
             conditions=tuple((each.name, each.size) for each in self.conditions),
+            prefix=self.prefix,
         )

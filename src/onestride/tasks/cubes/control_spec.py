@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, ObservationError, check_numbers
+from onestride.robot.control_spec import ControlSpec, ObservationError, as_they_are, check_numbers
 from onestride.robot.limits import Limits
 
 ARM_DIM, CUBE_DIM, GOAL_DIM, ACTION_DIM = 19, 9, 3, 5  # numbers of an observation, and of an action
@@ -104,6 +104,7 @@ def control_spec(name: str) -> ControlSpec:
         goal_reached=goal_reached,
         limits=limits,
         commands=lambda plan, _observation: plan.clip(limits.low, limits.high),
+        action_columns=as_they_are,
         hold_command=hold,
         layout="twice, the older first: 6 joint angles [rad], 6 velocities [rad/s], the gripper's x, y, z [0.1 m], "
         "cos and sin of its yaw, 3 times its closing, a finger's contact; of each cube x, y, z [0.1 m], quaternion, "

@@ -61,6 +61,19 @@ def commands(plan: np.ndarray, observation: np.ndarray) -> np.ndarray:
     return goal + (plan[:, :3] * length + plan[:, 6:] * stride) @ axes
 
 
+def action_columns(targets: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    """Return position targets of the first rows (n, 3) [m] as displacements (n, 3) of a plan's rows.
+
+    A row's displacement counts from where the arm is then: at first where it is observed, later at the target before,
+    since a target is where the arm should be one control period on.
+    """
+    position, goal = np.asarray(observation[:3], np.float64), observation[6:9]
+    length = max(float(np.linalg.norm(goal - position)), NEAREST)
+    stride = CONTROL_DT * min(np.sqrt(2 * ACCELERATION * length), SPEED)
+    before = np.concatenate((position[None], targets))[:-1]
+    return (targets - before) @ axes_toward(goal - position).T / stride
+
+
 def control_spec() -> ControlSpec:
     """Return the control interface of the arm task."""
     center = (WORKSPACE_LOW + WORKSPACE_HIGH) / 2
@@ -75,6 +88,7 @@ def control_spec() -> ControlSpec:
         goal_reached=goal_reached,
         limits=Limits(WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN, max_step=MAX_STEP),
         commands=commands,
+        action_columns=action_columns,
         position_commands=True,
         hold_command=hold_command,
         dwell_steps=4,

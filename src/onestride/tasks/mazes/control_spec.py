@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, ObservationError, observation_vector
+from onestride.robot.control_spec import ControlSpec, ObservationError, as_they_are, observation_vector
 from onestride.robot.limits import Limits
 from onestride.tasks.mazes.maps import MAZES, goal_reached
 
@@ -30,6 +30,7 @@ def control_spec(name: str) -> ControlSpec:
         goal_reached=goal_reached,
         limits=limits,
         commands=lambda plan, _observation: plan[:, body.state_dim :].clip(limits.low, limits.high),
+        action_columns=as_they_are,
         hold_command=lambda _observation: np.zeros(body.action_dim),
         example=np.concatenate((free[0], np.zeros(body.state_dim - 2), free[1])),
         layout=body.layout,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, check_numbers
+from onestride.robot.control_spec import ControlSpec, as_they_are, check_numbers
 from onestride.robot.fields import Field, camera
 from onestride.robot.limits import Limits
 
@@ -35,6 +35,7 @@ def control_spec() -> ControlSpec:
         goal_reached=lambda _observation: False,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan.clip(low, high),
+        action_columns=as_they_are,
         hold_command=lambda observation: observation[-STEP_DIM:][:2].clip(low, high),
         frozen_after=np.inf,  # the T and the agent may rightly stand still
         example=np.full(size, SIZE / 2),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, ObservationError, check_numbers
+from onestride.robot.control_spec import ControlSpec, ObservationError, as_they_are, check_numbers
 from onestride.robot.limits import Limits
 from onestride.tasks.cubes.control_spec import ACTION_DIM, CONTROL_DT, HORIZON, N_ACTION_STEPS, N_OBS_STEPS
 
@@ -100,6 +100,7 @@ def control_spec(name: str) -> ControlSpec:
         goal_reached=goal_reached,
         limits=limits,
         commands=lambda plan, _observation: plan.clip(limits.low, limits.high),
+        action_columns=as_they_are,
         hold_command=lambda _observation: np.zeros(ACTION_DIM),
         layout="twice, the older first: the arm's 19 numbers and a cube's 9 as of cube-single; of each button whether "
         "it is 0, or 1, its depth [1/120 m] and speed; drawer [1/18 m] and window [1/15 m] with their speeds; then "
