@@ -14,8 +14,8 @@ DRAWN = 600
 CHECKED = 400
 #: A statistic's reach is at least this: of a mean in deviations, of the others as logarithms or arc tangents.
 LEAST_REACH = 0.05
-#: The farthest statistic of a healthy log is below this many reaches and this many times what was drawn.
-LEAST_LIMIT, MARGIN = 2.0, 1.5
+#: Reaches are widened to this many times what the farthest statistic of its kind took in further drawn logs.
+MARGIN = 1.4
 #: Numbers that all moments together may have.
 MEMORY = 40_000_000
 
@@ -28,8 +28,8 @@ class Calibration:
         units: of columns and rates.
         which: statistics there are.
         centre: the median of each (S,).
-        reach: the largest distance from it among healthy logs (S,), infinite for statistics that some do not have.
-        limit: more reaches than this are unusual for the farthest of all statistics.
+        reach: a distance from it that no healthy log is expected to have (S,); infinite for statistics that some
+            healthy logs do not have.
         always_varies: whether a column varied in every drawn log (D,).
     """
 
@@ -37,7 +37,6 @@ class Calibration:
     which: Which
     centre: np.ndarray
     reach: np.ndarray
-    limit: float
     always_varies: np.ndarray
 
     @classmethod
@@ -58,13 +57,14 @@ class Calibration:
         there = np.isfinite(drawn).all(0)
         centre = np.where(there, np.median(np.where(np.isfinite(drawn), drawn, 0.0), 0), 0.0)
         reach = np.where(there, np.maximum(np.abs(drawn - centre).max(0) * wider, LEAST_REACH), np.inf)
-        m, n = len(which.means), len(which.deviations)
         always = np.zeros(which.dim, bool)
         inner = which.deviations < which.dim
-        always[which.deviations[inner]] = there[m : m + n][inner]
-        made = cls(units, which, centre, reach, np.inf, always)
-        farthest = made.distances_of(_drawn(each, which, pieces, CHECKED, rng)).max(-1)
-        return cls(units, which, centre, reach, max(LEAST_LIMIT, MARGIN * float(farthest.max())), always)
+        always[which.deviations[inner]] = there[which.groups[2]][inner]
+        made = cls(units, which, centre, reach, always)
+        farther = made.distances_of(_drawn(each, which, pieces, CHECKED, rng))
+        for group in which.groups:
+            reach[group] *= MARGIN * max(1.0, farther[:, group].max(initial=0.0))
+        return made
 
     def distances(self, moments: np.ndarray) -> np.ndarray:
         """Return how many reaches each statistic of moments (..., 2D+1, 2D+1) is from its centre (..., S)."""

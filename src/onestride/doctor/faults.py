@@ -93,7 +93,7 @@ def candidates(
 ) -> Iterator[Correction]:
     """Yield what might correct columns that have an unusual statistic."""
     units, which = calibration.units, calibration.which
-    odd = np.unique(which.of_columns[distances > calibration.limit])
+    odd = np.unique(which.of_columns[distances > 1.0])
     odd = odd[units.varies[odd]]
     for n, i in enumerate(odd.tolist()):
         yield Correction("negated", (i,), -1.0)
@@ -106,7 +106,7 @@ def candidates(
             if "" in (columns[i].unit, columns[j].unit) or columns[i].unit == columns[j].unit:
                 yield Correction("swapped", (i, j))
     moving = which.deviations >= which.dim
-    values = slice(len(which.means), len(which.means) + len(which.deviations))
+    values = which.groups[2]
     d = which.dim
     entries = which.deviations[moving]
     m = moments / moments[-1, -1]
@@ -141,28 +141,31 @@ class Explained:
 def explain(
     moments: np.ndarray, calibration: Calibration, columns: Sequence[Column]
 ) -> tuple[list[Explained], np.ndarray]:
-    """Return the corrections that explain a log, found one after the other, and its moments after all of them."""
+    """Return the corrections that explain a log, found one after the other, and its distances after all of them."""
     found: list[Explained] = []
-    of = calibration.which.of_columns
+    which, counted = calibration.which, np.ones(len(calibration.centre), bool)
     while len(found) < MOST:
-        distances = calibration.distances(moments)
-        if distances.max() <= calibration.limit:
+        distances = calibration.distances(moments) * counted
+        if distances.max(initial=0.0) <= 1.0:
             break
         before = unusual(distances)
-        best, gained, made, after = None, 0.0, moments, distances
+        best, gained, made = None, 0.0, moments
         for each in candidates(moments, calibration, distances, columns):
             corrected = each.applied(moments, calibration.units)
-            new = calibration.distances(corrected)
-            now = unusual(new)
-            mine = np.isin(of, each.columns).any(1)
-            gain = float((before - now).sum())
-            if gain < BELIEVED * before[mine].sum() or (distances[mine] <= calibration.limit).all():
+            kept = counted & which.mended if each.kind == "rate" else counted
+            lost = (before - unusual(calibration.distances(corrected) * kept))[kept]
+            mine = kept & np.isin(which.of_columns, each.columns).any(1)
+            gain = float(lost.sum())
+            if (distances[mine] <= 1.0).all() or gain < BELIEVED * before[mine].sum():
                 continue
             if gain / FREE[each.kind] > gained:
-                best, gained, made, after = each, gain / FREE[each.kind], corrected, new
+                best, gained, made = each, gain / FREE[each.kind], corrected
         if best is None:
             break
-        worst = int((before - unusual(after)).argmax())
+        if best.kind == "rate":
+            counted &= which.mended
+        after = calibration.distances(made) * counted
+        worst = int(np.where(counted, before - unusual(after), -np.inf).argmax())
         found.append(Explained(best, worst, float(distances[worst]), float(after[worst])))
         moments = made
-    return found, moments
+    return found, calibration.distances(moments) * counted

@@ -15,6 +15,8 @@ import numpy as np
 STRONGEST = 0.999
 #: Columns whose rate of change follows another one this closely are a pair: a position and its velocity.
 PAIRED = 0.95
+#: A column's nearest relative has at least this correlation with it.
+RELATED = 0.7
 #: A column that varies by less than this share of the reference's deviation has no statistics.
 STILL = 1e-4
 
@@ -67,10 +69,14 @@ def statistics(moments: np.ndarray, which: Which) -> np.ndarray:
     strength = cov[..., i, j] / (std[..., i] * std[..., j])
     logs = np.log(std)
     k, j = which.slopes.T
+    off = which.residuals
+    error = np.sqrt(np.maximum(((off @ cov) * off).sum(-1), 0.0))
     return np.concatenate(
         (
             mean[..., which.means],
+            mean @ off.T,
             logs[..., which.deviations],
+            np.log(np.maximum(error, STILL)),
             np.arctanh(np.clip(strength, -STRONGEST, STRONGEST)),
             logs[..., k] - logs[..., j],
         ),
@@ -85,6 +91,8 @@ class Which:
     Attributes:
         dim: D.
         means, deviations: entries (M,), (N,) with a mean and the logarithm of a deviation.
+        residuals: what is left of each column (M, 2D) that its nearest relative does not predict, with a mean and a
+            deviation too.
         pairs: entries (P, 2) with a correlation, as its inverse hyperbolic tangent.
         slopes: entries (Q, 2): a rate and the column that it follows, with the logarithm of their deviations' ratio.
     """
@@ -92,6 +100,7 @@ class Which:
     dim: int
     means: np.ndarray
     deviations: np.ndarray
+    residuals: np.ndarray
     pairs: np.ndarray
     slopes: np.ndarray
 
@@ -102,29 +111,79 @@ class Which:
         columns, rates = np.flatnonzero(units.varies), np.flatnonzero(units.moves) + d
         entries = np.concatenate((columns, rates))
         pairs = np.array([(a, b) for n, a in enumerate(entries) for b in entries[n + 1 :]], int).reshape(-1, 2)
-        none = np.empty((0, 2), int)
-        found = cls(d, columns, entries, pairs, none)
-        strength = np.tanh(statistics(whole, found)[len(columns) + len(entries) :][: len(pairs)])
+        residuals = _residuals(whole, columns, entries)
+        found = cls(d, columns, entries, residuals, pairs, np.empty((0, 2), int))
+        strength = np.tanh(statistics(whole, found)[found.groups[4]])
         apart = (pairs[:, 0] < d) & (pairs[:, 1] >= d) & (pairs[:, 1] - d != pairs[:, 0])
         close = pairs[apart & (np.abs(strength) > PAIRED)][:, ::-1]
-        return cls(d, columns, entries, pairs, close.reshape(-1, 2))
+        return cls(d, columns, entries, residuals, pairs, close.reshape(-1, 2))
+
+    @property
+    def groups(self) -> list[slice]:
+        """Where each kind of statistic stands: means, of residuals too, deviations, of residuals too, pairs, slopes."""
+        m = len(self.means)
+        ends = np.cumsum([m, m, len(self.deviations), m, len(self.pairs), len(self.slopes)]).tolist()
+        return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
     @property
     def of_columns(self) -> np.ndarray:
         """The two columns (S, 2) of each statistic, twice the same one for those of a single column."""
-        single = np.concatenate((self.means, self.deviations))
+        single = np.concatenate((self.means, self.means, self.deviations, self.means))
         return np.concatenate((np.stack((single, single), 1), self.pairs, self.slopes)) % self.dim
 
-    def words(self, number: int, names: Sequence[str]) -> tuple[str, bool]:
-        """Return what statistic ``number`` is of, and whether it is a correlation."""
-        m, n, p = len(self.means), len(self.deviations), len(self.pairs)
+    @property
+    def mended(self) -> np.ndarray:
+        """Which statistics (S,) are usual again once a wrong rate is corrected.
+
+        Differences over longer or shorter steps follow nothing as closely as before, which no map mends.
+        """
+        mended = np.ones(self.groups[-1].stop, bool)
+        mended[self.groups[4]] = (self.pairs < self.dim).all(1)
+        mended[self.groups[1]] = mended[self.groups[3]] = False
+        return mended
+
+    def words(self, number: int, names: Sequence[str]) -> str:
+        """Return what statistic ``number`` is of."""
         said = [*names, *(f"the rate of {name}" for name in names)]
-        if number < m:
-            return f"mean of {said[self.means[number]]}", False
-        if number < m + n:
-            return f"log deviation of {said[self.deviations[number - m]]}", False
-        if number < m + n + p:
-            a, b = self.pairs[number - m - n]
-            return f"correlation of {said[a]} with {said[b]}", True
-        a, b = self.slopes[number - m - n - p]
-        return f"log ratio of {said[a]} to {said[b]}", False
+        kind = next(i for i, group in enumerate(self.groups) if number < group.stop)
+        at = number - self.groups[kind].start
+        if kind >= 4:
+            a, b = (self.pairs, self.slopes)[kind - 4][at]
+            return f"{('correlation', 'ratio of deviations')[kind - 4]} of {said[a]} and {said[b]}"
+        entry = (self.means, self.means, self.deviations, self.means)[kind][at]
+        rest = ", less what its nearest relative predicts," if kind in (1, 3) else ""
+        return f"{'mean' if kind < 2 else 'deviation'} of {said[entry]}{rest}"
+
+    def value(self, number: int, statistic: float, units: Units) -> float:
+        """Return a statistic in its column's units."""
+        kind = next(i for i, group in enumerate(self.groups) if number < group.stop)
+        if kind == 4:
+            return float(np.tanh(statistic))
+        scale = np.concatenate((units.std, units.rate))
+        if kind == 5:
+            a, b = self.slopes[number - self.groups[5].start]
+            return float(np.exp(statistic) * scale[a] / scale[b])
+        entry = (self.means, self.means, self.deviations, self.means)[kind][number - self.groups[kind].start]
+        if kind >= 2:
+            return float(np.exp(statistic) * scale[entry])
+        return float(statistic * units.std[entry] + (units.mean[entry] if kind == 0 else 0.0))
+
+
+def _residuals(whole: np.ndarray, columns: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """Return the maps (M, 2D) from w to each column less its prediction from what it is most correlated with.
+
+    One predictor each: what is constant within episodes is seen as often as there are episodes, which is too few for
+    more. A column without one has a row of zeros, whose statistics are the same in every log.
+    """
+    m = whole / whole[-1, -1]
+    cov = (m - np.outer(m[:, -1], m[-1]))[:-1, :-1]
+    made = np.zeros((len(columns), len(cov)))
+    variance = cov.diagonal()
+    for row, i in zip(made, columns, strict=True):
+        others = entries[entries % (len(cov) // 2) != i]
+        if len(others):
+            best = others[np.argmax(cov[others, i] ** 2 / variance[others])]
+            if cov[best, i] ** 2 > RELATED**2 * variance[best] * variance[i]:
+                row[best] = -cov[best, i] / variance[best]
+                row[i] = 1.0
+    return made
