@@ -111,7 +111,7 @@ class Which:
         columns, rates = np.flatnonzero(units.varies), np.flatnonzero(units.moves) + d
         entries = np.concatenate((columns, rates))
         pairs = np.array([(a, b) for n, a in enumerate(entries) for b in entries[n + 1 :]], int).reshape(-1, 2)
-        residuals = _residuals(whole, columns, entries)
+        residuals = _residuals(whole, columns, entries, np.tile(units.moves, 2))
         found = cls(d, columns, entries, residuals, pairs, np.empty((0, 2), int))
         strength = np.tanh(statistics(whole, found)[found.groups[4]])
         apart = (pairs[:, 0] < d) & (pairs[:, 1] >= d) & (pairs[:, 1] - d != pairs[:, 0])
@@ -169,11 +169,11 @@ class Which:
         return float(statistic * units.std[entry] + (units.mean[entry] if kind == 0 else 0.0))
 
 
-def _residuals(whole: np.ndarray, columns: np.ndarray, entries: np.ndarray) -> np.ndarray:
+def _residuals(whole: np.ndarray, columns: np.ndarray, entries: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """Return the maps (M, 2D) from w to each column less its prediction from what it is most correlated with.
 
     One predictor each: what is constant within episodes is seen as often as there are episodes, which is too few for
-    more. A column without one has a row of zeros, whose statistics are the same in every log.
+    more, and too few for any where neither moves. A column without one has a row of zeros, whose statistics are the same in every log.
     """
     m = whole / whole[-1, -1]
     cov = (m - np.outer(m[:, -1], m[-1]))[:-1, :-1]
@@ -183,7 +183,7 @@ def _residuals(whole: np.ndarray, columns: np.ndarray, entries: np.ndarray) -> n
         others = entries[entries % (len(cov) // 2) != i]
         if len(others):
             best = others[np.argmax(cov[others, i] ** 2 / variance[others])]
-            if cov[best, i] ** 2 > RELATED**2 * variance[best] * variance[i]:
+            if (moves[i] or moves[best]) and cov[best, i] ** 2 > RELATED**2 * variance[best] * variance[i]:
                 row[best] = -cov[best, i] / variance[best]
                 row[i] = 1.0
     return made
