@@ -16,6 +16,7 @@ import tyro
 from onestride.commands.adopt import Adopt
 from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
+from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
 from onestride.methods import METHODS
@@ -23,7 +24,7 @@ from onestride.runs import presets
 from onestride.runs.stage import Preset
 from onestride.selectors import SELECTORS
 
-Command = InRun | Export | Bench
+Command = InRun | Doctor | Export | Bench
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -36,6 +37,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "train": Train(preset=name),
         "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
+        "doctor": Doctor(),
         "run": Run(preset=name),
         "export": Export(),
         "bench": Bench(preset=name),
@@ -102,7 +104,7 @@ def carry_out(command: Command, said: str | None) -> None:
         from onestride.device import resolve_device
 
         resolve_device(device)
-    if isinstance(command, Common | Export) and command.task and ":" in command.task:
+    if isinstance(command, Common | Doctor | Export) and command.task and ":" in command.task:
         from onestride.tasks import TASKS
 
         TASKS.resolve(command.task)

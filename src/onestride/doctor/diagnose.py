@@ -11,12 +11,14 @@ from onestride.doctor import timing
 from onestride.doctor.calibration import Calibration
 from onestride.doctor.faults import Correction, Explained, explain
 from onestride.doctor.log import Log
+from onestride.doctor.moments import statistics
 from onestride.doctor.reference import Reference
 from onestride.robot.control_spec import ControlSpec
 from onestride.robot.fields import Column, columns_of
 
-#: Values beyond what the data have by this share of their range are outside of it, if so many of the rows are.
-BEYOND, OFTEN = 0.25, 0.02
+#: Values beyond what the data have by this share of their range are outside of it, if so many of the rows are. Of
+#: columns that stay the same for whole episodes few values were seen.
+BEYOND, BEYOND_FIXED, OFTEN = 0.25, 1.0, 0.02
 ADVICE = {
     "swapped": "put them in the order of the policy's columns",
     "negated": "turn its sign: an axis or an encoder points the other way",
@@ -130,7 +132,9 @@ def _times(
         said = f"an observation every {period:.4g} s; the policy learnt with one every {reference.control_dt:g} s"
         found.append(Finding("rate", (), said, ADVICE["rate"]))
     if (share := timing.gaps(pieces)) > timing.GAPS:
-        said = f"{share:.0%} of the periods are more than {timing.GAP} times the usual one, up to {timing.GAPS:.0%} pass"
+        said = (
+            f"{share:.0%} of the periods are more than {timing.GAP} times the usual one, up to {timing.GAPS:.0%} pass"
+        )
         found.append(Finding("gaps", (), said, "look for what is dropped: the bus, the network, a busy processor"))
     most = np.max([timing.repeated([episode]) for episode in reference.episodes], axis=0)
     now = timing.repeated([values for _, values in pieces])
@@ -138,7 +142,9 @@ def _times(
     if often.any():
         which = tuple(names[i] for i in np.flatnonzero(often))
         said = f"{now[often].min():.0%} or more of the values are those of the row before, in the data {most[often].max():.0%}"
-        found.append(Finding("repeated", which, said, "the sensor is slower than the log: read it at its rate, or faster"))
+        found.append(
+            Finding("repeated", which, said, "the sensor is slower than the log: read it at its rate, or faster")
+        )
     return found
 
 
@@ -162,7 +168,9 @@ def _late(late: timing.Late, dt: float, names: Sequence[str]) -> Finding:
         f"{names[second]} follows the changes of {names[first]} {abs(late.periods)} periods ({abs(late.periods) * dt:.3g} s) "
         f"{order} than in the data"
     )
-    return Finding("delayed", (names[first], names[second]), said, "one of the two is delayed or filtered: read them together")
+    return Finding(
+        "delayed", (names[first], names[second]), said, "one of the two is delayed or filtered: read them together"
+    )
 
 
 def _explained(each: Explained, moments: np.ndarray, calibration: Calibration, names: Sequence[str]) -> Finding:
@@ -179,8 +187,6 @@ def _explained(each: Explained, moments: np.ndarray, calibration: Calibration, n
 
 
 def _evidence(number: int, moments: np.ndarray, calibration: Calibration, names: Sequence[str]) -> str:
-    from onestride.doctor.moments import statistics
-
     which, units = calibration.which, calibration.units
     now = which.value(number, float(statistics(moments, which)[number]), units)
     usual = which.value(number, float(calibration.centre[number]), units)
@@ -199,7 +205,9 @@ def _unlike(
         mine = (of == column).any(1)
         worst = int(np.where(mine, left, 0.0).argmax())
         said = f"{_evidence(worst, moments, calibration, names)}; {left[worst]:.3g} times what healthy logs reach"
-        advice = "no single fault explains it: the robot moved unlike the data, or the sensor is noisy, filtered or delayed"
+        advice = (
+            "no single fault explains it: the robot moved unlike the data, or the sensor is noisy, filtered or delayed"
+        )
         found.append(Finding("unlike the data", (names[column],), said, advice))
         left[mine] = 0.0
     return found
@@ -210,7 +218,10 @@ def _outside(
 ) -> list[Finding]:
     seen = np.concatenate(reference.episodes)
     low, high = seen.min(0), seen.max(0)
-    room = np.maximum(BEYOND * (high - low), 1e-4 * np.maximum(1.0, np.abs(seen).max(0)))
+    room = np.maximum(
+        np.where(calibration.units.moves, BEYOND, BEYOND_FIXED) * (high - low),
+        1e-4 * np.maximum(1.0, np.abs(seen).max(0)),
+    )
     share = ((rows < low - room) | (rows > high + room)).mean(0)
     return [
         Finding(
@@ -235,6 +246,8 @@ def _blind(moments: np.ndarray, calibration: Calibration, columns: Sequence[Colu
     found = [f"{names[i]} negated" for i in varies if unseen(Correction("negated", (i,), -1.0))]
     found += [f"{names[i]} in degrees" for i in varies if unseen(Correction("units", (i,), float(180 / np.pi)))]
     for n, i in enumerate(varies):
-        found += [f"{names[i]} and {names[j]} swapped" for j in varies[n + 1 :] if unseen(Correction("swapped", (i, j)))]
+        found += [
+            f"{names[i]} and {names[j]} swapped" for j in varies[n + 1 :] if unseen(Correction("swapped", (i, j)))
+        ]
     still = [names[i] for i in np.flatnonzero(~units.varies)]
     return found + [f"anything about {name}, which is constant in the data, within its range" for name in still]

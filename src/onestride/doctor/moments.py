@@ -128,8 +128,12 @@ class Which:
     @property
     def of_columns(self) -> np.ndarray:
         """The two columns (S, 2) of each statistic, twice the same one for those of a single column."""
-        single = np.concatenate((self.means, self.means, self.deviations, self.means))
-        return np.concatenate((np.stack((single, single), 1), self.pairs, self.slopes)) % self.dim
+        others = self.residuals.copy()
+        others[np.arange(len(self.means)), self.means] = 0.0
+        relatives = np.abs(others).argmax(1)
+        means, deviations = np.stack((self.means, self.means), 1), np.stack((self.deviations, self.deviations), 1)
+        related = np.stack((self.means, np.where((self.residuals != 0).any(1), relatives, self.means)), 1)
+        return np.concatenate((means, related, deviations, related, self.pairs, self.slopes)) % self.dim
 
     @property
     def mended(self) -> np.ndarray:

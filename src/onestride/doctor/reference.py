@@ -45,7 +45,9 @@ class Reference:
         found = [np.asarray(e, np.float32)[:, : spec.numbers_dim] for e in episodes]
         found = [e for e in found if len(e) > 2]
         if len(found) < FEWEST:
-            raise ValueError(f"there are {len(found)} episodes of 3 rows or more, expected {FEWEST} or more to compare with")
+            raise ValueError(
+                f"there are {len(found)} episodes of 3 rows or more, expected {FEWEST} or more to compare with"
+            )
         kept, rows = [], 0
         for i in np.random.default_rng(0).permutation(len(found)):
             if len(kept) >= FEWEST and rows + len(found[i]) > LARGEST:
@@ -91,5 +93,7 @@ class Reference:
             )
         cuts = np.cumsum(arrays["lengths"])
         if len(cuts) < FEWEST or cuts[-1] != len(arrays["rows"]):
-            raise CheckpointError(f"{path} has {len(arrays['rows'])} rows of {len(cuts)} episodes that do not fit; {again}")
+            raise CheckpointError(
+                f"{path} has {len(arrays['rows'])} rows of {len(cuts)} episodes that do not fit; {again}"
+            )
         return cls(spec.name, float(arrays["control_dt"][0]), tuple(np.split(arrays["rows"], cuts[:-1])))
