@@ -1,8 +1,9 @@
-"""How far statistics of healthy logs lie apart: logs like the one in question are drawn from the reference's episodes."""
+"""How far statistics of healthy logs lie apart: logs like the one in question are drawn from a reference."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Calibration:
     always_varies: np.ndarray
 
     @classmethod
+    @lru_cache(maxsize=8)
     def of(cls, reference: Reference, pieces: int, rows: int) -> Calibration:
         """Return that of logs of ``pieces`` episodes with about ``rows`` rows each."""
         dt = reference.control_dt

@@ -64,13 +64,14 @@ class Diagnosis:
     blind: tuple[str, ...] = ()
 
 
-def diagnose(log: Log, reference: Reference, spec: ControlSpec) -> Diagnosis:
+def diagnose(log: Log, reference: Reference, spec: ControlSpec, *, blind: bool = True) -> Diagnosis:
     """Return what is wrong with a log, compared with episodes that the policy learnt from.
 
     Args:
         log: of a robot that moves as in these episodes.
         reference: the episodes.
         spec: of the task.
+        blind: whether to look for the faults that would not have been noticed, where nothing is found.
 
     Raises:
         ValueError: the log has no episode of two rows.
@@ -102,15 +103,16 @@ def diagnose(log: Log, reference: Reference, spec: ControlSpec) -> Diagnosis:
     findings += _unlike(moments, left, calibration, names, told)
     findings += _outside(np.concatenate([values for _, values in pieces]), reference, calibration, names, told)
     checked = (
-        f"{len(log.times)} observations in {len(pieces)} episodes, {sum(t[-1] - t[0] for t, _ in pieces):.1f} s, against "
-        f"{len(reference.episodes)} episodes of {spec.name}",
-        f"times: period {timing.period_of(pieces):.4g} s, control period {reference.control_dt:g} s; gaps; repeated values",
+        f"{len(log.times)} observations in {len(pieces)} episodes, {sum(t[-1] - t[0] for t, _ in pieces):.1f} s, "
+        f"against {len(reference.episodes)} episodes of {spec.name}",
+        f"times: period {timing.period_of(pieces):.4g} s, control period {reference.control_dt:g} s; gaps; "
+        "repeated values",
         f"{len(calibration.centre)} statistics of {int(units.varies.sum())} columns and their rates; "
         f"{len(which.slopes)} pairs of a column and another one's rate, in which delays of 2 periods or more are seen",
         "ranges, and columns that do not change",
     )
-    blind = () if findings else tuple(_blind(moments, calibration, columns))
-    return Diagnosis(tuple(findings), (*log.notes, *checked), blind)
+    unseen = tuple(_blind(moments, calibration, columns)) if blind and not findings else ()
+    return Diagnosis(tuple(findings), (*log.notes, *checked), unseen)
 
 
 def _split(log: Log, reference: Reference) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -141,7 +143,9 @@ def _times(
     often = calibration.units.moves & (now > most + timing.REPEATED) & (now < 1.0)
     if often.any():
         which = tuple(names[i] for i in np.flatnonzero(often))
-        said = f"{now[often].min():.0%} or more of the values are those of the row before, in the data {most[often].max():.0%}"
+        said = (
+            f"{now[often].min():.0%} or more of the values repeat the row before, in the data {most[often].max():.0%}"
+        )
         found.append(
             Finding("repeated", which, said, "the sensor is slower than the log: read it at its rate, or faster")
         )
@@ -165,8 +169,8 @@ def _late(late: timing.Late, dt: float, names: Sequence[str]) -> Finding:
     first, second = late.pair
     order = "later" if late.periods > 0 else "earlier"
     said = (
-        f"{names[second]} follows the changes of {names[first]} {abs(late.periods)} periods ({abs(late.periods) * dt:.3g} s) "
-        f"{order} than in the data"
+        f"{names[second]} follows the changes of {names[first]} {abs(late.periods)} periods "
+        f"({abs(late.periods) * dt:.3g} s) {order} than in the data"
     )
     return Finding(
         "delayed", (names[first], names[second]), said, "one of the two is delayed or filtered: read them together"
@@ -181,7 +185,8 @@ def _explained(each: Explained, moments: np.ndarray, calibration: Calibration, n
         "shifted": f"off by {-c.offset:.3g}",
         "rate": f"everything changes {1 / c.rate:.3g} times as fast as in the data",
     }.get(c.kind)
-    said = f"{extra + '; ' if extra else ''}{said}; {each.before:.3g} times what healthy logs reach, {each.after:.2g} when mended"
+    reach = f"{each.before:.3g} times what healthy logs reach, {each.after:.2g} when mended"
+    said = "; ".join(filter(None, (extra, said, reach)))
     columns = () if c.kind == "rate" else tuple(names[i] for i in c.columns)
     return Finding(c.kind, columns, said, ADVICE[c.kind])
 
@@ -226,8 +231,8 @@ def _outside(
     return [
         Finding(
             "outside of what was seen", (names[i],),
-            f"{share[i]:.0%} of the values lie outside of [{low[i]:.4g}, {high[i]:.4g}], from {rows[:, i].min():.4g} to "
-            f"{rows[:, i].max():.4g}",
+            f"{share[i]:.0%} of the values lie outside of [{low[i]:.4g}, {high[i]:.4g}], from "
+            f"{rows[:, i].min():.4g} to {rows[:, i].max():.4g}",
             "the policy has learnt nothing there: check frame and unit, or do not go there",
         )
         for i in np.flatnonzero(share > OFTEN)

@@ -114,7 +114,8 @@ def _checked(path: Path, spec: ControlSpec, names: list[str] | None, arrays: dic
         rows = rows[:, order]
     if rows.shape[1] != len(columns):
         raise ValueError(
-            f"{path} has observations of {rows.shape[1]} numbers, those of {spec.name} have {len(columns)}: {spec.layout}"
+            f"{path} has observations of {rows.shape[1]} numbers, those of {spec.name} have {len(columns)}: "
+            f"{spec.layout}"
         )
     if len(rows) < SHORTEST:
         raise ValueError(f"{path} has {len(rows)} observations, expected {SHORTEST} or more; a minute is good")

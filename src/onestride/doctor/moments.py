@@ -176,8 +176,8 @@ class Which:
 def _residuals(whole: np.ndarray, columns: np.ndarray, entries: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """Return the maps (M, 2D) from w to each column less its prediction from what it is most correlated with.
 
-    One predictor each: what is constant within episodes is seen as often as there are episodes, which is too few for
-    more, and too few for any where neither moves. A column without one has a row of zeros, whose statistics are the same in every log.
+    One predictor each, and none where neither moves: what is constant within episodes is seen as often as there are
+    episodes, which is too few for more. A column without one has a row of zeros, whose statistics never change.
     """
     m = whole / whole[-1, -1]
     cov = (m - np.outer(m[:, -1], m[-1]))[:-1, :-1]

@@ -21,7 +21,7 @@ FEWEST = 8
 FORMAT = "onestride-doctor-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """Episodes of a task's data.
 

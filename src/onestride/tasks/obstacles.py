@@ -29,11 +29,8 @@ FAR = 1.0  # distances are clipped to this, because farther obstacles do not mat
 
 def obstacle_fields(count: int) -> tuple[Field, ...]:
     """Return the names and units of ``count`` obstacles' numbers."""
-    return tuple(
-        Field(f"obstacle{number}_{name}", shape, unit)
-        for number in range(count)
-        for name, shape, unit in (("kind", (), ""), ("center", (3,), "m"), ("half_extents", (3,), "m"), ("yaw", (), "rad"))
-    )
+    parts = (("kind", (), ""), ("center", (3,), "m"), ("half_extents", (3,), "m"), ("yaw", (), "rad"))
+    return tuple(Field(f"obstacle{i}_{name}", shape, unit) for i in range(count) for name, shape, unit in parts)
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,10 @@ def control_spec() -> ControlSpec:
         "1 sphere, 2 box), center 3 [m], half extents 3 [m] (of a sphere the first is its radius), yaw [rad]; all in "
         "the base frame",
         named=(
-            Field("position", (3,), "m"), Field("velocity", (3,), "m/s"), Field("goal", (3,), "m"),
+            Field("position", (3,), "m"),
+            Field("velocity", (3,), "m/s"),
+            Field("goal", (3,), "m"),
             *obstacle_fields(MAX_OBSTACLES),
-        ),  # fmt: skip
+        ),
         example=np.concatenate((WORKSPACE_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )

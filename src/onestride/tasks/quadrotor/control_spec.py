@@ -89,8 +89,10 @@ def control_spec() -> ControlSpec:
         "(0 absent, 2 box, 3 pillar), center 3 [m], half extents 3 [m] (of a pillar the first is its radius), yaw "
         "[rad]; all in the room's frame",
         named=(
-            Field("position", (3,), "m"), Field("velocity", (3,), "m/s"), Field("goal", (3,), "m"),
+            Field("position", (3,), "m"),
+            Field("velocity", (3,), "m/s"),
+            Field("goal", (3,), "m"),
             *obstacle_fields(MAX_OBSTACLES),
-        ),  # fmt: skip
+        ),
         example=np.concatenate((FLIGHT_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )
