@@ -142,7 +142,7 @@ def _times(
     now = timing.repeated([values for _, values in pieces])
     often = calibration.units.moves & (now > most + timing.REPEATED) & (now < 1.0)
     if often.any():
-        which = tuple(names[i] for i in np.flatnonzero(often))
+        which = tuple(names[i] for i in np.flatnonzero(often).tolist())
         said = (
             f"{now[often].min():.0%} or more of the values repeat the row before, in the data {most[often].max():.0%}"
         )
@@ -161,7 +161,7 @@ def _still(pieces: timing.Pieces, calibration: Calibration, names: Sequence[str]
             f"it is {rows[0, i]:.4g} all the time; in logs of the data it varies by {calibration.units.std[i]:.3g}",
             "look whether it is connected and read; or log a longer motion that moves it",
         )
-        for i in np.flatnonzero(still)
+        for i in np.flatnonzero(still).tolist()
     ]  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def _outside(
             f"{rows[:, i].min():.4g} to {rows[:, i].max():.4g}",
             "the policy has learnt nothing there: check frame and unit, or do not go there",
         )
-        for i in np.flatnonzero(share > OFTEN)
+        for i in np.flatnonzero(share > OFTEN).tolist()
         if i not in told
     ]  # fmt: skip
 
@@ -254,5 +254,5 @@ def _blind(moments: np.ndarray, calibration: Calibration, columns: Sequence[Colu
         found += [
             f"{names[i]} and {names[j]} swapped" for j in varies[n + 1 :] if unseen(Correction("swapped", (i, j)))
         ]
-    still = [names[i] for i in np.flatnonzero(~units.varies)]
+    still = [names[i] for i in np.flatnonzero(~units.varies).tolist()]
     return found + [f"anything about {name}, which is constant in the data, within its range" for name in still]
