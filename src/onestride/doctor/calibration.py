@@ -56,7 +56,7 @@ class Calibration:
         drawn = _drawn(each, which, pieces, DRAWN, rng)
         # Resampled logs agree more with one another than with a new one: by the error of the reference itself.
         wider = np.sqrt(1 + pieces / len(parts))
-        there = np.isfinite(drawn).all(0)
+        there: np.ndarray = np.isfinite(drawn).all(axis=0)
         centre = np.where(there, np.median(np.where(np.isfinite(drawn), drawn, 0.0), 0), 0.0)
         reach = np.where(there, np.maximum(np.abs(drawn - centre).max(0) * wider, LEAST_REACH), np.inf)
         always = np.zeros(which.dim, bool)
