@@ -16,6 +16,7 @@ import tyro
 from onestride.commands.adopt import Adopt
 from onestride.commands.base import Common, InRun
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
+from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.serve import Serve
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
@@ -24,7 +25,7 @@ from onestride.runs import presets
 from onestride.runs.stage import Preset
 from onestride.selectors import SELECTORS
 
-Command = InRun | Export | Serve | Bench
+Command = InRun | Doctor | Export | Serve | Bench
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -37,6 +38,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "train": Train(preset=name),
         "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
+        "doctor": Doctor(),
         "run": Run(preset=name),
         "export": Export(),
         "serve": Serve(),
@@ -104,7 +106,7 @@ def carry_out(command: Command, said: str | None) -> None:
         from onestride.device import resolve_device
 
         resolve_device(device)
-    if isinstance(command, Common | Export | Serve) and command.task and ":" in command.task:
+    if isinstance(command, Common | Doctor | Export | Serve) and command.task and ":" in command.task:
         from onestride.tasks import TASKS
 
         TASKS.resolve(command.task)

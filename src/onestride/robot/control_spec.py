@@ -64,6 +64,7 @@ class ControlSpec:
             observation of a decision.
         n_action_steps: how many rows of a plan are carried out, one per control period, before the next decision.
         fields: names and shapes of what an observation is made of, where the robot gives a mapping; see ``fields.py``.
+        named: the same of an observation that is always a vector, for messages about its numbers.
         plain: whether ``plain_control`` made it, so that an exported folder can rebuild it from its numbers.
     """
 
@@ -88,6 +89,7 @@ class ControlSpec:
     n_obs_steps: int = 1
     n_action_steps: int = 1
     fields: tuple[Field, ...] = ()
+    named: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_obs_steps < 1 or self.observation_dim % self.n_obs_steps:
@@ -95,8 +97,9 @@ class ControlSpec:
                 f"a decision's observation has {self.observation_dim} numbers, which are no {self.n_obs_steps} "
                 "observations of equal size"
             )
-        if self.fields and sum(field.size for field in self.fields) != self.step_dim:
-            raise ValueError(f"the fields have {sum(f.size for f in self.fields)} numbers, expected {self.step_dim}")
+        for fields in filter(None, (self.fields, self.named)):
+            if sum(field.size for field in fields) != self.step_dim:
+                raise ValueError(f"the fields have {sum(f.size for f in fields)} numbers, expected {self.step_dim}")
         if [field.camera for field in self.fields] != sorted(field.camera for field in self.fields):
             raise ValueError("cameras come after all other fields of an observation")
         if not 1 <= self.n_action_steps <= self.horizon:

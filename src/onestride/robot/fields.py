@@ -35,6 +35,28 @@ class Field:
         return prod(self.shape)
 
 
+@dataclass(frozen=True)
+class Column:
+    """The name and the unit ("": unknown) of one number of an observation."""
+
+    name: str
+    unit: str
+
+
+def columns_of(spec: ControlSpec) -> list[Column]:
+    """Return the names and units of an observation's numbers, in order, without images.
+
+    A field's numbers are called ``field[i]`` or ``field[i,j]``; those of a task that names none, ``observation[i]``.
+    """
+    fields = spec.fields or spec.named or (Field("observation", (spec.step_dim,)),)
+    return [
+        Column(f"{field.name}[{','.join(map(str, index))}]" if index else field.name, field.unit)
+        for field in fields
+        if not field.camera
+        for index in np.ndindex(field.shape)
+    ]
+
+
 def pack(fields: Sequence[Field], observation: Mapping[str, Any]) -> np.ndarray:
     """Return an observation's fields as one vector, in the order of ``fields``.
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from onestride.robot.control_spec import ObservationError
+from onestride.robot.fields import Field
 
 OBSTACLE_DIM = 8
 ABSENT, SPHERE, BOX, PILLAR = 0.0, 1.0, 2.0, 3.0
@@ -24,6 +25,12 @@ KINDS = {
     PILLAR: ("a pillar, its radius first and half its height last", 3),
 }  # fmt: skip
 FAR = 1.0  # distances are clipped to this, because farther obstacles do not matter [m]
+
+
+def obstacle_fields(count: int) -> tuple[Field, ...]:
+    """Return the names and units of ``count`` obstacles' numbers."""
+    parts = (("kind", (), ""), ("center", (3,), "m"), ("half_extents", (3,), "m"), ("yaw", (), "rad"))
+    return tuple(Field(f"obstacle{i}_{name}", shape, unit) for i in range(count) for name, shape, unit in parts)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.robot.control_spec import ControlSpec, observation_vector
+from onestride.robot.fields import Field
 from onestride.robot.limits import Limits
 from onestride.tasks.directions import axes_toward
 from onestride.tasks.kinova.scene import ACCELERATION, CONTROL_DT, MAX_OBSTACLES, SPEED, WORKSPACE_HIGH, WORKSPACE_LOW
-from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, SPHERE, check_problem
+from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, SPHERE, check_problem, obstacle_fields
 
 OBSERVATION_DIM = 9 + MAX_OBSTACLES * OBSTACLE_DIM
 NAME = "kinova"
@@ -95,5 +96,11 @@ def control_spec() -> ControlSpec:
         layout="position 3 [m], velocity 3 [m/s], goal 3 [m], then 4 obstacles of 8 numbers each: kind (0 absent, "
         "1 sphere, 2 box), center 3 [m], half extents 3 [m] (of a sphere the first is its radius), yaw [rad]; all in "
         "the base frame",
+        named=(
+            Field("position", (3,), "m"),
+            Field("velocity", (3,), "m/s"),
+            Field("goal", (3,), "m"),
+            *obstacle_fields(MAX_OBSTACLES),
+        ),
         example=np.concatenate((WORKSPACE_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )

@@ -38,6 +38,7 @@ def control_spec() -> ControlSpec:
         action_columns=as_they_are,
         hold_command=lambda observation: observation[-STEP_DIM:][:2].clip(low, high),
         frozen_after=np.inf,  # the T and the agent may rightly stand still
+        named=(Field("agent", (2,), "px"), Field("corners", (8, 2), "px")),
         example=np.full(size, SIZE / 2),
         layout="twice, the older first: agent x, y, then x, y of the T's 8 corners [px]",
     )
@@ -52,6 +53,7 @@ def image_control_spec() -> ControlSpec:
         name="pusht-image",
         observation_dim=size,
         fields=IMAGE_FIELDS,
+        named=(),
         validate_observation=lambda observation: check_numbers(observation, size, " of pusht-image"),
         hold_command=lambda observation: observation[-step:][:2].clip(0.0, SIZE),
         example=np.full(size, 128.0),

@@ -12,9 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.robot.control_spec import ControlSpec, observation_vector
+from onestride.robot.fields import Field
 from onestride.robot.limits import Limits
 from onestride.tasks.directions import axes_toward
-from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, PILLAR, check_problem
+from onestride.tasks.obstacles import ABSENT, BOX, OBSTACLE_DIM, PILLAR, check_problem, obstacle_fields
 from onestride.tasks.quadrotor.scene import (
     ACCELERATION,
     CONTROL_DT,
@@ -87,5 +88,11 @@ def control_spec() -> ControlSpec:
         layout=f"position 3 [m], velocity 3 [m/s], goal 3 [m], then {MAX_OBSTACLES} obstacles of 8 numbers each: kind "
         "(0 absent, 2 box, 3 pillar), center 3 [m], half extents 3 [m] (of a pillar the first is its radius), yaw "
         "[rad]; all in the room's frame",
+        named=(
+            Field("position", (3,), "m"),
+            Field("velocity", (3,), "m/s"),
+            Field("goal", (3,), "m"),
+            *obstacle_fields(MAX_OBSTACLES),
+        ),
         example=np.concatenate((FLIGHT_LOW, np.zeros(3), center, np.zeros(MAX_OBSTACLES * OBSTACLE_DIM))),
     )
