@@ -27,7 +27,6 @@ from onestride.tasks.task import Benchmark, Native, Task
 PREFIX = "gym:"
 HORIZON = 16
 CONTROL_DT = 0.05  # control period of an environment that does not say it [s]
-CONTROL_DT = 0.05  # [s], where an environment does not say
 
 
 class GymRobot:
