@@ -25,8 +25,20 @@ NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def command_line(program: str = "onestride") -> str:
-    """Return what was typed, for the record: the program with its arguments, as a shell takes them."""
-    return shlex.join([program, *sys.argv[1:]])
+    """Return what was typed, for the record: the program with its arguments, as a shell takes them.
+
+    Of an absolute path the part below the current folder is left, else its name: where it lay is this machine's affair.
+    """
+    return shlex.join([program, *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return argument
+    here = Path.cwd()
+    return f"{option}{equals}{path.relative_to(here) if path.is_relative_to(here) else path.name}"
 
 
 @contextmanager

@@ -48,8 +48,6 @@ def observation(task):
 
 
 def engine_of(policy, backend):
-    if backend == "native":
-        pytest.importorskip("shutil").which("cc") or pytest.skip("no C compiler")
     if backend == "onnx":
         pytest.importorskip("onnxruntime")
     return Engine.from_policy(policy, backend, threads=1, draws=4, seed=5)
