@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onestride.diffusion.guidance import classifier_free
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule, Spacing
-from onestride.methods.method import Method
+from onestride.methods.method import Method, Stepped
 from onestride.networks.conditions import ConditionEmbedding, left_out, of_batch
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet
@@ -180,6 +180,7 @@ class DiffusionPlanner(nn.Module):
 DIFFUSER = Method(
     name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(),
     build=DiffusionPlanner, conditional=True,
+    stepped=Stepped("ddim", "DDIM, {} step", lambda config, steps: replace(config, solver="ddim", sample_steps=steps)),
 )  # fmt: skip
 
 #: Diffusion Policy's diffusion (Chi et al. 2023): 100 steps of the squared-cosine schedule, trained to say the noise,
