@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from onestride.engine.engine import Engine
 from onestride.networks.normalizer import Normalizer
+from onestride.policy.policy import Policy
+from onestride.policy.store import make_generator
 from onestride.selectors import SELECTORS
 from onestride.selectors.medoid import MedoidOptions, MedoidSelector
+from onestride.tasks import TASKS
 
 
 def chosen(candidates, **options):
@@ -56,3 +61,20 @@ def test_it_is_a_kind_that_needs_no_training():
     assert not SELECTORS["medoid"]().learnt
     with pytest.raises(ValueError, match="radius > 0"):
         MedoidOptions(radius=0.0)
+
+
+@pytest.mark.parametrize("candidates", [4, 26])
+def test_any_number_of_candidates_is_written_as_a_graph(candidates):
+    """Few and many candidates' distances are computed otherwise."""
+    pytest.importorskip("onnxruntime")
+    task = TASKS["halfcheetah-v5"]()
+    torch.manual_seed(0)
+    generator = make_generator(task, "mlp", {"hidden": 8, "latent_dim": 8, "gain_hidden": 4})
+    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+    ranked = MedoidSelector(normalizer, MedoidOptions(radius=1.0))
+    policy = Policy(task, generator, normalizer, selector=ranked, candidates=candidates, seed=0)
+    engine = Engine.from_policy(policy, "onnx", threads=1, draws=3, seed=0)
+    for row in torch.randn(3, 17, generator=torch.Generator().manual_seed(1)).double().numpy():
+        found, wanted = engine.decide(row), policy.decide(row)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)  # products of matrices
+        np.testing.assert_allclose(found.action, wanted.action, atol=1e-5)

@@ -20,6 +20,9 @@ from onestride.robot.control_spec import ControlSpec
 from onestride.selectors.selector import SelectorKind
 
 
+FEW = 25  # candidates
+
+
 @dataclass(frozen=True)
 class MedoidOptions:
     """radius: root mean square distance of neighbours, in standard deviations of the data. steps: rows of a plan that
@@ -51,7 +54,7 @@ class MedoidSelector(nn.Module):
         del observation, frame
         n = plans.shape[1]
         flat = self.normalizer.plans(plans[:, :, : self.options.steps]).flatten(2)  # (B, N, K)
-        distance = torch.cdist(flat, flat) / flat.shape[-1] ** 0.5
+        distance = _distances(flat) / flat.shape[-1] ** 0.5
         near = (distance <= self.options.radius).float()
         for _ in range(max(1, (n - 1).bit_length())):  # chains of neighbours, twice as long each time
             near = ((near @ near) > 0).float()
@@ -63,6 +66,17 @@ class MedoidSelector(nn.Module):
         first = torch.zeros_like(score)
         first[:, 0] = 1.0
         return torch.where(size.amax(-1, keepdim=True) > 1, score, first)
+
+
+def _distances(flat: Tensor) -> Tensor:
+    """Distances (B, N, N) of candidates (B, N, K).
+
+    ``cdist`` takes differences of up to 25 candidates, and products of matrices above. No graph is made of the first,
+    so that they are written out.
+    """
+    if flat.shape[1] > FEW:
+        return torch.cdist(flat, flat)
+    return (flat[:, :, None] - flat[:, None]).square().sum(-1).sqrt()
 
 
 def _make(_model: nn.Module | None, normalizer: Normalizer, _control: ControlSpec, options: Any) -> MedoidSelector:
