@@ -19,7 +19,6 @@ from onestride.networks.normalizer import Normalizer
 from onestride.robot.control_spec import ControlSpec
 from onestride.selectors.selector import SelectorKind
 
-
 FEW = 25  # candidates
 
 
