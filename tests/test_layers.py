@@ -26,7 +26,7 @@ ROOMS = (
 )  # fmt: skip
 #: Modules that lie in no folder, by the room that they belong to.
 GROUND = (
-    "checkpoint", "cores", "device", "errors", "files", "folders", "machine", "memory", "processes", "progress",
+    "card", "checkpoint", "cores", "device", "errors", "files", "folders", "machine", "memory", "processes", "progress",
     "registry", "seals", "tensors",
 )  # fmt: skip
 LOOSE = {**dict.fromkeys(GROUND, "ground"), "experiment": "studies", "cli": "commands", "__main__": "commands"}
