@@ -21,12 +21,11 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from onestride.card import checkpoint_card, write_card
-from onestride.files import CheckpointError, read_json, versions
+from onestride.files import CONFIG, MODEL, CheckpointError, read_json, versions
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.tensors import load_unsealed, opened, save_unsealed
 
 SCHEMA = 3
-CONFIG, MODEL = "config.json", "model.safetensors"
 AGAIN = "train it again"
 MOST_STEPS = 10_000  # of noise levels and network calls: settings that no tensor's shape shows
 COUNTED = ("n_steps", "steps", "sample_steps", "levels", "s0", "s1")
