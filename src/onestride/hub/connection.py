@@ -25,7 +25,8 @@ def connect() -> Any:
     with naming_extras():
         from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get(ENDPOINT), library_name="onestride")
+    endpoint = os.environ.get(ENDPOINT, "").rstrip("/") or None  # as it is now: the library reads it when imported
+    return HfApi(endpoint=endpoint, library_name="onestride")
 
 
 def check_name(name: str) -> str:
@@ -71,6 +72,13 @@ def in_one_line(api: Any, name: str, revision: str | None) -> Iterator[None]:
         advice = "; this token may not do that: see `hf auth whoami`, or log in again" * (status in (401, 403))
         said = " ".join((error.server_message or str(error)).split())
         raise HubError(f"{api.endpoint} refuses {at} ({status}): {said}{advice}") from error
+    except ValueError as error:
+        if not isinstance(error.__cause__, errors.BadRequestError):
+            raise
+        raise HubError(f"{api.endpoint} refuses the card: {' '.join(str(error).split())}; mend its head") from error
+    except RuntimeError as error:  # how the library and its transfer of large files say that one broke off
+        said = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise HubError(f"{api.endpoint} broke off: {said}; nothing was changed, run the same command again") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(f"{at} cannot be reached: $HF_HUB_OFFLINE is set") from error
     except (errors.LocalEntryNotFoundError, errors.HTTPError) as error:  # no network, by the library's own client
