@@ -140,17 +140,19 @@ def _training(training: Mapping[str, Any]) -> Rows:
         rows.append(("seed", str(seed)))
     if adopted := training.get("adopted"):
         rows.append(("trained by", f"{adopted.get('from')}, elsewhere; taken from {adopted.get('source')}"))
-    names = {"data": "data", "source": "data of another body"}
-    rows += [(names.get(name, name), _data(said)) for name, said in (training.get("data") or {}).items()]
-    if not training.get("data"):
+    learnt_from = training.get("data") or {}
+    if not learnt_from:
         rows.append(("data", "not recorded"))
+    for name, title in (("data", "data"), ("source", "data of another body")):
+        if name in learnt_from:
+            rows.append((title, _data(learnt_from[name])))
     return rows
 
 
 def _data(said: Mapping[str, Any]) -> str:
     """A data set by its name, size and digest."""
     name = said.get("dataset") or said.get("source")
-    parts = [f"`{name}`" if name else "collected by the program"]
+    parts: list[str] = [f"`{name}`" if name else "collected by the program"]
     if said.get("behaviours"):
         parts.append(f"by {', '.join(said['behaviours'])}")
     counted = [f"{said[key]:,} {key.removeprefix('total_')}" for key in ("episodes", "total_steps") if said.get(key)]

@@ -27,10 +27,14 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
         with report_user_errors(extra):
             if extra is None:
                 from onestride.commands import program  # torch takes seconds, and may not be installed
+
+                command = program.parse(arguments)
+                program.carry_out(command, said)
             else:
-                from onestride.commands import light as program
-            command = program.parse(arguments)
-            program.carry_out(command, said)
+                from onestride.commands import light
+
+                command = light.parse(arguments)
+                light.carry_out(command, said)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)

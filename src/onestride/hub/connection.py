@@ -81,7 +81,8 @@ def in_one_line(api: Any, name: str, revision: str | None) -> Iterator[None]:
         raise HubError(f"{api.endpoint} broke off: {said}; nothing was changed, run the same command again") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(f"{at} cannot be reached: $HF_HUB_OFFLINE is set") from error
-    except (errors.LocalEntryNotFoundError, errors.HTTPError) as error:  # no network, by the library's own client
+    # No network: HTTPError is of the client that the library uses, another one in each of its major versions.
+    except (errors.LocalEntryNotFoundError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
         said = " ".join(str(error.__cause__ or error).split())
         raise HubError(
             f"{api.endpoint} cannot be reached ({said}); is ${ENDPOINT} right, and the network up?"
