@@ -284,14 +284,15 @@ def test_the_card_says_what_the_run_measured(hub, folders):
     report |= {"command": "onestride evaluate", "seeds": {"training": [0, 1]}, "machine": {"cpu": "a CPU"}}
     (folders / "run/evaluation").mkdir()
     seal(folders / "run/evaluation/comparison.json", report)
+    (folder / CARD).write_text((folder / CARD).read_text().replace("pipeline_tag", "license: mit\npipeline_tag"))
     push(folder)
     text = hub.files(NAME)[CARD].decode()
+    assert "license: mit" in text
     assert "| dnk | success | 0.875 | 0.1 | 40 |" in text
-    assert "`onestride evaluate` over training seeds 0, 1" in text
+    assert "`onestride evaluate`, training seeds 0, 1 together, on a CPU" in text
     assert "kdm" not in text
     assert NOT_EVALUATED not in text
     assert NOT_EVALUATED in (folder / CARD).read_text()
-    push(folders / "run/ranked-0", to="me/other")  # the same training: what is said of it is said of its weights
     shutil.rmtree(folders / "run/evaluation")
     push(folder, to="me/unmeasured")
     assert NOT_EVALUATED in hub.files("me/unmeasured")[CARD].decode()

@@ -1,11 +1,11 @@
-"""The card that goes to a hub: the folder's own, with what the run measured of it where nobody edited the card."""
+"""The card that goes to a hub: the folder's own, with what the run measured where the card says "not evaluated"."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from onestride.card import CARD, checkpoint_card, exported_card
+from onestride.card import CARD, NOT_EVALUATED, checkpoint_card, exported_card
 from onestride.engine.folder import CHECKSUMS, CONTRACT
 from onestride.files import CONFIG, read_json
 from onestride.hub.folder import list_of
@@ -24,10 +24,10 @@ def card_of(folder: Path) -> str:
     if list_of(folder) == CHECKSUMS:
         return path.read_text() if path.is_file() else exported_card(read_json(folder / CONTRACT, dict[str, Any]))
     config: dict[str, Any] = check_seal(folder / CONFIG)
-    if path.is_file() and (text := path.read_text()) != checkpoint_card(config):
+    text = path.read_text() if path.is_file() else checkpoint_card(config)
+    if NOT_EVALUATED not in text:
         return text
-    results = results_of(folder.resolve().parent, config)
-    return checkpoint_card(config) if results is None else checkpoint_card(config, results)
+    return text.replace(NOT_EVALUATED, results_of(folder.resolve().parent, config) or NOT_EVALUATED)
 
 
 def results_of(run: Path, config: dict[str, Any]) -> str | None:
@@ -54,7 +54,7 @@ def results_of(run: Path, config: dict[str, Any]) -> str | None:
                 lines.append(f"| {name} | {metric} | {value['mean']:.4g} | {spread} | {value['n']} |")
     seeds = ", ".join(map(str, report["seeds"].get("training", ())))
     return (
-        f"Measured by `{report['command']}` over training seeds {seeds}, of which this checkpoint is one, on "
-        f"{report['machine'].get('cpu')}.\n\n| row | metric | mean | std | n |\n| --- | --- | ---: | ---: | ---: |\n"
-        + "\n".join(lines)
+        f"Measured by `{report['command']}`, training seeds {seeds} together, on {report['machine'].get('cpu')}. "
+        "n values each; of one seed there is no spread.\n\n"
+        "| row | metric | mean | std | n |\n| --- | --- | ---: | ---: | ---: |\n" + "\n".join(lines)
     )
