@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
         said: A line for the user, printed before a command is carried out.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
+    if arguments[:1] == ["--version"]:
         print_version()
         return
     extra = LIGHT.get(arguments[0]) if arguments else None

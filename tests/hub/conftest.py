@@ -23,6 +23,7 @@ def hub(monkeypatch, tmp_path):
     made = Hub()
     monkeypatch.setenv("HF_ENDPOINT", made.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")  # for processes that are started, see below
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -316,6 +319,13 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
     heavy = [package for package, extra in EXTRAS.items() if extra != "hub" and package != "tyro"]
     done = python_without(heavy, code, NAME, tmp_path / "it")
     assert done.stdout.splitlines()[-1] == "3"
+
+
+def test_as_it_is_typed(hub, folders, tmp_path):
+    """In a process of its own, which finds the hub by its environment; twice, as the second finds a repository."""
+    for words in (("push", folders / "run/ranked-0", "--to", NAME),) * 2 + (("pull", NAME, "--to", tmp_path / "it"),):
+        subprocess.run([sys.executable, "-m", "onestride", *map(str, words)], check=True, env=os.environ, cwd=tmp_path)
+    assert content(tmp_path / "it") == content(folders / "run/ranked-0")
 
 
 def test_a_missing_library_is_named_with_its_extra(folders, capsys):
