@@ -318,6 +318,7 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
     )
     heavy = [package for package, extra in EXTRAS.items() if extra != "hub" and package != "tyro"]
     done = python_without(heavy, code, NAME, tmp_path / "it")
+    assert "torch" in heavy
     assert done.stdout.splitlines()[-1] == "3"
 
 
