@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import onestride
+from onestride.card import CARD
 from onestride.checkpoint import CONFIG, MODEL, load_config, load_model
 from onestride.files import CheckpointError
 from onestride.policy.policy import Policy
@@ -88,8 +89,8 @@ def test_the_temperatures_of_its_noise_come_back_too(make_arm_policy, observatio
     assert np.array_equal(after.decide(observation).plans, before.decide(observation).plans)
 
 
-def test_a_checkpoint_is_two_files_and_nothing_is_pickled(saved):
-    assert sorted(path.name for path in saved.iterdir()) == [CONFIG, MODEL]
+def test_a_checkpoint_is_two_files_and_a_card_and_nothing_is_pickled(saved):
+    assert sorted(path.name for path in saved.iterdir()) == [CARD, CONFIG, MODEL]
     config = json.loads((saved / CONFIG).read_text())
     assert config["kind"] == "diffuser"
     assert config["versions"]["torch"] == torch.__version__

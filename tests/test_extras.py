@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from onestride.errors import EXTRAS
+from onestride.errors import EXTRAS, PROGRAM
 from test_layers import FILES, room
 from without import python_without
 
@@ -93,6 +93,19 @@ def test_the_program_without_extras_is_one_line():
         assert said.startswith("onestride: this needs ")
         assert said.endswith(": pip install onestride[train]\n")
         assert said.count("\n") == 1
+
+
+def test_commands_that_need_no_torch_name_an_extra_that_brings_none():
+    said = told(EXTRAS, "serve nowhere", "push nowhere --to me/it", "pull me/it")
+    extras = [text.removeprefix("onestride: this needs tyro: ").strip() for _, text in said.values()]
+    assert extras == [f"pip install onestride[{extra}]" for extra in ("serve", "hub", "hub")]
+    learns = {package for package, extra in EXTRAS.items() if extra not in ("serve", "hub") and package not in PROGRAM}
+    for command, (code, text) in told(learns, "serve nowhere", "push nowhere --to me/it").items():
+        assert code == 2
+        assert ("[train]" in text) == command.startswith("serve")  # whatever is no exported folder may be a policy
+    for extra in ("serve", "hub"):
+        assert set(PROGRAM) <= brought(extra)
+        assert not brought(extra) & brought("train") - set(PROGRAM)
 
 
 def test_a_study_without_extras_is_one_line():

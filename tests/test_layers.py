@@ -21,12 +21,12 @@ FILES = {
 #: From the ground up. A room may import from itself and from the rooms before it.
 ROOMS = (
     "ground", "networks", "robot", "plans", "diffusion", "data", "methods", "selectors", "tasks", "training", "policy",
-    "control", "doctor", "engine", "serving", "runs", "adopt", "evaluation", "latency", "reports", "studies",
+    "control", "doctor", "engine", "serving", "hub", "runs", "adopt", "evaluation", "latency", "reports", "studies",
     "integrations", "viewer", "scale", "commands",
 )  # fmt: skip
 #: Modules that lie in no folder, by the room that they belong to.
 GROUND = (
-    "checkpoint", "cores", "device", "errors", "files", "folders", "machine", "memory", "processes", "progress",
+    "card", "checkpoint", "cores", "device", "errors", "files", "folders", "machine", "memory", "processes", "progress",
     "registry", "seals", "tensors",
 )  # fmt: skip
 LOOSE = {**dict.fromkeys(GROUND, "ground"), "experiment": "studies", "cli": "commands", "__main__": "commands"}

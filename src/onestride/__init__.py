@@ -15,6 +15,7 @@ Rooms, from the ground up; imports point up this list, never down (tests/test_la
     control/     the one episode loop, synchronous and asynchronous; no torch
     engine/      the fast path: one decision as one graph
     serving/     a policy for clients elsewhere, and a client
+    hub/         folders that are shared by a model hub
     runs/        a run's folder, its stages, presets
     evaluation/  rollouts, metrics, figures, report
     commands/    the program

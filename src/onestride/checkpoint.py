@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with ``config.json`` and ``model.safetensors``, whole or not there.
+"""Checkpoints: a folder with ``config.json``, ``model.safetensors`` and a model card, whole or not there.
 
 The weights' file holds the normaliser too, under ``normalizer.``: a checkpoint without it does not load. The config
 holds the weights' SHA-256 and a digest of itself. Nothing is pickled, and nothing is allocated that the weights' file
@@ -20,12 +20,12 @@ from msgspec import Meta
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from onestride.files import CheckpointError, read_json, versions
+from onestride.card import checkpoint_card, write_card
+from onestride.files import CONFIG, MODEL, CheckpointError, read_json, versions
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.tensors import load_unsealed, opened, save_unsealed
 
 SCHEMA = 3
-CONFIG, MODEL = "config.json", "model.safetensors"
 AGAIN = "train it again"
 MOST_STEPS = 10_000  # of noise levels and network calls: settings that no tensor's shape shows
 COUNTED = ("n_steps", "steps", "sample_steps", "levels", "s0", "s1")
@@ -43,6 +43,7 @@ class Training(TypedDict):
     steps: NotRequired[int]
     config: NotRequired[dict[str, Any]]
     history: NotRequired[dict[str, list[list[float]]]]  # term of the loss -> [step, mean]
+    data: NotRequired[dict[str, dict[str, Any]]]  # what it learnt from, see ``runs/finished.py``
 
 
 class Config(TypedDict):
@@ -78,6 +79,8 @@ class PolicyConfig(Config):
     asked: NotRequired[dict[str, list[float]]]  # what decisions ask for where nobody says anything
     vision: NotRequired[dict[str, Any]]  # how cameras are encoded, where there are any
     ranked_by: NotRequired[dict[str, Any]]  # kind, training and options of the selector beside it
+    nfe: NotRequired[int]  # network calls per decision
+    control: NotRequired[dict[str, Any]]  # what is observed and commanded, for who has not the task
 
 
 def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], inside: Iterable[str] = ()) -> None:
@@ -88,7 +91,9 @@ def save_checkpoint(folder: Path, model: nn.Module, config: dict[str, Any], insi
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     save_unsealed(folder / MODEL, dict(model.state_dict()))
-    seal(folder / CONFIG, {"schema": SCHEMA, **config, "versions": versions()}, [MODEL])
+    said = {"schema": SCHEMA, **config, "versions": versions()}
+    write_card(folder, checkpoint_card(said))
+    seal(folder / CONFIG, said, [MODEL])
     if inside:
         seal_with(folder, inside)
 
@@ -97,6 +102,7 @@ def seal_with(folder: Path, inside: Iterable[str], **entries: Any) -> None:
     """Write the config anew, with these entries, and with the checkpoints ``inside`` the folder as they are now."""
     config = load_config(folder)
     listed = {f"{name}/{CONFIG}": sha256(folder / name / CONFIG) for name in inside}
+    write_card(folder, checkpoint_card(config | entries))
     seal(folder / CONFIG, config | entries | {"files": config["files"] | listed})
 
 

@@ -19,7 +19,10 @@ EXTRAS = {
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
     "pyarrow": "lerobot",
     "websockets": "serve", "msgpack": "serve",
+    "huggingface_hub": "hub",
 }  # fmt: skip
+#: Packages that the program itself is made of: every extra that has a command brings them.
+PROGRAM = ("tyro",)
 #: What torch says when there is no memory for something, on the CPU and on a GPU.
 NO_MEMORY = ("can't allocate memory", "out of memory")
 
@@ -42,8 +45,10 @@ def _without_place(argument: str) -> str:
 
 
 @contextmanager
-def naming_extras() -> Iterator[None]:
+def naming_extras(extra: str | None = None) -> Iterator[None]:
     """Say of a package that is missing which extra of onestride brings it.
+
+    extra: that brings the program's own packages (``PROGRAM``) too, of a command that needs no torch.
 
     Raises:
         ModuleNotFoundError: a package of ``EXTRAS`` is imported in this context and is not installed.
@@ -53,19 +58,20 @@ def naming_extras() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        said = f"this needs {error.name}: pip install onestride[{EXTRAS[error.name]}]"
+        brings = extra if extra is not None and error.name in PROGRAM else EXTRAS[error.name]
+        said = f"this needs {error.name}: pip install onestride[{brings}]"
         raise ModuleNotFoundError(said, name=error.name) from error
 
 
 @contextmanager
-def report_user_errors() -> Iterator[None]:
+def report_user_errors(extra: str | None = None) -> Iterator[None]:
     """Print errors that a user can mend as one message on stderr and exit with code 2; a bug shows where it is.
 
     The system's own errors and missing packages are a user's to mend; of others, those that this program raises on
-    purpose.
+    purpose. extra: see ``naming_extras``.
     """
     try:
-        with naming_extras():
+        with naming_extras(extra):
             yield
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough; the interpreter's last flush would fail too

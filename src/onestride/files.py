@@ -21,6 +21,7 @@ import msgspec
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+CONFIG, MODEL = "config.json", "model.safetensors"  # of a checkpoint, see ``checkpoint.py``
 TEMPORARY = ".tmp"  # suffix of files that are being written; their names begin with a dot
 ABANDONED = 600.0  # a temporary file that was not written to for this long is abandoned [s]
 LARGEST = 64 << 20  # largest JSON file that is read [bytes]

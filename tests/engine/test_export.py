@@ -96,7 +96,7 @@ def test_the_contract_says_what_it_is(exported, checkpoint):
     assert said["checkpoint"]["sha256"] == sha256(checkpoint / "model.safetensors")
     assert said["compared_with_the_policy"]["action_error_max"] < 1e-4
     assert sorted(p.name for p in exported.iterdir()) == [
-        "SHA256SUMS", "contract.json", "example.cpp", "example.py", "model.onnx",
+        "README.md", "SHA256SUMS", "contract.json", "example.cpp", "example.py", "model.onnx",
     ]  # fmt: skip
     assert "std::array<float, 17> observation{" in (exported / "example.cpp").read_text()
 

@@ -55,8 +55,9 @@ def test_what_is_in_it(exported):
     assert said["compared_with_the_policy"]["action_error_max"] < 1e-4
     assert ("plan" in said["outputs"]) == (len(Engine.from_folder(exported, threads=1).decide(np.zeros(17)).plan) > 0)
     assert sorted(p.name for p in exported.iterdir()) == [
-        "SHA256SUMS", "arm.h", "contract.json", "decide.c", "decide.h", "eight_bits.h", "example.c", "example.py",
-        "layout.h", "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h", "vectors.h",
+        "README.md", "SHA256SUMS", "arm.h", "contract.json", "decide.c", "decide.h", "eight_bits.h", "example.c",
+        "example.py", "layout.h", "memory.h", "operations.h", "products.h", "program.bin", "program.h", "rounds.h",
+        "vectors.h",
     ]  # fmt: skip
 
 

@@ -304,7 +304,7 @@ def test_a_guide_that_is_gone_is_missed(make, tmp_path):
 
 def test_no_bundle_where_none_is_learnt(policy, tmp_path):
     policy.save(tmp_path / "p", {})
-    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_a_policys_selector_learns_no_more(make):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from onestride.experiment import Outcome
@@ -37,6 +39,27 @@ class Common(InRun):
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""
+
+
+def begin(command: Any, said: str | None) -> bool:
+    """Return whether a command is to be carried out, or print it where that is all that was asked for.
+
+    ``said`` is printed first. A device or a task that cannot be found is refused here.
+    """
+    if command.dry_run:
+        print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
+        return False
+    if said is not None:
+        print(f"onestride: {said}", file=sys.stderr)
+    if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
+        from onestride.device import resolve_device
+
+        resolve_device(device)
+    if (task := getattr(command, "task", None)) and ":" in task:
+        from onestride.tasks import TASKS
+
+        TASKS.resolve(task)
+    return True
 
 
 def task_named(name: str) -> Task:

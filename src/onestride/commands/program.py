@@ -6,26 +6,23 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from typing import Annotated, Union
 
 import tyro
 
 from onestride.commands.adopt import Adopt
-from onestride.commands.base import Common, InRun
+from onestride.commands.base import Common, InRun, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
-from onestride.commands.serve import Serve
+from onestride.commands.light import COMMANDS, Light
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
 from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.stage import Preset
 from onestride.selectors import SELECTORS
 
-Command = InRun | Doctor | Export | Serve | Bench
+Command = InRun | Doctor | Export | Bench | Light
 
 
 def _commands(preset: Preset, name: str) -> dict[str, Command]:
@@ -41,7 +38,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "doctor": Doctor(),
         "run": Run(preset=name),
         "export": Export(),
-        "serve": Serve(),
+        **{name: kind() for name, kind in COMMANDS.items()},  # in the list of all; see light.py
         "bench": Bench(preset=name),
         "quickstart": Quickstart(preset=name),
         "reproduce": Reproduce(),
@@ -97,19 +94,8 @@ def parse(arguments: list[str]) -> Command:
 
 def carry_out(command: Command, said: str | None) -> None:
     """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
-    if command.dry_run:
-        print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
+    if not begin(command, said):
         return
-    if said is not None:
-        print(f"onestride: {said}", file=sys.stderr)
-    if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
-        from onestride.device import resolve_device
-
-        resolve_device(device)
-    if isinstance(command, Common | Doctor | Export | Serve) and command.task and ":" in command.task:
-        from onestride.tasks import TASKS
-
-        TASKS.resolve(command.task)
     if isinstance(command, Common) and command.sized:
         from onestride.runs.run import check_preset_matches_task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from onestride.engine.backends import Backend
+from onestride.engine.folder import Backend
 from onestride.files import read_bytes
 from onestride.serving.address import KEY, PORT, bind, check_key, is_loopback
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from onestride.engine.fold.parts import NoEngineError
-from onestride.engine.folder import GRAPH
+from onestride.engine.folder import GRAPH, Backend
 from onestride.engine.graph import write_graph
 from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import write_program
@@ -19,10 +19,6 @@ from onestride.engine.torch_runner import TorchRunner
 from onestride.engine.whole import DecisionModule, decision_module
 from onestride.policy.policy import Policy
 
-Backend = Literal[
-    "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
-    "cuda-graph-bf16",
-]  # fmt: skip
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 

@@ -4,6 +4,7 @@
     contract.json   what goes in and comes out, and of what it was made
     example.py      acts with it, as example.cpp or example.c
     SHA256SUMS      of all of them (``sha256sum -c SHA256SUMS``)
+    README.md       the model card, which may be edited
 
 Nothing is there before it has been compared with the policy it was made of.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from onestride.card import exported_card, write_card
 from onestride.checkpoint import MODEL
 from onestride.engine.building import SOURCES
 from onestride.engine.examples import examples
@@ -92,11 +94,13 @@ def export(
         agreement = compare(runner, policy, draws, seed)
         if not (agreement.whole or precision == "int8"):
             raise ExportError(f"what was made does not decide as the policy does: {agreement}; nothing was written")
-        write_json(folder / CONTRACT, contract(policy, runner, agreement, form, precision, draws, seed, checkpoint))
+        said = contract(policy, runner, agreement, form, precision, draws, seed, checkpoint)
+        write_json(folder / CONTRACT, said)
         for name, text in examples(form, policy, draws, plan).items():
             (folder / name).write_text(text)
         sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
         (folder / CHECKSUMS).write_text("".join(sums))
+        write_card(folder, exported_card(said))
         folder.chmod(0o755)
         os.rename(folder, out)
     except OSError as error:
@@ -180,7 +184,8 @@ def contract(
     said["scores"] |= {"what": "of all candidates"}
     if "plan" in said:
         said["plan"] |= {"what": "the winner's, in task units: rows of [state, action], the first at the observation"}
-    own = policy.config.get("training", {})
+    own = policy.config.get("training")
+    own = own if isinstance(own, dict) else {}
     return {
         "schema": 1,
         "format": form,
@@ -200,7 +205,10 @@ def contract(
         "precision": precision,
         "opset": OPSET if form == "onnx" else None,
         "checkpoint": {
-            "id": own.get("id") if isinstance(own, dict) else None,
+            "id": own.get("id"),
+            "steps": own.get("steps"),
+            "seed": (own.get("config") or {}).get("seed"),
+            "data": own.get("data"),
             "kind": policy.config.get("kind"),
             "sha256": sha256(checkpoint / MODEL) if checkpoint is not None else None,
         },

@@ -18,6 +18,11 @@ from onestride.tasks import CONTROL_SPECS
 
 GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.json", "SHA256SUMS"
 Format = Literal["onnx", "native"]
+#: What a policy's engine may run on, see ``backends.py``.
+Backend = Literal[
+    "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
+    "cuda-graph-bf16",
+]  # fmt: skip
 #: The file of an exported folder that decides, by its format.
 DECIDES: dict[Format, str] = {"onnx": GRAPH, "native": PROGRAM}
 
@@ -90,7 +95,7 @@ def load_contract(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CHECKSUMS).is_file():
         raise CheckpointError(f"{folder} holds no exported engine (no {CHECKSUMS}); make one with `onestride export`")
-    listed = _listed(folder / CHECKSUMS)
+    listed = listed_in(folder / CHECKSUMS)
     for name, wanted in listed.items():
         check_file(folder, name, wanted, CHECKSUMS, AGAIN)
     said = read_json(folder / CONTRACT, dict[str, Any])
@@ -142,7 +147,7 @@ def prefix_of(contract: dict[str, Any]) -> int:
     return 0 if said is None else said["shape"][0]
 
 
-def _listed(path: Path) -> dict[str, str]:
+def listed_in(path: Path) -> dict[str, str]:
     """Return the SHA-256 of every file that an exported folder's list names.
 
     Raises:

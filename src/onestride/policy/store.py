@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from onestride.checkpoint import (
@@ -64,7 +65,9 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
         "kind": planner.method,
         "task": parts.task.name,
         "plan": parts.task.plans.as_json(),
+        "control": _control(parts.task),
         "generator": asdict(parts.generator.config),
+        "nfe": parts.generator.nfe,
         "candidates": parts.candidates,
         "temperatures": list(parts.sampling.temperatures),
         "probabilities": list(parts.sampling.probabilities),
@@ -87,6 +90,24 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
         save_checkpoint(new, _whole(planner, parts.normalizer), config, inside)
 
     replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
+
+
+def _control(task: Task) -> dict[str, Any]:
+    """What is observed and commanded: sizes, units, limits of actions (None: no finite one), control period [s]."""
+
+    def finite(limit: np.ndarray) -> list[float | None]:
+        return [float(number) if np.isfinite(number) else None for number in limit]
+
+    return {
+        "observation_dim": task.observation_dim,
+        "n_obs_steps": task.n_obs_steps,
+        "layout": task.layout,
+        "fields": [[field.name, list(field.shape), field.unit] for field in task.fields or task.named],
+        "n_action_steps": task.n_action_steps,
+        "action_low": finite(task.limits.low),
+        "action_high": finite(task.limits.high),
+        "control_dt": task.control_dt,
+    }
 
 
 def load_parts(

@@ -14,10 +14,29 @@ from onestride.progress import console
 from onestride.seals import check_files
 from onestride.training.config import TrainConfig
 
+#: What a checkpoint says of a data set that it learnt from, beside the behaviours' names.
+SAID_OF_DATA = ("dataset", "source", "content", "seed", "episodes", "total_steps")
+
 
 def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint's config says of its training."""
-    return {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
+    made = {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
+    return made | {"data": _learnt_from(identity)}
+
+
+def _learnt_from(identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The data sets of a training's identity, or of its pairs': names, sizes and digests, without how they came to be.
+
+    It tells people, in the model card; the training's id tells the program.
+    """
+    within = identity["pairs"][1] if "pairs" in identity else identity
+    found = {}
+    for name in ("data", "source"):
+        if name in within:
+            found[name] = {key: within[name][key] for key in SAID_OF_DATA if key in within[name]}
+            if behaviours := within[name].get("behaviours"):
+                found[name]["behaviours"] = [str(each["name"]) for each in behaviours]
+    return found
 
 
 def is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any]) -> bool:
