@@ -30,8 +30,8 @@ CAMERA = {"observation.images.top": PolicyFeature(FeatureType.VISUAL, (3, 24, 24
 
 def config(method="mip", inputs=INPUTS, settings=SMALL, **more):
     return OneStrideConfig(
-        device="cpu", method=method, settings=dict(settings), input_features=dict(inputs), output_features=dict(OUTPUTS),
-        vision=dict(VISION), push_to_hub=False, **more,
+        device="cpu", method=method, settings=dict(settings), vision=dict(VISION), push_to_hub=False,
+        input_features=dict(inputs), output_features=dict(OUTPUTS), **more,
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def trained(policy, given, steps):
         optimizer.step()
         optimizer.zero_grad()
         policy.update()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

@@ -28,6 +28,8 @@ class OneStrideConfig(PreTrainedConfig):
         horizon: actions of a plan; the first is for the period that begins now.
         prefix: how many actions may be committed when a plan is asked for; above 0 for real-time chunking.
         vision: how cameras are encoded, the settings of onestride's ``VisionConfig``.
+        drop_n_last_frames: frames at an episode's end from which no plan is learnt. Plans that reach beyond the end
+            repeat the last action, as suits positions.
         fps: control periods per second; None: that of the data set.
         ema_decay: of the averaged weights, which act.
         normalization_mapping: how LeRobot's processors normalise; encoders take images as they are.
@@ -43,6 +45,7 @@ class OneStrideConfig(PreTrainedConfig):
     horizon: int = 16
     prefix: int = 0
     vision: dict[str, Any] = field(default_factory=dict)
+    drop_n_last_frames: int = 0
     fps: float | None = None
     ema_decay: float = DEFAULT.ema_decay
     normalization_mapping: dict[str, NormalizationMode] = field(

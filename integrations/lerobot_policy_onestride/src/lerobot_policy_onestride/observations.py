@@ -63,8 +63,8 @@ def sizes_of(features: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tup
 
 
 def is_image(key: str) -> bool:
-    """Return whether an entry of a batch is a camera's image."""
-    return key == OBS_IMAGE or key.startswith(f"{OBS_IMAGES}.")
+    """Return whether an entry of a batch is a camera's image; ``..._is_pad`` is not, which data sets add."""
+    return (key == OBS_IMAGE or key.startswith(f"{OBS_IMAGES}.")) and not key.endswith("_is_pad")
 
 
 def entries_of(batch: Mapping[str, Any]) -> dict[str, Tensor]:
