@@ -94,6 +94,15 @@ def test_earlier_observations_are_those_of_their_time(policy, monkeypatch):
     assert numbers == [[states[0], states[0]], [states[0], states[1]], [states[0], states[2]], [states[3], states[3]]]
 
 
+def test_entries_of_different_times_are_refused(policy):
+    given = batch(0, 2)
+    given["observation.state"] = given["observation.state"][:, 1]
+    with pytest.raises(ValueError, match="different numbers of observations"):
+        policy.predict_action_chunk(given)
+    with pytest.raises(ValueError, match=r"shape \(54,\), expected \(36,\)"):
+        policy.predict_action_chunk(batch(0, 3))
+
+
 class Robot:
     """What the loop asks of a robot."""
 

@@ -50,9 +50,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write, for --policy.path of LeRobot's programs")
     given = parser.parse_args()
     with report_user_errors():
-        policy = write_pretrained(given.exported, given.out)
-        chunking = "with" if policy.supports_rtc() else "without"
-        print(f"{given.out}: '{policy.planner.spec.name}', {chunking} real-time chunking")  # noqa: T201
+        chunking = "with" if write_pretrained(given.exported, given.out).supports_rtc() else "without"
+        print(f"{given.out}: for --policy.path of LeRobot's programs, {chunking} real-time chunking")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class OneStridePolicy(PreTrainedPolicy):
     def _last(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The last observations by a batch of them, or of the newest alone."""
         entries, n_obs_steps = with_time(entries_of(batch)), self.planner.n_obs_steps
-        given = max((value.shape[1] for value in entries.values()), default=1)
+        given = next((value.shape[1] for value in entries.values()), 1)
         if given != 1 or n_obs_steps == 1:
             return [{key: value[:, i] for key, value in entries.items()} for i in range(given)]
         now, newest = time.monotonic(), {key: value[:, 0] for key, value in entries.items()}

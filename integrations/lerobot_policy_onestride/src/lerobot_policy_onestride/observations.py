@@ -73,24 +73,28 @@ def entries_of(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def with_time(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return entries as (B, T, ...): those of one observation, (B, ...), get a T of 1."""
-    return {
-        key: value if value.ndim == (5 if is_image(key) else 3) else value[:, None] for key, value in entries.items()
-    }
+    """Return entries as (B, T, ...): those of one observation, (B, ...), get a T of 1.
+
+    Raises:
+        ValueError: they are of different times.
+    """
+    there = {key: value.ndim == (5 if is_image(key) else 3) for key, value in entries.items()}
+    made = {key: value if there[key] else value[:, None] for key, value in entries.items()}
+    lengths = {key: value.shape[1] for key, value in made.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the batch has different numbers of observations: {lengths}; give as many of each")
+    return made
 
 
 def observed(entries: Mapping[str, Tensor]) -> Observed:
     """Return the entries of a batch, (B, T, ...) each, as observations.
 
     Raises:
-        ValueError: there are no numbers among them, or they are of different times.
+        ValueError: there are no numbers among them.
     """
     parts = [entries[key] for key in NUMBERS if key in entries]
     if not parts:
         raise ValueError(f"the batch has no {' and no '.join(NUMBERS)}; it has {sorted(entries) or 'no observation'}")
-    lengths = {key: value.shape[1] for key, value in entries.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the batch has different numbers of observations: {lengths}; give as many of each")
     images = {camera_of(key): bytes_of(value) for key, value in entries.items() if is_image(key)}
     return Observed(torch.cat(parts, 2), images)
 
