@@ -12,6 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "examples" / "own_task"
+IN_TURN = """
+import json, sys
+from onestride.cli import main
+if __name__ == "__main__":
+    for words in json.loads(sys.argv[1]):
+        main(words)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +37,12 @@ def installed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def program(installed):
-    def run(*arguments, path=installed, **variables):
+    def run(*commands, path=installed, **variables):
+        """Carry out commands (lists of words) one after another in a process of their own: torch loads once."""
         paths = os.pathsep.join((str(path), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+        words = json.dumps([[str(word) for word in command] for command in commands])
         done = subprocess.run(
-            [sys.executable, "-m", "onestride", *map(str, arguments)],
+            [sys.executable, "-c", IN_TURN, words],
             env=os.environ | {"PYTHONPATH": paths} | variables, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
@@ -47,13 +56,15 @@ def run_folder(program, tmp_path_factory):
     """Collect, train, distil and evaluate in two worker processes. No file of ours had to change."""
     folder = tmp_path_factory.mktemp("runs") / "two-link"
     settings = ("--preset", "gym-tiny", "--task", "two-link", "--run", folder)
-    program("collect", *settings, "--behaviours", "two_link:expert")
-    program("train", "nearest", *settings)
-    for name in ("teacher", "dnk"):
-        if name == "dnk":
-            program("pairs", *settings)
-        program("train", name, *settings, "--selector", "nearest", *(("--guidance", "0") if name == "teacher" else ()))
-    program("evaluate", *settings, "--evaluate.workers", "2", "--no-pictures")
+    ranked = (*settings, "--selector", "nearest")
+    program(
+        ("collect", *settings, "--behaviours", "two_link:expert"),
+        ("train", "nearest", *settings),
+        ("train", "teacher", *ranked, "--guidance", "0"),
+        ("pairs", *settings),
+        ("train", "dnk", *ranked),
+        ("evaluate", *settings, "--evaluate.workers", "2", "--no-pictures"),
+    )
     return folder
 
 
@@ -71,28 +82,38 @@ def test_it_is_evaluated_by_its_own_selector_and_metric(run_folder):
     assert 0 < left["mean"] < 1200
 
 
-def test_it_is_exported_and_driven_in_real_time(program, run_folder, tmp_path):
-    program("export", run_folder / "dnk-0", "--format", "onnx", "--out", tmp_path / "arm")
-    contract = json.loads((tmp_path / "arm" / "contract.json").read_text())
+@pytest.fixture(scope="module")
+def exported(program, run_folder, tmp_path_factory):
+    """The exported student's folder, and what the program said of driving with it in real time."""
+    folder = tmp_path_factory.mktemp("exported") / "arm"
+    said = program(
+        ("export", run_folder / "dnk-0", "--format", "onnx", "--out", folder),
+        ("run", "--checkpoint", folder, "--timeout", "0.6", "--clock", "real"),
+    )
+    return folder, json.loads(said[said.index("{") :])
+
+
+def test_it_is_exported_and_driven_in_real_time(exported):
+    folder, driven = exported
+    contract = json.loads((folder / "contract.json").read_text())
     assert contract["control"]["control_dt"] == 0.02
-    driven = json.loads(program("run", "--checkpoint", tmp_path / "arm", "--timeout", "0.6", "--clock", "real"))
     assert driven["executed_steps"] >= 20
     assert driven["held_commands"] == 0
 
 
-def test_an_exported_folder_acts_where_its_package_is_not(run_folder, program, tmp_path):
-    program("export", run_folder / "dnk-0", "--format", "onnx", "--out", tmp_path / "arm")
+def test_an_exported_folder_acts_where_its_package_is_not(exported):
+    folder, _ = exported
     code = f"""
 import numpy as np
 from onestride import Engine
-engine = Engine.from_folder({str(tmp_path / "arm")!r})
+engine = Engine.from_folder({str(folder)!r})
 print(engine.decide(np.zeros(6)).action.shape, engine.task.name)
 """
     paths = {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)
     assert done.stdout == "(2,) two-link\n", done.stderr
 
-    command = [sys.executable, "-m", "onestride", "run", "--checkpoint", str(tmp_path / "arm")]  # that simulates it
+    command = [sys.executable, "-m", "onestride", "run", "--checkpoint", str(folder)]  # that simulates it
     done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
     assert "is of another task: there is no task 'two-link'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -102,7 +123,10 @@ def test_without_a_package_a_file_is_enough(program, tmp_path):
     """By FILE.py:NAME; later commands know it by that again, or by the environment variable."""
     file = PACKAGE / "src" / "two_link" / "__init__.py"
     settings = ("--preset", "gym-tiny", "--task", f"{file}:two_link", "--run", tmp_path / "run")
-    program("collect", *settings, "--amount", "500", "--behaviours", f"{file}:expert", path=tmp_path)
-    program("train", "returns", *settings, path=tmp_path)
+    program(
+        ("collect", *settings, "--amount", "500", "--behaviours", f"{file}:expert"),
+        ("train", "returns", *settings),
+        path=tmp_path,
+    )
     named = {"ONESTRIDE_TASKS": f"{file}:two_link"}
-    program("train", "iql", "--preset", "gym-tiny", "--run", tmp_path / "run", path=tmp_path, **named)
+    program(("train", "iql", "--preset", "gym-tiny", "--run", tmp_path / "run"), path=tmp_path, **named)

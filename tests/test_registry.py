@@ -100,15 +100,26 @@ def test_a_file_may_import_the_files_beside_it(tmp_path, monkeypatch):
 
 def test_a_task_of_a_file_goes_through_the_program(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
+    code = f"""
+import os
+from onestride.cli import main
+def said(task):
+    try:
+        main(["import", "nothing.npz", "--run", "run", "--task", task])
+    except SystemExit:
+        pass
+said("swing-up")
+os.environ[{VARIABLE!r}] = {str(tmp_path / "own.py:pendulum")!r}
+said("swing-up")
+"""
     environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
-    command = [sys.executable, "-m", "onestride", "import", "nothing.npz", "--run", "run", "--task"]
 
-    def said(task, **more):
-        done = subprocess.run(
-            [*command, task], cwd=tmp_path, env=environment | more, capture_output=True, text=True, check=False
-        )
-        return done.stderr
+    def errors(*command):
+        started = [sys.executable, *command]
+        return subprocess.run(started, cwd=tmp_path, env=environment, capture_output=True, text=True).stderr
 
-    assert "nothing.npz does not exist" in said("own.py:pendulum")  # the task is known by then
-    assert "there is no task 'swing-up'" in said("swing-up")
-    assert "nothing.npz does not exist" in said("swing-up", **{VARIABLE: str(tmp_path / "own.py:pendulum")})
+    by_file = errors("-m", "onestride", "import", "nothing.npz", "--run", "run", "--task", "own.py:pendulum")
+    assert "nothing.npz does not exist" in by_file  # the task is known by then
+    unknown, known = errors("-c", code).split("nothing.npz does not exist")
+    assert "there is no task 'swing-up'" in unknown
+    assert "there is no task" not in known

@@ -175,8 +175,9 @@ def many(policy, rows, reference, chunk=500):
         assert others <= len(rows) / 500  # ties are rare
 
 
-def test_ten_thousand_observations_of_the_cheetah(make, reference):
-    many(make(), 2 * normal(10_000, 17, seed=1).double().numpy(), reference)
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_observations_of_the_cheetah(make, reference, count):
+    many(make(), 2 * normal(count, 17, seed=1).double().numpy(), reference)
 
 
 def test_observations_of_the_arm(make_arm_policy, reference, arm_rows):

@@ -81,6 +81,7 @@ def test_what_has_decided_decides_in_a_forked_child_too(make, observations, two_
     assert torch.get_num_threads() == 2  # here as before
 
 
+@pytest.mark.slow
 def test_an_engine_of_onnx_runtime_is_freed_in_a_forked_child_and_the_child_ends(make, tmp_path):
     """By name, and with all that the interpreter frees at its end."""
     pytest.importorskip("onnxruntime")

@@ -233,7 +233,13 @@ sys.exit(int(before != np.float32(1e-39) * np.float32(0.5)))
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="flags of gcc")
-@pytest.mark.parametrize(("flags", "code"), [("-Ofast", 0), ("-ffast-math", 0), ("-fsanitize=address", 3)])
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        ("-Ofast", 0), pytest.param("-ffast-math", 0, marks=pytest.mark.slow),
+        pytest.param("-fsanitize=address", 3, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_flags_neither_change_the_processs_arithmetic_nor_end_it(tmp_path, flags, code):
     """A library linked with -Ofast flushes small numbers to 0 everywhere; one with a sanitizer ends the process."""
     environment = os.environ | {"CC": "gcc", "CFLAGS": flags, "XDG_CACHE_HOME": str(tmp_path)}

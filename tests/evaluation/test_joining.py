@@ -66,6 +66,7 @@ def test_what_is_made_of_all_planners_is_deleted_with_another_one(tmp_path):
         assert path.exists() == kept
 
 
+@pytest.mark.slow
 def test_further_episodes_join_and_are_those_of_one_evaluation(run, monkeypatch):
     entries = [entry(run, "ct-0"), entry(run, "ct-0", "none")]
     more = replace(CONFIG, episodes=5, width=2)
@@ -128,6 +129,7 @@ def measured(records):
     return {key: {k: v for k, v in r.items() if k not in made_by} for key, r in keyed(records).items()}
 
 
+@pytest.mark.slow
 def test_another_critic_changes_what_it_ranks(again, monkeypatch):
     config = json.loads((again / "iql" / "config.json").read_text())
     config["training"]["id"] = "another"

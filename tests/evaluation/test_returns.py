@@ -55,6 +55,7 @@ def test_an_episode_is_the_policys_in_the_environment(evaluated):
     lockstep.close()
 
 
+@pytest.mark.slow
 def test_two_processes_roll_the_same_episodes(run, evaluated):
     entries = [entry(run, "dnk-0"), entry(run, "dnk-0", "none")]
     folder = evaluate(run, replace(CONFIG, workers=2), "test", name="by-two", entries=entries)

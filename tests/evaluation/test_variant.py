@@ -24,6 +24,8 @@ ROWS = {
     "kdm-f-classifier": Variant(method="kdm-f", selector="returns"),
     "teacher-ddim-5": Variant(method="teacher", selector="iql", steps=5),
     "teacher-ddim-5-unselected": Variant(method="teacher", selector="none", steps=5),
+    "edm-heun-10": Variant(method="edm", selector="iql", steps=10),
+    "cp-long-calls-3-unselected": Variant(method="cp", selector="none", setting="long", steps=3),
     "candidates-16": Variant(method="dnk", selector="iql", candidates=16),
     "no-spectral": Variant(method="dnk", selector="iql", setting="no-spectral"),
     "no-spectral-unselected": Variant(method="dnk", selector="none", setting="no-spectral"),
@@ -81,6 +83,8 @@ def test_names_for_a_reader():
     assert labels["dnk-int8"] == "DNK (IQL, engine in 8 bits)"
     assert Variant(method="dnk", selector="task", backend="engine").label == "DNK (engine)"
     assert labels["teacher-ddim-5"] == "Teacher, DDIM, 5 steps"
+    assert labels["edm-heun-10"] == "EDM teacher, Heun, 10 steps"
+    assert labels["cp-long-calls-3-unselected"] == "CP, long, 3 calls (unselected)"
     assert labels["candidates-16"] == "DNK, 16 candidates"
     assert Variant(method="mine", selector="theirs").label == "mine (theirs)"
     assert Variant(method="teacher", selector="none", steps=1).label == "Teacher, DDIM, 1 step (unselected)"

@@ -96,6 +96,7 @@ def test_the_record_is_of_the_schema(record):
     assert len(lines(said)) == 1 + 2 * len(names)
 
 
+@pytest.mark.slow
 def test_an_unguided_teacher_is_timed_as_one_graph_too():
     policies = untrained(presets.load("tiny"))
     made = {s.name: s for s in subjects_of(policies, 4, BenchConfig(draws=2), torch.device("cpu"))}

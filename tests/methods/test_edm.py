@@ -210,7 +210,7 @@ def test_config_and_weights_survive_json_and_a_new_object():
 @pytest.mark.parametrize(
     ("change", "says"),
     [({"sigma_min": 0.0}, "sigma_min"), ({"sigma_max": 0.001}, "sigma_max"), ({"sigma_data": 0.0}, "sigma_data"),
-     ({"rho": -1.0}, "rho"), ({"steps": 1}, "at least 2"), ({"p_std": 0.0}, "p_std"),
+     ({"rho": -1.0}, "rho"), ({"steps": 0}, "at least 1"), ({"p_std": 0.0}, "p_std"),
      ({"first_action_weight": -1.0}, "weight")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(change, says):

@@ -9,6 +9,7 @@ from onestride.networks.derivatives import directional
 from onestride.networks.embeddings import TimeEmbedding, frequencies, sinusoidal
 from onestride.networks.mlp import ResidualMLP
 from onestride.networks.plan_network import NetworkConfig, plan_network
+from onestride.networks.transformer import PlanTransformer
 from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet, TemporalValue
 
 H, D, C, N = 8, 5, 6, 20
@@ -27,7 +28,11 @@ def film_unet(context_dim=C, **config):
     return FilmUNet(H, D, context_dim, FilmUNetConfig(**shape))
 
 
-@pytest.fixture(params=[mlp, unet, film_unet])
+def transformer(context_dim=C):
+    return PlanTransformer(H, D, context_dim, width=16, blocks=2)
+
+
+@pytest.fixture(params=[mlp, unet, film_unet, transformer])
 def make(request):
     torch.manual_seed(0)
     return request.param

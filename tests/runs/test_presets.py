@@ -48,6 +48,29 @@ def test_the_hands_critics_have_the_sources_expectile():
             assert preset.stage("iql").config.expectile == 0.8
 
 
+CHUNKS = ("pusht", "pusht-dp", "cube-double", "scene-drawer")
+PLANS = ("pointmaze-large", "antmaze-umaze", "adroit-pen", "quadrotor")
+
+
+@pytest.mark.parametrize("task", [*CHUNKS, *PLANS, "pusht-image"])
+def test_a_full_preset_is_the_small_ones_stages_with_the_fields_networks(task):
+    small, full = (presets.load(f"{task}-{budget}") for budget in ("small", "full"))
+    assert (full.task, full.ranked_by) == (small.task, small.ranked_by)
+    assert [stage.name for stage in full.stages] == [stage.name for stage in small.stages]
+    config = full.stage("teacher").config
+    assert config.network == ("unet" if task in PLANS else "film-unet")
+    assert config.n_steps == small.stage("teacher").config.n_steps
+    assert full.stage("pairs").config.count == 500_000
+    assert full.stage("dnk").seeds == (0, 1, 2)
+    horizon = TASKS[full.task]().plans.horizon
+    assert horizon % 8 == 0
+    if task in CHUNKS:
+        assert config.film_unet.down_dims == (512, 1024, 2048)
+    if task == "pusht-dp":
+        assert config.prediction == "eps"  # a U-Net says the noise
+    assert (task == "pusht-image") == (full.stage("teacher").vision is not None)
+
+
 def test_an_evaluation_of_nothing_is_refused():
     with pytest.raises(ValueError, match="numbers of at least 1"):
         ReturnsConfig(episodes=0)

@@ -16,6 +16,7 @@ from onestride.studies import ablations
 from tiny_run import CONFIG, PRESET
 
 
+@pytest.mark.slow
 def test_ablations_take_one_piece_away_and_share_everything_else(run, tmp_path, monkeypatch):
     whole = tmp_path / "run"
     shutil.copytree(run, whole)

@@ -56,7 +56,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_every_execution_is_measured_at_every_latency(folders):
-    record = measure(*folders, scenes=1, latencies=(0, 2), timeout=1.0)
+    record = measure(*folders, scenes=1, latencies=(0, 2), timeout=0.4)
     assert list(record["rows"]) == [
         f"{latency} rows, {name}" for latency in (0, 2) for name in chunking.EXECUTIONS
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from onestride.reports.table import paper_rows
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
-#: Lines of the KDP paper's tables as they are printed, and how a printed number becomes one of ours.
+#: Lines of the papers' tables as they are printed, and how a printed number becomes one of ours.
 PRINTED = {
     "kdp-table1": ("DQL", "96.8 69.1 111.1 90.5 110.1 87.0 91.1 5", [0.01] * 7 + [1]),
     "kdp-table2": ("Diffuser, K = 64", "20 1280 279.98 280.03", [1] * 4),
@@ -17,6 +17,7 @@ PRINTED = {
     "kdp-table4": ("Attraction-only (no repulsion)", "1.05 3.7 2.2e6", [0.01, 0.01, 1]),
     "kdp-table5": ("KDP", "53.4 .020 61.8 .024 79.6 .034 62.8 .036", [0.01, 1000] * 4),
     "kdp-table6": ("KDP, L = 8", "73 63 71", [0.01] * 3),
+    "onedp-table2": ("CP, 450 epochs, 3 calls", "0.839", [1]),
     "kdp-table7": ("KDP", "94 12.0 38 8 26 90 32 17 9 47", [0.01, 1, 1, 1, 1] * 2),
 }
 

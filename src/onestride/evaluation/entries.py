@@ -14,7 +14,8 @@ from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
-from onestride.methods.guided import GuidedPlanner
+from onestride.methods import METHODS
+from onestride.methods.wrapped import WrappedPlanner
 from onestride.policy.policy import Policy, Precision, unselected
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of, trained_methods
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
@@ -186,6 +187,19 @@ def as_trained(entry: Entry, device: str, **settings: Any) -> Policy:
     if entry.variant.asked:
         policy.ask(**{name: value[0].tolist() for name, value in policy.asked.items()} | dict(entry.variant.asked))
     if entry.variant.steps is not None:
-        planner = policy.generator.planner if isinstance(policy.generator, GuidedPlanner) else policy.generator
-        planner.config = replace(planner.config, solver="ddim", sample_steps=entry.variant.steps)
+        in_steps(policy, load_config(entry.folder)["kind"], entry.variant.steps)
     return policy
+
+
+def in_steps(policy: Policy, method: str, steps: int) -> None:
+    """Have the generator of a policy, which is of this method, sampled in so many steps.
+
+    Raises:
+        ValueError: the method has but one way to be sampled.
+    """
+    stepped, planner = METHODS[method]().stepped, policy.generator
+    if stepped is None:
+        raise ValueError(f"a planner of method '{method}' is sampled in its own steps alone, not in {steps}")
+    while isinstance(planner, WrappedPlanner):
+        planner = planner.planner
+    planner.config = stepped.settings(planner.config, steps)

@@ -15,7 +15,7 @@ import numpy as np
 
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
 from onestride.evaluation.metrics import latency, over_seeds, single, summarize
-from onestride.evaluation.provenance import provenance, training_notes
+from onestride.evaluation.provenance import provenance, training_cost, training_notes
 from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
@@ -90,7 +90,11 @@ def evaluate(
         times = protocol.times() if isinstance(protocol, Returns) else {}
     last = {e.row: e for e in entries}
     calls = {row: all_candidates_of(e, device).nfe for row, e in last.items()} if isinstance(protocol, Returns) else {}
-    rows = {row: summary(e.variant, protocol.metrics, store.records, clouds, times, calls) for row, e in last.items()}
+    rows = {
+        row: summary(e.variant, protocol.metrics, store.records, clouds, times, calls)
+        | training_cost([each.folder for each in entries if each.row == row])
+        for row, e in last.items()
+    }
     if reference is not None:
         rows[DEMONSTRATOR.row] = summary(DEMONSTRATOR, protocol.metrics, store.records, (), {}, {DEMONSTRATOR.row: 0})
     folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import CONFIG, load_config
+from onestride.evaluation.metrics import over_seeds
 from onestride.files import read_json
 from onestride.runs.pairs import MANIFEST
 from onestride.runs.run import RETURNS, data_report, without_history
@@ -35,6 +36,19 @@ def pairs_report(run: Path) -> dict[str, Any]:
         manifest = read_json(path)
         found[str(path.parent.relative_to(run))] = {key: manifest.get(key) for key in ("settings", "identity")}
     return found
+
+
+def training_cost(folders: Iterable[Path]) -> dict[str, Any]:
+    """Return what a row's planners were trained for, by checkpoint: updates, and how long they took [s].
+
+    Without what they learn from: a student's teacher has a row of its own.
+    """
+    said = [load_config(folder)["training"] for folder in dict.fromkeys(folders)]
+    known = {
+        "training_steps": [each.get("steps") for each in said],
+        "training_s": [each.get("seconds") for each in said],
+    }
+    return {name: over_seeds(values) for name, values in known.items() if None not in values}
 
 
 def training_notes(run: Path, task: Task) -> list[str]:

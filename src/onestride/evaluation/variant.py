@@ -13,7 +13,7 @@ import msgspec
 
 from onestride.files import CheckpointError
 from onestride.methods import METHODS
-from onestride.methods.method import Method
+from onestride.methods.method import Method, Stepped
 
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
@@ -22,6 +22,7 @@ RANKINGS = {
     "unselected": "unselected",
 }  # fmt: skip
 ALL = 1_000_000  # steps of a teacher, in the order of rows, where it takes its own sampler's
+OTHER = Stepped("ddim", "DDIM, {} step", lambda config, _steps: config)
 _SELECTORS = {"returns": "classifier", "none": "unselected"}  # in rows' names
 _BACKENDS = {"torch": "", "engine": "engine", "engine-int8": "int8"}
 
@@ -36,7 +37,7 @@ class Variant:
     candidates: drawn per decision, where not as many as the checkpoint says.
     sampling: how candidates' noise is scaled: as the selector asks, or as in training.
     scored_steps: of a plan, where not as many as the selector's own; 1 scores the first action alone.
-    steps: of a teacher sampled by DDIM, where not its own sampler.
+    steps: that the method is sampled in (``Method.stepped``), such as a teacher by DDIM, where not as it was trained.
     actions: of a plan that are carried out before the next one is made, where not as many as the task says.
     setting: what of an ablation's training differs, such as "no-spectral".
     asked: conditions that are asked for where not as the checkpoint says, by name.
@@ -78,13 +79,19 @@ class Variant:
         return asdict(self)
 
     @property
+    def _stepped(self) -> Stepped:
+        """How the method is sampled in ``steps``; rows of methods that are not known here are as the teacher's."""
+        known = method_of(self.method)
+        return OTHER if known is None or known.stepped is None else known.stepped
+
+    @property
     def generator(self) -> str:
         """The part of the row's name that says where candidates come from: "dnk", "teacher-ddim-5", "no-spectral"."""
         name = self.method
         if self.setting:
             name = self.setting if name == "dnk" else f"{name}-{self.setting}"
         if self.steps is not None:
-            name += f"-ddim-{self.steps}"
+            name += f"-{self._stepped.name}-{self.steps}"
         if self.candidates is not None:
             name = f"{'' if name == 'dnk' else name + '-'}candidates-{self.candidates}"
         name += "".join(f"-{condition}-{value:g}" for condition, value in self.asked)
@@ -118,7 +125,7 @@ class Variant:
         name = known.label if known is not None else self.method
         if self.setting:
             name += f", {self.setting}"
-        counts = (self.steps, "DDIM, {} step"), (self.candidates, "{} candidate"), (self.actions, "{} action")
+        counts = (self.steps, self._stepped.label), (self.candidates, "{} candidate"), (self.actions, "{} action")
         for count, what in counts:
             if count is not None:
                 name += f", {what.format(count)}{'' if count == 1 else 's'}"

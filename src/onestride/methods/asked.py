@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from onestride.methods.wrapped import WrappedPlanner
 from onestride.networks.conditions import COLUMN, ConditionEmbedding, of_batch
 from onestride.plans.spec import PlanSpec
 
 
-class AskedPlanner(nn.Module):
+class AskedPlanner(WrappedPlanner):
     """A generator whose context is made of numbers and of what is asked for.
 
     Args:
@@ -27,37 +28,20 @@ class AskedPlanner(nn.Module):
         conditions: embeds what is asked for (B, E).
     """
 
-    method: str
-
     def __init__(self, planner: Any, conditions: ConditionEmbedding) -> None:
-        super().__init__()
-        self.planner, self.conditions = planner, conditions
-        self.deterministic = getattr(planner, "deterministic", False)
-        self.prior_scaled = getattr(planner, "prior_scaled", True)
-
-    @property
-    def config(self) -> Any:
-        """The method's settings."""
-        return self.planner.config
-
-    @property
-    def nfe(self) -> int:
-        """Network calls of the method's generator per decision."""
-        return self.planner.nfe
+        super().__init__(planner)
+        self.conditions = conditions
 
     def embed(self, context: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
         """Return the generator's context (B, C + E) of context (B, C) and conditions (1 or B, size) by name."""
         made = self.conditions(asked, rows=len(context))
         return torch.cat((context, made.expand(len(context), -1)), 1)
 
-    def sample(self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return plans (B, H, D) from a prior (B, H, D) and what ``embed`` made."""
-        return self.planner.sample(prior, context, generator=generator)
-
-    def training_step(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return the method's loss; the batch's columns "condition.<name>" (B, size) are what its rows ask for."""
+    def seen(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+        """Return a batch whose columns "condition.<name>" (B, size), what its rows ask for, are in its context."""
+        del rng
         rest = {name: column for name, column in batch.items() if not name.startswith(COLUMN)}
-        return self.planner.training_step(rest | {"context": self.embed(batch["context"], of_batch(batch))}, rng)
+        return rest | {"context": self.embed(batch["context"], of_batch(batch))}
 
 
 def with_conditions(build: Callable[[Any, PlanSpec], Any], config: Any, spec: PlanSpec) -> AskedPlanner:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from onestride.methods.consistency import pseudo_huber
 from onestride.methods.edm import NoiseLevels, Preconditioned, as_level, heun_step, level_weight, noised
-from onestride.methods.method import Method
+from onestride.methods.method import Method, Stepped
 from onestride.methods.taught import TaughtStudent, taught
 from onestride.plans.spec import PlanSpec
 
@@ -180,4 +180,5 @@ class ConsistencyPolicy(TaughtStudent):
 CP = Method(
     name="cp", label="CP", colour="#DDCC77", config=ConsistencyPolicyConfig(), build=ConsistencyPolicy, teacher="edm",
     learner=taught, temperatures=((1.0,), (1.0,)),
+    stepped=Stepped("calls", "{} call", lambda config, steps: replace(config, steps=steps)),
 )  # fmt: skip

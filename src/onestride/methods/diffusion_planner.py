@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from onestride.diffusion.guidance import classifier_free
 from onestride.diffusion.samplers import SOLVERS, sample, x0_from_eps
 from onestride.diffusion.schedule import Schedule, Spacing
-from onestride.methods.method import Method
+from onestride.methods.method import Method, Stepped
 from onestride.networks.conditions import ConditionEmbedding, left_out, of_batch
-from onestride.networks.mlp import ResidualMLP
-from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet
+from onestride.networks.plan_network import plan_network
+from onestride.networks.unet1d import FilmUNet, FilmUNetConfig
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
@@ -25,7 +25,8 @@ from onestride.plans.spec import PlanSpec
 class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
-    network: Literal["mlp", "unet", "film-unet"] = "mlp"  # a CPU trains it; Diffuser's U-Net; Diffusion Policy's
+    # A CPU trains the first; Diffuser's U-Net; Diffusion Policy's; a DiT over rows, of ``width`` and ``blocks``.
+    network: Literal["mlp", "unet", "film-unet", "transformer"] = "mlp"
     width: int = 640
     blocks: int = 6
     unet_width: int = 32
@@ -44,7 +45,7 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         choices = {
-            "network": ("mlp", "unet", "film-unet"), "schedule": ("cosine", "squared-cosine"),
+            "network": ("mlp", "unet", "film-unet", "transformer"), "schedule": ("cosine", "squared-cosine"),
             "prediction": ("x0", "eps"), "solver": tuple(SOLVERS), "spacing": ("even", "leading"),
         }  # fmt: skip
         for name, known in choices.items():
@@ -68,14 +69,10 @@ class DiffusionPlanner(nn.Module):
         self.conditions = ConditionEmbedding(spec.conditions) if spec.conditions else None
         asked = 0 if self.conditions is None else self.conditions.width
         shape = (spec.horizon, spec.row_dim, spec.context_dim + asked)
-        if config.network == "mlp":
-            self.network: nn.Module = ResidualMLP(
-                *shape, n_steps=config.n_steps, width=config.width, blocks=config.blocks
-            )
-        elif config.network == "film-unet":
-            self.network = FilmUNet(*shape, config.film_unet)
+        if config.network == "film-unet":
+            self.network: nn.Module = FilmUNet(*shape, config.film_unet)
         else:
-            self.network = TemporalUNet(*shape, width=config.unet_width, multipliers=config.unet_multipliers)
+            self.network = plan_network(config, *shape, n_steps=config.n_steps)  # type: ignore[arg-type]
         fixed, weight = mask_of(spec), torch.ones(shape[:2])
         weight[0, spec.state_dim :] = config.first_action_weight
         self.register_buffer("fixed", fixed, persistent=False)
@@ -180,6 +177,7 @@ class DiffusionPlanner(nn.Module):
 DIFFUSER = Method(
     name="diffuser", label="Teacher", colour="#0072B2", folder="teacher", config=TeacherConfig(),
     build=DiffusionPlanner, conditional=True,
+    stepped=Stepped("ddim", "DDIM, {} step", lambda config, steps: replace(config, solver="ddim", sample_steps=steps)),
 )  # fmt: skip
 
 #: Diffusion Policy's diffusion (Chi et al. 2023): 100 steps of the squared-cosine schedule, trained to say the noise,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from onestride.methods.method import Method
+from onestride.methods.method import Method, Stepped
 from onestride.networks.mlp import ResidualMLP
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
@@ -42,7 +42,12 @@ class NoiseLevels:
             )
 
     def grid(self, count: int) -> list[float]:
-        """``count`` levels from sigma_max down to sigma_min, evenly spaced in ``sigma^(1/rho)`` (EDM, eq. 5)."""
+        """``count`` levels from sigma_max down to sigma_min, evenly spaced in ``sigma^(1/rho)`` (EDM, eq. 5).
+
+        One level is sigma_max alone.
+        """
+        if count == 1:
+            return [self.sigma_max]
         low, high = self.roots
         inner = [(high + i / (count - 1) * (low - high)) ** self.rho for i in range(1, count - 1)]
         return [self.sigma_max, *inner, self.sigma_min]
@@ -59,15 +64,15 @@ class EDMConfig(NoiseLevels):
 
     width: int = 640
     blocks: int = 6
-    steps: int = 18  # of Heun's method, two network calls each but for the last
+    steps: int = 18  # of Heun's method, two network calls each but for the last; 1: the estimate at sigma_max
     p_mean: float = -1.2  # log sigma ~ N(p_mean, p_std^2) in training
     p_std: float = 1.2
     first_action_weight: float = 10.0  # of the executed action in the loss, as in Diffuser
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 2:
-            raise ValueError(f"edm.steps is {self.steps}, expected at least 2")
+        if self.steps < 1:
+            raise ValueError(f"edm.steps is {self.steps}, expected at least 1")
         if self.p_std <= 0 or self.first_action_weight < 0:
             raise ValueError(
                 f"edm needs p_std > 0 and no negative weight, got {self.p_std=}, {self.first_action_weight=}"
@@ -215,4 +220,5 @@ def noised(x0: Tensor, sigma: Tensor, fixed: Tensor, eps: Tensor) -> Tensor:
 EDM = Method(
     name="edm", label="EDM teacher", folder="edm", config=EDMConfig(), build=EDMPlanner,
     temperatures=((1.0,), (1.0,)), compared=False,
+    stepped=Stepped("heun", "Heun, {} step", lambda config, steps: replace(config, steps=steps)),
 )  # fmt: skip

@@ -5,37 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.diffusion_planner import DiffusionPlanner
+from onestride.methods.wrapped import WrappedPlanner
 
 
-class GuidedPlanner(nn.Module):
+class GuidedPlanner(WrappedPlanner):
     """A generator: the planner with x0 <- x0 + weight * sigma_k^2 / alpha_k * d value / d x_k.
 
     With the exact x0 and weight 1 this samples p(x0) exp(value) (Dhariwal and Nichol 2021; Janner et al. 2022):
     the score gains the gradient, and x0 = (x_k + sigma_k^2 score) / alpha_k. ``weight`` counts in standardised
     returns; they come from ``returns.gradient(x (B, H, D), k, context)``, as of ``selectors.returns.ReturnModel``, with
-    the planner's ``schedule``. Fixed entries are put back after every step as always.
+    the planner's ``schedule``. It is called and differentiated as often as the denoiser, which ``nfe`` counts. Fixed
+    entries are put back after every step as always.
     """
 
     def __init__(self, planner: DiffusionPlanner, returns: Any, weight: float) -> None:
-        super().__init__()
+        super().__init__(planner)
         if returns.schedule != planner.schedule:
             raise ValueError(
                 f"the return model knows {returns.schedule.n_steps} noise levels, the planner has "
                 f"{planner.schedule.n_steps}; train it with --returns.n-steps {planner.schedule.n_steps}"
             )
-        self.planner, self.returns, self.weight = planner, returns, weight
-
-    @property
-    def config(self) -> TeacherConfig:
-        return self.planner.config
-
-    @property
-    def nfe(self) -> int:
-        """Calls of the denoiser; the return model is called and differentiated as often."""
-        return self.planner.nfe
+        self.returns, self.weight = returns, weight
 
     def denoise(self, x: Tensor, k: int, context: Tensor | None) -> Tensor:
         x0 = self.planner.denoise(x, k, context)
@@ -44,15 +37,7 @@ class GuidedPlanner(nn.Module):
         return torch.add(x0, self.returns.gradient(x, k, context), alpha=scale)
 
     def sample(
-        self,
-        prior: Tensor,
-        context: Tensor | None,
-        *,
-        solver: str | None = None,
-        steps: int | None = None,
-        generator: torch.Generator | None = None,
+        self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None, **more: Any
     ) -> Tensor:
         """As ``DiffusionPlanner.sample``."""
-        return self.planner.sample(
-            prior, context, solver=solver, steps=steps, generator=generator, denoise=self.denoise
-        )
+        return super().sample(prior, context, generator=generator, denoise=self.denoise, **more)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from onestride.diffusion.drifting import Repulsion, grouped_drift, keyed_drift
 from onestride.methods.method import Method
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.plan_network import plan_network
+from onestride.networks.plan_network import NAMES, NetworkName, plan_network
 from onestride.plans.given import mask_of
 from onestride.plans.spec import PlanSpec
 
@@ -36,8 +36,9 @@ class KeyedDriftConfig:
 
     Attributes:
         form: see above.
-        network: "mlp" (a CPU trains it; the native engine takes it) or "unet" (Janner et al. 2022; for a GPU).
-        width, blocks: of the MLP.
+        network: "mlp" (a CPU trains it; the native engine takes it), "unet" (Janner et al. 2022; for a GPU) or
+            "transformer".
+        width, blocks: of the MLP or the transformer.
         unet_width, unet_multipliers: of the U-Net.
         samples: G, of each condition in a batch. Form "grouped".
         neighbours: windows of other episodes that attract beside the own one. Form "grouped".
@@ -54,7 +55,7 @@ class KeyedDriftConfig:
     """
 
     form: Literal["grouped", "paper"] = "grouped"
-    network: Literal["mlp", "unet"] = "mlp"
+    network: NetworkName = "mlp"
     width: int = 512
     blocks: int = 4
     unet_width: int = 32
@@ -75,7 +76,7 @@ class KeyedDriftConfig:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("form", ("grouped", "paper")), ("network", ("mlp", "unet")),
+            ("form", ("grouped", "paper")), ("network", NAMES),
             ("negatives", ("masked", "kept", "independent")), ("repulsion", ("on", "off", "literal")),
         ):  # fmt: skip
             if getattr(self, name) not in known:

@@ -44,6 +44,19 @@ class Group:
     every: int = 1
 
 
+@dataclass(frozen=True)
+class Stepped:
+    """How a method is sampled in another number of steps than its settings say.
+
+    name: of such rows: "teacher-<name>-10". label: for readers, with {} for one step. settings: (the method's settings,
+    steps) -> its settings with so many.
+    """
+
+    name: str
+    label: str
+    settings: Callable[[Any, int], Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """What the rest of the house knows of a method.
@@ -75,6 +88,7 @@ class Method:
         ``training/neighbours.py``); (0, ...): none.
     samples: settings -> how many samples of every row a training step draws: by default batches have so many times
         fewer rows.
+    stepped: how it is sampled in another number of steps, which need no other training; None: in its own alone.
     shortest: whether its plans are one row where a task carries out one and knows no more than where it starts.
     ranked: whether a preset's selector ranks its candidates where nothing else is said; not where they are all alike.
     """
@@ -103,6 +117,7 @@ class Method:
     compared: bool = True
     neighbours: Callable[[Any], tuple[int, float]] = lambda _config: (0, 0.0)
     samples: Callable[[Any], int] = lambda _config: 1
+    stepped: Stepped | None = None
     shortest: bool = False
     ranked: bool = True
 

@@ -14,19 +14,20 @@ Action Conditioning for Efficient Real-Time Chunking" (arXiv 2512.05964). Theirs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from onestride.methods.diffusion_planner import DiffusionPlanner
-from onestride.methods.method import Group, Method
+from onestride.methods.method import Method
+from onestride.methods.wrapped import WrappedPlanner
 from onestride.plans.spec import PlanSpec
 
 
-class PrefixedPlanner(nn.Module):
+class PrefixedPlanner(WrappedPlanner):
     """A generator whose context says what is committed.
 
     Args:
@@ -34,25 +35,10 @@ class PrefixedPlanner(nn.Module):
         spec: of its plans, with the longest prefix P; C is the context's size.
     """
 
-    method: str
-
     def __init__(self, planner: Any, spec: PlanSpec) -> None:
-        super().__init__()
-        self.planner = planner
+        super().__init__(planner)
         self.longest, self.first, self.context_dim = spec.prefix, spec.state_dim, spec.context_dim
         self.actions = spec.action_dim
-        self.deterministic = getattr(planner, "deterministic", False)
-        self.prior_scaled = getattr(planner, "prior_scaled", True)
-
-    @property
-    def config(self) -> Any:
-        """The method's settings."""
-        return self.planner.config
-
-    @property
-    def nfe(self) -> int:
-        """Network calls of the method's generator per decision."""
-        return self.planner.nfe
 
     def embed(self, context: Tensor, committed: Tensor | None = None) -> Tensor:
         """Return the generator's context (B, C + P (A + 1)) of context (B, C).
@@ -90,36 +76,11 @@ class PrefixedPlanner(nn.Module):
         length = torch.randint(self.longest + 1, (len(plans), 1), generator=rng, device=plans.device)
         return plans[:, : self.longest, self.first :].masked_fill((rows >= length)[..., None], torch.nan)
 
-    def with_prefix(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+    def seen(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Return windows with a prefix each in their context. Pairs have that of their teacher's plan already."""
         if "plans" not in batch:
             return batch
         return batch | {"context": self.embed(batch["context"], self.draw(batch["plans"], rng))}
-
-    def training_step(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return the method's loss."""
-        return self.planner.training_step(self.with_prefix(batch, rng), rng)
-
-
-class PrefixedLearner(nn.Module):
-    """A method's learner with a prefix, which is drawn anew for each of its phases.
-
-    Args:
-        generator: with the method's generator inside, which ``learner`` trains.
-        learner: the method's.
-    """
-
-    def __init__(self, generator: PrefixedPlanner, learner: Any) -> None:
-        super().__init__()
-        self.deployed, self.learner = generator, learner
-
-    def groups(self) -> Sequence[Group]:
-        """Return the method's groups."""
-        return self.learner.groups()
-
-    def loss(self, phase: str, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return the loss of a phase of the method."""
-        return self.learner.loss(phase, self.deployed.with_prefix(batch, rng), rng)
 
 
 def with_prefix(build: Callable[[Any, PlanSpec], Any], config: Any, spec: PlanSpec) -> PrefixedPlanner:

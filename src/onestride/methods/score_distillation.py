@@ -60,6 +60,7 @@ class ScoreDistillationConfig:
         sigma_init: where G takes its noise to be if the teacher is EDM's; compared is at the teacher's own levels.
         learning_rate: of G; the paper's is 1e-6. ``training.learning_rate`` is not used.
         score_learning_rate: of psi; the paper's is 2e-5.
+        beta1: of Adam, of both.
         planner, settings: the teacher's method and its settings, of which the student's network is made. Training takes
             them from the checkpoint.
     """
@@ -72,6 +73,7 @@ class ScoreDistillationConfig:
     sigma_init: float = 2.5
     learning_rate: float = 1e-4
     score_learning_rate: float = 1e-3
+    beta1: float = 0.0
     planner: str = "diffuser"
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +88,8 @@ class ScoreDistillationConfig:
                 "sigma_init and learning rates must be above 0, got "
                 f"{self.sigma_init=}, {self.learning_rate=}, {self.score_learning_rate=}"
             )
+        if not 0 <= self.beta1 < 1:
+            raise ValueError(f"config.beta1 is {self.beta1}, expected 0 <= beta1 < 1")
         if self.planner not in TEACHERS:
             raise ValueError(
                 f"'{self.teacher}' is a checkpoint of method '{self.planner}', which has no score to learn from; name "
@@ -162,7 +166,7 @@ class ScoreDistillation(nn.Module):
 
     def groups(self) -> Sequence[Group]:
         """Return the score network's parameters, which are stepped first, and the generator's."""
-        config, betas = self.config, (0.0, 0.999)
+        config, betas = self.config, (self.config.beta1, 0.999)
         generator = Group("generator", list(self.deployed.parameters()), config.learning_rate, 0.0, betas)
         if self.score is None:
             return (generator,)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.methods.method import Group
+from onestride.methods.wrapped import WrappedLearner, WrappedPlanner
 from onestride.networks.vision import ImageEncoder, VisionConfig
 from onestride.plans.spec import PlanSpec
 
@@ -23,7 +24,7 @@ from onestride.plans.spec import PlanSpec
 IMAGE = "image."
 
 
-class SightedPlanner(nn.Module):
+class SightedPlanner(WrappedPlanner):
     """A generator whose context is made of numbers and images.
 
     Args:
@@ -32,24 +33,10 @@ class SightedPlanner(nn.Module):
         vision: how they are encoded.
     """
 
-    method: str
-
     def __init__(self, planner: Any, cameras: Mapping[str, tuple[int, int]], vision: VisionConfig) -> None:
-        super().__init__()
-        self.planner, self.vision = planner, vision
+        super().__init__(planner)
+        self.vision = vision
         self.encoders = nn.ModuleDict({name: ImageEncoder(*size, vision) for name, size in cameras.items()})
-        self.deterministic = getattr(planner, "deterministic", False)
-        self.prior_scaled = getattr(planner, "prior_scaled", True)
-
-    @property
-    def config(self) -> Any:
-        """The method's settings."""
-        return self.planner.config
-
-    @property
-    def nfe(self) -> int:
-        """Network calls of the method's generator per decision."""
-        return self.planner.nfe
 
     def embed(self, context: Tensor, images: Mapping[str, Tensor], rng: torch.Generator | None = None) -> Tensor:
         """Return the generator's context (B, E) of context (B, C) and images (B, n, height, width, 3), 0 to 255.
@@ -60,18 +47,11 @@ class SightedPlanner(nn.Module):
         seen = (encode(images[name][:, last], rng) for name, encode in self.encoders.items())
         return torch.cat((context, *seen), 1)
 
-    def sample(
-        self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None, **more: Any
-    ) -> Tensor:
-        """Return plans (B, H, D) from a prior (B, H, D) and what ``embed`` made (B, E)."""
-        return self.planner.sample(prior, context, generator=generator, **more)
-
-    def training_step(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return the method's loss. A batch without images has features in its context already."""
-        return self.planner.training_step(self.seen(batch, rng), rng)
-
     def seen(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return a batch with features in its context instead of images, each row as often as noise is drawn for it."""
+        """Return a batch with features in its context instead of images, each row as often as noise is drawn for it.
+
+        A batch without images has features in its context already.
+        """
         images = {name.removeprefix(IMAGE): column for name, column in batch.items() if name.startswith(IMAGE)}
         if not images:
             return batch
@@ -93,27 +73,16 @@ class SightedPlanner(nn.Module):
         self.encoders.requires_grad_(False)
 
 
-class SightedLearner(nn.Module):
-    """A method's learner with cameras: its first phase trains the encoders too, unless they were taken from a teacher.
+class SightedLearner(WrappedLearner):
+    """A method's learner with cameras: its first phase trains encoders too, unless they were taken from a teacher."""
 
-    Args:
-        generator: with the method's generator inside, which ``learner`` trains.
-        learner: the method's.
-    """
-
-    def __init__(self, generator: SightedPlanner, learner: Any) -> None:
-        super().__init__()
-        self.deployed, self.learner = generator, learner
+    deployed: SightedPlanner
 
     def groups(self) -> Sequence[Group]:
         """Return the method's groups."""
-        first, *others = self.learner.groups()
+        first, *others = super().groups()
         encoders = [p for p in self.deployed.encoders.parameters() if p.requires_grad]
         return (replace(first, parameters=[*first.parameters, *encoders]), *others)
-
-    def loss(self, phase: str, batch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
-        """Return the loss of a phase of the method."""
-        return self.learner.loss(phase, self.deployed.seen(batch, rng), rng)
 
 
 def with_cameras(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def directional(f: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -17,7 +18,8 @@ def directional(f: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[T
         at: x.
         along: the direction, of the same shapes.
     """
-    with warnings.catch_warnings():  # the first call loads a part of torch that warns of another part
+    # The first call loads a part of torch that warns of another part; a fused attention has no forward derivative.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore", DeprecationWarning)
         value, slope = torch.func.jvp(f, at, along)  # type: ignore[misc]
     return value, slope

@@ -30,7 +30,8 @@ from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.method import Method
-from onestride.methods.prefixed import PrefixedLearner, PrefixedPlanner, refuse_prefix
+from onestride.methods.prefixed import PrefixedPlanner, refuse_prefix
+from onestride.methods.wrapped import WrappedLearner
 from onestride.networks.vision import VisionConfig
 from onestride.policy.policy import Policy, unselected
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
@@ -215,7 +216,7 @@ def _train(
         if task.prefix:
             assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
             inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
-            learner = PrefixedLearner(generator, as_learner(inside))
+            learner = WrappedLearner(generator, as_learner(inside))
         else:
             build = method.learner if sight is None else sight.learner
             learner = build(generator, teacher, config)

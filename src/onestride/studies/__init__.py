@@ -24,7 +24,7 @@ STUDIES: Registry[Study] = Registry(
         "dnk-table1": _lazily("dnk", "TABLE1"),
         "dnk-ablations": _lazily("dnk", "ABLATIONS"),
         **{f"kdp-table{number}": _lazily(f"kdp_table{number}") for number in range(1, 8)},
-        "onedp-table1": _lazily("onedp_table1"),
+        **{f"onedp-{what}": _lazily(f"onedp_{what}") for what in ("table1", "table2", "convergence", "ablations")},
         **{
             f"off-dynamics-{what}": _lazily(f"off_dynamics_{what}")
             for what in ("table1", "contexts", "guidance", "masses", "knob")

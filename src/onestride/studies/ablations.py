@@ -35,6 +35,7 @@ from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import Preset
 from onestride.runs.stages import pairs_stage, train_method
 from onestride.studies.dnk_table1 import DISTANCE, LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST
+from onestride.training.config import TrainConfig
 
 FOLDER = Path("ablations")
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -43,12 +44,13 @@ DDIM_STEPS = (20, 10, 5, 2, 1)
 
 @dataclass(frozen=True)
 class Setting:
-    """One training. name: of its variants, "" the reference. label: for readers. student, pairs: the changes."""
+    """One training. name: of its variants, "" the reference. label: for readers. student, pairs, training: changes."""
 
     name: str
     label: str
     student: Callable[[Any], Any] = lambda student: student
     pairs: Callable[[PairsConfig], PairsConfig] | None = None
+    training: Callable[[TrainConfig], TrainConfig] = lambda training: training
 
 
 SETTINGS = (
@@ -125,7 +127,7 @@ def train(run: Path, setting: Setting, seed: int, preset: Preset, device: str = 
 def entries(run: Path, settings: Sequence[Setting], methods: Sequence[str], preset: Preset) -> list[Entry]:
     """Return methods of a preset in every setting, ranked and unranked; trains those that are not trained yet.
 
-    The reference is the run's own. Only what the method's configuration says differs.
+    The reference is the run's own. Only what the method's configuration or its training says differs.
     """
     found = []
     for method in methods:
@@ -135,7 +137,8 @@ def entries(run: Path, settings: Sequence[Setting], methods: Sequence[str], pres
         for setting, seed in product(settings, stage.seeds):
             folder = run / f"{method}-{seed}"
             if setting.name:
-                config, training = setting.student(stage.config), replace(stage.training, seed=seed)
+                config = setting.student(stage.complete().config)
+                training = replace(setting.training(stage.training), seed=seed)
                 name = str(FOLDER / f"{method}-{setting.name}")
                 folder = train_method(run, METHODS[method](), config, training, selector=stage.selector, name=name)
             for selector in dict.fromkeys((own, "none")):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.data.actors import read_behaviours
@@ -171,8 +172,13 @@ def timed(study: Study, job: Job) -> Outcome:
 # --- page and tables ---------------------------------------------------------------------------------------------
 
 
-def outcome(study: Study, job: Job, folder: Path) -> Outcome:
-    """Make the page of a data set's evaluation: the study's table as far as it has come, and what else each row is."""
+def outcome(
+    study: Study, job: Job, folder: Path, figures: Mapping[str, Callable[[dict[str, Any]], Figure]] | None = None
+) -> Outcome:
+    """Make the page of a data set's evaluation: the study's table as far as it has come, and what else each row is.
+
+    figures: of the study's own, by their file: what they are made of the result by.
+    """
     files = {dataset: study.folder_of(job, dataset) / "comparison.json" for dataset in study.datasets}
     made = across.table(study, {d: read_experiment(file) for d, file in files.items() if file.exists()})
     comparison = page.read_comparison(folder)
@@ -192,6 +198,8 @@ def outcome(study: Study, job: Job, folder: Path) -> Outcome:
             makers[("routes.png",)] = lambda: draw_routes(folder, job, comparison)
         if (job.run / CONTEXTS / CONFIG).exists():
             makers[("contexts.png",)] = lambda: save(contexts_figure(job.run), folder / "contexts.png")
+        for file, draw in (figures or {}).items():
+            makers[(file,)] = lambda file=file, draw=draw: save(draw(comparison), folder / file)
     values = {
         "title": f"{study.name}: {job.dataset}",
         "lead": f"{study.about}. {job.preset.about}.",

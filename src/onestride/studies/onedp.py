@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from onestride.evaluation.entries import Entry
 from onestride.evaluation.evaluate import evaluate
+from onestride.evaluation.variant import Variant
 from onestride.reports.table import Column
 from onestride.runs import presets
 from onestride.runs.presets.few_step import few_step_stages
@@ -26,6 +30,11 @@ STEPS = (100, 1)  # of the teacher by DDIM, beside its own ten
 COLUMNS = (
     Column("best_reward", "best reward", digits=3, spread=False),
     Column("success", "success", digits=1, kind="percent", spread=False),
+)
+#: What training took, beside what it earned.
+COST = (
+    Column("training_steps", "updates", digits=0, spread=False),
+    Column("training_s", "trained in", "s", 0, spread=False),
 )
 MEANS = (Column("nfe", "network calls", digits=0), Column("decision_ms_mean", "latency", "ms", 2, spread=False))
 
@@ -49,6 +58,31 @@ def compared(study: Study, job: Job) -> Outcome:
         job.run, job.preset.evaluate, job.command, job.device, name=study.name, reference=demonstrator(job)
     )
     return outcome(study, job, folder)
+
+
+def of_teacher(job: Job, method: str, steps: Sequence[int | None]) -> list[Entry]:
+    """Return a multi-step planner of the run in its own steps (None) and in others, ranked as its stage says and not.
+
+    Its episodes are so many seeds' as a teacher's: it is trained once.
+    """
+    stage, config = job.preset.stage(method), job.preset.evaluate
+    assert isinstance(config, ReturnsConfig)
+    return [
+        Entry(Variant(method=method, selector=selector, steps=count), job.run / method, seed)
+        for count in steps
+        for selector in dict.fromkeys((stage.selector or "none", "none"))
+        for seed in range(config.teacher_seeds)
+    ]
+
+
+def evaluated(
+    study: Study, job: Job, entries: Sequence[Entry],
+    figures: Mapping[str, Callable[[dict[str, Any]], Figure]] | None = None,
+) -> Outcome:  # fmt: skip
+    """Evaluate these planners beside one another; ``figures`` of the result go into the page, by their file."""
+    ordered = sorted(entries, key=lambda entry: (entry.variant.order, entry.seed))
+    folder = evaluate(job.run, job.preset.evaluate, job.command, job.device, name=study.name, entries=ordered)
+    return outcome(study, job, folder, figures or {})
 
 
 def study(

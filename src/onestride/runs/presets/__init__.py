@@ -9,6 +9,7 @@ from functools import partial
 from onestride.runs.presets import (
     adroit,
     cubes,
+    for_gpu,
     kinova,
     locomotion,
     mazes,
@@ -22,6 +23,18 @@ from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
 
 BUDGETS = (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
+#: Levels of a Diffuser's U-Net. Plans of all these have a horizon that it halves three times.
+LEVELS = (1, 2, 4, 8)
+
+
+def _full(small: Callable[..., Preset], *arguments: str, levels: tuple[int, ...] | None = None) -> Preset:
+    return for_gpu.full(small(*arguments), multipliers=levels)
+
+
+def _dp_full() -> Preset:
+    return onedp.with_onedp(_full(pusht.small))
+
+
 PRESETS: dict[str, Callable[[], Preset]] = {
     "demo": kinova.demo,
     "full": kinova.full,
@@ -40,32 +53,44 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     **{
         f"{hand}-{budget}": partial(make, hand)
         for hand in ("adroit-pen", "adroit-door", "adroit-hammer", "adroit-relocate")
-        for budget, make in (("small", adroit.small), ("tiny", adroit.tiny))
+        for budget, make in (
+            ("small", adroit.small),
+            ("full", partial(_full, adroit.small, levels=LEVELS)),
+            ("tiny", adroit.tiny),
+        )
     },
     "gym-small": locomotion.gym_small,
     "gym-tiny": locomotion.gym_tiny,
     **{
         f"{maze}-{budget}": partial(make, maze)
         for maze in mazes.SIZES
-        for budget, make in (("small", mazes.small), ("tiny", mazes.tiny))
+        for budget, make in (
+            ("small", mazes.small),
+            ("full", partial(_full, mazes.small, levels=LEVELS)),
+            ("tiny", mazes.tiny),
+        )
     },
     "pusht-small": pusht.small,
+    "pusht-full": partial(_full, pusht.small),
     "pusht-tiny": pusht.tiny,
     "pusht-dp-small": onedp.small,
+    "pusht-dp-full": _dp_full,
     "pusht-dp-tiny": onedp.tiny,
     "pusht-image-small": pusht.image_small,
+    "pusht-image-full": partial(_full, pusht.image_small),
     "pusht-image-tiny": pusht.image_tiny,
     "quadrotor-small": quadrotor.small,
+    "quadrotor-full": partial(_full, quadrotor.small, levels=LEVELS),
     "quadrotor-tiny": quadrotor.tiny,
     **{
         f"{task}-{budget}": partial(make, task)
         for task in ("cube-single", "cube-double")
-        for budget, make in (("small", cubes.small), ("tiny", cubes.tiny))
+        for budget, make in (("small", cubes.small), ("full", partial(_full, cubes.small)), ("tiny", cubes.tiny))
     },
     **{
         f"{task}-{budget}": partial(make, task)
         for task in scenes.ABOUT
-        for budget, make in (("small", scenes.small), ("tiny", scenes.tiny))
+        for budget, make in (("small", scenes.small), ("full", partial(_full, scenes.small)), ("tiny", scenes.tiny))
     },
     **{
         f"{task}-{budget}": partial(off_dynamics.target, task, budget)

@@ -55,9 +55,15 @@ def kdp_stages(preset: Preset, dataset: str = "") -> tuple[Stage, ...]:
 
 
 def sized(config: Any, like: Any) -> Any:
-    """Return settings with the size of another network's, as far as both have it."""
+    """Return settings with the size of another network's, as far as both have it.
+
+    Where the other one is Diffusion Policy's U-Net, which these methods have not, it is Diffuser's.
+    """
     known = {field.name for field in fields(config)} & {field.name for field in fields(like)}
-    return replace(config, **{name: getattr(like, name) for name in SIZES if name in known})
+    sizes = {name: getattr(like, name) for name in SIZES if name in known}
+    if sizes.get("network") == "film-unet":
+        sizes["network"] = "unet"
+    return replace(config, **sizes)
 
 
 def with_kdp(preset: Preset, dataset: str = "", *, tiny: bool = False) -> Preset:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from onestride.methods.diffusion_planner import DP, TeacherConfig
 from onestride.runs.presets import pusht
 from onestride.runs.stage import TEACHER, Preset, Stage
+from onestride.training.config import TrainConfig
 
 #: Of the teacher's training steps, and rows of its batches, that a student is distilled for: the paper's share at most.
 SHARE = 0.1
@@ -25,6 +26,11 @@ def tiny() -> Preset:
     return with_onedp(pusht.tiny())
 
 
+def lasting(training: TrainConfig, share: float) -> TrainConfig:
+    """Return training that takes this share of another one's steps."""
+    return replace(training, steps=max(int(share * training.steps), 1), warmup=min(training.warmup, 100))
+
+
 def with_onedp(preset: Preset) -> Preset:
     """Return a task's preset whose teacher is a diffusion policy of the same size and training, with its students.
 
@@ -40,10 +46,9 @@ def with_onedp(preset: Preset) -> Preset:
         unet_width=size.unet_width, unet_multipliers=size.unet_multipliers, solver="ddim", sample_steps=STEPS,
         prediction="x0" if size.network == "mlp" else DP.config.prediction,
     )  # fmt: skip
-    shorter = replace(training, steps=max(int(SHARE * training.steps), 1), warmup=min(training.warmup, 100))
     students = (
         Stage(
-            name=name, role="method", training=shorter,
+            name=name, role="method", training=lasting(training, SHARE),
             selector=preset.ranked_by if name == "onedp-s" else None,
         )
         for name in STUDENTS
