@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 C := src/onestride/engine/c/*.[ch] tests/engine/*.c examples/*.cpp
 
-.PHONY: demo test format bench tables docs clean
+.PHONY: demo test test-lerobot format bench tables docs clean
 
 demo: $(READY)
 	$(BIN)/onestride quickstart --preset demo --run runs/demo
@@ -17,6 +17,12 @@ test: $(READY)
 	$(BIN)/clang-format --dry-run -Werror $(C)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The LeRobot plug-in's tests, in an environment of their own: LeRobot needs Python 3.12 and has another torch.
+test-lerobot:
+	python3.12 -m venv $(VENV)-lerobot
+	$(VENV)-lerobot/bin/pip install --quiet -e . -e "integrations/lerobot_policy_onestride[test]"
+	cd integrations/lerobot_policy_onestride && $(abspath $(VENV)-lerobot)/bin/pytest -m ""
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -38,7 +44,7 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) runs/demo site
+	rm -rf $(VENV) $(VENV)-lerobot runs/demo site
 
 # torch 2.13.0 first: its pinned CPU wheel, where one is offered, instead of several GB of CUDA.
 $(READY): pyproject.toml

@@ -1,4 +1,4 @@
-"""LeRobotDataset v3 folders, written with pyarrow as the format says, and read back."""
+"""LeRobotDataset folders, v3 and v2, written with pyarrow as the format says, and read back."""
 
 from __future__ import annotations
 
@@ -53,11 +53,28 @@ class Dataset:
         self.cuts = (0, 7, 8, 14, steps)  # episode 1, 3 cross files; the files lie in two chunks
 
     def write(self):
+        if self.info["codebase_version"] == "v2.1":
+            return self._write_v2()
         self._file("meta/episodes", 0, 0, {"episode_index": list(self.lengths), "length": list(self.lengths.values())})
         for number, (start, stop) in enumerate(zip(self.cuts, self.cuts[1:], strict=False)):
             rows = {name: self.column(a[start:stop]) for name, a in self.frames.items()}
             self._file("data", number // 2, number % 2, rows)
         (self.folder / "meta" / "info.json").write_text(json.dumps(self.info))
+        return self.folder
+
+    def _write_v2(self):
+        """Each episode in a file of its own, and a line for each."""
+        start = 0
+        for number, length in enumerate(LENGTHS):
+            path = self.folder / f"data/chunk-{number // 2:03d}/episode_{number:06d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = {name: self.column(a[start : start + length]) for name, a in self.frames.items()}
+            parquet.write_table(pa.table(rows), path)
+            start += length
+        (self.folder / "meta").mkdir()
+        lines = [{"episode_index": i, "tasks": ["push"], "length": n} for i, n in self.lengths.items()]
+        (self.folder / "meta/episodes.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        (self.folder / "meta/info.json").write_text(json.dumps(self.info))
         return self.folder
 
     def drop(self, *names):
@@ -183,11 +200,33 @@ def refused(dataset, message, kind: type[Exception] = ValueError, **options):
         read_lerobot(dataset.folder, **options)
 
 
-@pytest.mark.parametrize("version", ["v2.1", "v4.0", None])
+@pytest.mark.parametrize("version", ["v1.6", "v4.0", None])
 def test_another_version(dataset, version):
     dataset.info["codebase_version"] = version
     dataset.write()
-    refused(dataset, rf"is of LeRobotDataset version {version}, this reader takes v3\.x; convert it")
+    refused(dataset, rf"is of LeRobotDataset version {version}, this reader takes v3\.x and v2\.x; convert it")
+
+
+def test_version_2_is_read_as_version_3(dataset, tmp_path):
+    newer = list(read_lerobot(dataset.write(), observation=BOTH))
+    dataset.folder, dataset.info["codebase_version"] = tmp_path / "v2", "v2.1"
+    older = list(read_lerobot(dataset.write(), observation=BOTH))
+    assert len(older) == len(newer) == len(LENGTHS)
+    for a, b in zip(newer, older, strict=True):
+        assert (a.terminated, a.truncated) == (b.terminated, b.truncated)
+        for name in ("observations", "actions", "rewards"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_a_part_of_version_2_that_is_lost_is_noticed(dataset):
+    dataset.info["codebase_version"] = "v2.1"
+    folder = dataset.write()
+    (folder / "data/chunk-001/episode_000003.parquet").unlink()
+    refused(dataset, r"episode 3: 0 frames under data/, 6 by meta/episodes; was it downloaded whole\?")
+    (folder / "meta/episodes.jsonl").write_text('{"episode_index": 0, "length": "long"}\n')
+    refused(dataset, r"episodes\.jsonl, line 1: .*length")
+    (folder / "meta/episodes.jsonl").unlink()
+    refused(dataset, r"episodes\.jsonl")
 
 
 @pytest.mark.parametrize(

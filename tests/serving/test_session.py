@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.control.history import PAUSE
 from onestride.engine.engine import Engine
 from onestride.methods.cloning import CloningConfig
 from onestride.networks.normalizer import Normalizer
@@ -19,7 +20,7 @@ from onestride.policy.store import make_generator
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.serving.messages import pack, unpack
 from onestride.serving.observations import request_of
-from onestride.serving.session import LONGEST_LINE, PAUSE, Session
+from onestride.serving.session import LONGEST_LINE, Session
 from onestride.tasks import TASKS
 from served import Told, spec_of
 

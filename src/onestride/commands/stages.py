@@ -52,7 +52,7 @@ class Collect(Common):
 
 @dataclass(frozen=True)
 class Import(Common):
-    """Bring your own episodes: a D4RL or robomimic .hdf5, a Minari or LeRobot v3 folder, or an .npz of flat arrays."""
+    """Bring your own episodes: a D4RL or robomimic .hdf5, a Minari or LeRobot folder, or an .npz of flat arrays."""
 
     sized: ClassVar[bool] = False
     resumes: ClassVar[bool] = False

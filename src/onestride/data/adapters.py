@@ -18,7 +18,7 @@ from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
 from onestride.files import size_of_file
 
 UNDERSTOOD = (
-    "a folder with data/metadata.json (Minari), a folder with meta/info.json (LeRobotDataset v3), a file "
+    "a folder with data/metadata.json (Minari), a folder with meta/info.json (LeRobotDataset v2, v3), a file "
     f".hdf5 or .h5 (D4RL, robomimic), or a file .npz with the arrays {', '.join(NEEDED)} and, if there are any, "
     f"{' and '.join(OPTIONAL)}"
 )

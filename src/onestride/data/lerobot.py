@@ -1,14 +1,14 @@
-"""Episodes in LeRobotDataset v3 folders. Columns of numbers are read, pictures are not.
+"""Episodes in LeRobotDataset folders, v3 and v2. Columns of numbers are read, pictures are not.
 
-``meta/info.json`` describes the columns, ``meta/episodes/**.parquet`` has the lengths of the episodes, and
-``data/**.parquet`` the frames, one row per step. pyarrow is needed, LeRobot itself is not.
+``meta/info.json`` describes the columns, and ``data/**.parquet`` has the frames, one row per step. The lengths of the
+episodes are in ``meta/episodes/**.parquet``, or in ``meta/episodes.jsonl`` (v2). pyarrow is needed, LeRobot is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from onestride.data.boundaries import MEND
 from onestride.data.claims import check_claim
 from onestride.data.episode import Episode
 from onestride.errors import naming_extras
-from onestride.files import read_json, size_of_file
+from onestride.files import read_json, read_lines, size_of_file
 
-VERSION = "v3."
+#: Where the frames are, by the versions that are read: several episodes to a file, or each in one of its own.
+FILES = {"v3.": "chunk-*/file-*.parquet", "v2.": "chunk-*/episode_*.parquet"}
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
@@ -27,6 +28,13 @@ OTHER_RATE = 0.05  # largest relative error of the timestamps' median interval
 HOLE = 1.5  # a longer time between two frames, in control periods, means that frames were dropped
 PICTURES = ("image", "video")
 LARGEST_NUMBER = 8  # [bytes]
+
+
+class Length(TypedDict):
+    """What is read of a line of ``meta/episodes.jsonl``."""
+
+    episode_index: int
+    length: int
 
 
 def read_lerobot(
@@ -69,11 +77,11 @@ def read_lerobot(
     _check_columns(folder, wanted, features)
     marks = [name for name in (DONE, TRUNCATED, TIME) if name in features]
 
-    frames = _read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks])
+    frames = _read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks], _files(info))
     order = np.lexsort((frames[FRAME][:, 0], frames[EPISODE][:, 0]))
     frames = {name: values[order] for name, values in frames.items()}
     episode = frames[EPISODE][:, 0]
-    _check_frames(folder, episode, frames[FRAME][:, 0], notes)
+    _check_frames(folder, episode, frames[FRAME][:, 0], _lengths(folder, info), notes)
 
     last = np.append(episode[1:] != episode[:-1], True)  # (M,), of its episode
     never = np.zeros((len(last), 1), dtype=bool)
@@ -119,16 +127,30 @@ def read_info(folder: Path) -> dict[str, Any]:
     info = read_json(path)
     if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
         raise ValueError(f"{path} has no features; it was altered or is of something else")
-    version = info.get("codebase_version")
-    if not str(version).startswith(VERSION):
+    if _files(info) is None:
         raise ValueError(
-            f"{folder} is of LeRobotDataset version {version}, this reader takes {VERSION}x; "
-            "convert it with the script that LeRobot has for this"
+            f"{folder} is of LeRobotDataset version {info.get('codebase_version')}, this reader takes "
+            f"{' and '.join(f'{version}x' for version in FILES)}; convert it with the script that LeRobot has for this"
         )
     wrong = [name for name, feature in info["features"].items() if not isinstance(feature, dict)]
     if wrong:
         raise ValueError(f"{path}: $.features.{wrong[0]} is no description of a column; it was altered")
     return info
+
+
+def _files(info: dict[str, Any]) -> str | None:
+    """Return the pattern of the frames' files, or None where the version is none that is read."""
+    version = str(info.get("codebase_version"))
+    return next((files for known, files in FILES.items() if version.startswith(known)), None)
+
+
+def _lengths(folder: Path, info: dict[str, Any]) -> dict[int, int]:
+    """Return how many frames each episode has, by its number."""
+    if _files(info) == FILES["v3."]:
+        table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
+        return dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
+    lines: list[Length] = read_lines(folder / "meta" / "episodes.jsonl", Length)
+    return {line["episode_index"]: line["length"] for line in lines}
 
 
 def rate_of(info: dict[str, Any]) -> float | None:
@@ -174,15 +196,18 @@ def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) ->
     raise ValueError(message)
 
 
-def _read_columns(folder: Path, part: str, columns: list[str]) -> dict[str, np.ndarray]:
-    """Return the columns of all files in ``folder/part``, concatenated: name -> (M, width)."""
+def _read_columns(
+    folder: Path, part: str, columns: list[str], files: str | None = FILES["v3."]
+) -> dict[str, np.ndarray]:
+    """Return the columns of all ``files`` in ``folder/part``, concatenated: name -> (M, width)."""
     with naming_extras():
         import pyarrow as pa
         from pyarrow import parquet
 
-    paths = sorted((folder / part).glob("chunk-*/file-*.parquet"))
+    assert files is not None
+    paths = sorted((folder / part).glob(files))
     if not paths:
-        raise FileNotFoundError(f"{folder} has no {part}/chunk-*/file-*.parquet; was it downloaded whole?")
+        raise FileNotFoundError(f"{folder} has no {part}/{files}; was it downloaded whole?")
     tables = []
     for path in paths:
         try:
@@ -242,10 +267,10 @@ def _matrix(where: str, column: Any) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).reshape(rows, width)
 
 
-def _check_frames(folder: Path, episode: np.ndarray, frame: np.ndarray, notes: list[str]) -> None:
+def _check_frames(
+    folder: Path, episode: np.ndarray, frame: np.ndarray, lengths: dict[int, int], notes: list[str]
+) -> None:
     """Raise ValueError unless every episode has the frames that ``meta/episodes`` lists, each once."""
-    table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
-    lengths = dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
     numbers, counts = np.unique(episode, return_counts=True)
     found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     for number in sorted(lengths.keys() | found.keys()):

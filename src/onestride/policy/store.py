@@ -24,10 +24,9 @@ from onestride.checkpoint import (
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
-from onestride.methods.asked import with_conditions
+from onestride.methods.building import build_generator
 from onestride.methods.guided import GuidedPlanner
-from onestride.methods.prefixed import with_prefix
-from onestride.methods.sighted import SightedPlanner, with_cameras
+from onestride.methods.sighted import SightedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
 from onestride.plans.asking import Condition
@@ -186,21 +185,11 @@ def make_generator(
     """
     method = METHODS[kind]()
     config = settings_of(type(method.config), settings, where)
-    asked = bool(task.conditions) and not method.conditional
-    if task.prefix:
-        made: Any = with_prefix(method.build, config, task.plans)
-    elif task.cameras:
-        if asked:
-            raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
-        sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
-        how = settings_of(VisionConfig, vision or {}, where)
-        made = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
-    elif asked:
-        made = with_conditions(method.build, config, task.plans)
-    else:
-        made = method.build(config, task.plans)
-    made.method = method.name  # type: ignore[assignment] # its checkpoint says so
-    return made
+    sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
+    if task.cameras and task.conditions and not method.conditional:
+        raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
+    how = settings_of(VisionConfig, vision or {}, where)
+    return build_generator(method, config, task.plans, cameras=sizes, n_obs_steps=task.n_obs_steps, vision=how)
 
 
 def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:

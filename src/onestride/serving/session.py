@@ -17,8 +17,6 @@ from onestride.serving.observations import largest, steps_of
 
 #: What a request may ask for: the next actions, these with the whole plan, or to begin an episode.
 ENDPOINTS = INFER, INFER_PLAN, RESET = "infer", "infer_plan", "reset"
-#: A client's history begins anew when its observations pause for longer than so many control periods.
-PAUSE = 1.75
 #: How an error begins, by its kind.
 REFUSED, NO_PLAN, BAD_MESSAGE, FAILED = "observation refused", "no plan", "bad request", "the policy failed"
 
@@ -69,7 +67,8 @@ class Session:
         self.policy, self.spec = policy, policy.task
         self.answered = self.refused = 0
         self.last_refusal = ""
-        self._samples, self._largest = Samples(self.spec), largest(self.spec)
+        self._samples: Samples[np.ndarray] = Samples(self.spec.n_obs_steps, self.spec.control_dt)
+        self._largest = largest(self.spec)
         self._total_ms: float | None = None  # of the last request
         self._seed: int | None = seed  # of noise that begins with the next decision
         self._noise: Any = None  # where it is
@@ -145,10 +144,8 @@ class Session:
         now = request.get("time", time.monotonic())
         if not (isinstance(now, int | float | np.number) and np.isfinite(now)):
             raise MessageError(f"time is {str(now)[:40]}, expected seconds")
-        latest = self._samples.latest
-        if latest is not None and not 0 <= now - latest <= PAUSE * self.spec.control_dt:
-            self._samples.clear()
-        return self._samples.add(float(now), steps[0])
+        self._samples.clear_after_pause(float(now))
+        return np.concatenate(self._samples.add(float(now), steps[0]))
 
     def _decide(self, observation: np.ndarray) -> Decision:
         policy: Any = self.policy
