@@ -86,7 +86,7 @@ def test_an_exported_folder_acts_where_its_package_is_not(run_folder, program, t
 import numpy as np
 from onestride import Engine
 engine = Engine.from_folder({str(tmp_path / "arm")!r})
-print(engine.decide(np.zeros(6)).action.shape, engine.task.name)
+print(engine.decide(np.zeros(6)).action.shape, engine.control.name)
 """
     paths = {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)

@@ -74,8 +74,8 @@ def test_a_name_that_is_taken_is_refused(registry, tmp_path):
 
 def test_a_gymnasium_environment_is_a_task_by_its_name():
     task = TASKS["gym:Reacher-v5"]()
-    assert (task.name, task.observation_dim, task.action_dim) == ("gym:Reacher-v5", 10, 2)
-    assert task.control_dt == pytest.approx(0.02)
+    assert (task.name, task.control.observation_dim, task.control.action_dim) == ("gym:Reacher-v5", 10, 2)
+    assert task.control.control_dt == pytest.approx(0.02)
     assert task.plans.starts_with_observation
     with pytest.raises(ValueError, match="expected a flat Box"):
         TASKS["gym:CartPole-v1"]()

@@ -123,7 +123,7 @@ def test_windows_bring_what_was_seen_where_they_begin(task, tmp_path):
         seen = episodes[which].images["top"][[max(at - 1, 0), at]]
         np.testing.assert_array_equal(row, seen)
     packed = material.decision_observations()[torch.tensor([5])]
-    numbers, images = split_images(task.fields, packed, 2)
+    numbers, images = split_images(task.control.fields, packed, 2)
     np.testing.assert_array_equal(numbers[0], source.decision_observations()[5])
     np.testing.assert_array_equal(images["top"][0], episodes[0].images["top"][4:6])
 

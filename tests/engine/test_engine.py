@@ -213,8 +213,8 @@ def test_observations_that_are_no_numbers_are_refused_by_all_alike(make, observa
 def test_many_observations_or_none(make, observations):
     policy = make()
     engine = Engine.from_policy(policy, "torch")
-    assert engine.act(observations[:0]).shape == (0, policy.task.action_dim)
-    assert engine.act(observations[:2]).shape == (2, policy.task.action_dim)
+    assert engine.act(observations[:0]).shape == (0, policy.control.action_dim)
+    assert engine.act(observations[:2]).shape == (2, policy.control.action_dim)
     for wrong in (observations[:0], observations[0]):
         with pytest.raises(ValueError, match="B at least 1"):
             policy.act(wrong)

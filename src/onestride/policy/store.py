@@ -118,7 +118,8 @@ def load_parts(
     record = TASKS[config["task"]]()
     conditions = tuple(Condition(name, size) for name, size in config["plan"]["conditions"])
     prefix = config["plan"].get("prefix", 0)
-    record = replace(record, horizon=config["plan"]["horizon"], conditions=conditions, prefix=prefix)
+    record = record.with_control(horizon=config["plan"]["horizon"])
+    record = replace(record, conditions=conditions, prefix=prefix)
     if record.plans.as_json() != config["plan"]:
         raise CheckpointError(
             f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
@@ -131,7 +132,7 @@ def load_parts(
 
     def build() -> nn.ModuleDict:
         made = make_generator(record, config["kind"], config["generator"], folder / CONFIG, config.get("vision"))
-        return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
+        return _whole(made, Normalizer.empty(record.control.transition_dim, record.context_dim))
 
     whole = load_model(folder, config, build)
     generator: Any = whole["generator"]
@@ -168,12 +169,12 @@ def make_generator(
     asked = bool(task.conditions) and not method.conditional
     if task.prefix:
         made: Any = with_prefix(method.build, config, task.plans)
-    elif task.cameras:
+    elif task.control.cameras:
         if asked:
             raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
-        sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
+        sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.control.cameras}
         how = settings_of(VisionConfig, vision or {}, where)
-        made = with_cameras(method.build, config, task.plans, sizes, task.n_obs_steps, how)
+        made = with_cameras(method.build, config, task.plans, sizes, task.control.n_obs_steps, how)
     elif asked:
         made = with_conditions(method.build, config, task.plans)
     else:

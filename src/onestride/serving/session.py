@@ -31,7 +31,7 @@ class Served(Protocol):
     """A policy or an engine."""
 
     @property
-    def task(self) -> ControlSpec:
+    def control(self) -> ControlSpec:
         """What it controls."""
         ...
 
@@ -66,7 +66,7 @@ class Session:
     """
 
     def __init__(self, policy: Served, seed: int = 0) -> None:
-        self.policy, self.spec = policy, policy.task
+        self.policy, self.spec = policy, policy.control
         self.answered = self.refused = 0
         self.last_refusal = ""
         self._samples, self._largest = Samples(self.spec), largest(self.spec)
