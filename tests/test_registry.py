@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from onestride.registry import Registry, UnknownNameError, attribute
 from onestride.tasks import TASKS, VARIABLE
+from onestride.tasks.gym import gym_task
 
 OWN = """
 from onestride.tasks.gym import gym_task
@@ -81,6 +83,13 @@ def test_a_gymnasium_environment_is_a_task_by_its_name():
         TASKS["gym:CartPole-v1"]()
     with pytest.raises(ValueError, match="there is no environment 'Nothing-v0'"):
         TASKS["gym:Nothing-v0"]()
+
+
+def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():
+    task = gym_task("Pendulum-v1", frozen_after=math.inf, early_oversampling=(5, 2))
+    assert (task.control.frozen_after, task.early_oversampling) == (math.inf, (5, 2))
+    with pytest.raises(TypeError, match="'scailing'"):
+        gym_task("Pendulum-v1", scailing=None)
 
 
 def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):
