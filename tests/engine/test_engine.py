@@ -136,7 +136,7 @@ def test_the_fastest_survives_one_slow_moment(point, clock, first):
     """Five decisions in a row of the better one are a hundred times as slow, wherever they fall."""
     hit = [200.0 if first <= i < first + 5 else 1.0 for i in range(COUNT)]
     quick, slow = Fake("quick", hit, clock), Fake("slow", [2.0] * COUNT, clock)
-    assert fastest([slow, quick], point) == (
+    assert fastest([slow, quick], point.control) == (
         quick,
         "quick: 1.00 ms at the start, the slowest of 4 decisions (others: slow 2.00)",
     )
@@ -145,8 +145,8 @@ def test_the_fastest_survives_one_slow_moment(point, clock, first):
 def test_the_fastest_is_not_one_that_is_slow_again_and_again(point, clock):
     often = Fake("often", [9.0 if i % 3 == 0 else 1.0 for i in range(COUNT)], clock)
     steady = Fake("steady", [2.0] * COUNT, clock)
-    assert fastest([often, steady], point)[0] is steady
-    assert fastest([steady], point) == (steady, "steady")
+    assert fastest([often, steady], point.control)[0] is steady
+    assert fastest([steady], point.control) == (steady, "steady")
 
 
 def test_choices_that_are_none(make):
