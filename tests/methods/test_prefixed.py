@@ -159,7 +159,7 @@ def test_methods_that_cannot_be_told_a_prefix_say_why():
 
 def test_the_arms_targets_are_displacements_of_its_rows():
     """Committed targets, as columns of a plan whose positions are where each target before leads, are its commands."""
-    spec = TASKS["kinova"]()
+    spec = TASKS["kinova"]().control
     rng = np.random.default_rng(0)
     observation = np.array(spec.example)
     targets = observation[:3] + 0.01 * rng.normal(size=(4, 3)).cumsum(0)
