@@ -121,7 +121,7 @@ def trained(row: Row, arrays: dict[str, np.ndarray], seed: int, settings: Settin
 def evaluated(made: Any, task: Task, lockstep: Lockstep, seed: int, episodes: int) -> list[dict[str, Any]]:
     """Return records of episodes from the starts that planners are evaluated from."""
     d3rlpy.seed(seed)  # BCQ draws actions
-    low, high = task.limits.low, task.limits.high
+    low, high = task.control.limits.low, task.control.limits.high
     records: list[dict[str, Any]] = []
     for first in range(0, episodes, WIDTH):
         starts = [FIRST_SEED + number for number in range(first, min(first + WIDTH, episodes))]
@@ -152,7 +152,7 @@ def checked(settings: Settings, task: Task) -> dict[str, np.ndarray]:
             f"{', and contexts trained with --config.score dara' if dara else ''}"
         )
     sizes = arrays["observations"].shape[1], arrays["actions"].shape[1]
-    if task.benchmark is None or sizes != (task.observation_dim, task.action_dim):
+    if task.benchmark is None or sizes != (task.control.observation_dim, task.control.action_dim):
         raise ValueError(f"{settings.file} has {sizes} numbers observed and done, task '{task.name}' is another body")
     if np.abs(arrays["actions"]).max() > 1 + BOUND_TOLERANCE or len(set(arrays["domain"].tolist())) < 2:
         raise ValueError(f"{settings.file}: expected actions within -1 and 1, of a source (domain 0) and a target (1)")

@@ -25,7 +25,7 @@ clock = RealClock()
 with AsyncPolicy(policy, clock) as worker:  # asynchronous inference: the loop goes on when a decision is late
     worker.warm_up(policy.task.first_observation(scene))  # before the arm moves: the first decisions are slow
     arm = SimulatedArm(scene, clock)
-    log = run_episode(arm, clock, worker, policy.task, timeout=30.0)
+    log = run_episode(arm, clock, worker, policy.control, timeout=30.0)
 
 decisions_ms = sorted(1e3 * d for d in log.decisions)
 print(f"{log.outcome} after {log.duration:.2f} s, {log.executed} commands, refused: {dict(log.refused)}")

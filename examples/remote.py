@@ -25,6 +25,6 @@ with RemotePolicy(sys.argv[1], api_key=os.environ.get("ONESTRIDE_API_KEY"), time
     arm = SimulatedArm(TASKS["kinova"]().scenes(1, 0)[0], clock)
     with AsyncPolicy(policy, clock) as worker:
         worker.warm_up(arm.read())  # before the arm moves: the first requests are slow
-        log = run_episode(arm, clock, worker, policy.task, timeout=30.0)
+        log = run_episode(arm, clock, worker, policy.control, timeout=30.0)
 print(f"{log.outcome} after {log.duration:.2f} s, {log.executed} commands, refused: {dict(log.refused)}")
 print(f"{log.overruns} decisions late; instead: {dict(log.late)}; too late to be used at all: {log.dropped}")

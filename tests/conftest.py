@@ -18,6 +18,7 @@ from onestride.networks.normalizer import Normalizer
 from onestride.plans.given import Given
 from onestride.policy.policy import Policy
 from onestride.policy.store import make_generator
+from onestride.robot.control_spec import ControlSpec
 from onestride.robot.limits import Limits
 from onestride.runs import presets
 from onestride.tasks import TASKS, collect_actors
@@ -52,21 +53,23 @@ def _score_point(plans, observation, frame):
 
 def make_point_task() -> Task:
     return Task(
-        name="point",
-        observation_dim=4,
-        state_dim=2,
-        action_dim=2,
+        control=ControlSpec(
+            name="point",
+            observation_dim=4,
+            state_dim=2,
+            action_dim=2,
+            horizon=4,
+            control_dt=0.1,
+            validate_observation=_check_point,
+            goal_reached=lambda observation: bool(np.abs(observation[:2] - observation[2:]).max() < 0.01),
+            limits=Limits(np.full(2, -10.0), np.full(2, 10.0), max_step=10.0),
+        ),
         context_dim=2,
-        horizon=4,
-        control_dt=0.1,
         encode=lambda observation: Given(observation[:, :2], observation[:, 2:], None),
         plan_window=lambda o, a: (torch.cat((o[..., :2], a), -1), o[:, 0, 2:]),
         command=lambda plans, frame: plans[:, 0, 2:],
         score=_score_point,
-        validate_observation=_check_point,
         paths=lambda plans, frame: nn.functional.pad(plans[..., :2], (0, 1)),
-        goal_reached=lambda observation: bool(np.abs(observation[:2] - observation[2:]).max() < 0.01),
-        limits=Limits(np.full(2, -10.0), np.full(2, 10.0), max_step=10.0),
         scenes=lambda count, seed: [],
         environment=lambda scene, clock: None,
         first_observation=lambda scene: np.zeros(4),
@@ -84,8 +87,8 @@ def point(monkeypatch) -> Task:
 def random_episode(task, steps, seed=0) -> Episode:
     """Smooth random numbers in the task's shapes."""
     rng = np.random.default_rng(seed)
-    observations = rng.normal(size=(steps + 1, task.observation_dim)).cumsum(0)
-    actions = rng.normal(size=(steps, task.action_dim))
+    observations = rng.normal(size=(steps + 1, task.control.observation_dim)).cumsum(0)
+    actions = rng.normal(size=(steps, task.control.action_dim))
     return Episode(
         observations.astype(np.float32), actions.astype(np.float32), rng.normal(size=steps).astype(np.float32), True
     )

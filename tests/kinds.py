@@ -24,6 +24,6 @@ FOLDED += [  # beside them
 ]  # fmt: skip
 
 
-def wrap(model, normalizer, task, options=None):
+def wrap(model, normalizer, control, options=None):
     """An IQL or a return model as the selector of its kind."""
-    return make_selector("iql" if isinstance(model, IQL) else "returns", model, normalizer, task, options)
+    return make_selector("iql" if isinstance(model, IQL) else "returns", model, normalizer, control, options)

@@ -13,7 +13,7 @@ from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.clock import ChargedClock
 from onestride.robot.decision import AsyncDecider, Decision
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS
 
 DT = 0.01
 ROW = 0.05  # [s] between a plan's rows
@@ -78,10 +78,12 @@ class Stamped:
 def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, fallback_timeouts=TIMEOUTS):
     clock = Clock(pauses or {})
     robot = Recorder(clock, broken)
-    task = replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
+    control = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW)
     asynchronous = SimulatedLatency(policy or Stamped(), clock, costs)
     assert isinstance(asynchronous, AsyncDecider)
-    log = run_episode(robot, clock, asynchronous, task, timeout=timeout, period=DT, fallback_timeouts=fallback_timeouts)
+    log = run_episode(
+        robot, clock, asynchronous, control, timeout=timeout, period=DT, fallback_timeouts=fallback_timeouts
+    )
     assert robot.stops == 1
     periods = {math.floor(t / DT + 1e-9) for t, _ in robot.sent}
     assert log.starved == len(set(range(log.ticks)) - periods)

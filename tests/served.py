@@ -31,19 +31,19 @@ class Told:
     before: called with every observation, to be slow or to fail.
     """
 
-    def __init__(self, task: ControlSpec | None = None, before=lambda observation: None) -> None:
-        self.task, self.before, self.noise = task or spec_of(), before, 0
+    def __init__(self, control: ControlSpec | None = None, before=lambda observation: None) -> None:
+        self.control, self.before, self.noise = control or spec_of(), before, 0
 
     def reset(self, seed: int = 0) -> None:
         self.noise = 100 * seed
 
     def decide(self, observation: np.ndarray) -> Decision:
-        self.task.validate_observation(observation)
+        self.control.validate_observation(observation)
         self.noise += 1
         self.before(observation)
-        plan = np.zeros((self.task.horizon, self.task.transition_dim), np.float32)
-        plan[:, self.task.state_dim :] = [observation[0], self.noise]
-        plan[:, -2] += np.arange(self.task.horizon)
+        plan = np.zeros((self.control.horizon, self.control.transition_dim), np.float32)
+        plan[:, self.control.state_dim :] = [observation[0], self.noise]
+        plan[:, -2] += np.arange(self.control.horizon)
         return Decision(plan[0, -2:].astype(float), plan, plan[None], np.zeros(1), {"total": 0.0})
 
 

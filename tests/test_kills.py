@@ -28,12 +28,12 @@ from onestride.networks.normalizer import Normalizer
 from onestride.selectors.store import make_selector_model
 from onestride.tasks import TASKS
 task = TASKS["halfcheetah-v5"]()
-d = task.transition_dim
+d = task.control.transition_dim
 
 def policy(seed):
     torch.manual_seed(seed)
     normalizer = Normalizer(torch.zeros(d), torch.ones(d), torch.zeros(0), torch.ones(0))
-    critic = wrap(make_selector_model("iql", {"hidden": 8}, task), normalizer, task)
+    critic = wrap(make_selector_model("iql", {"hidden": 8}, task), normalizer, task.control)
     torch.manual_seed(0)
     generator = make_generator(task, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
     return Policy(task, generator, normalizer, selector=critic, candidates=4)

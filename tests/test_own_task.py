@@ -107,7 +107,7 @@ def test_an_exported_folder_acts_where_its_package_is_not(exported):
 import numpy as np
 from onestride import Engine
 engine = Engine.from_folder({str(folder)!r})
-print(engine.decide(np.zeros(6)).action.shape, engine.task.name)
+print(engine.decide(np.zeros(6)).action.shape, engine.control.name)
 """
     paths = {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | paths, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from onestride.registry import Registry, UnknownNameError, attribute
 from onestride.tasks import TASKS, VARIABLE
+from onestride.tasks.gym import gym_task
 
 OWN = """
 from onestride.tasks.gym import gym_task
@@ -74,13 +76,20 @@ def test_a_name_that_is_taken_is_refused(registry, tmp_path):
 
 def test_a_gymnasium_environment_is_a_task_by_its_name():
     task = TASKS["gym:Reacher-v5"]()
-    assert (task.name, task.observation_dim, task.action_dim) == ("gym:Reacher-v5", 10, 2)
-    assert task.control_dt == pytest.approx(0.02)
+    assert (task.name, task.control.observation_dim, task.control.action_dim) == ("gym:Reacher-v5", 10, 2)
+    assert task.control.control_dt == pytest.approx(0.02)
     assert task.plans.starts_with_observation
     with pytest.raises(ValueError, match="expected a flat Box"):
         TASKS["gym:CartPole-v1"]()
     with pytest.raises(ValueError, match="there is no environment 'Nothing-v0'"):
         TASKS["gym:Nothing-v0"]()
+
+
+def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():
+    task = gym_task("Pendulum-v1", frozen_after=math.inf, early_oversampling=(5, 2))
+    assert (task.control.frozen_after, task.early_oversampling) == (math.inf, (5, 2))
+    with pytest.raises(TypeError, match="'scailing'"):
+        gym_task("Pendulum-v1", scailing=None)
 
 
 def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):

@@ -217,7 +217,7 @@ def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_pat
     settings = ["--training.steps", "2", "--training.batch-size", "4", "--training.precision", "32-true"]
     main(["train", "onedp-s", "--preset", "pusht-tiny", "--run", str(run), *settings])
     teacher, student = (Policy.from_pretrained(run / name) for name in ("teacher", "onedp-s-0"))
-    assert student.task.horizon == 20
+    assert student.control.horizon == 20
     assert student.nfe == 1
     for name, value in teacher.normalizer.state_dict().items():
         assert torch.equal(student.normalizer.state_dict()[name], value)

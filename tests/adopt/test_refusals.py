@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import replace
 
 import pytest
 import torch
@@ -116,7 +115,7 @@ def test_weights_of_something_else_are_refused(change, message, pusht, tmp_path)
 
 def test_another_task_is_refused(tmp_path):
     refused(DDPM, TASKS["kinova"](), tmp_path, "which plans of task 'kinova' are not; name a task of chunks")
-    other = replace(TASKS["pusht"](), action_dim=3)
+    other = TASKS["pusht"]().with_control(action_dim=3)
     refused(DDPM, other, tmp_path, "gives actions of 2 numbers, task 'pusht' takes 3")
 
 

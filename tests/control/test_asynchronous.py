@@ -16,7 +16,7 @@ from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision, NoPlanError
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS, TASKS
 
 
 def test_quick_decisions_are_each_sent_in_their_tick():
@@ -215,12 +215,12 @@ class Slow:
 @pytest.mark.parametrize("late", [False, True])
 def test_a_pause_just_before_the_write_is_seen(late):
     clock = Clock({})
-    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
-    limits: Any = Slow(task.limits, clock, 0.109 if late else 0.1, 0.2)
+    robot, control = Recorder(clock), replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW)
+    limits: Any = Slow(control.limits, clock, 0.109 if late else 0.1, 0.2)
     asynchronous = SimulatedLatency(Stamped(), clock, once(10, 0.047) if late else repeat(0.002))
     seen: list[float] = []
     log = run_episode(
-        robot, clock, asynchronous, replace(task, limits=limits),
+        robot, clock, asynchronous, replace(control, limits=limits),
         timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS,
         on_decision=lambda observation, decision: seen.append(observation[0]),
     )  # fmt: skip
@@ -234,9 +234,9 @@ def test_a_pause_just_before_the_write_is_seen(late):
 def test_decisions_that_come_fresh_but_are_never_followed_stop_the_robot():
     """Each takes two periods of 50 ms: by the time that one could be followed it has expired."""
     clock = Clock({})
-    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, commands=None)
+    robot, control = Recorder(clock), replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW, commands=None)
     log = run_episode(
-        robot, clock, SimulatedLatency(Stamped(), clock, once(0, 0.002, 0.06)), task, timeout=5.0, period=0.05
+        robot, clock, SimulatedLatency(Stamped(), clock, once(0, 0.002, 0.06)), control, timeout=5.0, period=0.05
     )
     assert log.outcome == "stopped: no decision for 0.5 s"
     assert log.duration < 0.6
@@ -275,8 +275,10 @@ def test_what_is_left_of_the_episode_before_is_ignored():
     clock = Clock({})
     asynchronous = SimulatedLatency(Stamped(), clock, repeat(0.002))
     asynchronous.submit(np.zeros(17), -1.0)
-    robot, task = Recorder(clock), TASKS["halfcheetah-v5"]()
-    log = run_episode(robot, clock, asynchronous, task, timeout=10 * DT - DT / 2, period=DT, fallback_timeouts=TIMEOUTS)
+    robot, control = Recorder(clock), CONTROL_SPECS["halfcheetah-v5"]()
+    log = run_episode(
+        robot, clock, asynchronous, control, timeout=10 * DT - DT / 2, period=DT, fallback_timeouts=TIMEOUTS
+    )
     assert (log.executed, log.dropped, log.replaced, log.decision_times.count) == (10, 0, 0, 10)
 
 
@@ -288,16 +290,16 @@ def test_an_observation_age_shorter_than_the_period_is_refused():
 def test_a_task_without_rows_or_rest_still_holds_and_stops():
     clock = Clock({})
     robot = Recorder(clock)
-    task = replace(TASKS["halfcheetah-v5"](), commands=None, hold_command=None)
+    control = replace(CONTROL_SPECS["halfcheetah-v5"](), commands=None, hold_command=None)
     asynchronous = SimulatedLatency(Stamped(), clock, once(10, 10.0))
-    log = run_episode(robot, clock, asynchronous, task, timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS)
+    log = run_episode(robot, clock, asynchronous, control, timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS)
     assert log.late == {"hold": 29, "stop": 1}
     assert len(robot.sent) == log.executed == 10
 
 
 def test_the_tasks_dwell_is_time_not_ticks():
     """On the arm, five times the rate asks for five times the ticks within the goal's radius."""
-    task, clock = TASKS["kinova"](), Clock({})
+    control, clock = CONTROL_SPECS["kinova"](), Clock({})
 
     class AtGoal(Recorder):
         def read(self) -> np.ndarray:
@@ -309,35 +311,37 @@ def test_the_tasks_dwell_is_time_not_ticks():
             return Decision(observation[:3], np.zeros((32, 9), np.float32), np.zeros((1, 32, 9)), np.zeros(1), {})
 
     log = run_episode(
-        AtGoal(clock), clock, SimulatedLatency(Stay(), clock, repeat(0.002)), task, timeout=9.0, period=DT
+        AtGoal(clock), clock, SimulatedLatency(Stay(), clock, repeat(0.002)), control, timeout=9.0, period=DT
     )
     assert log.success
-    assert log.duration == pytest.approx(task.dwell_steps * task.control_dt)
+    assert log.duration == pytest.approx(control.dwell_steps * control.control_dt)
 
 
 @pytest.mark.parametrize("name", ["kinova", "hopper-v5"])
 def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
     task = TASKS[name]()
+    control = task.control
     rng = torch.Generator().manual_seed(0)
     first = task.first_observation(arm_scenes[0] if name == "kinova" else 0)
     given = task.encode(torch.from_numpy(first).float()[None])
-    plans = torch.randn(1, task.horizon, task.transition_dim, generator=rng)
-    plans[:, 0, : task.state_dim] = given.values
-    assert task.commands is not None
-    assert task.hold_command is not None
-    rows = task.commands(plans[0].numpy(), first)
-    assert rows.shape == (task.horizon, task.action_dim)
+    plans = torch.randn(1, control.horizon, control.transition_dim, generator=rng)
+    plans[:, 0, : control.state_dim] = given.values
+    assert control.commands is not None
+    assert control.hold_command is not None
+    rows = control.commands(plans[0].numpy(), first)
+    assert rows.shape == (control.horizon, control.action_dim)
     np.testing.assert_allclose(rows[0], task.command(plans, given.frame)[0], atol=1e-6)
-    assert task.limits.violation(task.hold_command(first), first) is None
+    assert control.limits.violation(control.hold_command(first), first) is None
 
 
 def test_the_arms_later_rows_are_the_targets_its_windows_were_made_of(arm_scenes):
     """plan_window, then commands: back to the recorded position targets, row by row."""
     task = TASKS["kinova"]()
+    control = task.control
     scene = arm_scenes[0]
-    observations = np.tile(task.first_observation(scene), (task.horizon, 1))
-    observations[:, :3] = np.linspace(scene.start, scene.goal, task.horizon + 1)[:-1]
-    actions = np.linspace(scene.start, scene.goal, task.horizon + 1)[1:]
+    observations = np.tile(task.first_observation(scene), (control.horizon, 1))
+    observations[:, :3] = np.linspace(scene.start, scene.goal, control.horizon + 1)[:-1]
+    actions = np.linspace(scene.start, scene.goal, control.horizon + 1)[1:]
     plans, _ = task.plan_window(torch.from_numpy(observations)[None], torch.from_numpy(actions)[None])
-    assert task.commands is not None
-    np.testing.assert_allclose(task.commands(plans[0].numpy(), observations[0]), actions, atol=1e-6)
+    assert control.commands is not None
+    np.testing.assert_allclose(control.commands(plans[0].numpy(), observations[0]), actions, atol=1e-6)

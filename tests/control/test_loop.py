@@ -10,10 +10,10 @@ from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
 from onestride.robot.clock import ChargedClock, RealClock
 from onestride.robot.decision import Decision, NoPlanError
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS
 
-TASK = TASKS["kinova"]()
-DT = TASK.control_dt
+CONTROL = CONTROL_SPECS["kinova"]()
+DT = CONTROL.control_dt
 START, GOAL = np.array([0.4, -0.1, 0.2]), np.array([0.4, 0.1, 0.2])
 
 
@@ -78,7 +78,7 @@ def episode(costs: Iterator[float], policy: Walker | None = None, timeout: float
     clock = ScriptedClock(costs)
     robot = PointRobot(clock)
     robot.broken = broken.get("broken", {})
-    log = run_episode(robot, clock, policy or Walker(), TASK, timeout=timeout)
+    log = run_episode(robot, clock, policy or Walker(), CONTROL, timeout=timeout)
     return log, robot
 
 
@@ -90,7 +90,7 @@ def test_a_fast_decision_makes_one_command_per_period_at_absolute_deadlines():
     sent = np.array([t for t, _ in robot.sent])
     np.testing.assert_allclose(sent, DT * np.arange(len(sent)) + 0.004, atol=1e-9)
     # 20 cm in steps of 2 cm, then the dwell: arrived once, and for `dwell` periods more.
-    assert log.executed == 10 + TASK.dwell_steps
+    assert log.executed == 10 + CONTROL.dwell_steps
     assert log.duration == pytest.approx(DT * log.executed)
     assert robot.stopped
 
@@ -157,7 +157,7 @@ def test_a_fault_ends_the_episode_and_stops_the_robot():
     clock = ScriptedClock(constant(0.001))
     robot = PointRobot(clock)
     robot.reason = "collision"
-    log = run_episode(robot, clock, Walker(), TASK, timeout=1.0)
+    log = run_episode(robot, clock, Walker(), CONTROL, timeout=1.0)
     assert (log.success, log.outcome, log.executed) == (False, "collision", 0)
     assert robot.stopped
 
@@ -173,12 +173,12 @@ def test_an_exception_stops_the_robot_and_surfaces():
     robot = PointRobot(clock)
     log = EpisodeLog.lasting(1.0, DT)
     with pytest.raises(RuntimeError, match="no network"):
-        run_episode(robot, clock, Broken(), TASK, timeout=1.0, log=log)
+        run_episode(robot, clock, Broken(), CONTROL, timeout=1.0, log=log)
     assert robot.stopped
     assert (log.executed, log.ticks, log.outcome, log.success) == (3, 3, "ended by RuntimeError", False)
     assert log.duration == pytest.approx(3 * DT)
     with pytest.raises(ValueError, match="the log holds 3 ticks of another episode; give a new one"):
-        run_episode(PointRobot(clock), clock, Walker(), TASK, timeout=1.0, log=log)
+        run_episode(PointRobot(clock), clock, Walker(), CONTROL, timeout=1.0, log=log)
 
 
 def test_without_a_finite_plan_the_arm_holds_and_it_is_counted():
@@ -197,8 +197,8 @@ def test_without_a_finite_plan_the_arm_holds_and_it_is_counted():
 def test_the_same_loop_on_wall_time():
     clock = RealClock()
     robot = PointRobot(clock)
-    task = replace(TASK, control_dt=0.005)
-    log = run_episode(robot, clock, Walker(), task, timeout=5.0)
+    control = replace(CONTROL, control_dt=0.005)
+    log = run_episode(robot, clock, Walker(), control, timeout=5.0)
     assert log.success
     assert log.duration >= log.executed * 0.005 - 1e-6  # no command came before its time
 
@@ -207,6 +207,6 @@ def test_every_decision_is_shown_to_the_watcher():
     clock = ScriptedClock(constant(0.001))
     seen: list[np.ndarray] = []
     log = run_episode(
-        PointRobot(clock), clock, Walker(), TASK, timeout=5.0, on_decision=lambda o, d: seen.append(d.action)
+        PointRobot(clock), clock, Walker(), CONTROL, timeout=5.0, on_decision=lambda o, d: seen.append(d.action)
     )
     assert len(seen) == len(log.decisions)

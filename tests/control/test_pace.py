@@ -11,7 +11,7 @@ from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
 from onestride.control.simulated_latency import SimulatedLatency
 from onestride.robot.decision import Decision
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS, TASKS
 
 
 def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(arm_scenes):
@@ -46,7 +46,7 @@ def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(a
 
     robot = Follows(clock)
     asynchronous = SimulatedLatency(Ahead(), clock, once(3, 0.07, usual=0.005))
-    log = run_episode(robot, clock, asynchronous, replace(task, commands=rows), timeout=0.499)
+    log = run_episode(robot, clock, asynchronous, replace(task.control, commands=rows), timeout=0.499)
     assert (log.ticks, log.executed, log.overruns) == (10, 9, 1)
     assert log.late == {"plan": 1}
     assert (log.starved, dict(log.refused)) == (0, {})
@@ -58,8 +58,9 @@ def test_at_the_arms_own_rate_a_late_decision_is_bridged_by_its_plans_next_row(a
 def test_a_slow_decision_that_is_no_position_is_sent_as_it_was_decided():
     """It is for the whole period, however late in it."""
     clock = Clock({})
-    robot, task = Recorder(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW)
-    log = run_episode(robot, clock, SimulatedLatency(Stamped(), clock, repeat(0.045)), task, timeout=0.99, period=ROW)
+    robot, control = Recorder(clock), replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW)
+    asynchronous = SimulatedLatency(Stamped(), clock, repeat(0.045))
+    log = run_episode(robot, clock, asynchronous, control, timeout=0.99, period=ROW)
     assert (log.executed, log.overruns) == (20, 0)
     assert all(command[1] == 0 for _, command in robot.sent)
 
@@ -91,10 +92,10 @@ def test_slow_decisions_do_not_slow_the_robot(cost):
             return Decision(rows[0], plan, plan[None], np.zeros(1), {})
 
     clock = Clock({})
-    robot, task = Follows(clock), replace(TASKS["halfcheetah-v5"](), control_dt=ROW, position_commands=True)
+    robot, control = Follows(clock), replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW, position_commands=True)
     asynchronous = SimulatedLatency(Steady(), clock, repeat(cost))
     log = run_episode(
-        robot, clock, asynchronous, task, timeout=4.0, period=ROW, fallback_timeouts=FallbackTimeouts(0.2, 0.1, 0.5)
+        robot, clock, asynchronous, control, timeout=4.0, period=ROW, fallback_timeouts=FallbackTimeouts(0.2, 0.1, 0.5)
     )
     assert log.outcome == "timeout"
     times, targets = np.array([t for t, _ in robot.sent]), np.array([c[0] for _, c in robot.sent])

@@ -22,7 +22,7 @@ from onestride.robot.decision import Decision
 from onestride.tasks import CONTROL_SPECS
 
 DT = 0.05
-TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
+CONTROL = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 STALL_AT, TICKS = 8, 30
 RECOVERED = 3  # ticks after the one in which the stall ended
 PLAN = np.zeros((4, 23), np.float32)
@@ -105,7 +105,7 @@ def drive(drawn: Drawn):
     stall = STALL_AT if drawn.kind == "decide" else -1
     costs = (drawn.decide + drawn.length * (number == stall) for number in count())
     log = run_episode(
-        robot, clock, SimulatedLatency(Stamped(), clock, costs), TASK,
+        robot, clock, SimulatedLatency(Stamped(), clock, costs), CONTROL,
         timeout=TICKS * DT - 1e-6, fallback_timeouts=FallbackTimeouts(0.175, 0.0, 5.0), log=EpisodeLog(4 * TICKS),
     )  # fmt: skip
     if drawn.kind == "decide":

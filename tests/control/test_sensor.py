@@ -21,7 +21,7 @@ from onestride.robot.robot import TimedObservation
 from onestride.tasks import CONTROL_SPECS
 
 DT = 0.02
-TASK = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
+CONTROL = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=DT)
 LONG = 30.0  # a test that hangs has failed [s]
 
 
@@ -68,27 +68,27 @@ def asynchronous(clock, action=0.5):
 def test_a_frozen_sensor_is_not_acted_on_and_stops_the_robot(synchronous):
     clock = ChargedClock()
     robot = Robot(clock, frozen_from=1.0)
-    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=5.0)
+    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), CONTROL, timeout=5.0)
     assert log.outcome.startswith("stopped: no ")
     assert "the same numbers again and again" in log.outcome
-    assert 1.0 < max(robot.sent) <= 1.0 + TASK.frozen_after + DT
-    assert robot.stopped <= 1.0 + TASK.frozen_after + 0.5 + 2 * DT
+    assert 1.0 < max(robot.sent) <= 1.0 + CONTROL.frozen_after + DT
+    assert robot.stopped <= 1.0 + CONTROL.frozen_after + 0.5 + 2 * DT
 
 
 @pytest.mark.parametrize("synchronous", [False, True])
 def test_a_robot_that_is_told_to_stay_may_give_the_same_numbers(synchronous):
     clock = ChargedClock()
     policy = Pushes(0.0) if synchronous else asynchronous(clock, 0.0)
-    log = run_episode(Robot(clock, frozen_from=0.1), clock, policy, TASK, timeout=3.0)
+    log = run_episode(Robot(clock, frozen_from=0.1), clock, policy, CONTROL, timeout=3.0)
     assert (log.outcome, dict(log.refused)) == ("timeout", {})
 
 
 def test_what_counts_as_frozen_is_the_tasks():
     for frozen_after, expected in ((math.inf, "timeout"), (0.0, "stopped")):
-        clock, task = ChargedClock(), replace(TASK, frozen_after=frozen_after)
-        log = run_episode(Robot(clock, frozen_from=1.0), clock, asynchronous(clock), task, timeout=3.0)
+        clock, control = ChargedClock(), replace(CONTROL, frozen_after=frozen_after)
+        log = run_episode(Robot(clock, frozen_from=1.0), clock, asynchronous(clock), control, timeout=3.0)
         assert log.outcome.startswith(expected)
-    few = replace(TASK, frozen_after=0.0, control_dt=0.4)  # a slow loop: two readings may well be equal
+    few = replace(CONTROL, frozen_after=0.0, control_dt=0.4)  # a slow loop: two readings may well be equal
     watch = SensorWatch(few, 1.0)
     reading = Reading(np.ones(17), 0.0, None, 0.0)
     said = []
@@ -103,14 +103,14 @@ def test_the_robots_own_time_counts_where_it_gives_one(synchronous):
     """A driver that gives old samples: their age is the command's, and beyond max_observation_age nothing is sent."""
     clock = ChargedClock()
     log = run_episode(
-        Robot(clock, age=0.05), clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=1.0
+        Robot(clock, age=0.05), clock, Pushes() if synchronous else asynchronous(clock), CONTROL, timeout=1.0
     )
     assert log.executed == 50
     if not synchronous:
         np.testing.assert_allclose(log.command_age.rows[:, 1], 0.052, atol=1e-9)
     clock = ChargedClock()
     robot = Robot(clock, age=0.6)
-    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), TASK, timeout=2.0)
+    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), CONTROL, timeout=2.0)
     assert "older than may be acted on" in log.outcome
     assert robot.sent == []
 
@@ -118,7 +118,7 @@ def test_the_robots_own_time_counts_where_it_gives_one(synchronous):
 def test_a_time_of_another_clock_is_refused():
     clock = ChargedClock()
     robot = Robot(clock, age=-1e9)
-    log = run_episode(robot, clock, asynchronous(clock), TASK, timeout=2.0)
+    log = run_episode(robot, clock, asynchronous(clock), CONTROL, timeout=2.0)
     assert "has to give times of the loop's clock" in log.outcome
     assert robot.sent == []
 
@@ -143,7 +143,7 @@ def test_a_read_that_hangs_holds_neither_the_loop_nor_the_stop(synchronous):
     with AsyncPolicy(Pushes(), clock) as worker:
         robot = Hangs(clock, 0.2)
         policy = Pushes() if synchronous else worker
-        log = run_episode(robot, clock, policy, TASK, timeout=LONG, fallback_timeouts=fallback_timeouts)
+        log = run_episode(robot, clock, policy, CONTROL, timeout=LONG, fallback_timeouts=fallback_timeouts)
         assert log.outcome.startswith("stopped: no ")
         assert not robot.let.is_set()
         if not synchronous:
@@ -157,7 +157,7 @@ def test_what_the_robot_raises_in_the_readers_thread_is_raised_in_the_loops():
             raise ConnectionError("no status packet")
 
     with pytest.raises(ConnectionError, match="no status packet"):
-        run_episode(Broken(RealClock()), RealClock(), Pushes(), TASK, timeout=1.0)
+        run_episode(Broken(RealClock()), RealClock(), Pushes(), CONTROL, timeout=1.0)
 
 
 def test_a_reader_gives_each_reading_once_and_ends():
@@ -195,7 +195,7 @@ def test_a_sensor_slower_than_the_ticks_goes_at_its_own_pace():
     clock = RealClock()
     with AsyncPolicy(Pushes(), clock) as worker:
         log = run_episode(
-            Slow(clock), clock, worker, TASK, timeout=1.0, fallback_timeouts=FallbackTimeouts(0.3, 0.1, 0.9)
+            Slow(clock), clock, worker, CONTROL, timeout=1.0, fallback_timeouts=FallbackTimeouts(0.3, 0.1, 0.9)
         )
     assert log.outcome == "timeout"
     assert log.decision_times.count > 5

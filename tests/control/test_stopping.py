@@ -18,7 +18,7 @@ from onestride.robot.clock import ChargedClock, RealClock
 from onestride.robot.decision import Decision
 from onestride.tasks import CONTROL_SPECS
 
-TASK = CONTROL_SPECS["halfcheetah-v5"]()
+CONTROL = CONTROL_SPECS["halfcheetah-v5"]()
 FAILS = ("nothing", "first read", "read", "fault", "decide", "write", "watcher", "no number", "exit", "no decision")
 STOPS = ("stops", "fails once", "fails always", "slow", "slow and fails")
 WAYS = tuple(product(FAILS, STOPS))
@@ -73,7 +73,7 @@ class Robot:
 
 
 def drive(robot: Robot, clock=None) -> None:
-    run_episode(robot, clock or ChargedClock(), robot, TASK, timeout=0.2, period=0.02, on_decision=robot.watch)
+    run_episode(robot, clock or ChargedClock(), robot, CONTROL, timeout=0.2, period=0.02, on_decision=robot.watch)
 
 
 @pytest.mark.parametrize(("fails", "stops"), WAYS)

@@ -13,32 +13,32 @@ from onestride.control.loop import run_episode
 from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision, NoPlanError
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS
 from onestride.tasks.kinova.simulation import SimulatedArm
 
-TASK = TASKS["kinova"]()
+CONTROL = CONTROL_SPECS["kinova"]()
 
 
-def as_it_was(robot, clock, policy, task, *, timeout):
+def as_it_was(robot, clock, policy, control, *, timeout):
     """The loop of the committed results; what it logged, as a dict."""
     log = {"success": False, "outcome": "timeout", "executed": 0, "ticks": 0, "overruns": 0, "refused": Counter()}
     decided = 0
-    dt, start, arrived = task.control_dt, clock.now(), 0
+    dt, start, arrived = control.control_dt, clock.now(), 0
     while True:
         observation = robot.read()
         now = clock.now()
         log["duration"] = now - start
         try:
-            task.validate_observation(observation)
+            control.validate_observation(observation)
             refusal = None
         except ObservationError as error:
             refusal = f"observation refused: {error}"
-        arrived = arrived + 1 if refusal is None and task.goal_reached(observation) else 0
+        arrived = arrived + 1 if refusal is None and control.goal_reached(observation) else 0
         fault = robot.fault()
         if fault is not None:
             log["outcome"] = fault
             break
-        if arrived > task.dwell_steps:
+        if arrived > control.dwell_steps:
             log["success"], log["outcome"] = True, "arrived"
             break
         if now - start >= timeout:
@@ -55,7 +55,7 @@ def as_it_was(robot, clock, policy, task, *, timeout):
             clock.charge(0.0)
             decided += 1
             if decision is not None:
-                violation = task.limits.violation(decision.action, observation)
+                violation = control.limits.violation(decision.action, observation)
                 if violation is not None:
                     log["refused"][f"command refused: {violation}"] += 1
                 else:
@@ -72,8 +72,8 @@ def as_it_was(robot, clock, policy, task, *, timeout):
     return log | {"decided": decided, "starved": max(log["ticks"] - log["executed"], 0)}
 
 
-def as_it_is(robot, clock, policy, task, *, timeout):
-    log = run_episode(robot, clock, policy, task, timeout=timeout)
+def as_it_is(robot, clock, policy, control, *, timeout):
+    log = run_episode(robot, clock, policy, control, timeout=timeout)
     names = ("success", "outcome", "duration", "executed", "ticks", "overruns", "refused", "starved")
     assert log.late == {}
     assert log.dropped == log.replaced == log.filled == 0
@@ -127,12 +127,12 @@ class Wanderer:
 @pytest.mark.parametrize("began", [0.0, 12.3])
 def test_the_charged_clock_gives_the_same_numbers_as_ever(arm_scenes, cost, began):
     rng = np.random.default_rng(int(10 * cost))
-    costs = TASK.control_dt * (np.full(200, 1.0) if cost == 1.0 else rng.uniform(0, cost, 200))
+    costs = CONTROL.control_dt * (np.full(200, 1.0) if cost == 1.0 else rng.uniform(0, cost, 200))
     told = []
     for loop in (as_it_was, as_it_is):
         clock = ScriptedClock(costs, began)
         robot = Recorded(SimulatedArm(arm_scenes[1], clock), clock)
-        said = loop(robot, clock, Wanderer(3), TASK, timeout=2.0)
+        said = loop(robot, clock, Wanderer(3), CONTROL, timeout=2.0)
         told.append((said, robot.sent, robot.arm.ee_path))
     (was, sent_then, path_then), (now, sent_now, path_now) = told
     assert was == now

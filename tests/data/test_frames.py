@@ -123,7 +123,7 @@ def test_windows_bring_what_was_seen_where_they_begin(task, tmp_path):
         seen = episodes[which].images["top"][[max(at - 1, 0), at]]
         np.testing.assert_array_equal(row, seen)
     packed = material.decision_observations()[torch.tensor([5])]
-    numbers, images = split_images(task.fields, packed, 2)
+    numbers, images = split_images(task.control.fields, packed, 2)
     np.testing.assert_array_equal(numbers[0], source.decision_observations()[5])
     np.testing.assert_array_equal(images["top"][0], episodes[0].images["top"][4:6])
 
@@ -140,6 +140,6 @@ def test_a_camera_that_the_data_lacks_is_named(task, tmp_path):
 def test_an_episode_seen_by_an_environment_has_its_images_apart(task):
     seen = shown(task, 4)
     packed = np.concatenate((seen.observations, seen.images["top"].reshape(5, -1)), 1).astype(np.float32)
-    assert_same([with_images(replace(seen, observations=packed, images={}), task)], [seen])
+    assert_same([with_images(replace(seen, observations=packed, images={}), task.control)], [seen])
     mapping = {"agent": seen.observations[1:3], "top": seen.images["top"][1:3]}
-    np.testing.assert_array_equal(decision_vector(task, mapping), packed[1:3].ravel())
+    np.testing.assert_array_equal(decision_vector(task.control, mapping), packed[1:3].ravel())

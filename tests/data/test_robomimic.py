@@ -133,11 +133,11 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, key, value, said):
 def lift(rate=20.0):
     """A task that is seen by a camera: it has the fields of the file that it reads."""
     base, fields = TASKS["pusht-image"](), (Field("robot0_eef_pos", (3,)), camera(CAMERA, 8, 10))
-    return replace(
-        base, name="lift", fields=fields, observation_dim=2 * (3 + 8 * 10 * 3), context_dim=6, action_dim=7, horizon=4,
-        n_action_steps=2, control_dt=1 / rate, limits=replace(base.limits, low=-np.ones(7), high=np.ones(7)),
-        benchmark=None,
+    lifting = base.with_control(
+        name="lift", fields=fields, observation_dim=2 * (3 + 8 * 10 * 3), action_dim=7, horizon=4, n_action_steps=2,
+        control_dt=1 / rate, limits=replace(base.control.limits, low=-np.ones(7), high=np.ones(7)),
     )  # fmt: skip
+    return replace(lifting, context_dim=6, benchmark=None)
 
 
 def test_what_is_imported_are_the_tasks_fields(tmp_path):
@@ -153,7 +153,7 @@ def test_what_is_imported_are_the_tasks_fields(tmp_path):
         import_dataset(tmp_path / "run", task, tmp_path / "ph.hdf5")
     with pytest.raises(ValueError, match="recorded at 20 Hz, and task 'lift' is controlled at 10 Hz"):
         import_dataset(tmp_path / "other", lift(10.0), tmp_path / "ph.hdf5")
-    small = replace(task, fields=(task.fields[0], camera(CAMERA, 4, 20)))
+    small = task.with_control(fields=(task.control.fields[0], camera(CAMERA, 4, 20)))
     with pytest.raises(ValueError, match=r"episode 0: image 'agentview_image' is uint8 .* expected uint8 \(4, 20, 3\)"):
         import_dataset(tmp_path / "other", small, tmp_path / "ph.hdf5")
     assert not (tmp_path / "other").exists()

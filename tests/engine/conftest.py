@@ -52,7 +52,7 @@ def moved(module, by=0.1):
     return module
 
 
-def normalizer(seed, dim=CHEETAH.transition_dim):
+def normalizer(seed, dim=CHEETAH.control.transition_dim):
     none, one = torch.zeros(0), torch.ones(0)
     return Normalizer(0.3 * normal(dim, seed=seed), normal(dim, seed=seed + 1).abs() + 0.5, none, one)
 
@@ -60,12 +60,12 @@ def normalizer(seed, dim=CHEETAH.transition_dim):
 def learned(kind, task=CHEETAH):
     torch.manual_seed(1)
     model = make_selector_model(kind.split("-")[0], MODELS[kind], task)
-    return wrap(moved(model), normalizer(11), task)  # another normaliser than the generator's
+    return wrap(moved(model), normalizer(11), task.control)  # another normaliser than the generator's
 
 
 def cheetah_policy(kind="student", *, selector="iql", sampling=None, horizon=4, candidates=16, seed=0, **settings):
     torch.manual_seed(seed)
-    task = replace(CHEETAH, horizon=horizon)
+    task = CHEETAH.with_control(horizon=horizon)
     generator = moved(make_generator(task, METHOD_OF.get(kind, kind), SIZES.get(kind, {}) | settings))
     chosen = learned(selector, task) if isinstance(selector, str) else selector
     if sampling is not None:
@@ -86,7 +86,7 @@ def reference():
 
 @pytest.fixture
 def observations():
-    return normal(6, CHEETAH.observation_dim, seed=7).double().numpy()
+    return normal(6, CHEETAH.control.observation_dim, seed=7).double().numpy()
 
 
 @torch.no_grad()

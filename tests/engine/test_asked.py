@@ -39,12 +39,12 @@ def policy(task):
         for parameter in generator.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     generator.conditions.limit({each.name: (each.low, each.high) for each in CONDITIONS})
-    return Policy(task, generator, Normalizer.empty(task.transition_dim, 0), selector=unselected, candidates=3)
+    return Policy(task, generator, Normalizer.empty(task.control.transition_dim, 0), selector=unselected, candidates=3)
 
 
 @pytest.fixture
 def observation(task):
-    return np.random.default_rng(0).normal(size=task.observation_dim)
+    return np.random.default_rng(0).normal(size=task.control.observation_dim)
 
 
 def engine_of(policy, backend):

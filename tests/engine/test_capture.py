@@ -121,7 +121,7 @@ def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     """The frame's and the geometry's constants lie on the host, and are part of what is captured."""
     policy = make_arm_policy("student")
     with captured(fold(policy, draws=2)) as plain, pytest.raises(RuntimeError, match="on cpu"):
-        plain(zeros(ARM.observation_dim), zeros(1).long())
+        plain(zeros(ARM.control.observation_dim), zeros(1).long())
     decides(policy, plan)
 
 

@@ -136,7 +136,7 @@ def test_the_fastest_survives_one_slow_moment(point, clock, first):
     """Five decisions in a row of the better one are a hundred times as slow, wherever they fall."""
     hit = [200.0 if first <= i < first + 5 else 1.0 for i in range(COUNT)]
     quick, slow = Fake("quick", hit, clock), Fake("slow", [2.0] * COUNT, clock)
-    assert fastest([slow, quick], point) == (
+    assert fastest([slow, quick], point.control) == (
         quick,
         "quick: 1.00 ms at the start, the slowest of 4 decisions (others: slow 2.00)",
     )
@@ -145,8 +145,8 @@ def test_the_fastest_survives_one_slow_moment(point, clock, first):
 def test_the_fastest_is_not_one_that_is_slow_again_and_again(point, clock):
     often = Fake("often", [9.0 if i % 3 == 0 else 1.0 for i in range(COUNT)], clock)
     steady = Fake("steady", [2.0] * COUNT, clock)
-    assert fastest([often, steady], point)[0] is steady
-    assert fastest([steady], point) == (steady, "steady")
+    assert fastest([often, steady], point.control)[0] is steady
+    assert fastest([steady], point.control) == (steady, "steady")
 
 
 def test_choices_that_are_none(make):
@@ -213,8 +213,8 @@ def test_observations_that_are_no_numbers_are_refused_by_all_alike(make, observa
 def test_many_observations_or_none(make, observations):
     policy = make()
     engine = Engine.from_policy(policy, "torch")
-    assert engine.act(observations[:0]).shape == (0, policy.task.action_dim)
-    assert engine.act(observations[:2]).shape == (2, policy.task.action_dim)
+    assert engine.act(observations[:0]).shape == (0, policy.control.action_dim)
+    assert engine.act(observations[:2]).shape == (2, policy.control.action_dim)
     for wrong in (observations[:0], observations[0]):
         with pytest.raises(ValueError, match="B at least 1"):
             policy.act(wrong)

@@ -190,7 +190,7 @@ def test_ten_thousand_observations_at_the_presets_sizes(reference):
     torch.manual_seed(0)
     student = make_generator(CHEETAH, "dnk", asdict(preset.stage("dnk").config))
     normalizer = Normalizer(normal(23), normal(23, seed=1).abs() + 0.5, torch.zeros(0), torch.ones(0))
-    critic = wrap(make_selector_model("iql", {}, CHEETAH), normalizer, CHEETAH)
+    critic = wrap(make_selector_model("iql", {}, CHEETAH), normalizer, CHEETAH.control)
     policy = Policy(CHEETAH, student, normalizer, selector=critic)
     many(policy, normal(10_000, 17, seed=1).double().numpy(), reference, chunk=100)
 

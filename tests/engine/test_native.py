@@ -44,7 +44,7 @@ def native_of(folded, threads=1):
 
 def agree(runner, folded, count=40, atol=1e-5, rows=None):
     if rows is None:
-        rows = np.random.default_rng(0).normal(size=(count, folded.task.observation_dim))
+        rows = np.random.default_rng(0).normal(size=(count, folded.control.observation_dim))
     for i, row in enumerate(rows.astype(np.float32)):
         draw = i % folded.draws
         wanted, found = folded(torch.from_numpy(row), torch.tensor([draw])), runner.run(row, draw)
@@ -242,7 +242,7 @@ def test_ten_thousand_observations_at_the_presets_sizes(name, arm_rows):
             parameter.add_(0.02 * torch.randn_like(parameter))
     folded = fold(policy, draws=100, seed=5)
     runner = NativeRunner(write_program(folded), 2)
-    dim = policy.task.observation_dim
+    dim = policy.control.observation_dim
     rows = arm_rows(10_000) if name == "demo" else np.random.default_rng(0).normal(size=(10_000, dim))
     same = 0
     for i, row in enumerate(rows.astype(np.float32)):
@@ -279,7 +279,7 @@ def test_it_refuses_what_the_arms_check_refuses(make_arm_policy, arm_rows):
     for row in rows:
         said = ""
         try:
-            policy.task.validate_observation(row)
+            policy.control.validate_observation(row)
         except ObservationError as error:
             said = "outside" if "outside" in str(error) else "inside an obstacle"
         kinds[said] += 1
@@ -306,23 +306,23 @@ def test_an_obstacle_of_no_kind_or_size_is_refused(make_arm_policy, arm_rows, ki
     runner = NativeRunner(write_program(fold(policy, draws=1)), 1)
     if wrong:
         with pytest.raises(ObservationError, match=r"obstacle 1 has kind .* expected kind 0 \(absent\)"):
-            policy.task.validate_observation(row)
+            policy.control.validate_observation(row)
         with pytest.raises(RefusedError, match="no kind or size"):
             runner.run(row.astype(np.float32), 0)
     else:
-        policy.task.validate_observation(row)
+        policy.control.validate_observation(row)
         runner.run(row.astype(np.float32), 0)
 
 
 def test_what_engines_are_timed_by_can_be_acted_on(make_arm_policy):
     """And making it takes no time: an exported arm is to decide two seconds after its program starts."""
     policy = make_arm_policy("student")
-    policy.task.validate_observation(policy.task.example)
+    policy.control.validate_observation(policy.control.example)
     runner = NativeRunner(write_program(fold(policy, draws=1)), 1)
-    assert np.isfinite(runner.run(policy.task.example.astype(np.float32), 0).score)
+    assert np.isfinite(runner.run(policy.control.example.astype(np.float32), 0).score)
     for name, task in TASKS.items():
         if name != policy.task.name:
-            made = task()
+            made = task().control
             made.validate_observation(np.zeros(made.observation_dim) if made.example is None else made.example)
 
 
@@ -381,7 +381,7 @@ def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, 
         "        program = bytearray(whole)\n"
         "        struct.pack_into('<i', program, at, value)\n"
         "        try:\n"
-        f"            NativeRunner(bytes(program), 1).run(np.zeros({policy.task.observation_dim}, np.float32), 0)\n"
+        f"            NativeRunner(bytes(program), 1).run(np.zeros({policy.control.observation_dim}, np.float32), 0)\n"
         "        except (NativeError, ValueError, MemoryError):\n"
         "            refused += 1\n"
         "print(refused)\n"

@@ -27,17 +27,17 @@ def policy():
     task = replace(TASKS["halfcheetah-v5"](), prefix=P)
     torch.manual_seed(0)
     generator = make_generator(task, "dnk", SETTINGS)
-    scale = torch.linspace(0.5, 2.0, task.transition_dim)
+    scale = torch.linspace(0.5, 2.0, task.control.transition_dim)
     normalizer = Normalizer(scale - 1, scale, torch.zeros(0), torch.zeros(0))
     return Policy(task, generator, normalizer, selector=unselected, candidates=3)
 
 
 def decide_alike(engine, policy):
     rng = np.random.default_rng(0)
-    observation, plans = rng.normal(size=policy.task.observation_dim), []
+    observation, plans = rng.normal(size=policy.control.observation_dim), []
     assert engine.longest_prefix == P
     for n in (None, 2, 0, 3, None):  # what was committed once is not the next time
-        committed = None if n is None else rng.uniform(-1, 1, (n, policy.task.action_dim))
+        committed = None if n is None else rng.uniform(-1, 1, (n, policy.control.action_dim))
         policy.reset(5)
         engine.reset()
         mine, theirs = policy.decide(observation, committed=committed), engine.decide(observation, committed=committed)

@@ -39,7 +39,7 @@ class LateOnce:
         return self.engine.decide(observation)
 
 engine = Engine.from_folder(sys.argv[1], threads=1)
-first = np.zeros(engine.task.observation_dim) if engine.task.example is None else engine.task.example
+first = np.zeros(engine.control.observation_dim) if engine.control.example is None else engine.control.example
 action = engine.decide(first).action
 try:
     engine.decide(first * np.nan)
@@ -47,8 +47,8 @@ except ObservationError as error:
     refused = str(error)
 robot, clock = Robot(first), RealClock()
 with AsyncPolicy(LateOnce(engine), clock) as worker:
-    fallback_timeouts = FallbackTimeouts(max_observation_age=0.3)
-    log = run_episode(robot, clock, worker, engine.task, timeout=1.0, period=0.05, fallback_timeouts=fallback_timeouts)
+    timeouts = FallbackTimeouts(max_observation_age=0.3)
+    log = run_episode(robot, clock, worker, engine.control, timeout=1.0, period=0.05, fallback_timeouts=timeouts)
 files = {name.split(".")[0]: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
 installed = {name for name, file in files.items() if "site-packages" in file}
 wild = sum(count for why, count in log.refused.items() if why.startswith("late command refused"))
@@ -69,7 +69,7 @@ def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_polic
     if form == "native":
         ours = {"numpy", "filelock", "msgspec", "safetensors", "onestride"}  # what is installed without extras
         assert needed - {"typing_extensions"} <= ours  # which msgspec takes where it is there
-    assert actions == policy.task.action_dim
+    assert actions == policy.control.action_dim
     assert "is nan" in refused
     assert planned + wild >= 1  # the late tick had the last plan's next row, out of limits where nobody trained it
     assert executed >= 5

@@ -34,7 +34,7 @@ class TwoCalls(nn.Module):
 
     def __init__(self, task) -> None:
         super().__init__()
-        size = task.horizon * task.transition_dim
+        size = task.control.horizon * task.control.transition_dim
         self.net = nn.Sequential(nn.Linear(size, 32), nn.SiLU(), nn.Linear(32, size))
         self.context = nn.Linear(task.context_dim, size) if task.context_dim else None
         self.register_buffer("known", torch.from_numpy(task.plans.mask))

@@ -24,7 +24,7 @@ from onestride.evaluation.result import SPENT
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.seals import seal
-from onestride.tasks import TASKS
+from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.metric import EPISODE
 from onestride.tensors import load_tensors
@@ -115,7 +115,7 @@ def wait_for_children():
 class Silent:
     """A policy, or environments, that remember what they were asked for."""
 
-    task = TASKS["hopper-v5"]()
+    control = CONTROL_SPECS["hopper-v5"]()
 
     def __init__(self):
         self.asked = []

@@ -314,7 +314,7 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
     code = (
         "from onestride.cli import main\nfrom onestride import Engine\n"
         "main(['pull', sys.argv[1], '--to', sys.argv[2]])\n"
-        "engine = Engine.from_folder(sys.argv[2], threads=1)\nprint(len(engine.decide(engine.task.example).action))"
+        "engine = Engine.from_folder(sys.argv[2], threads=1)\nprint(len(engine.decide(engine.control.example).action))"
     )
     heavy = [package for package, extra in EXTRAS.items() if extra != "hub" and package != "tyro"]
     done = python_without(heavy, code, NAME, tmp_path / "it")

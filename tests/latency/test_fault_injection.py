@@ -100,7 +100,7 @@ class Quick:
 
 faulty = FaultInjection(Quick(), Fault("pause", 0.5, 0.2))
 with AsyncPolicy(faulty, clock) as worker, faulty:
-    log = run_episode(Robot(), clock, worker, TASKS["halfcheetah-v5"](), timeout=1.995, period=0.01,
+    log = run_episode(Robot(), clock, worker, TASKS["halfcheetah-v5"]().control, timeout=1.995, period=0.01,
                       fallback_timeouts=FallbackTimeouts(0.1, 0.05, 5.0))
 print(json.dumps({
     "sent": [t - log.began for t in sent], "faults": [m - log.began for m in faulty.moments], "ticks": log.ticks,

@@ -92,7 +92,7 @@ def test_what_cannot_be_is_refused(wrong):
 def test_its_plans_are_as_short_as_the_task_lets_them_be():
     tasks = {name: TASKS[name]() for name in ("hopper-v5", "pusht", "pointmaze-umaze")}
     assert {name: task.shortest for name, task in tasks.items()} == {
-        "hopper-v5": 1, "pusht": 16, "pointmaze-umaze": tasks["pointmaze-umaze"].horizon
+        "hopper-v5": 1, "pusht": 16, "pointmaze-umaze": tasks["pointmaze-umaze"].control.horizon
     }  # fmt: skip
     assert BC.shortest
     assert presets.load(PRESET).stage("bc").selector is None
@@ -105,7 +105,7 @@ def test_it_trains_by_its_name_decides_without_a_selector_and_folds(run, tmp_pat
     settings = ("--preset", PRESET, "--run", str(there), "--training.steps", "20", "--training.batch-size", "64")
     main(["train", "bc", *settings, "--config.hidden", "16"])
     policy = Policy.from_pretrained(there / "bc-0")
-    assert policy.task.horizon == 1
+    assert policy.control.horizon == 1
     entries = {entry.row: entry for entry in evaluation_variants(there, CONFIG)}
     assert [row for row in entries if row.startswith("bc")] == ["bc-unselected"]
     assert entries["bc-unselected"].variant.label == "BC (unselected)"

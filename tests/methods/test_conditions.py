@@ -110,12 +110,12 @@ def test_guidance_moves_further_to_what_is_asked_for(two_sides):
 
 
 def test_a_policy_asks_and_its_checkpoint_knows_of_what(monkeypatch, tmp_path):
-    task = replace(TASKS["hopper-v5"](), name="asked", conditions=(Condition("speed", 1),))
+    task = replace(TASKS["hopper-v5"]().with_control(name="asked"), conditions=(Condition("speed", 1),))
     monkeypatch.setitem(TASKS, "asked", lambda: task)
     torch.manual_seed(0)
     generator = make_generator(task, "diffuser", {"width": 16, "blocks": 1, "n_steps": 4, "condition_weight": 1.0})
     _stir(generator)
-    normalizer = Normalizer.empty(task.transition_dim, 0)
+    normalizer = Normalizer.empty(task.control.transition_dim, 0)
     Policy(task, generator, normalizer, candidates=4).save(tmp_path / "teacher", {"id": "abc"})
     policy = Policy.from_pretrained(tmp_path / "teacher", selector=unselected)
     observation, actions = np.zeros(11), {}

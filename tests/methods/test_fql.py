@@ -193,10 +193,10 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_a_steps_columns_are_the_datas(run):
-    task = replace(TASKS["hopper-v5"](), horizon=1)
+    task = TASKS["hopper-v5"]().with_control(horizon=1)
     material = material_of(run, task)
     made, step, scales = material.steps(), material.transitions(), material.normalizer
-    o = task.state_dim
+    o = task.control.state_dim
     torch.testing.assert_close(scales.unnormalize(made["plans"])[:, 0, :o], step["observation"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scales.unnormalize(made["plans"])[:, 0, o:], step["action"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
@@ -214,7 +214,7 @@ def test_it_trains_by_its_name_and_is_ranked_by_the_critic(run, tmp_path):
     settings = ("--preset", PRESET, "--run", str(there), "--training.steps", "20", "--training.batch-size", "64")
     main(["train", "fql", *settings, "--config.hidden", "16"])
     policy = Policy.from_pretrained(there / "fql-0")
-    assert (policy.task.horizon, policy.selector.kind, policy.nfe) == (1, "iql", 1)
+    assert (policy.control.horizon, policy.selector.kind, policy.nfe) == (1, "iql", 1)
     assert torch.equal(policy.temperature, torch.ones(64))
     decision = policy.decide(policy.task.first_observation(0))
     assert decision.plans[:, 0, -3:].std(0).min() > 0  # actions of their own

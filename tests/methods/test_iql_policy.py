@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
@@ -58,7 +57,7 @@ def test_it_says_the_weighted_mean(tmp_path, beta, largest):
 
 def test_advantages_are_the_critics_min_target_q_less_its_v(run):
     task = TASKS["hopper-v5"]()
-    critic, rows = load_selector(run / "iql", task), material_of(run, replace(task, horizon=1)).first_rows()
+    critic, rows = load_selector(run / "iql", task), material_of(run, task.with_control(horizon=1)).first_rows()
     step = make_transitions(read_dataset(run / "data"), task)
     assert torch.equal(rows, torch.cat((step["observation"], step["action"]), 1))
     found = critic.advantages(rows)
@@ -76,7 +75,7 @@ def test_it_trains_beside_the_runs_critic_and_no_other(run, tmp_path, capsys):
     settings = ("--preset", PRESET, "--run", str(there), "--training.steps", "20", "--training.batch-size", "64")
     main(["train", "iql-policy", *settings, "--config.hidden", "16"])
     policy = Policy.from_pretrained(there / "iql-policy-0")
-    assert (policy.task.horizon, policy.generator.config.beta) == (1, 3.0)
+    assert (policy.control.horizon, policy.generator.config.beta) == (1, 3.0)
     assert policy.decide(policy.task.first_observation(0)).action.shape == (3,)
     config = json.loads((there / "iql" / "config.json").read_text())
     config["training"]["id"] = "another"

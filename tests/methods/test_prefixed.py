@@ -29,7 +29,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def task():
-    return replace(TASKS["halfcheetah-v5"](), horizon=8, prefix=P)
+    return replace(TASKS["halfcheetah-v5"]().with_control(horizon=8), prefix=P)
 
 
 def normal(*shape, seed=0):
@@ -44,10 +44,10 @@ def made(task, name):
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("length", range(P + 1))
 def test_the_prefix_comes_back_bit_for_bit(task, name, length):
-    generator, o = made(task, name), task.state_dim
-    committed = normal(1, P, task.action_dim, seed=1)
+    generator, o = made(task, name), task.control.state_dim
+    committed = normal(1, P, task.control.action_dim, seed=1)
     committed[:, length:] = torch.nan
-    prior = normal(5, task.horizon, task.transition_dim)
+    prior = normal(5, task.control.horizon, task.control.transition_dim)
     plans = generator.sample(prior, generator.embed(torch.zeros(1, 0), committed), generator=torch.Generator())
     assert torch.equal(plans[:, :length, o:], committed[:, :length].expand(5, -1, -1))
     assert torch.equal(plans[:, 0, :o], prior[:, 0, :o])  # what else is known stays
@@ -58,8 +58,8 @@ def test_the_prefix_comes_back_bit_for_bit(task, name, length):
 @pytest.mark.parametrize("name", TINY)
 def test_nothing_committed_is_the_method_itself(task, name):
     generator = made(task, name)
-    prior, empty = normal(5, task.horizon, task.transition_dim), generator.embed(torch.zeros(1, 0))
-    nothing = generator.embed(torch.zeros(1, 0), torch.full((1, P, task.action_dim), torch.nan))
+    prior, empty = normal(5, task.control.horizon, task.control.transition_dim), generator.embed(torch.zeros(1, 0))
+    nothing = generator.embed(torch.zeros(1, 0), torch.full((1, P, task.control.action_dim), torch.nan))
     assert torch.equal(empty, nothing)
     own = generator.planner.sample(prior, empty, generator=torch.Generator())
     assert torch.equal(generator.sample(prior, empty, generator=torch.Generator()), own)
@@ -68,13 +68,13 @@ def test_nothing_committed_is_the_method_itself(task, name):
 
 def test_prefixes_are_as_long_as_chance_has_it(task):
     generator = made(task, "diffuser")
-    plans = normal(8000, task.horizon, task.transition_dim)
+    plans = normal(8000, task.control.horizon, task.control.transition_dim)
     drawn = generator.draw(plans, torch.Generator().manual_seed(0))
     there = ~drawn.isnan().any(2)
     counts = there.sum(1).bincount(minlength=P + 1)
     assert ((counts - 2000).abs() < 4 * (8000 * 0.25 * 0.75) ** 0.5).all()
     assert (there[:, :-1] | ~there[:, 1:]).all()  # first rows first
-    assert torch.equal(drawn[there], plans[:, :P, task.state_dim :][there])
+    assert torch.equal(drawn[there], plans[:, :P, task.control.state_dim :][there])
 
 
 def test_a_trained_planner_says_the_conditional_mean_of_a_gaussian_process():
@@ -115,11 +115,11 @@ def policy(task):
 
 
 def test_a_policy_commits_in_the_robots_units_and_keeps_it_in_its_checkpoint(policy, task, tmp_path):
-    observation = np.random.default_rng(0).normal(size=task.observation_dim)
-    committed = np.random.default_rng(1).uniform(-1, 1, (2, task.action_dim))
+    observation = np.random.default_rng(0).normal(size=task.control.observation_dim)
+    committed = np.random.default_rng(1).uniform(-1, 1, (2, task.control.action_dim))
     decision = policy.decide(observation, committed=committed)
     np.testing.assert_array_equal(decision.action, committed[0])
-    np.testing.assert_allclose(decision.plan[:2, task.state_dim :], committed, atol=1e-5)
+    np.testing.assert_allclose(decision.plan[:2, task.control.state_dim :], committed, atol=1e-5)
     chunk = policy.predict_action_chunk(observation[None], committed=committed)
     np.testing.assert_array_equal(chunk[0, :1], committed[:1])
     policy.reset(1)
@@ -133,7 +133,7 @@ def test_a_policy_commits_in_the_robots_units_and_keeps_it_in_its_checkpoint(pol
 @pytest.mark.parametrize("shape", [(P + 1, 6), (2, 5), (6,)])
 def test_what_cannot_be_committed_is_refused(policy, task, shape):
     with pytest.raises(ValueError, match=r"committed commands have shape .*, expected \(3 or fewer, 6\)"):
-        policy.decide(np.zeros(task.observation_dim), committed=np.zeros(shape))
+        policy.decide(np.zeros(task.control.observation_dim), committed=np.zeros(shape))
 
 
 def test_a_planner_without_a_prefix_says_so(task):
@@ -142,7 +142,7 @@ def test_a_planner_without_a_prefix_says_so(task):
     policy = Policy(plain, generator, Normalizer.empty(23, 0), selector=unselected, candidates=1)
     assert policy.longest_prefix == 0
     with pytest.raises(ValueError, match="knows no prefix; train it with --prefix"):
-        policy.decide(np.zeros(task.observation_dim), committed=np.zeros((1, 6)))
+        policy.decide(np.zeros(task.control.observation_dim), committed=np.zeros((1, 6)))
 
 
 def test_methods_that_cannot_be_told_a_prefix_say_why():
@@ -159,7 +159,7 @@ def test_methods_that_cannot_be_told_a_prefix_say_why():
 
 def test_the_arms_targets_are_displacements_of_its_rows():
     """Committed targets, as columns of a plan whose positions are where each target before leads, are its commands."""
-    spec = TASKS["kinova"]()
+    spec = TASKS["kinova"]().control
     rng = np.random.default_rng(0)
     observation = np.array(spec.example)
     targets = observation[:3] + 0.01 * rng.normal(size=(4, 3)).cumsum(0)

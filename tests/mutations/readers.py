@@ -65,17 +65,17 @@ class Reader:
 
 
 def _normalizer():
-    d = TASK.transition_dim
+    d = TASK.control.transition_dim
     return Normalizer(torch.linspace(-1, 1, d), torch.linspace(0.5, 2, d), torch.zeros(0), torch.ones(0))
 
 
 def _critic():
     torch.manual_seed(0)
-    return wrap(make_selector_model("iql", {"hidden": 8}, TASK), _normalizer(), TASK)
+    return wrap(make_selector_model("iql", {"hidden": 8}, TASK), _normalizer(), TASK.control)
 
 
 def _policy(horizon=4):
-    task = replace(TASK, horizon=horizon)
+    task = TASK.with_control(horizon=horizon)
     torch.manual_seed(0)
     generator = make_generator(task, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 8})
     return Policy(task, generator, _normalizer(), selector=_critic(), candidates=4)
@@ -87,7 +87,7 @@ def _make_policy(root):
 
 def _read_policy(root):
     policy = Policy.from_pretrained(root / "dnk-0")
-    decision = policy.decide(np.linspace(-0.1, 0.1, TASK.observation_dim))
+    decision = policy.decide(np.linspace(-0.1, 0.1, TASK.control.observation_dim))
     return decision.action, decision.scores, policy.config
 
 
@@ -300,12 +300,12 @@ def _by_row(arrays):
 
 
 def _export(root, form):
-    export(_policy(TASK.horizon), root / "exported", form=form, draws=4, seed=0, checkpoint=None)
+    export(_policy(TASK.control.horizon), root / "exported", form=form, draws=4, seed=0, checkpoint=None)
 
 
 def _decide(root):
     engine = Engine.from_folder(root / "exported", threads=1)
-    decision = engine.decide(np.linspace(-0.1, 0.1, TASK.observation_dim))
+    decision = engine.decide(np.linspace(-0.1, 0.1, TASK.control.observation_dim))
     return decision.action, decision.scores
 
 

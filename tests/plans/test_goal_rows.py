@@ -46,7 +46,7 @@ def reaching(point, monkeypatch):
         first_observation=lambda scene: OBSERVATION + 0.1 * scene,
     )
     monkeypatch.setitem(TASKS, "point", lambda: made)
-    monkeypatch.setitem(CONTROL_SPECS, "point", lambda: made)
+    monkeypatch.setitem(CONTROL_SPECS, "point", lambda: made.control)
     return made
 
 

@@ -36,9 +36,9 @@ def _short_chunks(monkeypatch):
 def save_planner(folder, task=TASK, seed=0, candidates=2, **fields):
     """An untrained student of plans of one row, or of the task's; returns its folder."""
     torch.manual_seed(seed)
-    task = replace(task, horizon=1) if task.plans.starts_with_observation else task
+    task = task.with_control(horizon=1) if task.plans.starts_with_observation else task
     generator = make_generator(task, "mlp", {"latent_dim": 8, "hidden": 8})
-    sizes = (task.transition_dim, task.transition_dim, task.context_dim, task.context_dim)
+    sizes = (task.control.transition_dim, task.control.transition_dim, task.context_dim, task.context_dim)
     normalizer = Normalizer(*(torch.full((size,), value) for size, value in zip(sizes, (0, 1.0, 0, 1.0), strict=True)))
     Policy(task, generator, normalizer, candidates=candidates, **fields).save(folder, {"id": str(seed)})
     return folder
@@ -51,7 +51,7 @@ def planner(tmp_path):
 
 def still(observation, rng):
     """A demonstrator by hand."""
-    return np.zeros(TASK.action_dim) + 0.01 * rng.standard_normal()
+    return np.zeros(TASK.control.action_dim) + 0.01 * rng.standard_normal()
 
 
 def same(a, b):
@@ -68,7 +68,7 @@ def same(a, b):
 def test_an_episode_is_the_planners_alone_whatever_runs_beside_it(planner, width, monkeypatch):
     """Start and candidates come from one stream that seed, chunk and number name."""
     monkeypatch.setattr(collect_actors, "WIDTH", width)
-    episodes, counts = behaviour_source(TASK, [planner_behaviour(planner, TASK)])(5, 2)
+    episodes, counts = behaviour_source(TASK, [planner_behaviour(planner, TASK.control)])(5, 2)
     assert counts == {"steps of run-a/mlp-0": STEPS} == {"steps of run-a/mlp-0": sum(map(len, episodes))}
     policy = Policy.from_pretrained(planner, selector=unselected, candidates=1)
     for number in (0, len(episodes) - 1):
@@ -83,23 +83,23 @@ def test_an_episode_is_the_planners_alone_whatever_runs_beside_it(planner, width
 
 
 def test_its_noise_is_fresh_at_every_step(planner):
-    behaviour = planner_behaviour(planner, TASK)
+    behaviour = planner_behaviour(planner, TASK.control)
     stream = np.random.default_rng(0)
-    seen = np.zeros((1, TASK.observation_dim))
+    seen = np.zeros((1, TASK.control.observation_dim))
     first, second = behaviour.act(seen, [stream]), behaviour.act(seen, [stream])
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(behaviour.act(seen, [np.random.default_rng(0)]), first)
 
 
 def test_without_a_selector_it_draws_one_candidate_and_with_one_as_many_as_it_has(planner, monkeypatch):
-    assert planner_behaviour(planner, TASK).policy.candidates == 1
+    assert planner_behaviour(planner, TASK.control).policy.candidates == 1
 
     def score(plans, observation, frame):
-        return -plans[..., 0, TASK.state_dim]
+        return -plans[..., 0, TASK.control.state_dim]
 
     ranked = replace(TASK, score=score)
     monkeypatch.setitem(TASKS, "hopper-v5", lambda: ranked)
-    behaviour = planner_behaviour(planner, ranked)
+    behaviour = planner_behaviour(planner, ranked.control)
     assert behaviour.policy.candidates == 2
     assert behaviour.policy.selector is score
 
@@ -107,7 +107,7 @@ def test_without_a_selector_it_draws_one_candidate_and_with_one_as_many_as_it_ha
 def test_chunks_and_history_are_those_of_an_evaluation(tmp_path):
     pytest.importorskip("gym_pusht")
     task = TASKS["pusht"]()
-    behaviour = planner_behaviour(save_planner(tmp_path / "run" / "mlp-0", task), task)
+    behaviour = planner_behaviour(save_planner(tmp_path / "run" / "mlp-0", task), task.control)
     (episode,), _ = behaviour_source(task, [behaviour], STEPS)(0, 0)
     stream = np.random.default_rng((0, 0, 0))
     start = int(stream.integers(2**31))
@@ -116,7 +116,7 @@ def test_chunks_and_history_are_those_of_an_evaluation(tmp_path):
         behaviour.policy.reset(int(stream.integers(2**63)))
         return behaviour.policy.predict_action_chunk(seen)
 
-    (wanted,) = Lockstep(task.benchmark.environment, 1).roll([start], act, task.n_obs_steps)
+    (wanted,) = Lockstep(task.benchmark.environment, 1).roll([start], act, task.control.n_obs_steps)
     np.testing.assert_array_equal(episode.actions, wanted.actions[:STEPS])
     np.testing.assert_array_equal(episode.observations, wanted.observations[: STEPS + 1])
 
@@ -153,7 +153,7 @@ def test_half_is_the_experts_and_half_the_planners_and_the_run_says_so(planner, 
 def test_its_identity_is_what_it_does_not_where_or_when_it_was_trained(planner, tmp_path):
     twin = save_planner(tmp_path / "run-b" / "mlp-0")
     other = save_planner(tmp_path / "run-c" / "mlp-0", seed=1)
-    identities = [planner_behaviour(each, TASK).identity for each in (planner, twin, other)]
+    identities = [planner_behaviour(each, TASK.control).identity for each in (planner, twin, other)]
     assert identities[0] == identities[1] != identities[2]
 
 
@@ -162,7 +162,7 @@ def test_its_identity_is_what_it_does_not_where_or_when_it_was_trained(planner, 
 
 def test_a_planner_of_a_like_body_acts_and_it_is_said(planner, capsys):
     other = TASKS["hopper-v4"]()
-    behaviour = planner_behaviour(planner, other)
+    behaviour = planner_behaviour(planner, other.control)
     assert "was trained for 'hopper-v5' and acts in 'hopper-v4'" in " ".join(capsys.readouterr().err.split())
     episodes, _ = behaviour_source(other, [behaviour])(0, 0)
     env = make_environment("Hopper-v4")
@@ -182,21 +182,21 @@ def test_a_planner_of_an_unlike_body_is_refused(tmp_path, of, to, said):
     """Also where its shapes would fit."""
     folder = save_planner(tmp_path / "run" / "mlp-0", TASKS[of]())
     with pytest.raises(CheckpointError, match=rf"task '{of}' and cannot act in '{to}', which differs in .*{said}"):
-        planner_behaviour(folder, TASKS[to]())
+        planner_behaviour(folder, TASKS[to]().control)
 
 
 def test_a_planner_of_a_body_with_other_limits_is_refused(planner):
-    strong = replace(TASK, name="strong", limits=Limits(np.full(3, -2.0), np.full(3, 2.0)))
+    strong = TASK.with_control(name="strong", limits=Limits(np.full(3, -2.0), np.full(3, 2.0)))
     with pytest.raises(CheckpointError, match="cannot act in 'strong', which differs in wider limits of actions; name"):
-        planner_behaviour(planner, strong)
+        planner_behaviour(planner, strong.control)
 
 
 def test_a_run_in_place_of_one_of_its_planners_is_refused(planner):
     with pytest.raises(CheckpointError, match=r"run-a is a run: name one of its planners, .*run-a/mlp-0"):
-        planner_behaviour(planner.parent, TASK)
+        planner_behaviour(planner.parent, TASK.control)
     (empty := planner.parent / "empty").mkdir()
     with pytest.raises(CheckpointError, match="holds no finished checkpoint"):
-        planner_behaviour(empty, TASK)
+        planner_behaviour(empty, TASK.control)
 
 
 # ---- noise and words ----
@@ -222,7 +222,9 @@ def test_actions_stay_within_the_limits():
 
 def test_a_folder_with_noise_is_a_noisy_planner(planner):
     path = type(planner)
-    made = read_behaviours([planner, path("noise=0.1"), planner], lambda folder: planner_behaviour(folder, TASK))
+    made = read_behaviours(
+        [planner, path("noise=0.1"), planner], lambda folder: planner_behaviour(folder, TASK.control)
+    )
     assert [each.name for each in made] == ["run-a/mlp-0+noise=0.1", "run-a/mlp-0"]
 
 
@@ -240,4 +242,4 @@ def test_a_folder_with_noise_is_a_noisy_planner(planner):
 def test_words_that_cannot_be_are_refused(planner, words, said):
     given = [planner if word == "PLANNER" else type(planner)(word) for word in words]
     with pytest.raises(CheckpointError, match=said):
-        read_behaviours(given, lambda folder: planner_behaviour(folder, TASK))
+        read_behaviours(given, lambda folder: planner_behaviour(folder, TASK.control))

@@ -50,13 +50,15 @@ class Sees(nn.Module):
 @pytest.fixture
 def task():
     base = TASKS["halfcheetah-v5"]()
-    return replace(
-        base, name="eyes", observation_dim=STEPS * STEP, n_obs_steps=STEPS, fields=FIELDS, state_dim=0, action_dim=2,
-        horizon=H, known=(), context_dim=STEPS * STEP, limits=replace(base.limits, low=-np.ones(2), high=np.ones(2)),
+    seeing = base.with_control(
+        name="eyes", observation_dim=STEPS * STEP, n_obs_steps=STEPS, fields=FIELDS, state_dim=0, action_dim=2,
+        horizon=H, limits=replace(base.control.limits, low=-np.ones(2), high=np.ones(2)),
         validate_observation=lambda o: check_numbers(o, STEPS * STEP, ""), frozen_after=np.inf,
-        encode=lambda o: Given(o[:, :0], o, None), command=lambda plans, _frame: plans[:, 0].clamp(-1, 1),
         commands=lambda plan, _o: plan.clip(-1, 1), hold_command=lambda _o: np.zeros(2),
-        scaling=Scaling("none", "none"),
+    )  # fmt: skip
+    return replace(
+        seeing, known=(), context_dim=STEPS * STEP, encode=lambda o: Given(o[:, :0], o, None),
+        command=lambda plans, _frame: plans[:, 0].clamp(-1, 1), scaling=Scaling("none", "none"),
     )  # fmt: skip
 
 
@@ -124,11 +126,11 @@ def test_a_robot_that_gives_mappings_is_driven(policy, task):
 
     clock, robot = ChargedClock(), Robot()
     clock.charge = lambda seconds: None
-    log = run_episode(robot, clock, policy, task, timeout=6 * task.control_dt)
+    log = run_episode(robot, clock, policy, task.control, timeout=6 * task.control.control_dt)
     assert len(robot.told) == log.executed == 5
     assert sum(log.refused.values()) == 1
 
 
 def test_fields_that_do_not_add_up_are_refused(task):
     with pytest.raises(ValueError, match=r"the fields have 2 numbers, expected 38"):
-        replace(task, fields=FIELDS[:1])
+        task.with_control(fields=FIELDS[:1])

@@ -32,7 +32,7 @@ class Told(DynamicsModel):
 class Decider:
     """Keeps what it is asked for."""
 
-    task, nfe = SimpleNamespace(control_dt=CONTROL_DT), 1
+    control, nfe = SimpleNamespace(control_dt=CONTROL_DT), 1
 
     def __init__(self):
         self.asked, self.seeds = [], []

@@ -18,7 +18,7 @@ def test_the_action_is_the_best_plans_first(policy, observation):
     np.testing.assert_array_equal(decision.plan, decision.plans[best])
     command = policy.task.command(torch.from_numpy(decision.plans[best])[None], frame)[0]
     np.testing.assert_allclose(decision.action, command.numpy(), atol=1e-6)
-    assert decision.plans.shape == (policy.candidates, policy.task.horizon, policy.task.transition_dim)
+    assert decision.plans.shape == (policy.candidates, policy.control.horizon, policy.control.transition_dim)
 
 
 def test_the_same_seed_gives_the_same_action_and_noise_is_fresh_each_time(policy, observation):
@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_action_and_noise_is_fresh_each_time(policy
 def test_every_candidate_starts_where_the_robot_is(policy, observation):
     start = policy.task.encode(torch.from_numpy(observation).float()[None]).values
     decision = policy.decide(observation)
-    starts = decision.plans[:, 0, : policy.task.state_dim]
+    starts = decision.plans[:, 0, : policy.control.state_dim]
     np.testing.assert_allclose(starts, start.expand(policy.candidates, -1), atol=1e-5, rtol=1e-5)
 
 
@@ -65,12 +65,12 @@ def test_no_finite_candidate_is_no_action(policy, observation, monkeypatch):
 
 def test_a_prior_holds_scaled_noise_and_the_start(policy):
     task = policy.task
-    noise = torch.ones(2, task.horizon, task.transition_dim)
-    start = torch.randn(1, task.state_dim)
+    noise = torch.ones(2, task.control.horizon, task.control.transition_dim)
+    start = torch.randn(1, task.control.state_dim)
     values = policy.normalizer.entries(start, policy.known)
     prior = make_prior(noise, torch.tensor([0.3, 0.7]), values, policy.known)
     torch.testing.assert_close(prior[1][~policy.fixed], torch.full((int((~policy.fixed).sum()),), 0.7))
-    torch.testing.assert_close(prior[0, 0, : task.state_dim], policy.normalizer.start(start)[0])
+    torch.testing.assert_close(prior[0, 0, : task.control.state_dim], policy.normalizer.start(start)[0])
 
 
 def test_timings_add_up(policy, observation):

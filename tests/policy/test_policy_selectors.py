@@ -24,6 +24,7 @@ from onestride.selectors.store import load_selector, make_selector_model, save_s
 from onestride.tasks import TASKS
 
 TASK = TASKS["halfcheetah-v5"]()
+CONTROL = TASK.control
 SIZES = {
     "teacher": {"width": 32, "blocks": 1, "n_steps": 4},
     "student": {"latent_dim": 16, "hidden": 16, "gain_hidden": 8},
@@ -46,13 +47,13 @@ def moved(module):
 
 
 def normalizer():
-    d = TASK.transition_dim
+    d = CONTROL.transition_dim
     return Normalizer(0.1 * normal(d, seed=3), normal(d, seed=4).abs() + 0.5, torch.zeros(0), torch.ones(0))
 
 
 def learned(kind):
     torch.manual_seed(1)
-    return wrap(moved(make_selector_model(kind, MODELS[kind], TASK)), normalizer(), TASK)
+    return wrap(moved(make_selector_model(kind, MODELS[kind], TASK)), normalizer(), CONTROL)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def make():
 
 @pytest.fixture
 def observations():
-    return normal(5, TASK.observation_dim, seed=7).double().numpy()
+    return normal(5, CONTROL.observation_dim, seed=7).double().numpy()
 
 
 def decisions(policy, observations, seed=3):
@@ -98,7 +99,7 @@ def test_the_selectors_favourite_acts(make, observations, kind):
         np.testing.assert_array_equal(decision.scores, scores.numpy())
         best = decision.plans[int(scores.argmax())]
         np.testing.assert_array_equal(decision.plan, best)
-        np.testing.assert_allclose(decision.action, best[0, TASK.state_dim :].clip(-1, 1))
+        np.testing.assert_allclose(decision.action, best[0, CONTROL.state_dim :].clip(-1, 1))
         assert len(np.unique(decision.scores)) > 1
 
 
@@ -162,7 +163,7 @@ def test_acting_on_one_is_deciding_on_one(make, observations, kind):
     decided = decisions(policy, observations)
     policy.reset(3)
     acted = [policy.act(o[None]) for o in observations]
-    assert acted[0].shape == (1, TASK.action_dim)
+    assert acted[0].shape == (1, CONTROL.action_dim)
     np.testing.assert_array_equal(np.concatenate(acted), [d.action for d in decided])
 
 
@@ -173,15 +174,15 @@ def test_acting_on_many_selects_for_each_its_own(make, observations):
     policy.reset(3)
     acted = policy.act(observations)
     ((plans, rows, scores),) = seen
-    assert acted.shape == (5, TASK.action_dim)
-    assert plans.shape == (5, 8, TASK.horizon, TASK.transition_dim)
+    assert acted.shape == (5, CONTROL.action_dim)
+    assert plans.shape == (5, 8, CONTROL.horizon, CONTROL.transition_dim)
     torch.testing.assert_close(rows, torch.from_numpy(observations).float())
-    starts = plans[:, :, 0, : TASK.state_dim]
+    starts = plans[:, :, 0, : CONTROL.state_dim]
     torch.testing.assert_close(starts, rows[:, None].expand_as(starts), rtol=1e-4, atol=1e-5)
     for i in range(5):
         best = plans[i, int(scores[i].argmax())]
-        np.testing.assert_allclose(acted[i], best[0, TASK.state_dim :].clip(-1, 1))
-    assert len(plans[..., 0, TASK.state_dim :].reshape(40, -1).unique(dim=0)) == 40
+        np.testing.assert_allclose(acted[i], best[0, CONTROL.state_dim :].clip(-1, 1))
+    assert len(plans[..., 0, CONTROL.state_dim :].reshape(40, -1).unique(dim=0)) == 40
 
 
 def test_acting_on_many_generates_what_each_alone_would_of_its_noise(make, observations):
@@ -191,7 +192,7 @@ def test_acting_on_many_generates_what_each_alone_would_of_its_noise(make, obser
     policy.generator.sample = lambda prior, context, **kw: seen.append(prior) or sample(prior, context, **kw)
     policy.act(observations)
     (prior,) = seen
-    noise = prior.view(5, 8, -1)[..., TASK.state_dim :]
+    noise = prior.view(5, 8, -1)[..., CONTROL.state_dim :]
     cold, hot = noise[:, :4].std(), noise[:, 4:].std()  # each observation has candidates of every temperature
     assert cold.item() == pytest.approx(0.3, rel=0.1)
     assert hot.item() == pytest.approx(0.9, rel=0.1)
@@ -216,11 +217,11 @@ def test_a_candidate_that_is_no_number_never_acts_and_none_left_is_an_error(make
 
     def poisoned(prior, context, *, generator=None):
         plans = honest(prior, context).clone()
-        plans.view(5, 8, TASK.horizon, -1)[2, :share, :, TASK.state_dim :] = bad
+        plans.view(5, 8, CONTROL.horizon, -1)[2, :share, :, CONTROL.state_dim :] = bad
         return plans
 
     monkeypatch.setattr(policy.generator, "sample", poisoned)
-    monkeypatch.setattr(policy, "selector", lambda plans, rows, frame: plans[:, :, 0, TASK.state_dim :].sum(-1))
+    monkeypatch.setattr(policy, "selector", lambda plans, rows, frame: plans[:, :, 0, CONTROL.state_dim :].sum(-1))
     share = 7
     assert np.isfinite(policy.act(observations)).all()
     share = 8
@@ -256,11 +257,11 @@ def test_a_guided_teacher_comes_back_guided(make, observations, tmp_path):
 
 
 def test_plans_of_another_horizon_come_back_with_it(make, observations, tmp_path):
-    policy = make("consistency", task=replace(TASK, horizon=1))
+    policy = make("consistency", task=TASK.with_control(horizon=1))
     policy.save(tmp_path / "p", {})
     again = Policy.from_pretrained(tmp_path / "p")
-    assert again.task.horizon == 1
-    assert again.decide(observations[0]).plans.shape == (8, 1, TASK.transition_dim)
+    assert again.control.horizon == 1
+    assert again.decide(observations[0]).plans.shape == (8, 1, CONTROL.transition_dim)
     same(decisions(policy, observations), decisions(again, observations))
 
 
@@ -335,6 +336,8 @@ def test_half_the_digits_are_enough_for_nearly_the_same_plans(make, observations
         assert not np.array_equal(x.plans, y.plans)
         assert np.abs(x.plans - y.plans).mean() < 0.02 * x.plans.std()
         with torch.no_grad():
-            exact = half.selector(torch.from_numpy(y.plans)[None], torch.zeros(1, TASK.state_dim), None)
+            exact = half.selector(torch.from_numpy(y.plans)[None], torch.zeros(1, CONTROL.state_dim), None)
         assert exact.dtype == torch.float32
-        assert np.array_equal(x.plans[:, 0, : TASK.state_dim], y.plans[:, 0, : TASK.state_dim])  # the start is exact
+        assert np.array_equal(
+            x.plans[:, 0, : CONTROL.state_dim], y.plans[:, 0, : CONTROL.state_dim]
+        )  # the start is exact

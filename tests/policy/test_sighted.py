@@ -123,7 +123,7 @@ def test_an_image_is_looked_at_once_for_all_candidates(run):
     policy.generator.encoders["top"].register_forward_hook(lambda _m, given, _out: looked.append(len(given[0])))
     policy.decide(seen())
     assert looked == [1]
-    vectors = np.zeros((3, policy.task.observation_dim))
+    vectors = np.zeros((3, policy.control.observation_dim))
     assert policy.predict_action_chunk(vectors).shape == (3, 8, 2)
     assert looked == [1, 3]
 

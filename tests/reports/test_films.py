@@ -120,7 +120,7 @@ def test_points_are_seen_where_the_camera_renders_them(motion):
 class Shaking:
     """A policy that tells every planner apart."""
 
-    task = SimpleNamespace(control_dt=0.05)
+    control = SimpleNamespace(control_dt=0.05)
 
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,8 +87,8 @@ def test_a_set_by_one_behaviour_is_made_by_one_and_of_its_task(tmp_path, actors)
 
 def test_the_hands_tasks_do_not_mix(collected, monkeypatch):
     run = collected("run", 1)
-    monkeypatch.setattr("onestride.runs.run.task_of", lambda _run: replace(TASK, name="adroit-pen"))
+    monkeypatch.setattr("onestride.runs.run.task_of", lambda _run: TASK.with_control(name="adroit-pen"))
     check(run, "adroit-pen-tiny")
     with pytest.raises(ValueError, match="is of task 'adroit-pen', and preset 'adroit-door-small'"):
         check(run, "adroit-door-small")
-    assert preset_of(replace(TASK, name="adroit-door")) == "adroit-door-small"
+    assert preset_of(TASK.with_control(name="adroit-door")) == "adroit-door-small"

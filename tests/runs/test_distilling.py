@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pusht") / "run"
     folder.mkdir()
     rng, task = np.random.default_rng(0), TASKS["pusht"]()
-    size = task.context_dim // task.n_obs_steps
+    size = task.context_dim // task.control.n_obs_steps
     seen, sent = rng.uniform(0, 512, (2, 81, size)), rng.uniform(0, 512, (2, 80, 2))
     episodes = [Episode(*each, np.zeros(80), False) for each in zip(seen, sent, strict=True)]
     write_dataset(folder / "data", episodes, 2, {"task": "pusht"}, Box(0.0, 512.0, (2,)))

@@ -28,8 +28,8 @@ def episodes_of(task, lengths=LENGTHS, seed=0, **changes):
     return [
         replace(
             Episode(
-                rng.normal(size=(n + 1, task.observation_dim)).astype(np.float32),
-                rng.uniform(-1, 1, size=(n, task.action_dim)).astype(np.float32),
+                rng.normal(size=(n + 1, task.control.observation_dim)).astype(np.float32),
+                rng.uniform(-1, 1, size=(n, task.control.action_dim)).astype(np.float32),
                 rng.normal(size=n).astype(np.float32),
                 terminated=i == 0,
                 truncated=i > 0,
@@ -41,7 +41,7 @@ def episodes_of(task, lengths=LENGTHS, seed=0, **changes):
 
 
 def written(folder, task, episodes, **metadata):
-    space = Box(-1, 1, (task.action_dim,), np.float32)
+    space = Box(-1, 1, (task.control.action_dim,), np.float32)
     write_dataset(folder, episodes, len(episodes), metadata, space)
     return folder
 

@@ -42,7 +42,7 @@ def test_the_teacher_is_ranked_and_guided_by_the_return_model_students_by_the_cr
     for name in ("dnk-0", "kdm-0", "ct-0", "cd-0"):
         student = Policy.from_pretrained(run / name)
         assert isinstance(student.selector, CriticSelector)
-        assert student.task.horizon == (1 if name in ("ct-0", "cd-0") else 32)
+        assert student.control.horizon == (1 if name in ("ct-0", "cd-0") else 32)
 
 
 def test_every_stage_again_changes_nothing(run, capsys):

@@ -70,7 +70,7 @@ def test_any_number_of_candidates_is_written_as_a_graph(candidates):
     task = TASKS["halfcheetah-v5"]()
     torch.manual_seed(0)
     generator = make_generator(task, "mlp", {"hidden": 8, "latent_dim": 8, "gain_hidden": 4})
-    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+    normalizer = Normalizer.empty(task.control.transition_dim, task.context_dim)
     ranked = MedoidSelector(normalizer, MedoidOptions(radius=1.0))
     policy = Policy(task, generator, normalizer, selector=ranked, candidates=candidates, seed=0)
     engine = Engine.from_policy(policy, "onnx", threads=1, draws=3, seed=0)

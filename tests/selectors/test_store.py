@@ -19,6 +19,7 @@ from onestride.selectors.store import load_selector, make_selector_model, save_s
 from onestride.tasks import TASKS
 
 TASK = TASKS["halfcheetah-v5"]()
+CONTROL = TASK.control
 SETTINGS = {
     "iql": {"hidden": 8, "critics": 3},
     "returns": {"width": 16, "blocks": 1, "n_steps": 4, "unet_multipliers": [1, 2]},
@@ -41,8 +42,8 @@ def selector(kind):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    d = TASK.transition_dim
-    return wrap(model, Normalizer(normal(d), normal(d, seed=1).abs() + 0.5, torch.zeros(0), torch.ones(0)), TASK)
+    d = CONTROL.transition_dim
+    return wrap(model, Normalizer(normal(d), normal(d, seed=1).abs() + 0.5, torch.zeros(0), torch.ones(0)), CONTROL)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def change(folder, **entries):
 
 @torch.no_grad()
 def test_the_same_scores_come_back(selector, folder, kind):
-    plans, observation = 2 * normal(2, 7, TASK.horizon, TASK.transition_dim), normal(2, TASK.state_dim)
+    plans, observation = 2 * normal(2, 7, CONTROL.horizon, CONTROL.transition_dim), normal(2, CONTROL.state_dim)
     if kind == "iql":
         selector.options = replace(selector.options, scored_steps=3)
         save_selector(folder, selector, TASK.name, {"id": "abc", "seconds": 1.5})
@@ -69,7 +70,7 @@ def test_the_same_scores_come_back(selector, folder, kind):
 
 
 def test_a_critics_sampling_comes_back_and_what_cannot_be_is_refused(tmp_path):
-    critic = wrap(make_selector_model("iql", SETTINGS["iql"], TASK), Normalizer.empty(23, 0), TASK)
+    critic = wrap(make_selector_model("iql", SETTINGS["iql"], TASK), Normalizer.empty(23, 0), CONTROL)
     for options in (CriticOptions(), CriticOptions(2, (0.3, 1.0), (0.25, 0.75), 8.0)):
         critic.options = options
         save_selector(tmp_path, critic, TASK.name, {"id": "abc"})
@@ -135,8 +136,9 @@ def test_a_checkpoint_cut_short_is_refused(folder):
 
 
 def test_a_critic_clamps_to_its_tasks_limits():
-    limits = replace(TASK.limits, low=TASK.limits.low * 0.5)
-    made = wrap(make_selector_model("iql", {"hidden": 8}, TASK), Normalizer.empty(23, 0), replace(TASK, limits=limits))
+    limits = replace(CONTROL.limits, low=0.5 * CONTROL.limits.low)
+    control = replace(CONTROL, limits=limits)
+    made = wrap(make_selector_model("iql", {"hidden": 8}, TASK), Normalizer.empty(23, 0), control)
     assert torch.equal(made.low, torch.full((6,), -0.5))
     assert torch.equal(made.high, torch.ones(6))
 

@@ -26,7 +26,7 @@ def test_it_decides_as_the_engine_that_is_served(make_arm_policy, observation):
     policy = make_arm_policy("student")
     engine, here = (Engine.from_policy(policy, "torch", plan=True) for _ in range(2))
     with served(engine) as url, RemotePolicy(url, timeout=10.0) as remote:
-        assert remote.task.name == "kinova"
+        assert remote.control.name == "kinova"
         for _ in range(3):
             expected, found = here.decide(observation), remote.decide(observation)
             for name in ("action", "plan", "plans", "scores"):
@@ -174,12 +174,12 @@ def test_what_refuses_it_is_said():
 def test_the_specification_is_built_in_or_plain_or_given():
     own = replace(spec_of(), plain=False)
     with served(Told(own)) as url:
-        with pytest.raises(ValueError, match="of task 'body', which is not known here: give task="):
+        with pytest.raises(ValueError, match="of task 'body', which is not known here: give control="):
             RemotePolicy(url)
         with pytest.raises(ValueError, match=r"it has horizon 4 \(here 5\)"):
-            RemotePolicy(url, task=spec_of(horizon=5))
-        with RemotePolicy(url, task=own, timeout=10.0) as remote:
-            assert remote.task is own
+            RemotePolicy(url, control=spec_of(horizon=5))
+        with RemotePolicy(url, control=own, timeout=10.0) as remote:
+            assert remote.control is own
             assert remote.decide(SEEN).action[0] == 4.0
 
 

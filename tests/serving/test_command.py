@@ -95,7 +95,7 @@ thread = threading.Thread(target=asyncio.run, args=(run(),))
 thread.start()
 ready.wait()
 with RemotePolicy(server.url, timeout=20.0) as remote:
-    print(remote.decide(remote.task.example).action.tolist(), "torch" in sys.modules)
+    print(remote.decide(remote.control.example).action.tolist(), "torch" in sys.modules)
 loop.call_soon_threadsafe(stop.set)
 thread.join()
 """
@@ -104,7 +104,7 @@ thread.join()
 def test_an_exported_folder_is_served_without_torch(make_arm_policy, tmp_path):
     export(make_arm_policy("student"), tmp_path / "e", form="native", draws=4, seed=0, checkpoint=None)
     engine = Engine.from_folder(tmp_path / "e")
-    expected = engine.decide(engine.task.example).action.tolist()
+    expected = engine.decide(engine.control.example).action.tolist()
     missing = [package for package, extra in EXTRAS.items() if extra != "serve"]
     assert python_without(missing, WITHOUT_TORCH, tmp_path / "e").stdout == f"{expected} False\n"
 

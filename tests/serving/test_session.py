@@ -202,7 +202,7 @@ def test_clients_of_an_engine_get_what_each_would_get_alone(make_arm_policy, obs
     alone = [engine.decide(observation).action for _ in range(3)]
     one, other = Session(engine), Session(engine, seed=40)
     for expected in alone:
-        np.testing.assert_array_equal(asked(one, request_of(engine.task, observation))["actions"][0], expected)
+        np.testing.assert_array_equal(asked(one, request_of(engine.control, observation))["actions"][0], expected)
         asked(other, {"state": observation})
 
 
@@ -218,18 +218,18 @@ def test_clients_of_a_policy_get_what_each_would_get_alone(make_arm_policy, obse
 
 
 def test_chunks_and_images_of_a_policy():
-    spec, rng = TASKS["pusht-image"](), np.random.default_rng(0)
+    task, rng = TASKS["pusht-image"](), np.random.default_rng(0)
     torch.manual_seed(0)
     vision = VisionConfig(keypoints=4, features=6)
-    generator = make_generator(spec, "bc", asdict(CloningConfig(hidden=8)), vision=asdict(vision))
-    policy = Policy(spec, generator, Normalizer.empty(spec.transition_dim, spec.context_dim), candidates=1)
+    generator = make_generator(task, "bc", asdict(CloningConfig(hidden=8)), vision=asdict(vision))
+    policy = Policy(task, generator, Normalizer.empty(2, task.context_dim), candidates=1)
     seen = {
         "agent": rng.uniform(0, 512, (2, 2)),
         "observation/top": rng.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8),
     }
     policy.reset(0)
     vector = np.concatenate([np.concatenate((seen["agent"][i], seen["observation/top"][i].ravel())) for i in range(2)])
-    expected = chunk_of(spec, policy.decide(vector).plan, vector)
+    expected = chunk_of(task.control, policy.decide(vector).plan, vector)
     actions = asked(Session(policy), seen)["actions"]
     assert actions.shape == (8, 2)
     np.testing.assert_array_equal(actions, expected)

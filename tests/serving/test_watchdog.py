@@ -56,7 +56,7 @@ def test_when_the_server_is_killed_or_hangs_the_robot_is_slowed_down_and_stopped
         with AsyncPolicy(remote, clock) as worker:
             worker.warm_up(robot.read(), calls=5)
             log = run_episode(
-                robot, clock, worker, remote.task, timeout=20.0, period=PERIOD, fallback_timeouts=TIMEOUTS
+                robot, clock, worker, remote.control, timeout=20.0, period=PERIOD, fallback_timeouts=TIMEOUTS
             )
         os.kill(process.pid, signal.SIGKILL)
     assert log.outcome is not None
@@ -75,7 +75,7 @@ def test_without_patience_or_a_loop_that_waits_the_robot_is_stopped_at_once():
     with served_alone() as (process, url), RemotePolicy(url, timeout=0.5, patience=0.0) as remote:
         robot = Robot(lambda: os.kill(process.pid, signal.SIGKILL))
         with pytest.raises(ConnectionError, match="no answer from ws://"):
-            run_episode(robot, clock, remote, remote.task, timeout=20.0, period=PERIOD)
+            run_episode(robot, clock, remote, remote.control, timeout=20.0, period=PERIOD)
     assert robot.stopped is not None
     assert len(robot.commands) <= AFTER + 1
     assert robot.stopped - robot.when < TIMEOUTS.stop + BUSY
@@ -93,7 +93,7 @@ def test_a_server_that_pauses_is_bridged_and_driven_by_again():
         with AsyncPolicy(remote, clock) as worker:
             worker.warm_up(robot.read(), calls=5)
             log = run_episode(
-                robot, clock, worker, remote.task, timeout=2.0, period=PERIOD,
+                robot, clock, worker, remote.control, timeout=2.0, period=PERIOD,
                 fallback_timeouts=FallbackTimeouts(max_observation_age=0.12, deceleration_time=0.1, stop=1.9),
             )  # fmt: skip
     assert log.outcome == "timeout"

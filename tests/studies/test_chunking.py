@@ -48,7 +48,7 @@ def folders(tmp_path, monkeypatch):
         task = replace(TASKS["kinova"](), prefix=prefix)
         torch.manual_seed(0)
         generator = make_generator(task, "dnk", {"latent_dim": 8, "hidden": 8, "gain_hidden": 4})
-        normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+        normalizer = Normalizer.empty(task.control.transition_dim, task.context_dim)
         policy = Policy(task, generator, normalizer, selector=unselected, candidates=2)
         policy.save(tmp_path / str(prefix), {})
         made.append(tmp_path / str(prefix))

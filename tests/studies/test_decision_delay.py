@@ -48,12 +48,8 @@ class Steady:
 @pytest.fixture
 def task():
     made = TASKS["halfcheetah-v5"]()
-    return replace(
-        made,
-        position_commands=True,
-        environment=lambda scene, clock: Hand(clock, made.control_dt),
-        goal_reached=lambda observation: bool(observation[0] >= 0.8),
-    )
+    reaching = made.with_control(position_commands=True, goal_reached=lambda observation: bool(observation[0] >= 0.8))
+    return replace(reaching, environment=lambda scene, clock: Hand(clock, made.control.control_dt))
 
 
 def test_costs_are_what_is_said_and_the_same_again():

@@ -47,17 +47,17 @@ def env(task):
 
 def test_shapes_and_references_are_d4rls(task):
     observation_dim, action_dim, random, expert = D4RL[task.name]
-    assert (task.observation_dim, task.action_dim) == (observation_dim, action_dim)
+    assert (task.control.observation_dim, task.control.action_dim) == (observation_dim, action_dim)
     assert task.benchmark.normalised(random) == 0
     assert task.benchmark.normalised(expert) == 1
 
 
 def test_the_environment_agrees(task, env):
-    assert env.observation_space.shape == (task.observation_dim,) == (task.state_dim,)
-    assert env.action_space.shape == (task.action_dim,)
-    np.testing.assert_array_equal(env.action_space.low, task.limits.low)
-    np.testing.assert_array_equal(env.action_space.high, task.limits.high)
-    assert env.unwrapped.dt == pytest.approx(task.control_dt)
+    assert env.observation_space.shape == (task.control.observation_dim,) == (task.control.state_dim,)
+    assert env.action_space.shape == (task.control.action_dim,)
+    np.testing.assert_array_equal(env.action_space.low, task.control.limits.low)
+    np.testing.assert_array_equal(env.action_space.high, task.control.limits.high)
+    assert env.unwrapped.dt == pytest.approx(task.control.control_dt)
     assert env.spec.max_episode_steps == STEPS
 
 
@@ -86,7 +86,7 @@ def test_a_steps_reward_tells_whether_the_goal_is_achieved(task, env):
         if near:
             near_the_goal(task.name, env)
         for _ in range(60):
-            _, reward, terminated, _, info = env.step(rng.uniform(-1, 1, task.action_dim).astype(np.float32))
+            _, reward, terminated, _, info = env.step(rng.uniform(-1, 1, task.control.action_dim).astype(np.float32))
             assert (np.float32(reward) > HANDS[task.name].achieved) == bool(info["success"])
             assert not terminated
             achieved.append(bool(info["success"]))
@@ -144,7 +144,7 @@ def test_a_hand_that_does_not_wait_reaches_its_goal_too(task):
         robot: GymRobot = task.environment(3, clock)
         if near:
             near_the_goal(task.name, robot.environment)
-        robot.write(np.zeros(task.action_dim))
+        robot.write(np.zeros(task.control.action_dim))
         clock.sleep_until(0.02)
         robot.read()
         assert task.measure(robot, 3)["reached"] == near

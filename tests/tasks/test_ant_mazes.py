@@ -106,9 +106,9 @@ def test_the_control_interface_is_the_tasks():
     for name in (each for each in MAZES if each.startswith("antmaze")):
         spec, task = CONTROL_SPECS[name](), TASKS[name]()
         for field in ("name", "observation_dim", "state_dim", "action_dim", "horizon", "control_dt", "layout"):
-            assert getattr(spec, field) == getattr(task, field)
+            assert getattr(spec, field) == getattr(task.control, field)
         spec.validate_observation(spec.example)
-        plans = 3 * torch.randn(4, task.horizon, 37)
+        plans = 3 * torch.randn(4, task.control.horizon, 37)
         commands = np.stack([spec.commands(plan, spec.example) for plan in plans.numpy()])
         np.testing.assert_array_equal(commands[:, 0], task.command(plans, None).numpy())
         with pytest.raises(ObservationError, match=f"is outside of {name}"):
@@ -150,9 +150,9 @@ def test_from_an_actor_to_a_planner(tmp_path, monkeypatch):
     assert metadata["behaviours"] == [{"name": "actor", "weights": read_behaviour(actor).identity}]
     assert metadata["counts"] == {"starts": 8, "one way": 8}
     assert preset_of(task) == "antmaze-umaze-small"
-    decision = Policy.from_pretrained(run / "teacher").decide(task.example)
+    decision = Policy.from_pretrained(run / "teacher").decide(task.control.example)
     assert decision.plan.shape == (32, 37)
-    np.testing.assert_allclose(decision.plan[0, :29], task.example[:29], atol=1e-4)
+    np.testing.assert_allclose(decision.plan[0, :29], task.control.example[:29], atol=1e-4)
     make(run, preset, task, (), "cpu")  # what is there goes on without the actor
 
 

@@ -16,7 +16,7 @@ from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.lockstep import make_environment
 
 TASK = TASKS["hopper-v5"]()
-O, A = TASK.observation_dim, TASK.action_dim  # noqa: E741
+O, A = TASK.control.observation_dim, TASK.control.action_dim  # noqa: E741
 
 
 def actor(name, deviation, seed=0, observation_dim=O, action_dim=A):

@@ -91,11 +91,11 @@ def test_the_loop_checks_logs_and_decides_on_that_vector(name):
     reader = reader_of(Driver(given), ChargedClock(), 4)
     reader.request()
     reading = reader.poll(1.0)
-    task = replace(
+    control = replace(
         CONTROL_SPECS["hopper-v5"](),
         validate_observation=lambda observation: check_numbers(observation, 4, " of a toy"),
     )
-    refusal = SensorWatch(task, 1.0).refusal(reading, 0.0)
+    refusal = SensorWatch(control, 1.0).refusal(reading, 0.0)
     if name in BAD:
         assert refusal is not None
         assert refusal.startswith("observation refused: ")

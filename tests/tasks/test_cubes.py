@@ -12,7 +12,7 @@ import torch
 from onestride.commands.stages import Collect
 from onestride.data.episode import Episode
 from onestride.robot.clock import ChargedClock
-from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.control_spec import ObservationError
 from onestride.runs import presets
 from onestride.runs.run import preset_of
 from onestride.tasks import CONTROL_SPECS, TASKS
@@ -61,9 +61,8 @@ def world(worlds, name):
 
 def test_the_control_interface_is_the_tasks_and_needs_no_torch(name):
     spec, task = CONTROL_SPECS[name](), TASKS[name]()
-    assert isinstance(task, ControlSpec)
     for each in ("name", "observation_dim", "action_dim", "horizon", "control_dt", "n_obs_steps", "layout"):
-        assert getattr(spec, each) == getattr(task, each)
+        assert getattr(spec, each) == getattr(task.control, each)
     assert spec.observation_dim == 2 * {"cube-single": 28 + 3, "cube-double": 37 + 6}[name]
     plans = 3 * torch.randn(4, 16, 5)
     sent = np.stack([spec.commands(plan, None) for plan in plans.numpy()])
@@ -215,7 +214,7 @@ def test_a_robot_that_is_told_what_an_oracle_did_arrives(worlds):
     for action in episode.actions:
         if robot.ended is None:
             robot.write(action)
-            clock.sleep_until(clock.now() + task.control_dt)
+            clock.sleep_until(clock.now() + task.control.control_dt)
             robot.read()
     assert (robot.ended, robot.fault()) == ("fell", None)  # the environment ended, at the goal
     assert task.measure(robot, seed) == {"return_raw": 1.0, "success": 1.0, "steps_to_success": robot.steps}
@@ -237,8 +236,8 @@ def test_demonstrations_put_every_cube_in_its_place(ogbench, name, monkeypatch):
         assert episode.terminated
         assert len(episode) <= CUBES[name].episode_steps
         assert np.abs(episode.actions).max() <= 1
-        assert TASKS[name]().goal_reached(episode.observations[-1])
-        assert not TASKS[name]().goal_reached(episode.observations[0])
+        assert TASKS[name]().control.goal_reached(episode.observations[-1])
+        assert not TASKS[name]().control.goal_reached(episode.observations[0])
 
 
 def test_the_oracles_leave_numpys_generator_as_it_was(worlds):

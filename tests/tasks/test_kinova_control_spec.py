@@ -42,8 +42,8 @@ def test_a_plans_targets_are_those_of_the_batched_frame(way):
 def test_a_task_is_its_interface_and_more(name):
     task, control_spec = TASKS[name](), CONTROL_SPECS[name]()
     assert TASKS.keys() == CONTROL_SPECS.keys()
-    assert (control_spec.name, control_spec.transition_dim) == (name, task.transition_dim)
-    np.testing.assert_array_equal(control_spec.limits.low, task.limits.low)
+    assert (control_spec.name, control_spec.transition_dim) == (name, task.control.transition_dim)
+    np.testing.assert_array_equal(control_spec.limits.low, task.control.limits.low)
     assert control_spec.example is None or control_spec.example.shape == (control_spec.observation_dim,)
     for field in ("observation_dim", "action_dim", "horizon", "control_dt", "dwell_steps"):
-        assert getattr(control_spec, field) == getattr(task, field)
+        assert getattr(control_spec, field) == getattr(task.control, field)

@@ -10,6 +10,7 @@ from onestride.tasks.kinova import task as kinova
 from onestride.tasks.kinova.demonstrations import chunk, evaluation_scenes
 
 TASK = TASKS["kinova"]()
+CONTROL = TASK.control
 
 
 def observations(n: int = 64, seed: int = 0) -> torch.Tensor:
@@ -32,9 +33,9 @@ def test_a_plan_made_of_a_window_decodes_to_the_window():
     torch.testing.assert_close(TASK.paths(plans, frame), raw[..., :3], atol=1e-5, rtol=0)
     torch.testing.assert_close(TASK.command(plans, frame), targets[:, 0], atol=1e-6, rtol=0)
     given = TASK.encode(raw[:, 0])
-    torch.testing.assert_close(plans[:, 0, : TASK.state_dim], given.values)
+    torch.testing.assert_close(plans[:, 0, : CONTROL.state_dim], given.values)
     torch.testing.assert_close(context, given.context)
-    assert plans.shape[1:] == (TASK.horizon, TASK.transition_dim)
+    assert plans.shape[1:] == (CONTROL.horizon, CONTROL.transition_dim)
     assert context.shape[1] == TASK.context_dim
 
 
@@ -92,7 +93,7 @@ def test_an_error_near_the_goal_is_small_in_metres():
 def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
     scene = evaluation_scenes(1, 0)[0]
     good = kinova.first_observation(scene)
-    TASK.validate_observation(good)
+    CONTROL.validate_observation(good)
 
     def changed(index, value):
         bad = good.copy()
@@ -107,12 +108,12 @@ def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
         (changed(slice(9, 17), sphere), "50 mm inside an obstacle"),
     ]:
         with pytest.raises(ObservationError, match=message):
-            TASK.validate_observation(bad)
+            CONTROL.validate_observation(bad)
 
 
 def test_arrival_is_within_five_millimetres():
     observation = kinova.first_observation(evaluation_scenes(1, 0)[0])
     observation[:3] = observation[6:9] + np.array([0.0, 0.0049, 0.0])
-    assert TASK.goal_reached(observation)
+    assert CONTROL.goal_reached(observation)
     observation[:3] = observation[6:9] + np.array([0.0, 0.0051, 0.0])
-    assert not TASK.goal_reached(observation)
+    assert not CONTROL.goal_reached(observation)

@@ -34,7 +34,7 @@ def task(request):
 def test_horizons_are_the_papers_and_references_d4rls(body, horizon, random, expert):
     for version in ("v4", "v5"):
         task = TASKS[f"{body}-{version}"]()
-        assert task.horizon == horizon
+        assert task.control.horizon == horizon
         assert task.benchmark.normalised(random) == 0
         assert task.benchmark.normalised(expert) == 1
         assert task.benchmark.normalised((random + expert) / 2) == pytest.approx(0.5)
@@ -48,11 +48,11 @@ def test_the_name_tells_the_version_and_the_environment_is_of_it(task):
 
 def test_the_environment_agrees(task):
     env = make_environment(task.benchmark.environment)
-    assert env.observation_space.shape == (task.observation_dim,) == (task.state_dim,)
-    assert env.action_space.shape == (task.action_dim,)
-    np.testing.assert_array_equal(env.action_space.low, task.limits.low)
-    np.testing.assert_array_equal(env.action_space.high, task.limits.high)
-    assert env.unwrapped.dt == pytest.approx(task.control_dt)
+    assert env.observation_space.shape == (task.control.observation_dim,) == (task.control.state_dim,)
+    assert env.action_space.shape == (task.control.action_dim,)
+    np.testing.assert_array_equal(env.action_space.low, task.control.limits.low)
+    np.testing.assert_array_equal(env.action_space.high, task.control.limits.high)
+    assert env.unwrapped.dt == pytest.approx(task.control.control_dt)
     assert env.spec.max_episode_steps == EPISODE_STEPS
     env.close()
 
@@ -61,12 +61,14 @@ def test_the_environment_agrees(task):
 
 
 def test_a_row_is_observation_then_action(task):
-    o, a = torch.randn(5, task.horizon, task.observation_dim), torch.randn(5, task.horizon, task.action_dim)
+    control = task.control
+    o = torch.randn(5, control.horizon, control.observation_dim)
+    a = torch.randn(5, control.horizon, control.action_dim)
     plans, context = task.plan_window(o, a)
-    assert plans.shape == (5, task.horizon, task.transition_dim)
+    assert plans.shape == (5, control.horizon, control.transition_dim)
     assert context.shape == (5, 0) == (5, task.context_dim)
-    assert torch.equal(plans[..., : task.state_dim], o)
-    assert torch.equal(plans[..., task.state_dim :], a)
+    assert torch.equal(plans[..., : control.state_dim], o)
+    assert torch.equal(plans[..., control.state_dim :], a)
     given = task.encode(o[:, 0])
     assert torch.equal(given.values, plans.flatten(1)[:, task.plans.known_entries])
     assert given.context.shape == (5, 0)
@@ -74,27 +76,28 @@ def test_a_row_is_observation_then_action(task):
 
 
 def test_a_command_is_the_first_action_within_the_limits(task):
-    plans = 3 * torch.randn(50, task.horizon, task.transition_dim)
+    control = task.control
+    plans, observation = 3 * torch.randn(50, control.horizon, control.transition_dim), np.zeros(control.observation_dim)
     commands = task.command(plans, None)
-    assert torch.equal(commands, plans[:, 0, task.state_dim :].clamp(-1, 1))
-    assert all(task.limits.violation(c.double().numpy(), np.zeros(task.observation_dim)) is None for c in commands)
+    assert torch.equal(commands, plans[:, 0, control.state_dim :].clamp(-1, 1))
+    assert all(control.limits.violation(c.double().numpy(), observation) is None for c in commands)
 
 
 def test_an_observation_of_another_body_or_no_number_is_refused():
     task = TASKS["walker2d-v5"]()
-    task.validate_observation(np.zeros(17))
+    task.control.validate_observation(np.zeros(17))
     with pytest.raises(ObservationError, match=r"shape \(11,\), expected \(17,\) of walker2d-v5"):
-        task.validate_observation(np.zeros(11))
+        task.control.validate_observation(np.zeros(11))
     bad = np.zeros(17)
     bad[3] = np.nan
     with pytest.raises(ObservationError, match=r"observation\[3\] is nan; check the sensor"):
-        task.validate_observation(bad)
+        task.control.validate_observation(bad)
 
 
 def test_it_has_no_selector_no_goal_and_whole_windows(task):
     assert task.score is None
     assert task.padding == "none"
-    assert not task.goal_reached(np.zeros(task.observation_dim))
+    assert not task.control.goal_reached(np.zeros(task.control.observation_dim))
 
 
 def test_problems_are_seeds(task):
@@ -232,7 +235,7 @@ class Rocking:
 def drive(costs, seed=7):
     task, policy, clock = TASKS["hopper-v5"](), Rocking(), ScriptedClock(costs)
     robot = task.environment(seed, clock)
-    return run_episode(robot, clock, policy, task, timeout=8.0), robot, policy
+    return run_episode(robot, clock, policy, task.control, timeout=8.0), robot, policy
 
 
 @pytest.mark.parametrize("costs", ["even", "uneven"])

@@ -25,7 +25,7 @@ from onestride.policy.policy import Policy
 from onestride.policy.store import make_generator
 from onestride.reports.motions import act
 from onestride.robot.clock import ChargedClock
-from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
@@ -85,7 +85,7 @@ def starts_and_ends(plans, observation, atol=1e-5):
 @pytest.mark.parametrize("method", SIZES)
 def test_every_plan_starts_at_the_start_and_ends_at_the_goal(policy_of, task, method):
     plans = policy_of(method, task).decide(OBSERVATION).plans
-    assert plans.shape == (5, task.horizon, 6)
+    assert plans.shape == (5, task.control.horizon, 6)
     starts_and_ends(plans, OBSERVATION)
     assert plans[:, 1:-1].std(0).min() > 0  # and nothing else is given
     assert plans[:, -1, 2:].std(0).min() > 0
@@ -103,7 +103,7 @@ def test_an_engines_plan_does_too_and_its_action_is_the_policys(policy_of):
 
 
 def test_so_do_the_pairs_that_a_student_learns_from(policy_of, tmp_path):
-    task = replace(TASKS[UMAZE](), horizon=8)
+    task = TASKS[UMAZE]().with_control(horizon=8)
     teacher, observations = policy_of("diffuser", task), torch.randn(50, 6)
     make_pairs(teacher, observations, PairsConfig(count=64, shards=1), tmp_path / "pairs", {"teacher": "one"})
     pairs = load_pairs(tmp_path / "pairs")
@@ -116,7 +116,7 @@ def test_so_do_the_pairs_that_a_student_learns_from(policy_of, tmp_path):
 
 
 def test_in_training_the_last_position_is_the_goal(task):
-    steps = task.horizon + 5
+    steps = task.control.horizon + 5
     position = np.cumsum(np.random.default_rng(0).normal(size=(steps + 1, 2)), 0)
     goal = np.tile(position[-1], (steps + 1, 1))
     observations = np.concatenate((position, np.ones_like(position), goal), 1).astype(np.float32)
@@ -124,9 +124,9 @@ def test_in_training_the_last_position_is_the_goal(task):
     windows = make_windows([episode], task)
     assert len(windows) == steps  # to the last step of the episode: what follows is its last row
     known = windows.plans.flatten(1)[:, task.plans.known_entries]
-    whole = [i for i in range(steps) if i + task.horizon - 1 >= steps]
+    whole = [i for i in range(steps) if i + task.control.horizon - 1 >= steps]
     assert torch.equal(known[whole], task.encode(windows.observations[whole]).values)
-    assert torch.equal(known[0, 4:], torch.from_numpy(observations[task.horizon - 1, :2]))  # a goal on the way
+    assert torch.equal(known[0, 4:], torch.from_numpy(observations[task.control.horizon - 1, :2]))  # a goal on the way
 
 
 # ---- the selector ----
@@ -148,21 +148,19 @@ def test_the_shortest_way_wins_unless_it_jumps():
 
 def test_the_control_interface_is_the_tasks(task):
     spec = CONTROL_SPECS[task.name]()
-    assert {n: getattr(task, n) for n in vars(spec)}.keys() == vars(spec).keys() <= vars(task).keys()
     for name in ("name", "observation_dim", "state_dim", "action_dim", "horizon", "control_dt", "layout"):
-        assert getattr(spec, name) == getattr(task, name)
-    plans = 3 * torch.randn(4, task.horizon, 6)
+        assert getattr(spec, name) == getattr(task.control, name)
+    plans = 3 * torch.randn(4, task.control.horizon, 6)
     commands = np.stack([spec.commands(plan, OBSERVATION) for plan in plans.numpy()])
     np.testing.assert_array_equal(commands[:, 0], task.command(plans, None).numpy())
     assert np.abs(commands).max() == 1
-    assert isinstance(task, ControlSpec)
     with pytest.raises(ObservationError, match=r"shape \(4,\), expected \(6,\) of pointmaze"):
         spec.validate_observation(np.zeros(4))
 
 
 def test_the_goal_is_reached_within_its_radius(task):
     for distance, reached in ((0.99 * GOAL_RADIUS, True), (1.01 * GOAL_RADIUS, False)):
-        assert task.goal_reached(np.array([1.0, 2.0, 5.0, 5.0, 1.0, 2.0 + distance])) is reached
+        assert task.control.goal_reached(np.array([1.0, 2.0, 5.0, 5.0, 1.0, 2.0 + distance])) is reached
 
 
 # ---- the environment ----
@@ -180,9 +178,9 @@ def test_the_environment_is_gymnasium_robotics_own(robotics, task):
     gymnasium.register_envs(robotics)
     flat, own = make_environment(task.benchmark.environment), make_environment(MAZES[task.name].environment)
     assert flat.spec.max_episode_steps == own.spec.max_episode_steps
-    assert flat.unwrapped.dt == task.control_dt
-    np.testing.assert_array_equal(flat.action_space.low, task.limits.low)
-    np.testing.assert_array_equal(flat.action_space.high, task.limits.high)
+    assert flat.unwrapped.dt == task.control.control_dt
+    np.testing.assert_array_equal(flat.action_space.low, task.control.limits.low)
+    np.testing.assert_array_equal(flat.action_space.high, task.control.limits.high)
     rng = np.random.default_rng(0)
     found, expected = flat.reset(seed=3)[0], own.reset(seed=3)[0]
     for _ in range(20):
@@ -255,7 +253,7 @@ def test_demonstrations_reach_their_goals(robotics, task, monkeypatch):
         np.testing.assert_array_equal(episode.actions, same.actions)
         assert episode.terminated
         assert len(episode) <= MAZES[task.name].episode_steps
-        assert task.goal_reached(episode.observations[-1])
+        assert task.control.goal_reached(episode.observations[-1])
         assert np.ptp(episode.observations[:, 4:], axis=0).max() == 0
     cells = {MAZES[task.name].cell(o[:2]) for episode in episodes for o in episode.observations}
     assert not any(MAZES[task.name].walls[cell] for cell in cells)
@@ -277,7 +275,7 @@ class Demonstrated:
     """Decides by the actions of the demonstration with this seed, one after another, and by its last one after that."""
 
     def __init__(self, name, seed):
-        self.task, environment = TASKS[name](), FlatMaze(name, ends_at_goal=False)
+        self.control, environment = CONTROL_SPECS[name](), FlatMaze(name, ends_at_goal=False)
         self.actions, self.at = demonstrate_point(environment, seed, 300).actions, 0
         environment.close()
 
@@ -300,7 +298,7 @@ def test_a_robot_that_reaches_its_goal_has_arrived(robotics):
     """The environment ends there, which is no fall."""
     task, clock = TASKS[UMAZE](), ChargedClock()
     robot = task.environment(4, clock)
-    log = run_episode(robot, clock, Demonstrated(UMAZE, 4), task, timeout=3.0)
+    log = run_episode(robot, clock, Demonstrated(UMAZE, 4), task.control, timeout=3.0)
     assert (log.success, log.outcome) == (True, "arrived")
     assert task.measure(robot, 4) == {"return_raw": 1.0, "return_normalised": 1.0}
 

@@ -115,8 +115,8 @@ def test_half_the_range_of_control_is_the_environments_and_the_tasks():
     np.testing.assert_array_equal(before.actuator_ctrlrange, [[-1, 1]] * 6)
     np.testing.assert_array_equal(after.actuator_ctrlrange, [[-0.5, 0.5]] * 6)
     task = TASKS[name]()
-    np.testing.assert_array_equal(task.limits.low, [-0.5] * 6)
-    np.testing.assert_array_equal(task.limits.high, [0.5] * 6)
+    np.testing.assert_array_equal(task.control.limits.low, [-0.5] * 6)
+    np.testing.assert_array_equal(task.control.limits.high, [0.5] * 6)
     env = make_environment(task.benchmark.environment)
     np.testing.assert_array_equal(env.action_space.high, [0.5] * 6)
     env.close()
@@ -179,7 +179,7 @@ def test_an_environment_starts_and_ends_as_the_stock_one(name):
     for seed in (0, 41):
         np.testing.assert_array_equal(env.reset(seed=seed)[0], own.reset(seed=seed)[0])
     assert env.observation_space == own.observation_space
-    assert env.unwrapped.dt == own.unwrapped.dt == pytest.approx(task.control_dt)
+    assert env.unwrapped.dt == own.unwrapped.dt == pytest.approx(task.control.control_dt)
     assert env.spec.max_episode_steps == EPISODE_STEPS
     assert env.spec.id == task.benchmark.environment
     env.close()

@@ -43,22 +43,16 @@ def mass_of(task):
 def test_a_task_is_the_stock_one_in_another_environment(name):
     task, stock = TASKS[name](), TASKS["-".join(name.split("-")[:2])]()
     assert task.name == name
-    for field in (
-        "observation_dim",
-        "action_dim",
-        "horizon",
-        "control_dt",
-        "early_oversampling",
-        "terminates",
-        "native",
-    ):
+    for field in ("observation_dim", "action_dim", "horizon", "control_dt"):
+        assert getattr(task.control, field) == getattr(stock.control, field)
+    for field in ("early_oversampling", "terminates", "native"):
         assert getattr(task, field) == getattr(stock, field)
     assert (task.benchmark.random, task.benchmark.expert) == (stock.benchmark.random, stock.benchmark.expert)
     assert task.benchmark.environment != stock.benchmark.environment
     own = f"{name}-small"  # with its source beside it
     assert preset_of(task) == (own if own in PRESETS else preset_of(stock))
     if "control-range" not in name:
-        np.testing.assert_array_equal(task.limits.high, stock.limits.high)
+        np.testing.assert_array_equal(task.control.limits.high, stock.control.limits.high)
 
 
 def test_every_change_of_the_paper_has_its_source_body():
@@ -173,7 +167,7 @@ def test_its_data_train_with_the_presets_of_its_body_and_the_planner_acts_in_oth
     assert f"is of task '{LIGHT}', and preset 'hopper-tiny' of 'hopper-v5'; give --preset" in capsys.readouterr().err
 
     narrow = TASKS[NAMES[2]]()
-    behaviour = planner_behaviour(run / "bc-0", narrow)
+    behaviour = planner_behaviour(run / "bc-0", narrow.control)
     said = " ".join(capsys.readouterr().err.split())
     assert f"for '{LIGHT}' and acts in '{narrow.name}', its actions clipped to narrower limits" in said
     episodes, _ = behaviour_source(narrow, [behaviour])(0, 0)
@@ -279,7 +273,7 @@ def test_limits_are_those_of_the_edited_motors_and_the_last_edit_counts():
 
     modified_body("hopper", "mine", lambda spec: None)
     task = modified_body("hopper", "mine", weak, reference=(0.0, 10.0))
-    assert (task.limits.low.tolist(), task.limits.high.tolist()) == ([-0.25, -1, -1], [0.75, 1, 1])
+    assert (task.control.limits.low.tolist(), task.control.limits.high.tolist()) == ([-0.25, -1, -1], [0.75, 1, 1])
     assert task.benchmark.normalised(5.0) == 0.5
     env = make_environment(task.benchmark.environment)
     np.testing.assert_array_equal(env.action_space.high, [0.75, 1, 1])

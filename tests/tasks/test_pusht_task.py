@@ -41,22 +41,22 @@ def in_the_loop(policy, make=lambda policy, clock: policy):
     write = robot.write
     robot.write = lambda command: (sent.append(np.array(command)), write(command))
     policy.reset(3)
-    log = run_episode(robot, clock, make(policy, clock), policy.task, timeout=STEPS * policy.task.control_dt)
+    log = run_episode(robot, clock, make(policy, clock), policy.control, timeout=STEPS * policy.control.control_dt)
     return np.array(sent), log
 
 
 def test_an_episode_in_lockstep_is_the_one_in_the_loop(policy):
     policy.reset(3)
     lockstep = Lockstep(policy.task.benchmark.environment, 1)
-    (episode,) = lockstep.roll([5], lambda seen, _: policy.predict_action_chunk(seen), policy.task.n_obs_steps)
+    (episode,) = lockstep.roll([5], lambda seen, _: policy.predict_action_chunk(seen), policy.control.n_obs_steps)
     sent, log = in_the_loop(policy)
     assert log.executed == len(sent) == STEPS
-    assert len(log.decision_times.rows) == -(-STEPS // policy.task.n_action_steps)
+    assert len(log.decision_times.rows) == -(-STEPS // policy.control.n_action_steps)
     np.testing.assert_allclose(sent, episode.actions[:STEPS], atol=1e-3)
 
 
 def test_asynchronous_inference_sends_every_period_and_nothing_is_late(policy):
-    latency = 0.3 * policy.task.control_dt
+    latency = 0.3 * policy.control.control_dt
     sent, log = in_the_loop(policy, lambda policy, clock: SimulatedLatency(policy, clock, repeat(latency)))
     assert log.executed == len(sent) == STEPS
     assert sum(log.late.values()) == log.overruns == log.dropped == 0

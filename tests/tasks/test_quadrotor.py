@@ -237,7 +237,7 @@ def flown():
     def fly(number: int):
         scene, clock = scenes[number], FreeClock()
         robot = task.environment(scene, clock)
-        log = run_episode(robot, clock, PathFollower(), task, timeout=10.0)
+        log = run_episode(robot, clock, PathFollower(), task.control, timeout=10.0)
         return robot, log, task.measure(robot, scene)
 
     return fly

@@ -20,6 +20,7 @@ from onestride.tasks.quadrotor.scene import BODY_RADIUS, FLIGHT_HIGH, FLIGHT_LOW
 from onestride.training.windows import make_windows
 
 TASK = TASKS["quadrotor"]()
+CONTROL = TASK.control
 CONFIG = BSplineConfig()
 
 
@@ -33,7 +34,7 @@ def windows(made):
     """Observations (B, H, 57) and actions (B, H, 3) of whole windows, the last row repeated to the horizon."""
     rows = []
     for episode in made[0][:24]:
-        index = np.minimum(np.arange(TASK.horizon), len(episode))
+        index = np.minimum(np.arange(CONTROL.horizon), len(episode))
         actions = np.concatenate((episode.actions, episode.actions[-1:]))
         rows.append((episode.observations[index], actions[index]))
     observations, actions = zip(*rows, strict=True)
@@ -73,7 +74,7 @@ def test_episodes_move_as_they_say_and_end_at_rest_at_the_goal(made):
         np.testing.assert_array_equal(velocity[-1 - HOLD :], 0)
         middle = (position[2:] - position[:-2]) / (2 * CONFIG.control_dt)
         np.testing.assert_allclose(velocity[1 : -1 - HOLD], middle[: len(middle) - HOLD], atol=1e-4)
-        assert len(episode) < TASK.horizon
+        assert len(episode) < CONTROL.horizon
 
 
 def test_a_chunk_is_a_function_of_its_number_and_goes_round_on_both_sides(made):
@@ -105,7 +106,7 @@ def test_a_plan_made_of_a_window_decodes_to_the_window(windows):
     torch.testing.assert_close(TASK.paths(plans, given.frame), raw[..., :3], atol=1e-5, rtol=0)
     torch.testing.assert_close(TASK.command(plans, given.frame), targets[:, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(context, given.context)
-    assert plans.shape[1:] == (TASK.horizon, TASK.transition_dim)
+    assert plans.shape[1:] == (CONTROL.horizon, CONTROL.transition_dim)
     assert context.shape[1] == TASK.context_dim
 
 
@@ -121,7 +122,7 @@ def test_every_row_as_a_command_is_the_windows(windows):
     raw, targets = windows
     plans, _ = TASK.plan_window(raw, targets)
     for plan, seen, wanted in zip(plans.numpy(), raw[:, 0].numpy(), targets.numpy(), strict=True):
-        np.testing.assert_allclose(TASK.commands(plan, seen), wanted, atol=1e-5)
+        np.testing.assert_allclose(CONTROL.commands(plan, seen), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("offset", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1], [0.0, 0.0, -0.1]])
@@ -163,9 +164,9 @@ def test_a_clear_way_scores_more_than_one_through_an_obstacle_or_along_a_detour(
     start, goal = np.array([-1.2, 0.0, 0.8]), np.array([1.2, 0.0, 0.8])
     observation = torch.from_numpy(quadrotor.first_observation(Scene(start, goal, rows))).float()[None]
     frame = TASK.encode(observation).frame
-    u = torch.linspace(0, 1, TASK.horizon)
+    u = torch.linspace(0, 1, CONTROL.horizon)
     bump = torch.sin(torch.pi * u)
-    plans = torch.zeros(1, 4, TASK.horizon, 9)
+    plans = torch.zeros(1, 4, CONTROL.horizon, 9)
     plans[..., 0] = u - 1  # at a steady pace from start to goal
     plans[0, 1, :, 1] = 0.13 * bump  # 0.31 m to the left, of 2.4 m
     plans[0, 2, :, 1] = 0.4 * bump
@@ -174,8 +175,9 @@ def test_a_clear_way_scores_more_than_one_through_an_obstacle_or_along_a_detour(
     through, clear, detour, shaking = TASK.score(plans, observation, frame)[0].tolist()
     assert clear > max(through, detour, shaking)
     early = plans[:, 1:2].clone()
-    early[..., :-20, :] = plans[:, 1:2, :: TASK.horizon // (TASK.horizon - 20)][..., : TASK.horizon - 20, :]
-    early = torch.cat((plans[:, 1:2, ::2], torch.zeros(1, 1, TASK.horizon // 2, 9)), 2)  # twice as fast, then it waits
+    early[..., :-20, :] = plans[:, 1:2, :: CONTROL.horizon // (CONTROL.horizon - 20)][..., : CONTROL.horizon - 20, :]
+    waiting = torch.zeros(1, 1, CONTROL.horizon // 2, 9)
+    early = torch.cat((plans[:, 1:2, ::2], waiting), 2)  # twice as fast, then it waits
     assert TASK.score(early, observation, frame)[0, 0] > clear
 
 
@@ -225,7 +227,7 @@ def test_the_blocking_obstacle_is_the_one_whose_surface_is_nearest_and_candidate
 
 def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
     good = quadrotor.first_observation(evaluation_scenes(1, 0)[0])
-    TASK.validate_observation(good)
+    CONTROL.validate_observation(good)
 
     def changed(index, value):
         bad = good.copy()
@@ -243,12 +245,12 @@ def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
         (changed(slice(9, 17), [PILLAR, 9, 9, 9, 0, 0, 1, 0]), "sizes above 0"),
     ]:
         with pytest.raises(ObservationError, match=message):
-            TASK.validate_observation(bad)
+            CONTROL.validate_observation(bad)
 
 
 def test_the_control_interface_is_the_tasks():
     spec = CONTROL_SPECS["quadrotor"]()
-    assert (spec.name, spec.transition_dim, spec.horizon) == (TASK.name, TASK.transition_dim, TASK.horizon)
+    assert (spec.name, spec.transition_dim, spec.horizon) == (TASK.name, CONTROL.transition_dim, CONTROL.horizon)
     assert spec.example is not None
     spec.validate_observation(spec.example)
     assert spec.hold_command is not None
@@ -276,4 +278,4 @@ def test_an_engine_decides_as_the_policy_does(made):
         policy.reset(0)
         mine, its = policy.decide(observation), engine.decide(observation)
         np.testing.assert_allclose(its.action, mine.action, atol=1e-5)
-        np.testing.assert_allclose(mine.action, TASK.commands(mine.plan, observation)[0], atol=1e-5)
+        np.testing.assert_allclose(mine.action, CONTROL.commands(mine.plan, observation)[0], atol=1e-5)

@@ -22,7 +22,7 @@ def naive(episodes, task):
     for e in episodes:
         for t in range(len(e)):
             o, a = [], []
-            for i in range(task.horizon):
+            for i in range(task.control.horizon):
                 o.append(e.observations[t + i] if t + i <= len(e) else e.observations[-1])
                 a.append(e.actions[t + i] if t + i < len(e) else e.actions[-1])
             plan, context = task.plan_window(torch.tensor(np.array(o))[None], torch.tensor(np.array(a))[None])
@@ -57,9 +57,9 @@ def test_every_step_of_every_episode_starts_a_window_the_last_one_too(episodes, 
         last = (made.observations == torch.from_numpy(e.observations[-2])).all(1).nonzero().item()
         plan = made.plans[last]
         np.testing.assert_array_equal(plan[0, :2], e.observations[-2][:2])
-        for row in range(1, point.horizon):  # standing still where it ended
+        for row in range(1, point.control.horizon):  # standing still where it ended
             np.testing.assert_array_equal(plan[row, :2], e.observations[-1][:2])
-        for row in range(point.horizon):
+        for row in range(point.control.horizon):
             np.testing.assert_array_equal(plan[row, 2:], e.actions[-1])
 
 
@@ -94,12 +94,12 @@ def whole(point):
 
 def test_whole_windows_end_with_the_episode(episodes, whole):
     made = make_windows(episodes, whole)
-    assert len(made) == sum(max(t - whole.horizon + 1, 0) for t in LENGTHS)
+    assert len(made) == sum(max(t - whole.control.horizon + 1, 0) for t in LENGTHS)
     rows = iter(made.plans)
     for e in episodes:
-        for start in range(len(e) - whole.horizon + 1):
+        for start in range(len(e) - whole.control.horizon + 1):
             plan = next(rows)
-            for h in range(whole.horizon):
+            for h in range(whole.control.horizon):
                 np.testing.assert_array_equal(plan[h, :2], e.observations[start + h, :2])
                 np.testing.assert_array_equal(plan[h, 2:], e.actions[start + h])
     assert next(rows, None) is None
@@ -214,7 +214,7 @@ def test_steps_and_returns_refuse_what_windows_refuse(episodes, point, make):
 def test_what_begins_early_is_there_so_many_times_in_windows_returns_and_transitions_alike(episodes, point, padding):
     once = replace(point, padding=padding)
     often = replace(once, early_oversampling=(3, 4))
-    starts = {"hold": lambda t: t, "none": lambda t: max(t - once.horizon + 1, 0)}[padding]
+    starts = {"hold": lambda t: t, "none": lambda t: max(t - once.control.horizon + 1, 0)}[padding]
     times = {
         rows: torch.tensor([4 if i < 3 else 1 for e in episodes for i in range(rows(len(e)))])
         for rows in (starts, lambda t: t)

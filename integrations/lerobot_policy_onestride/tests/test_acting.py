@@ -44,7 +44,7 @@ def rolled_out(folder, env, seeds):
 
 def decided(engine, vectors):
     """The actions (B, T, A) of onestride's own chunks for observations (B, T + 1, step_dim), in LeRobot's order."""
-    n, chunks = engine.task.n_action_steps, []
+    n, chunks = engine.control.n_action_steps, []
     for now in range(0, vectors.shape[1] - 1, n):
         pairs = [np.concatenate((each[max(now - 1, 0)], each[now])).astype(np.float64) for each in vectors]
         chunks.append(engine.predict_action_chunk(np.stack(pairs)))

@@ -86,8 +86,8 @@ def adopt(run: Path, path: Path, task: Task, name: str = TEACHER, sampling: Samp
         if not (run / MEDOID.name / CONFIG).is_file():  # students of the run are ranked by it too
             save_selector(run / MEDOID.name, policy.selector, task.name, {"id": MEDOID.name})
     notes = list(foreign.notes)
-    if foreign.n_action_steps != task.n_action_steps:
-        notes.append(f"it carried out {foreign.n_action_steps} actions of a chunk, here {task.n_action_steps}")
+    if foreign.n_action_steps != task.control.n_action_steps:
+        notes.append(f"it carried out {foreign.n_action_steps} actions of a chunk, here {task.control.n_action_steps}")
     return Adopted(policy, foreign, tuple(notes))
 
 
@@ -105,7 +105,7 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     config = replace(foreign.config, **changes)
     if not 1 <= (config.sample_steps or 1) <= config.n_steps:
         raise ValueError(f"--steps is {config.sample_steps}, expected 1 to the policy's {config.n_steps} noise levels")
-    record = replace(task, horizon=foreign.horizon)
+    record = task.with_control(horizon=foreign.horizon)
     try:
         generator = DiffusionPlanner(config, record.plans)
     except ValueError as error:
@@ -113,7 +113,7 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     _load(generator.network, foreign.weights, path)
     generator.method = DP.name  # type: ignore[assignment] # its checkpoint says so
     normalizer = normalizer_of(foreign.actions, foreign.step, foreign.n_obs_steps, str(path))
-    selector = MEDOID.make(None, normalizer, task, MEDOID.options)
+    selector = MEDOID.make(None, normalizer, task.control, MEDOID.options)
     whole = CandidateSampling((1.0,), (1.0,))  # noise as it was trained with, not scaled
     return Policy(record, generator, normalizer, selector=selector, sampling=whole)
 
@@ -138,7 +138,7 @@ def _load(network: Any, weights: dict[str, Tensor], path: Path) -> None:
 
 def _check_task(foreign: ForeignPolicy, task: Task, path: Path) -> None:
     """Raise CheckpointError where a policy is not of this task's observations and actions."""
-    of_task = f"task '{task.name}'"
+    control, of_task = task.control, f"task '{task.name}'"
     if not _of_chunks(task):
         raise CheckpointError(
             f"{path} makes chunks of actions from observations as they are, which plans of {of_task} are not; name a "
@@ -146,33 +146,34 @@ def _check_task(foreign: ForeignPolicy, task: Task, path: Path) -> None:
         )
     step = sum(size for _, size in foreign.features)
     named = " + ".join(f"{name} ({size})" for name, size in foreign.features)
-    if (foreign.n_obs_steps, step) != (task.n_obs_steps, task.step_dim):
+    if (foreign.n_obs_steps, step) != (control.n_obs_steps, control.step_dim):
         raise CheckpointError(
             f"{path} is given {foreign.n_obs_steps} observations of {step} numbers, {named}; {of_task} has "
-            f"{task.n_obs_steps} of {task.step_dim}: {task.layout}"
+            f"{control.n_obs_steps} of {control.step_dim}: {control.layout}"
         )
-    if task.fields and (fields := [(field.name, field.size) for field in task.fields]) != list(foreign.features):
+    if control.fields and (fields := [(field.name, field.size) for field in control.fields]) != list(foreign.features):
         raise CheckpointError(f"{path} is given {named}; {of_task} observes {fields}")
     action_dim = len(foreign.actions.shift)
-    if action_dim != task.action_dim:
-        raise CheckpointError(f"{path} gives actions of {action_dim} numbers, {of_task} takes {task.action_dim}")
+    if action_dim != control.action_dim:
+        raise CheckpointError(f"{path} gives actions of {action_dim} numbers, {of_task} takes {control.action_dim}")
     future = foreign.horizon - foreign.config.film_unet.past_rows
-    if not task.n_action_steps <= future:
+    if not control.n_action_steps <= future:
         raise CheckpointError(
-            f"{path} makes {future} actions from now on, and {of_task} carries out {task.n_action_steps} of a chunk"
+            f"{path} makes {future} actions from now on, and {of_task} carries out {control.n_action_steps} of a chunk"
         )
 
 
 def _of_chunks(task: Task) -> bool:
     """Whether plans are the robot's own actions and what is observed is their context, as it is."""
+    control = task.control
     rng = torch.Generator().manual_seed(0)
-    if task.state_dim or task.conditions or task.context_dim != task.observation_dim:
+    if control.state_dim or task.conditions or task.context_dim != control.observation_dim:
         return False
-    example = np.zeros(task.observation_dim) if task.example is None else task.example
-    row = torch.from_numpy(example.astype(np.float32))[None] + torch.rand((1, task.observation_dim), generator=rng)
+    example = np.zeros(control.observation_dim) if control.example is None else control.example
+    row = torch.from_numpy(example.astype(np.float32))[None] + torch.rand((1, control.observation_dim), generator=rng)
     given = task.encode(row)
-    seen = torch.rand((1, task.n_obs_steps - 1 + task.horizon, task.step_dim), generator=rng)
-    actions = torch.rand((1, task.horizon, task.action_dim), generator=rng)
+    seen = torch.rand((1, control.n_obs_steps - 1 + control.horizon, control.step_dim), generator=rng)
+    actions = torch.rand((1, control.horizon, control.action_dim), generator=rng)
     return bool(torch.equal(given.context, row) and torch.equal(task.plan_window(seen, actions)[0], actions))
 
 

@@ -53,7 +53,8 @@ class Adopt(InRun):
         generator, foreign = adopted.policy.generator, adopted.foreign
         features = " + ".join(f"{name} ({size})" for name, size in foreign.features)
         print(f"{self.run / self.name}: a policy of {foreign.library}")
-        print(f"  {sum(p.numel() for p in generator.parameters()):,} parameters, {features}, {task.n_obs_steps} times")
+        parameters, times = sum(p.numel() for p in generator.parameters()), task.control.n_obs_steps
+        print(f"  {parameters:,} parameters, {features}, {times} times")
         print(f"  chunks of {foreign.horizon} actions by {generator.config.solver}, {generator.nfe} network calls each")
         for note in adopted.notes:
             print(f"  {note}")

@@ -55,18 +55,18 @@ class Doctor:
         if self.run is None and self.task is None:
             raise ValueError("say what to compare with: --run RUN, --task NAME, or --task NAME --reference FILE")
         task = task_of(self.run) if self.run is not None else task_named(self.task or "")
-        log = read_log(self.log, task)
+        log = read_log(self.log, task.control)
         if self.save is not None:
             ensure_absent(self.save)
         if self.reference is not None:
-            reference = Reference.load(self.reference, task)
+            reference = Reference.load(self.reference, task.control)
         elif self.run is not None:
-            reference = Reference.of(task, (episode.observations for episode in episodes_of(self.run)))
+            reference = Reference.of(task.control, (episode.observations for episode in episodes_of(self.run)))
         else:
-            reference = Reference.of(task, demonstrated(task))
+            reference = Reference.of(task.control, demonstrated(task))
         if self.save is not None:
             reference.save(self.save)
-        found = diagnose(log, reference, task)
+        found = diagnose(log, reference, task.control)
         for finding in found.findings:
             print(finding)
         print("\n".join(("checked:", *(f"  {line}" for line in found.checked))))

@@ -160,7 +160,7 @@ class Run(Common):
 
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
-        learnt = 1 / loaded.task.control_dt
+        learnt = 1 / loaded.task.control.control_dt
         config = self._config(duration, learnt if self.rate is None else self.rate)
         if not math.isclose(config.rate, learnt):
             console.print(

@@ -65,7 +65,8 @@ class Serve:
             server = PolicyServer(policy, sock=reserved, api_key=key, max_clients=self.max_clients, name=name)
             runs = f", {policy.chosen}" if isinstance(policy, Engine) else ""
             took = server.warm_up()
-            said = f"{self.folder} ({policy.task.name}{runs}): {1e3 * took:.1f} ms an answer\nlistening on {server.url}"
+            what = f"{self.folder} ({policy.control.name}{runs})"
+            said = f"{what}: {1e3 * took:.1f} ms an answer\nlistening on {server.url}"
             server.serve_forever(ready=lambda: print(said, flush=True))
 
     def _key(self) -> str | None:

@@ -38,7 +38,7 @@ class AsynchronousTick:
     def __init__(self, episode: Episode, policy: AsyncDecider, chunking: Chunking) -> None:
         self.episode, self.policy = episode, policy
         longest = getattr(policy, "longest_prefix", 0)
-        self._chunks = Chunks(chunking, episode.task, episode.fallback, longest)
+        self._chunks = Chunks(chunking, episode.control, episode.fallback, longest)
         self._reads, self._decides = Expected(), Expected()
         self._reading: Reading | None = None  # the last
         self._refusal: str | None = None  # why it cannot be acted on
@@ -228,13 +228,13 @@ class AsynchronousTick:
             return False
         promised = self._chunks.promised(answer.observed)
         command = answer.decision.action if promised is None else promised[0]
-        violation = e.task.limits.violation(command, answer.observation)
+        violation = e.control.limits.violation(command, answer.observation)
         if violation is not None:
             log.refuse(f"command refused: {violation}")
             return own
-        rows = partial(commands_of, e.task, answer.decision.plan, answer.observation)
+        rows = partial(commands_of, e.control, answer.decision.plan, answer.observation)
         e.fallback.take(self._chunks.joined(rows, answer.observed), answer.observed)
-        if own and e.task.position_commands and e.fallback.rows_since(answer.observed, now) > COMPENSATION_THRESHOLD:
+        if own and e.control.position_commands and e.fallback.rows_since(answer.observed, now) > COMPENSATION_THRESHOLD:
             command = self._latency_compensated(command, now, deadline)
             if command is None:
                 return True
@@ -272,13 +272,13 @@ class AsynchronousTick:
         (``Chunking.latency``), while it is fresh. What is in hand is neither late nor the fallback's.
         """
         e, now = self.episode, self.episode.clock.now()
-        if e.task.n_action_steps == 1:
+        if e.control.n_action_steps == 1:
             return None
         while self._since is not None and (answer := self.policy.poll(now)) is not None:
             self._take(answer, None, 0.0)
         if not self._rows_left(now):
             return None
-        return e.fallback.row(now, SafetyFilter(e.task, e.observation_at(reading, now), None))
+        return e.fallback.row(now, SafetyFilter(e.control, e.observation_at(reading, now), None))
 
     def _rows_left(self, now: float) -> float:
         """Return how many rows of the plan in hand are still to be carried out."""
@@ -294,7 +294,7 @@ class AsynchronousTick:
     def _carry_out(self, row: np.ndarray, reading: Reading) -> None:
         """Send a row of the plan in hand, and submit the reading where the next plan will be needed soon."""
         e, log, now = self.episode, self.episode.log, self.episode.clock.now()
-        soon = self._rows_left(now) * e.task.control_dt <= self._takes + e.dt + ROUNDING
+        soon = self._rows_left(now) * e.control.control_dt <= self._takes + e.dt + ROUNDING
         if self._since is None and (soon or self._chunks.eager):
             self._submit(reading)
         hold, now = e.hold_command(reading.observation), e.clock.now()
@@ -324,7 +324,7 @@ class AsynchronousTick:
         if level != "plan" and safety_filter.reason is not None:  # the plan may not be followed: slow down
             log.refuse(f"late command refused: {safety_filter.reason}")
         if command is not None:
-            violation = None if level == "plan" else e.task.limits.violation(command, safety_filter.observation)
+            violation = None if level == "plan" else e.control.limits.violation(command, safety_filter.observation)
             now = e.clock.now()  # again, directly before the write
             if not e.fallback.fresh(e.fallback.observed if level == "plan" else began, now):
                 violation = "expired"
@@ -354,7 +354,7 @@ class AsynchronousTick:
                 self._reading, self._refusal = reading, e.watch.refusal(reading, e.clock.now())
         now, reading, refusal = e.clock.now(), self._reading, self._refusal
         if reading is None:
-            return SafetyFilter(e.task, np.zeros(e.task.observation_dim), "no observation came yet")
+            return SafetyFilter(e.control, np.zeros(e.control.observation_dim), "no observation came yet")
         if refusal is None and not e.fallback.fresh(reading.time, now):
             refusal = f"the last observation is older than {e.fallback.timeouts.max_observation_age:g} s"
-        return SafetyFilter(e.task, e.observation_at(reading, now), refusal)
+        return SafetyFilter(e.control, e.observation_at(reading, now), refusal)

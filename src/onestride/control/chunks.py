@@ -55,12 +55,12 @@ class Chunking:
         if self.decay < 0 or (self.latency is not None and self.latency < 0):
             raise ValueError(f"latency and decay must not be negative, got {self.latency=}, {self.decay=}")
 
-    def check(self, task: ControlSpec, longest: int) -> None:
+    def check(self, control: ControlSpec, longest: int) -> None:
         """Raise ValueError unless plans of this task, by a planner with this longest prefix, can be joined so."""
-        if self.join != "switch" and (task.commands is None or task.n_action_steps == 1):
+        if self.join != "switch" and (control.commands is None or control.n_action_steps == 1):
             raise ValueError(
-                f"chunks of '{task.name}' cannot be joined by '{self.join}': n_action_steps is {task.n_action_steps}, "
-                "expected at least 2, and every row of a plan must be a command"
+                f"chunks of '{control.name}' cannot be joined by '{self.join}': n_action_steps is "
+                f"{control.n_action_steps}, expected at least 2, and every row of a plan must be a command"
             )
         if self.join == "prefix" and max(self.latency or 0, 1) > longest:
             raise ValueError(
@@ -74,14 +74,15 @@ class Chunks:
 
     Args:
         chunking: how they join.
-        task: the control interface of the task.
+        control: the control interface of the task.
         fallback: follows the plan that is sent.
         longest: the planner's longest prefix.
     """
 
-    def __init__(self, chunking: Chunking, task: ControlSpec, fallback: Fallback, longest: int) -> None:
-        self.chunking, self.task, self.fallback, self.longest = chunking, task, fallback, longest
-        self._plans: deque[tuple[float, np.ndarray]] = deque(maxlen=task.horizon)  # (observed, commands), oldest first
+    def __init__(self, chunking: Chunking, control: ControlSpec, fallback: Fallback, longest: int) -> None:
+        self.chunking, self.control, self.fallback, self.longest = chunking, control, fallback, longest
+        # Observed when, and its commands; the oldest first.
+        self._plans: deque[tuple[float, np.ndarray]] = deque(maxlen=control.horizon)
         self._committed: dict[float, np.ndarray] = {}  # by the time of the observation
 
     @property
@@ -98,13 +99,13 @@ class Chunks:
         """Return within how many rows an answer is expected, where decisions take ``took`` [s]."""
         if self.chunking.latency is not None:
             return self.chunking.latency
-        rows = math.ceil(took / self.task.control_dt - ROUNDING)
+        rows = math.ceil(took / self.control.control_dt - ROUNDING)
         return min(rows, self.longest) if self.chunking.join == "prefix" else rows
 
     def rows(self, took: float) -> int:
         """Return for how many rows from its observation on a plan is carried out."""
         latency = self.latency(took)
-        return min(max(self.task.n_action_steps, latency) + latency, self.task.horizon)
+        return min(max(self.control.n_action_steps, latency) + latency, self.control.horizon)
 
     def commit(self, observed: float, now: float, took: float) -> np.ndarray | None:
         """Return the commands (n, A) that are sent until the plan for an observation of time ``observed`` is there.
@@ -115,7 +116,7 @@ class Chunks:
         """
         if not self.waits:
             return None
-        begins = observed if self.task.position_commands else now
+        begins = observed if self.control.position_commands else now
         made = self.fallback.rows_ahead(begins, max(self.latency(took), 1))
         if made is None or not len(made):
             return None
@@ -146,14 +147,14 @@ class Chunks:
         """Return the weighted means (H, A) of all plans that have a row for each period, and keep this one's."""
         if own is None:
             return None
-        while self._plans and self.fallback.rows_since(self._plans[0][0], observed) >= self.task.horizon:
+        while self._plans and self.fallback.rows_since(self._plans[0][0], observed) >= self.control.horizon:
             self._plans.popleft()
         self._plans.append((observed, own))
         total, weights = np.zeros_like(own), np.zeros((len(own), 1))
         for i, (when, plan) in enumerate(self._plans):
             offset, weight = self.fallback.rows_since(when, observed), math.exp(-self.chunking.decay * i)
             for j in range(len(own)):
-                row = row_of(plan, offset + j, interpolate=self.task.position_commands)
+                row = row_of(plan, offset + j, interpolate=self.control.position_commands)
                 if row is not None:
                     total[j], weights[j] = total[j] + weight * row, weights[j] + weight
         return total / weights

@@ -32,7 +32,7 @@ class Episode:
     Attributes:
         robot: the robot that is driven.
         clock: the clock that ticks are timed by.
-        task: the control interface of the task.
+        control: the control interface of the task.
         dt: time between two ticks [s].
         start: clock time of the start [s].
         timeout: longest duration, counted from the start [s].
@@ -46,7 +46,7 @@ class Episode:
 
     robot: Robot
     clock: Clock
-    task: ControlSpec
+    control: ControlSpec
     dt: float
     start: float
     timeout: float
@@ -83,7 +83,7 @@ class Episode:
 
     def hold_command(self, observation: np.ndarray) -> np.ndarray | None:
         """Return the command that keeps the robot where it is (A,), or None where the task knows none."""
-        return self.task.hold_command(observation) if self.task.hold_command is not None else None
+        return self.control.hold_command(observation) if self.control.hold_command is not None else None
 
     def observation_at(self, reading: Reading, now: float) -> np.ndarray:
         """Return the reading's observation, its position extrapolated to clock time ``now``.
@@ -91,9 +91,9 @@ class Episode:
         Only tasks whose commands are positions with a largest step need this; others get the observation as it is.
         """
         observation = reading.observation
-        if not self.task.position_commands or self.task.limits.max_step is None:
+        if not self.control.position_commands or self.control.limits.max_step is None:
             return observation
-        columns = len(self.task.limits.low)
+        columns = len(self.control.limits.low)
         moved = self.fallback.moved_to(observation[:columns], reading.time, now)
         return np.concatenate((moved, observation[columns:]))
 
@@ -108,8 +108,8 @@ class SafetyFilter:
         reason: why the first refused command was refused, or None.
     """
 
-    def __init__(self, task: ControlSpec, observation: np.ndarray, refusal: str | None) -> None:
-        self.limits, self.observation, self.refusal = task.limits, observation, refusal
+    def __init__(self, control: ControlSpec, observation: np.ndarray, refusal: str | None) -> None:
+        self.limits, self.observation, self.refusal = control.limits, observation, refusal
         self.reason: str | None = None
 
     def __call__(self, command: np.ndarray) -> bool:
@@ -119,9 +119,9 @@ class SafetyFilter:
         return violation is None
 
 
-def commands_of(task: ControlSpec, plan: np.ndarray, observation: np.ndarray) -> np.ndarray | None:
+def commands_of(control: ControlSpec, plan: np.ndarray, observation: np.ndarray) -> np.ndarray | None:
     """Return every row of a plan (H, D) as a command (H, A), or None where only the first row is a command."""
-    return None if task.commands is None else task.commands(plan.astype(np.float64), observation)
+    return None if control.commands is None else control.commands(plan.astype(np.float64), observation)
 
 
 def why_not(error: NoPlanError | ObservationError) -> str:

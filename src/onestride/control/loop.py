@@ -33,7 +33,7 @@ def run_episode(
     robot: Robot,
     clock: Clock,
     policy: Decider | AsyncDecider,
-    task: ControlSpec,
+    control: ControlSpec,
     *,
     timeout: float,
     period: float | None = None,
@@ -57,7 +57,7 @@ def run_episode(
         robot: what is driven.
         clock: what ticks are timed by.
         policy: what decides, synchronously or asynchronously.
-        task: the control interface of the task.
+        control: the control interface of the task.
         timeout: longest duration of the episode [s].
         period: time between two ticks [s]; default: the task's.
         fallback_timeouts: how long late decisions are bridged; default: ``FallbackTimeouts.at(period)``.
@@ -75,17 +75,18 @@ def run_episode(
         SystemExit: SIGTERM or SIGHUP came, and nothing else handles it.
         Exception: what the robot or the policy raised, or the last ``robot.stop`` where all attempts failed.
     """
-    dt = task.control_dt if period is None else period
+    dt = control.control_dt if period is None else period
     if not (0 < dt < math.inf and 0 <= timeout < math.inf):
         raise ValueError(f"period is {dt:g} s and timeout {timeout:g} s; expected finite times, the period above 0")
     chunking = chunking or Chunking()
     if isinstance(policy, AsyncDecider):
-        chunking.check(task, getattr(policy, "longest_prefix", 0))
+        chunking.check(control, getattr(policy, "longest_prefix", 0))
     elif chunking.join != "switch":
         raise ValueError(f"plans are joined by '{chunking.join}' with asynchronous inference alone: use an AsyncPolicy")
-    latency = task.horizon if chunking.latency is None else chunking.latency
-    followed = min(max(task.n_action_steps, latency) + latency, task.horizon) - 1 + latency  # a first one comes late
-    timeouts = fallback_timeouts or FallbackTimeouts.at(dt, chunk=followed * task.control_dt)
+    latency = control.horizon if chunking.latency is None else chunking.latency
+    # A first plan comes late.
+    followed = min(max(control.n_action_steps, latency) + latency, control.horizon) - 1 + latency
+    timeouts = fallback_timeouts or FallbackTimeouts.at(dt, chunk=followed * control.control_dt)
     if isinstance(policy, AsyncDecider) and timeouts.max_observation_age < dt:
         raise ValueError(
             f"max_observation_age is {timeouts.max_observation_age:g} s, shorter than the control period of {dt:g} s: "
@@ -95,16 +96,16 @@ def run_episode(
         log = EpisodeLog.lasting(timeout, dt)
     elif log.ticks or log.duration:
         raise ValueError(f"the log holds {log.ticks} ticks of another episode; give a new one")
-    if task.fields:
-        robot = Fields(robot, task)
-    if task.n_obs_steps > 1:
-        robot = History(robot, task, clock)
+    if control.fields:
+        robot = Fields(robot, control)
+    if control.n_obs_steps > 1:
+        robot = History(robot, control, clock)
     start = log.began = clock.now()
-    reader = reader_of(robot, clock, task.observation_dim)
+    reader = reader_of(robot, clock, control.observation_dim)
     oldest = timeouts.max_observation_age if isinstance(policy, AsyncDecider) else timeouts.stop
-    fallback = Fallback(timeouts, task.control_dt, start, task.position_commands)
-    watch = SensorWatch(task, oldest)
-    episode = Episode(robot, clock, task, dt, start, timeout, reader, watch, fallback, on_decision, log)
+    fallback = Fallback(timeouts, control.control_dt, start, control.position_commands)
+    watch = SensorWatch(control, oldest)
+    episode = Episode(robot, clock, control, dt, start, timeout, reader, watch, fallback, on_decision, log)
     ticking = (
         AsynchronousTick(episode, policy, chunking)
         if isinstance(policy, AsyncDecider)
@@ -126,8 +127,8 @@ def run_episode(
 
 def _drive(episode: Episode, ticking: AsynchronousTick | SynchronousTick) -> None:
     """Tick until the episode is over."""
-    e, log, task = episode, episode.log, episode.task
-    dwell = round(task.dwell_steps * task.control_dt / e.dt)
+    e, log, control = episode, episode.log, episode.control
+    dwell = round(control.dwell_steps * control.control_dt / e.dt)
     arrived = 0
     while True:
         passed = log.duration = e.passed
@@ -137,7 +138,7 @@ def _drive(episode: Episode, ticking: AsynchronousTick | SynchronousTick) -> Non
         if reading is not None:
             log.final_observation = reading.observation
             refusal = e.watch.refusal(reading, e.clock.now())
-            arrived = arrived + 1 if refusal is None and task.goal_reached(reading.observation) else 0
+            arrived = arrived + 1 if refusal is None and control.goal_reached(reading.observation) else 0
             if reading.fault is not None:
                 log.outcome = reading.fault
                 return

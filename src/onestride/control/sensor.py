@@ -181,12 +181,12 @@ class SensorWatch:
     robot is told to move.
 
     Args:
-        task: the control interface of the task.
+        control: the control interface of the task.
         oldest: age beyond which a reading is refused [s].
     """
 
-    def __init__(self, task: ControlSpec, oldest: float) -> None:
-        self.task, self.oldest = task, oldest
+    def __init__(self, control: ControlSpec, oldest: float) -> None:
+        self.control, self.oldest = control, oldest
         self._numbers: np.ndarray | None = None
         self._since, self._repeated, self._moving = -math.inf, 0, False
 
@@ -197,7 +197,7 @@ class SensorWatch:
     def refusal(self, reading: Reading, now: float) -> str | None:
         """Return why ``reading`` cannot be acted on at clock time ``now`` [s], or None where it can."""
         try:
-            self.task.validate_observation(reading.observation)
+            self.control.validate_observation(reading.observation)
         except ObservationError as error:
             return f"observation refused: {error}"
         if not (math.isfinite(reading.time) and reading.time <= now + CLOCK_TOLERANCE):
@@ -220,4 +220,4 @@ class SensorWatch:
             return False
         self._repeated += 1
         lasted = reading.time - self._since
-        return self._moving and self._repeated >= FEWEST_REPEATED and lasted > self.task.frozen_after
+        return self._moving and self._repeated >= FEWEST_REPEATED and lasted > self.control.frozen_after

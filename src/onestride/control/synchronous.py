@@ -62,7 +62,7 @@ class SynchronousTick:
     def _act(self, reading: Reading) -> None:
         e, log, seen = self.episode, self.episode.log, self.episode.clock.now()
         row = self._in_hand(seen)
-        if row is not None and e.task.limits.violation(row, reading.observation) is None:
+        if row is not None and e.control.limits.violation(row, reading.observation) is None:
             self._send(row, reading)
             return
         self._rows = None
@@ -70,20 +70,20 @@ class SynchronousTick:
         if decision is None:
             return
         command, observation = decision.action, reading.observation
-        if e.task.position_commands:
-            e.fallback.take(partial(commands_of, e.task, decision.plan, observation), reading.time)
+        if e.control.position_commands:
+            e.fallback.take(partial(commands_of, e.control, decision.plan, observation), reading.time)
             if e.fallback.rows_since(reading.time, seen) > COMPENSATION_THRESHOLD:  # the sample was old when it came
                 observation = e.observation_at(reading, seen)
-                row = e.fallback.row_at(seen, SafetyFilter(e.task, observation, None))
+                row = e.fallback.row_at(seen, SafetyFilter(e.control, observation, None))
                 command = command if row is None else row
-        violation = e.task.limits.violation(command, observation)
+        violation = e.control.limits.violation(command, observation)
         if violation is not None:
             log.refuse(f"command refused: {violation}")
             return
         self._began = e.clock.now()
         self._send(command, reading)
-        if e.task.n_action_steps > 1:
-            self._rows = commands_of(e.task, decision.plan, reading.observation)
+        if e.control.n_action_steps > 1:
+            self._rows = commands_of(e.control, decision.plan, reading.observation)
 
     def _in_hand(self, now: float) -> np.ndarray | None:
         """Return the command of the plan in hand for the period that begins ``now``, or None where it is carried out.
@@ -92,8 +92,8 @@ class SynchronousTick:
         """
         if self._rows is None:
             return None
-        number = round((now - self._began) / self.episode.task.control_dt)
-        return self._rows[number] if number < self.episode.task.n_action_steps else None
+        number = round((now - self._began) / self.episode.control.control_dt)
+        return self._rows[number] if number < self.episode.control.n_action_steps else None
 
     def _send(self, command: np.ndarray, reading: Reading) -> None:
         e = self.episode

@@ -57,8 +57,8 @@ class CudaGraphRunner:
         self.name += "" if products == "float32" else f", {products}"
         needs_cuda(device)
         self._device = torch.device(device)
-        self._actions, self._last = decision.task.action_dim, decision.task.action_dim + 1 + decision.candidates
-        self._rows = (decision.task.horizon, decision.task.transition_dim)
+        self._actions, self._last = decision.control.action_dim, decision.control.action_dim + 1 + decision.candidates
+        self._rows = (decision.control.horizon, decision.control.transition_dim)
         module = lifted(rounded(decision) if products == "bfloat16" else decision, device).to(device)
         # Pinned on the host: a graph copies from and to no other memory.
         given = torch.zeros(numbers_given(decision), pin_memory=True)
@@ -77,7 +77,7 @@ class CudaGraphRunner:
             self._replay, _ = captured(work, device)
         self._kept = given, here, found, decide  # what the graph reads and writes
         self._given, self._found = given.numpy(), found.numpy()
-        self._seen = decision.task.observation_dim
+        self._seen = decision.control.observation_dim
         self._given[self._seen : -1] = np.nan  # nothing is asked for
 
     def ask(self, numbers: np.ndarray) -> None:
@@ -97,7 +97,7 @@ class CudaGraphRunner:
 def numbers_given(decision: DecisionModule) -> int:
     """Return how many numbers a decision is made of: the observation's, what is asked for or committed, the draw."""
     beside = beside_of(decision)
-    return decision.task.observation_dim + (0 if beside is None else math.prod(beside[1])) + 1
+    return decision.control.observation_dim + (0 if beside is None else math.prod(beside[1])) + 1
 
 
 def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
@@ -106,7 +106,7 @@ def pack(decision: DecisionModule) -> Callable[[Tensor], Tensor]:
 
     Each way is then one copy, of float32.
     """
-    seen, beside = decision.task.observation_dim, beside_of(decision)
+    seen, beside = decision.control.observation_dim, beside_of(decision)
 
     def decide(given: Tensor) -> Tensor:
         more = () if beside is None else (given[seen:-1].view(beside[1]),)

@@ -39,14 +39,14 @@ class Engine:
     """
 
     def __init__(
-        self, runner: Runner, task: ControlSpec, draws: int, chosen: str, nfe: int = 1, asking: Asking = NOTHING,
+        self, runner: Runner, control: ControlSpec, draws: int, chosen: str, nfe: int = 1, asking: Asking = NOTHING,
         longest_prefix: int = 0,
     ) -> None:  # fmt: skip
         self.asking, self.longest_prefix = asking, longest_prefix
-        self.runner, self.task, self.draws, self.chosen, self.nfe = runner, task, draws, chosen, nfe
-        self._observation = np.zeros(task.observation_dim, np.float32)
-        self._what = f" of {task.name}: {task.layout}"
-        nothing = np.zeros((0, task.transition_dim), np.float32)
+        self.runner, self.control, self.draws, self.chosen, self.nfe = runner, control, draws, chosen, nfe
+        self._observation = np.zeros(control.observation_dim, np.float32)
+        self._what = f" of {control.name}: {control.layout}"
+        nothing = np.zeros((0, control.transition_dim), np.float32)
         self._nothing = nothing, nothing[:, None]  # a plan and plans where none is decoded
         self._deciding = threading.Lock()
         self.reset()
@@ -97,19 +97,19 @@ class Engine:
 
     def _decide(self, observation: np.ndarray, committed: np.ndarray | None) -> Decision:
         began = time.perf_counter()
-        observation = decision_vector(self.task, observation, self._what)
+        observation = decision_vector(self.control, observation, self._what)
         if not self.runner.checks:
-            self.task.validate_observation(observation)
+            self.control.validate_observation(observation)
         if self.longest_prefix or committed is not None:
-            none = np.zeros((0, self.task.action_dim)) if committed is None else committed
-            self.runner.ask(committed_columns(self.task, none, observation, self.longest_prefix))
+            none = np.zeros((0, self.control.action_dim)) if committed is None else committed
+            self.runner.ask(committed_columns(self.control, none, observation, self.longest_prefix))
         self._observation[:] = observation
         draw = self._next
         checked = time.perf_counter()
         try:
             answer = self.runner.run(self._observation, draw)
         except RefusedError as refused:
-            self.task.validate_observation(observation)  # which says what was got and what to mend
+            self.control.validate_observation(observation)  # which says what was got and what to mend
             raise ObservationError(f"{refused}, in float32") from refused
         self._next = (draw + 1) % self.draws
         action = answer.action.astype(np.float64)
@@ -131,7 +131,7 @@ class Engine:
         Raises:
             ObservationError, NoPlanError: as ``decide``.
         """
-        actions = np.zeros((len(observations), self.task.action_dim))
+        actions = np.zeros((len(observations), self.control.action_dim))
         for action, observation in zip(actions, observations, strict=True):
             action[:] = self.decide(observation).action
         return actions
@@ -142,9 +142,9 @@ class Engine:
         Raises:
             ObservationError, NoPlanError: as ``decide``.
         """
-        if self.task.n_action_steps == 1:
+        if self.control.n_action_steps == 1:
             return self.act(observations)[:, None]
-        return np.stack([chunk_of(self.task, self.decide(o).plan, np.asarray(o)) for o in observations])
+        return np.stack([chunk_of(self.control, self.decide(o).plan, np.asarray(o)) for o in observations])
 
     def warm_up(self, observation: np.ndarray, calls: int = 50) -> None:
         """Decide and throw away, then start the noise over."""
@@ -177,11 +177,11 @@ class Engine:
         """
         from onestride.engine.backends import runners_of  # and torch with it
 
-        plan = plan or policy.task.n_action_steps > 1
+        plan = plan or policy.control.n_action_steps > 1
         runners = runners_of(policy, backend, threads=threads, draws=draws, seed=seed, plan=plan)
-        runner, chosen = fastest(runners, policy.task)
+        runner, chosen = fastest(runners, policy.control)
         asking = Asking.of(policy.generator)
-        engine = cls(runner, policy.task, draws, chosen, policy.nfe, asking, policy.longest_prefix)
+        engine = cls(runner, policy.control, draws, chosen, policy.nfe, asking, policy.longest_prefix)
         engine.ask(**{name: value[0].tolist() for name, value in policy.asked.items()})
         return engine
 
@@ -198,11 +198,11 @@ class Engine:
         """
         folder = Path(path)
         contract = load_contract(folder)
-        task = control_spec_of(contract)
+        control = control_spec_of(contract)
         runners = load_runners(folder, contract, provider, threads)
-        check_contract(runners[0], contract, task, folder)
-        runner, chosen = fastest(runners, task)
+        check_contract(runners[0], contract, control, folder)
+        runner, chosen = fastest(runners, control)
         asking, usual = asking_of(contract)
-        engine = cls(runner, task, contract["draws"], chosen, contract.get("nfe", 1), asking, prefix_of(contract))
+        engine = cls(runner, control, contract["draws"], chosen, contract.get("nfe", 1), asking, prefix_of(contract))
         engine.ask(**usual)
         return engine

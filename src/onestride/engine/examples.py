@@ -15,17 +15,18 @@ WRITTEN = 1_000  # numbers: a longer observation, such as one with images, stand
 
 def examples(form: Format, policy: Policy, draws: int, plan: bool) -> dict[str, str]:
     """File names -> their text. plan: the folder decodes whole plans."""
-    task = policy.task
-    row = task.horizon * task.transition_dim if plan or policy.selector is task.score else task.transition_dim
+    task, control = policy.task, policy.control
+    rows = control.horizon if plan or policy.selector is task.score else 1
     observed = task.first_observation(task.scenes(1, 0)[0])
     long = len(observed) > WRITTEN
     first = "" if long else ", ".join(f"{x:.6g}" for x in observed)
-    values = {"task": task.name, "o": task.observation_dim, "a": task.action_dim, "n": policy.candidates, "row": row}
+    values = {"task": task.name, "o": control.observation_dim, "a": control.action_dim, "n": policy.candidates}
+    values["row"] = rows * control.transition_dim
     values["first"] = "" if long else "\n" + textwrap.indent(textwrap.fill(first, 100), "    ")
     values["listed"] = f"[0.0] * {len(observed)}" if long else f"[{values['first']}]"
-    values |= {"low": _numbers(task.limits.low), "high": _numbers(task.limits.high)}
-    values["far"] = "1e30" if task.limits.max_step is None else repr(float(task.limits.max_step))
-    values |= {"draws": draws, "dt": task.control_dt, "ms": round(1e3 * task.control_dt, 3)}
+    values |= {"low": _numbers(control.limits.low), "high": _numbers(control.limits.high)}
+    values["far"] = "1e30" if control.limits.max_step is None else repr(float(control.limits.max_step))
+    values |= {"draws": draws, "dt": control.control_dt, "ms": round(1e3 * control.control_dt, 3)}
     values |= _asked(policy)
     return {name: template.substitute(values) for name, template in TEMPLATES[form].items()}
 
@@ -34,7 +35,7 @@ def _asked(policy: Policy) -> dict[str, str]:
     """Lines by which an example asks as the policy does; none where there are no conditions."""
     numbers, conditions = policy.asked_numbers, getattr(policy.generator, "conditions", None)
     if policy.longest_prefix:
-        rows, columns = policy.longest_prefix, policy.task.action_dim
+        rows, columns = policy.longest_prefix, policy.control.action_dim
         what = "action columns of a plan's first rows; NaN: not committed"
         nothing = dict.fromkeys(("ask_native", "ask_c"), "")
         return nothing | {

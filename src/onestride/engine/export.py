@@ -128,7 +128,7 @@ def compare(runner: Bound, policy: Policy, draws: int, seed: int, decisions: int
     """What was exported beside the plain policy: real first observations, the policy's own noise."""
     task = policy.task
     observations = [np.asarray(task.first_observation(s), np.float64) for s in task.scenes(8, seed)]
-    half = (task.limits.high - task.limits.low) / 2
+    half = (policy.control.limits.high - policy.control.limits.low) / 2
     errors, ties = [], 0
     with track("comparing", decisions) as bar:
         for i in range(decisions):
@@ -158,14 +158,16 @@ def contract(
     checkpoint: Path | None,
 ) -> dict[str, Any]:
     """What a program that loads the folder has to know."""
-    task, limits = policy.task, policy.task.limits
+    control, limits = policy.control, policy.control.limits
     types = {np.float32: "float32", np.int64: "int64"}
     said = {v.name: {"dtype": types[v.dtype], "shape": list(v.shape)} for v in (*runner.inputs, *runner.outputs)}
     units = "as the task's robot gives and takes them: SI and the base frame, or the environment's own; not normalised"
-    said["observation"] |= {"units": units, "layout": task.layout}
-    if task.fields:  # packed one after the other, of each of the last observations, the oldest first
-        said["observation"]["fields"] = [{"name": f.name, "shape": list(f.shape), "unit": f.unit} for f in task.fields]
-        said["observation"]["n_obs_steps"] = task.n_obs_steps
+    said["observation"] |= {"units": units, "layout": control.layout}
+    if control.fields:  # packed one after the other, of each of the last observations, the oldest first
+        said["observation"]["fields"] = [
+            {"name": f.name, "shape": list(f.shape), "unit": f.unit} for f in control.fields
+        ]
+        said["observation"]["n_obs_steps"] = control.n_obs_steps
     if ASKED in said:
         asking = Asking.of(policy.generator)
         usual = [None if np.isnan(number) else float(number) for number in policy.asked_numbers]
@@ -189,14 +191,14 @@ def contract(
     return {
         "schema": 1,
         "format": form,
-        "task": task.name,
+        "task": control.name,
         "inputs": {v.name: said[v.name] for v in runner.inputs},
         "outputs": {v.name: said[v.name] for v in runner.outputs},
         "normalisation": "inside",
         "limits": "inside for environments' actions; for a robot, refuse what is out of them and hold",
-        "control": numbers_of(task) if task.plain else None,
-        "control_dt_s": task.control_dt,
-        "control_hz": 1 / task.control_dt,
+        "control": numbers_of(control) if control.plain else None,
+        "control_dt_s": control.control_dt,
+        "control_hz": 1 / control.control_dt,
         "candidates": policy.candidates,
         "nfe": policy.nfe,
         "draws": draws,

@@ -168,7 +168,7 @@ def backend_of(contract: dict[str, Any]) -> str:
     return contract["format"] if precision == "float32" else f"{contract['format']}-{precision}"
 
 
-def check_contract(runner: Bound, contract: dict[str, Any], task: ControlSpec, folder: Path) -> None:
+def check_contract(runner: Bound, contract: dict[str, Any], control: ControlSpec, folder: Path) -> None:
     """Whether graph (or program), contract and task are of one size.
 
     Raises:
@@ -179,12 +179,12 @@ def check_contract(runner: Bound, contract: dict[str, Any], task: ControlSpec, f
         wanted = ", ".join((*INPUTS, *OUTPUTS[:4]))
         raise CheckpointError(f"{decides} has {', '.join(shapes)}; expected {wanted}")
     for name, said, tasks in (
-        ("observation", tuple(contract["inputs"]["observation"]["shape"]), (task.observation_dim,)),
-        ("action", tuple(contract["outputs"]["action"]["shape"]), (task.action_dim,)),
+        ("observation", tuple(contract["inputs"]["observation"]["shape"]), (control.observation_dim,)),
+        ("action", tuple(contract["outputs"]["action"]["shape"]), (control.action_dim,)),
     ):
         if not shapes[name] == said == tasks:
             raise CheckpointError(
-                f"{decides} has {name} {shapes[name]}, its contract says {said}, task '{task.name}' has {tasks}"
+                f"{decides} has {name} {shapes[name]}, its contract says {said}, task '{control.name}' has {tasks}"
             )
 
 

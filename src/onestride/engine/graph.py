@@ -40,7 +40,7 @@ def write_graph(decision: DecisionModule, path: Path, *, int8: bool = False) -> 
         NoEngineError: 8 bits of a policy that is not folded.
         ImportError: the export extra is not installed.
     """
-    example: tuple[Tensor, ...] = (torch.zeros(decision.task.observation_dim), torch.zeros(1, dtype=torch.int64))
+    example: tuple[Tensor, ...] = (torch.zeros(decision.control.observation_dim), torch.zeros(1, dtype=torch.int64))
     inputs = INPUTS
     if (beside := beside_of(decision)) is not None:
         name, shape = beside

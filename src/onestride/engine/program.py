@@ -26,7 +26,7 @@ from onestride.engine.native import Precision
 from onestride.engine.whole import DecisionModule
 from onestride.networks.conditions import WIDTH
 from onestride.policy.policy import unselected
-from onestride.tasks.task import Task
+from onestride.robot.control_spec import ControlSpec
 
 TASKS = {"plain": TaskKind.PLAIN_TASK, "arm": TaskKind.ARM_TASK}
 FEATURES = 0
@@ -151,7 +151,7 @@ def write_program(folded: DecisionModule, precision: Precision = "float32") -> b
         first = _returns(p, folded.scorer, features, hidden, large)
         known_bias = torch.cat((known_bias[:hidden], known_bias[hidden:] + first.bias))
     elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is task.score and task.native.kind == "arm":
-        finish = _arm(p, folded.scorer, features, task)
+        finish = _arm(p, folded.scorer, features, task.control)
     elif isinstance(folded.scorer, PlanScorer) and folded.scorer.selector is unselected:
         nothing = p.numbers(torch.zeros(width))  # 0 for whoever is finite
         p.add(Kind.SCORE, features, features, width, 1, weight=nothing, bias=nothing, scale=1.0)
@@ -161,18 +161,21 @@ def write_program(folded: DecisionModule, precision: Precision = "float32") -> b
     assert isinstance(finish, nn.Linear)
     bias, skip = folded.decision_bias, folded.skip_noise
     inputs = len(folded.offset)  # what is asked for comes after it
+    control = task.control
+    whole = finish.out_features == control.horizon * control.transition_dim - control.state_dim
     header = {
-        "task": TASKS[task.native.kind], "observation": task.observation_dim, "state": task.state_dim,
+        "task": TASKS[task.native.kind], "observation": control.observation_dim, "state": control.state_dim,
         "inputs": inputs, "known": len(bias.bias), "candidates": folded.candidates,
         "draws": folded.draws, "hidden": hidden, "noise": 0 if skip is None else skip.shape[-1],
-        "features": width, "decoded": finish.out_features, "action": task.action_dim,
+        "features": width, "decoded": finish.out_features, "action": control.action_dim,
         # Rows of what is decoded; 0: no plan, the first action alone.
-        "horizon": task.horizon if finish.out_features == task.horizon * task.transition_dim - task.state_dim else 0,
+        "horizon": control.horizon if whole else 0,
         "known_weight": p.numbers(bias.weight[:, :inputs].contiguous()), "known_bias": p.numbers(known_bias),
         "offset": p.numbers(folded.offset), "noise_bank": p.numbers(folded.noise_bank), "skip_bank": p.numbers(skip),
         "handicap": p.numbers(folded.score_penalty),
         "finish_weight": p.numbers(finish.weight), "finish_bias": p.numbers(finish.bias),
-        "low": p.numbers(torch.from_numpy(task.limits.low)), "high": p.numbers(torch.from_numpy(task.limits.high)),
+        "low": p.numbers(torch.from_numpy(control.limits.low)),
+        "high": p.numbers(torch.from_numpy(control.limits.high)),
         "constants": p.numbers(task.native.constants), **_asked(p, folded, bias.weight[:, inputs:].contiguous()),
     }  # fmt: skip
     return p.written(header)
@@ -318,9 +321,9 @@ def _returns(p: Program, scorer: ReturnScorer, features: At, known: int, large: 
     return first
 
 
-def _arm(p: Program, scorer: PlanScorer, features: At, task: Task) -> nn.Linear:
+def _arm(p: Program, scorer: PlanScorer, features: At, control: ControlSpec) -> nn.Linear:
     """The arm's geometry, which looks at positions alone; gives back what decodes the winner's whole plan."""
-    rows = torch.arange(1, task.horizon) * task.transition_dim - task.state_dim
+    rows = torch.arange(1, control.horizon) * control.transition_dim - control.state_dim
     wanted = (rows[:, None] + torch.arange(3)).flatten()
     path = p.buffer(len(wanted))
     p.product(_Layer(scorer.last.weight[wanted], scorer.last.bias[wanted]), features, path)

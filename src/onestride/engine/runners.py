@@ -158,7 +158,7 @@ def thread_counts(threads: int | None) -> list[int]:
     return sorted({*(2**i for i in range(cores.bit_length()) if 2**i <= cores), cores})
 
 
-def fastest(runners: Sequence[Runner], task: ControlSpec) -> tuple[Runner, str]:
+def fastest(runners: Sequence[Runner], control: ControlSpec) -> tuple[Runner, str]:
     """Return the runner whose slow decisions are the soonest done, and what to say about it.
 
     Measured in turns, each after a pause, as a control loop has them. What counts is the slowest decision of a few in a
@@ -167,7 +167,7 @@ def fastest(runners: Sequence[Runner], task: ControlSpec) -> tuple[Runner, str]:
     """
     if len(runners) == 1:
         return runners[0], runners[0].name
-    example = np.zeros(task.observation_dim) if task.example is None else task.example
+    example = np.zeros(control.observation_dim) if control.example is None else control.example
     observation = example.astype(np.float32)
     times: list[list[float]] = [[] for _ in runners]
     for i in range(ROWS * IN_A_ROW + 3):  # the first three warm up

@@ -24,14 +24,14 @@ class TorchRunner:
         self.module = decision.to(device)
         self._call: Callable[..., Any] = self.module
         self._process = os.getpid() if compiled else None
-        self._observation = torch.zeros(decision.task.observation_dim, device=device)
+        self._observation = torch.zeros(decision.control.observation_dim, device=device)
         self._draws = torch.arange(decision.draws, device=device).view(-1, 1)
         beside = beside_of(decision)
         self._beside = () if beside is None else (torch.full(beside[1], torch.nan, device=device),)
         if compiled:  # now, not in the first decision
             with quiet():
                 self._call = torch.compile(self.module)
-                self.run(np.zeros(decision.task.observation_dim, np.float32), 0)
+                self.run(np.zeros(decision.control.observation_dim, np.float32), 0)
 
     @torch.inference_mode()
     def ask(self, numbers: np.ndarray) -> None:

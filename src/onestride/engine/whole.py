@@ -19,7 +19,6 @@ from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.plans.given import make_prior
 from onestride.policy.policy import Policy, embedded, inside
-from onestride.tasks.task import Task
 
 
 class WholePolicy(nn.Module):
@@ -35,7 +34,7 @@ class WholePolicy(nn.Module):
     def __init__(self, policy: Policy, *, draws: int, seed: int, plan: bool) -> None:
         super().__init__()
         ranked(policy, draws)
-        self.task: Task = policy.task
+        self.task, self.control = policy.task, policy.control
         self.plan = plan
         self.generator: Any = _own(policy.generator)
         self.normalizer, self.selector = _own(policy.normalizer), _own(policy.selector)
@@ -74,7 +73,8 @@ class WholePolicy(nn.Module):
         named = {} if self.conditions is None or beside is None else self.conditions.by_name(beside[None])
         prefix = None
         if self.committed is not None and beside is not None:
-            prefix = self.normalizer.entries(beside[None], torch.arange(self.task.state_dim, self.task.transition_dim))
+            columns = torch.arange(self.control.state_dim, self.control.transition_dim)
+            prefix = self.normalizer.entries(beside[None], columns)
         context = embedded(self.generator, self.normalizer.context(given.context), given.images, named, prefix)
         made = self.generator.sample(prior, context, **inside(self.generator, named))
         plans = self.normalizer.unnormalize(made.float())
@@ -117,7 +117,7 @@ def _own(part: Any) -> Any:
 def _refuse_noise(whole: WholePolicy) -> None:
     """Raise NoEngineError where the generator draws more noise than its prior: a graph would draw other noise."""
     prior = whole.noise_bank[0] * whole.temperature[:, None, None]
-    given = whole.task.encode(prior.new_zeros(1, whole.task.observation_dim))
+    given = whole.task.encode(prior.new_zeros(1, whole.control.observation_dim))
     context = embedded(whole.generator, whole.normalizer.context(given.context), given.images)
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):

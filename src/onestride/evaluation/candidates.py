@@ -16,12 +16,12 @@ def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tens
     plan_dimensions: in how many directions these spread.
     """
     plans = candidates_at(policy, observations, seed)
-    mine = plans[:, :, 0, policy.task.state_dim :]  # first actions
+    mine = plans[:, :, 0, policy.control.state_dim :]  # first actions
     made = {"action_spread": float(mine.std(1).mean())}
-    if policy.task.horizon != teacher.task.horizon:
+    if policy.control.horizon != teacher.control.horizon:
         return made
     teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
-    theirs = candidates_at(teacher, observations, seed)[:, :, 0, policy.task.state_dim :]
+    theirs = candidates_at(teacher, observations, seed)[:, :, 0, policy.control.state_dim :]
     free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
     return made | {
         "teacher_distance": float((mine - theirs).square().mean().sqrt()),

@@ -76,7 +76,8 @@ def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[
     own = "task" if task.score is not None else config_of.get("ranked_by", {}).get("kind", "none")
     rankings: list[dict[str, Any]] = [{"selector": which} for which in dict.fromkeys((own, "none"))]
     if method in config.engines and own != "none":
-        plain = own == "task" or task.cameras  # 8 bits need a native engine's selector, and its generator's fold
+        # 8 bits need a native engine's selector, and its generator's fold.
+        plain = own == "task" or task.control.cameras
         backends = ("engine",) if plain else ("engine", "engine-int8")
         rankings += [{"selector": own, "backend": backend} for backend in backends]
     if own not in (CRITIC, RETURNS):
@@ -84,7 +85,7 @@ def _rankings(run: Path, name: str, method: str, config: ReturnsConfig) -> list[
     critic: dict[str, Any] = {"scored_steps": 1, "temperatures": []}
     if (run / CRITIC / CONFIG).is_file():
         critic |= load_config(run / CRITIC)["options"]
-    whole = config_of["plan"]["horizon"] == task.horizon
+    whole = config_of["plan"]["horizon"] == task.control.horizon
     crossed = method == TEACHER or (whole and method in config.crossed)
     rankings += [{"selector": other} for other in (CRITIC, RETURNS) if other != own and crossed]
     if critic["temperatures"] and method in config.mixture:
@@ -132,13 +133,12 @@ def policy_of(run: Path, entry: Entry, device: str, precision: Precision = "32-t
     if entry.variant.method != TEACHER:
         precision = "32-true"
     settings: dict[str, Any] = {"precision": precision, "candidates": variant.candidates}
+    settings["n_action_steps"] = variant.actions
     if variant.selector == "none":
         settings |= {"selector": unselected, "candidates": 1}
     elif (folder := _selector_folder(run, variant)) is not None:
         settings["selector"] = load_selector(folder, task_of(run), _options(folder, variant))
     policy = as_trained(entry, device, **settings)
-    if variant.actions is not None:
-        policy.task = replace(policy.task, n_action_steps=variant.actions)
     if variant.backend == "torch":
         return policy
     backend = preferred(policy, int8=variant.backend == "engine-int8")

@@ -23,7 +23,11 @@ def provenance(run: Path, task: Task, folders: Iterable[str]) -> dict[str, Any]:
     early, times = task.early_oversampling
     return {
         "data": data_report(run),
-        "task": {"horizon": task.horizon, "control_dt_s": task.control_dt, "early": {"steps": early, "times": times}},
+        "task": {
+            "horizon": task.control.horizon,
+            "control_dt_s": task.control.control_dt,
+            "early": {"steps": early, "times": times},
+        },
         "pairs": pairs_report(run),
         **{name: without_history(load_config(run / name)) for name in sorted(folders)},
     }

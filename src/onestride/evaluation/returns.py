@@ -65,7 +65,7 @@ class Returns:
         for batch, episodes in rolled(stage, batches, self.config.workers):
             key = f"{batch.entry.row}-{batch.entry.seed}"
             if key not in states or batch.first == 0:
-                seen = np.concatenate([decided_on(e, self.task.n_obs_steps) for e in episodes])
+                seen = np.concatenate([decided_on(e, self.task.control.n_obs_steps) for e in episodes])
                 evenly = np.linspace(0, len(seen) - 1, self.config.states).round().astype(int)
                 states[key] = torch.from_numpy(seen[evenly])
                 save_tensors(self.folder / STATES, states)
@@ -108,7 +108,7 @@ class Returns:
         observations, kept = self.states[self.reference][: self.config.shown].to(self.device), {}
         for entry in entries:
             policy = all_candidates_of(entry, self.device)
-            if policy.task.horizon == self.task.horizon:
+            if policy.control.horizon == self.task.control.horizon:
                 kept[f"plans.{entry.variant.generator}"] = candidates_at(policy, observations, 0).cpu().contiguous()
         return kept, {}
 

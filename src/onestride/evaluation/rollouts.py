@@ -54,7 +54,7 @@ def run_trial(
     clock: Clock = RealClock() if real_clock else ChargedClock()
     robot = task.environment(scene, clock)
     policy.reset(number)
-    log = run_episode(robot, clock, policy, task, timeout=timeout)
+    log = run_episode(robot, clock, policy, task.control, timeout=timeout)
     return _record(log, policy.nfe, task.measure(robot, scene)), robot
 
 
@@ -103,7 +103,7 @@ def roll(policy: Policy | Engine, lockstep: Lockstep, seed: int, first: int, cou
     policy.reset(1_000_003 * seed + first)
     starts = [FIRST_SEED + first + i for i in range(count)]
     return lockstep.roll(
-        starts, lambda observations, _: policy.predict_action_chunk(observations), policy.task.n_obs_steps
+        starts, lambda observations, _: policy.predict_action_chunk(observations), policy.control.n_obs_steps
     )
 
 

@@ -92,7 +92,7 @@ def bench(
     if policies is None:
         policies = untrained(preset, config.paper_teacher) if run is None else trained(run)
     task = policies["student"].task
-    if task.cameras:
+    if task.control.cameras:
         raise ValueError(f"the bench counts no encoders of cameras, which '{task.name}' has: see `onestride evaluate`")
     observations = observations_of(run, task)
     subjects = {s.row: s for n in config.candidates for s in subjects_of(policies, n, config, place)}

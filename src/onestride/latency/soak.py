@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -107,9 +107,9 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
         if about["task"] not in TASKS:  # it can be simulated only where its package or file is
             raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(about['task'])}")
         task = TASKS[about["task"]]()
-    else:
-        about, task = without_history(load_config(folder)), decider.task
-    assert isinstance(task, Task)
+    else:  # its plans may be shorter than the task's
+        about = without_history(load_config(folder))
+        task = replace(TASKS[about["task"]](), control=decider.control)
     return LoadedPolicy(decider, task, about | ({"engine": decider.chosen} if isinstance(decider, Engine) else {}))
 
 
@@ -121,10 +121,10 @@ def connect_to(url: str, api_key: str | None) -> LoadedPolicy[RemotePolicy]:
         ValueError: its task is not known here.
     """
     remote = RemotePolicy(url, api_key=api_key)
-    if remote.task.name not in TASKS:
+    if remote.control.name not in TASKS:
         remote.close()
-        raise ValueError(f"{url} serves another task: {TASKS.unknown(remote.task.name)}")
-    return LoadedPolicy(remote, TASKS[remote.task.name](), {"server": url, "policy": remote.metadata["policy"]})
+        raise ValueError(f"{url} serves another task: {TASKS.unknown(remote.control.name)}")
+    return LoadedPolicy(remote, TASKS[remote.control.name](), {"server": url, "policy": remote.metadata["policy"]})
 
 
 class Record:
@@ -198,7 +198,7 @@ def run_soak(
         first = task.first_observation(scenes[config.first_scene % len(scenes)])
         answer = worker.warm_up(first, WARM_UP)
         if answer.decision is not None:  # what the fallback computes is warm too
-            commands_of(task, answer.decision.plan, answer.observation)
+            commands_of(task.control, answer.decision.plan, answer.observation)
         record.granted = granted
         with track(f"{config.rate:g} Hz", math.ceil(config.duration), per_second=1 / WATCH_EVERY) as bar:
             record.begin()
@@ -229,7 +229,7 @@ def _drive(
         closing.leave()
         try:
             run_episode(
-                robot, clock, worker, task,
+                robot, clock, worker, task.control,
                 timeout=timeout, period=1 / config.rate, fallback_timeouts=config.fallback_timeouts, log=log,
             )  # fmt: skip
         except BaseException:

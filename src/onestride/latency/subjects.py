@@ -84,13 +84,13 @@ def untrained(preset: Preset, paper_teacher: bool = False) -> dict[str, Policy]:
 
 
 def _untrained(task: Task, preset: Preset, name: str) -> Policy:
-    normalizer = Normalizer.empty(task.transition_dim, task.context_dim)
+    normalizer = Normalizer.empty(task.control.transition_dim, task.context_dim)
     stage, selector = preset.stage(name), None
     generator = make_generator(task, stage.what, asdict(stage.config))
     if task.score is None and stage.selector is not None:
         ranking = preset.stage(stage.selector)
         model = make_selector_model(ranking.what, asdict(ranking.config), task)
-        selector = make_selector(ranking.what, model, normalizer, task, ranking.options)
+        selector = make_selector(ranking.what, model, normalizer, task.control, ranking.options)
         if stage.guidance:
             generator = GuidedPlanner(generator, model, stage.guidance)
     return Policy(task, generator, normalizer, selector=selector)
@@ -98,7 +98,7 @@ def _untrained(task: Task, preset: Preset, name: str) -> Policy:
 
 def observations_of(run: Path | None, task: Task) -> list[np.ndarray]:
     """Return what is decided about: states spread evenly over the run's data, or else first observations of scenes."""
-    if run is None or task.benchmark is None or task.n_obs_steps > 1:
+    if run is None or task.benchmark is None or task.control.n_obs_steps > 1:
         return [np.asarray(task.first_observation(s)) for s in task.scenes(8, 7)]
     states = np.concatenate([e.observations[:-1] for e in read_dataset(run / "data")])
     return list(states[np.linspace(0, len(states) - 1, OBSERVATIONS).round().astype(int)].astype(np.float64))
@@ -179,7 +179,7 @@ def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
 def _engine_work(folded: FoldedPolicy, backend: Backend) -> tuple[int, int]:
     """Return operations and bytes of an engine's decision."""
     module = rounded(folded) if backend == "cuda-graph-bf16" else folded
-    flop, moved = work(partial(module, torch.zeros(folded.task.observation_dim), torch.tensor([0])))
+    flop, moved = work(partial(module, torch.zeros(folded.control.observation_dim), torch.tensor([0])))
     if backend.endswith("int8"):  # of a weight one byte is read instead of four
         layers = [m for m in folded.body.modules() if isinstance(m, nn.Linear)]
         layers += [m for m in folded.scorer.modules() if isinstance(m, Batched)]
@@ -233,7 +233,7 @@ def work_of(policy: Policy, observation: np.ndarray, unrolled: Unrolled | None =
     planner = guided.planner if guided else policy.generator
     plain = with_parts(policy, planner, policy.candidates)
     flop, moved = work(lambda: plain.decide(observation))
-    prior = torch.zeros(policy.candidates, policy.task.horizon, policy.task.transition_dim)
+    prior = torch.zeros(policy.candidates, policy.control.horizon, policy.control.transition_dim)
     context = torch.zeros(1, policy.task.context_dim)
     rng = torch.Generator()
     sampling = work(lambda: planner.sample(prior, context, generator=rng))

@@ -13,7 +13,7 @@ from onestride.checkpoint import CONFIG
 from onestride.files import CheckpointError
 from onestride.policy.policy import Policy, unselected
 from onestride.progress import console
-from onestride.tasks.task import Task
+from onestride.robot.control_spec import ControlSpec
 
 RATE = 0.01  # largest relative difference of control periods
 #: What of a checkpoint's config does not change what it does.
@@ -28,11 +28,12 @@ class PlannerBehaviour:
     """
 
     def __init__(self, folder: Path, policy: Policy) -> None:
-        self.policy, task = policy, policy.task
+        self.policy, control = policy, policy.control
         self.name = "/".join(folder.resolve().parts[-2:])
         does = {k: v for k, v in policy.config.items() if k not in HISTORY} | {"candidates": policy.candidates}
         self.identity = hashlib.sha256(json.dumps(does, sort_keys=True).encode()).hexdigest()[:12]
-        self.observation_dim, self.action_dim, self.n_obs_steps = task.step_dim, task.action_dim, task.n_obs_steps
+        self.observation_dim, self.action_dim = control.step_dim, control.action_dim
+        self.n_obs_steps = control.n_obs_steps
 
     def act(self, observations: np.ndarray, streams: Sequence[np.random.Generator], /) -> np.ndarray:
         """Return the actions that are carried out next (B, n_action_steps, A) for observations (B, n_obs_steps O)."""
@@ -43,11 +44,15 @@ class PlannerBehaviour:
         return np.concatenate(made)
 
 
-def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
-    """Return the planner in a checkpoint's folder, to collect in the environment of ``task``.
+def planner_behaviour(folder: Path, control: ControlSpec) -> PlannerBehaviour:
+    """Return the planner in a checkpoint's folder, to collect in the environment of a task.
 
     It may have been trained for another task of the same shapes and rate, such as a body with other masses, whose
-    limits contain this task's: what it asks for beyond them is clipped. That is said on the screen.
+    limits contain those of this one: what it asks for beyond them is clipped. That is said on the screen.
+
+    Args:
+        folder: of the checkpoint.
+        control: the control interface of the task.
 
     Raises:
         CheckpointError: there is no planner in the folder, or its task has other shapes, narrower limits or another
@@ -58,30 +63,30 @@ def planner_behaviour(folder: Path, task: Task) -> PlannerBehaviour:
     policy = Policy.from_pretrained(folder)
     if policy.selector is None or policy.selector is unselected:
         policy = Policy.from_pretrained(folder, candidates=1, selector=unselected)
-    of = policy.task
-    if of.name == task.name:
+    of = policy.control
+    if of.name == control.name:
         return PlannerBehaviour(folder, policy)
     differ = [
         f"{what} ({its}, not {mine})"
         for what, its, mine in (
-            ("numbers of an observation", of.step_dim, task.step_dim),
-            ("numbers of an action", of.action_dim, task.action_dim),
+            ("numbers of an observation", of.step_dim, control.step_dim),
+            ("numbers of an action", of.action_dim, control.action_dim),
         )
         if its != mine
     ]
     clipped = False
-    if of.action_dim == task.action_dim:
-        below, above = task.limits.low - of.limits.low, of.limits.high - task.limits.high
+    if of.action_dim == control.action_dim:
+        below, above = control.limits.low - of.limits.low, of.limits.high - control.limits.high
         clipped = bool((below > 0).any() or (above > 0).any())
         if (below < 0).any() or (above < 0).any():
             differ.append("wider limits of actions")
-    if abs(of.control_dt / task.control_dt - 1) > RATE:
-        differ.append(f"control period ({of.control_dt:g} s, not {task.control_dt:g} s)")
+    if abs(of.control_dt / control.control_dt - 1) > RATE:
+        differ.append(f"control period ({of.control_dt:g} s, not {control.control_dt:g} s)")
     if differ:
         raise CheckpointError(
-            f"{folder} was trained for task '{of.name}' and cannot act in '{task.name}', which differs in "
+            f"{folder} was trained for task '{of.name}' and cannot act in '{control.name}', which differs in "
             f"{', '.join(differ)}; name the run's task with --task, or another planner"
         )
     narrower = ", its actions clipped to narrower limits" if clipped else ""
-    console.print(f"{folder} was trained for '{of.name}' and acts in '{task.name}'{narrower}", highlight=False)
+    console.print(f"{folder} was trained for '{of.name}' and acts in '{control.name}'{narrower}", highlight=False)
     return PlannerBehaviour(folder, policy)

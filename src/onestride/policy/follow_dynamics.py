@@ -30,7 +30,7 @@ class FollowDynamics:
     """
 
     def __init__(self, decider: Any, model: DynamicsModel, of_source: float, at_first: float = -1.0) -> None:
-        self.decider, self.task, self.nfe = decider, decider.task, decider.nfe
+        self.decider, self.control, self.nfe = decider, decider.control, decider.nfe
         self.model, self.of_source, self.at_first = model.eval().requires_grad_(False), of_source, at_first
         self.reset(0)
 
@@ -44,7 +44,7 @@ class FollowDynamics:
     def reset(self, seed: int) -> None:
         """Start over: noise from this seed, and nothing seen yet."""
         self.decider.reset(seed)
-        self._scores: deque[float] = deque(maxlen=max(round(SECONDS / self.task.control_dt), 1))
+        self._scores: deque[float] = deque(maxlen=max(round(SECONDS / self.control.control_dt), 1))
         self._last: tuple[np.ndarray, np.ndarray] | None = None
 
     @torch.inference_mode()

@@ -19,7 +19,7 @@ from onestride.networks.normalizer import Normalizer
 from onestride.plans.asking import Asking
 from onestride.plans.given import Given, make_prior, mask_of
 from onestride.policy.store import Parts, load_parts, save_parts
-from onestride.robot.control_spec import committed_columns
+from onestride.robot.control_spec import ControlSpec, committed_columns
 from onestride.robot.decision import Decision, chunk_of, none_finite
 from onestride.robot.fields import decision_vector
 from onestride.selectors.candidate_sampling import CandidateSampling
@@ -54,7 +54,7 @@ class Policy:
         config: dict[str, Any] | None = None,
         conditions: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
-        if task.cameras and not hasattr(generator, "embed"):
+        if task.control.cameras and not hasattr(generator, "embed"):
             raise ValueError(f"task '{task.name}' has cameras, and this {type(generator).__name__} looks at no image")
         if candidates < 1:
             raise ValueError(f"a decision needs at least one candidate, got {candidates}")
@@ -78,9 +78,14 @@ class Policy:
         self.asked: dict[str, Tensor] = {}
         self.ask(**(conditions or {}))
         self.longest_prefix = task.plans.prefix if isinstance(generator, PrefixedPlanner) else 0
-        self.action_columns = torch.arange(task.state_dim, task.transition_dim, device=self.device)
+        self.action_columns = torch.arange(self.control.state_dim, self.control.transition_dim, device=self.device)
         self.rng = torch.Generator(self.device)
         self.reset(seed)
+
+    @property
+    def control(self) -> ControlSpec:
+        """The control interface of its task."""
+        return self.task.control
 
     def ask(self, **conditions: float | Sequence[float]) -> None:
         """Ask for these conditions from the next decision on, such as ``ask(return_=1.0)``; for none: leave them away.
@@ -169,7 +174,7 @@ class Policy:
         if (isinstance(observations, np.ndarray) and observations.ndim != 2) or not len(observations):
             shape = np.shape(observations)
             raise ValueError(
-                f"observations have shape {shape}, expected (B, {self.task.observation_dim}), B at least 1"
+                f"observations have shape {shape}, expected (B, {self.control.observation_dim}), B at least 1"
             )
         vectors = np.stack([self._vector(observation) for observation in observations])
         rows = torch.from_numpy(vectors.astype(np.float32)).to(self.device)
@@ -182,9 +187,9 @@ class Policy:
         if not bool(actions.isfinite().all() & scores[each, best].isfinite().all()):
             raise none_finite(self.candidates)
         chunks = actions.double().cpu().numpy()[:, None]
-        if self.task.n_action_steps > 1:
+        if self.control.n_action_steps > 1:
             plain = zip(chosen.cpu().numpy(), vectors, strict=True)
-            chunks = np.stack([chunk_of(self.task, plan, vector) for plan, vector in plain])
+            chunks = np.stack([chunk_of(self.control, plan, vector) for plan, vector in plain])
         if committed is not None:
             rows_kept = min(len(committed), chunks.shape[1])
             chunks[:, :rows_kept] = committed[:rows_kept]
@@ -197,14 +202,14 @@ class Policy:
         """
         if committed is None:
             return None
-        made = [committed_columns(self.task, committed, vector, self.longest_prefix) for vector in vectors]
+        made = [committed_columns(self.control, committed, vector, self.longest_prefix) for vector in vectors]
         return self.normalizer.entries(torch.from_numpy(np.stack(made)).to(self.device), self.action_columns)
 
     def _vector(self, observation: np.ndarray) -> np.ndarray:
         """The vector that is decided on (observation_dim,), checked."""
-        task = self.task
-        vector = decision_vector(task, observation, f" of {task.name}: {task.layout}")
-        task.validate_observation(vector)
+        control = self.control
+        vector = decision_vector(control, observation, f" of {control.name}: {control.layout}")
+        control.validate_observation(vector)
         return vector
 
     @torch.inference_mode()
@@ -223,7 +228,7 @@ class Policy:
     def encode(self, rows: Tensor) -> tuple[Given, Tensor]:
         """Observations (B, .) -> what plans start from, and priors (B, N, H, D)."""
         given = self.task.encode(rows)
-        shape = (len(rows) * self.candidates, self.task.horizon, self.task.transition_dim)
+        shape = (len(rows) * self.candidates, self.control.horizon, self.control.transition_dim)
         noise = torch.randn(shape, generator=self.rng, device=self.device)
         values = self.normalizer.entries(given.values, self.known)
         values = values if len(rows) == 1 else values.repeat_interleave(self.candidates, 0)
@@ -295,17 +300,21 @@ class Policy:
         selector: Selector | str | Path | None = None,
         precision: Precision = "32-true",
         conditions: Mapping[str, float | Sequence[float]] | None = None,
+        n_action_steps: int | None = None,
     ) -> Policy:
         """Load a trained policy from a checkpoint's folder.
 
         task: the task it must be of, where the caller needs a certain one. selector: another one than the
         checkpoint's own: a function, or the folder of a learned one. conditions: what decisions ask for, in place of
-        what the checkpoint says.
+        what the checkpoint says. n_action_steps: how many rows of a plan are carried out, if not as many as the task
+        says.
 
         Raises:
             CheckpointError: no checkpoint there, altered, without its normaliser, or of another task.
         """
         parts, config = load_parts(Path(path), task, selector)
+        if n_action_steps is not None:
+            parts = replace(parts, task=parts.task.with_control(n_action_steps=n_action_steps))
         if parts.selector is None and parts.task.score is None and parts.asked:
             # It is asked for what is good, and nobody ranks: more candidates than one would be drawn for nothing.
             parts, candidates = replace(parts, selector=unselected), candidates or 1

@@ -30,6 +30,7 @@ from onestride.methods.sighted import SightedPlanner
 from onestride.networks.normalizer import Normalizer
 from onestride.networks.vision import VisionConfig
 from onestride.plans.asking import Condition
+from onestride.robot.control_spec import ControlSpec
 from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.returns import ReturnSelector
 from onestride.selectors.store import StoredSelector, load_selector, save_selector
@@ -64,7 +65,7 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
         "kind": planner.method,
         "task": parts.task.name,
         "plan": parts.task.plans.as_json(),
-        "control": _control(parts.task),
+        "control": _control(parts.task.control),
         "generator": asdict(parts.generator.config),
         "nfe": parts.generator.nfe,
         "candidates": parts.candidates,
@@ -91,21 +92,21 @@ def save_parts(folder: Path, parts: Parts, training: dict[str, Any]) -> None:
     replace_folder(folder, write, without=(GUIDE, SELECTOR))  # of another policy that was here
 
 
-def _control(task: Task) -> dict[str, Any]:
+def _control(spec: ControlSpec) -> dict[str, Any]:
     """What is observed and commanded: sizes, units, limits of actions (None: no finite one), control period [s]."""
 
     def finite(limit: np.ndarray) -> list[float | None]:
         return [float(number) if np.isfinite(number) else None for number in limit]
 
     return {
-        "observation_dim": task.observation_dim,
-        "n_obs_steps": task.n_obs_steps,
-        "layout": task.layout,
-        "fields": [[field.name, list(field.shape), field.unit] for field in task.fields or task.named],
-        "n_action_steps": task.n_action_steps,
-        "action_low": finite(task.limits.low),
-        "action_high": finite(task.limits.high),
-        "control_dt": task.control_dt,
+        "observation_dim": spec.observation_dim,
+        "n_obs_steps": spec.n_obs_steps,
+        "layout": spec.layout,
+        "fields": [[field.name, list(field.shape), field.unit] for field in spec.fields or spec.named],
+        "n_action_steps": spec.n_action_steps,
+        "action_low": finite(spec.limits.low),
+        "action_high": finite(spec.limits.high),
+        "control_dt": spec.control_dt,
     }
 
 
@@ -138,7 +139,8 @@ def load_parts(
     record = TASKS[config["task"]]()
     conditions = tuple(Condition(name, size) for name, size in config["plan"]["conditions"])
     prefix = config["plan"].get("prefix", 0)
-    record = replace(record, horizon=config["plan"]["horizon"], conditions=conditions, prefix=prefix)
+    record = record.with_control(horizon=config["plan"]["horizon"])
+    record = replace(record, conditions=conditions, prefix=prefix)
     if record.plans.as_json() != config["plan"]:
         raise CheckpointError(
             f"{folder} has plans {config['plan']}, those of task '{record.name}' are {record.plans.as_json()}: it "
@@ -151,7 +153,7 @@ def load_parts(
 
     def build() -> nn.ModuleDict:
         made = make_generator(record, config["kind"], config["generator"], folder / CONFIG, config.get("vision"))
-        return _whole(made, Normalizer.empty(record.transition_dim, record.context_dim))
+        return _whole(made, Normalizer.empty(record.control.transition_dim, record.context_dim))
 
     whole = load_model(folder, config, build)
     generator: Any = whole["generator"]
@@ -185,11 +187,11 @@ def make_generator(
     """
     method = METHODS[kind]()
     config = settings_of(type(method.config), settings, where)
-    sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.cameras}
-    if task.cameras and task.conditions and not method.conditional:
+    sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.control.cameras}
+    if task.control.cameras and task.conditions and not method.conditional:
         raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
     how = settings_of(VisionConfig, vision or {}, where)
-    return build_generator(method, config, task.plans, cameras=sizes, n_obs_steps=task.n_obs_steps, vision=how)
+    return build_generator(method, config, task.plans, cameras=sizes, n_obs_steps=task.control.n_obs_steps, vision=how)
 
 
 def _whole(generator: nn.Module, normalizer: Normalizer) -> nn.ModuleDict:

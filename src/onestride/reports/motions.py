@@ -152,7 +152,7 @@ def body_motion(
             policy = policy_of(run, first[row], device)
             actions[row], fell[row] = act(policy, task.benchmark.environment, FIRST_SEED)
             bar.update(len(actions), rows[row].label)
-    motion = BodyMotion(task.benchmark.environment, FIRST_SEED, task.control_dt, actions, fell)
+    motion = BodyMotion(task.benchmark.environment, FIRST_SEED, task.control.control_dt, actions, fell)
     motion.save(path)
     return motion
 
@@ -164,8 +164,8 @@ def act(policy: Policy | Engine, environment: str, seed: int) -> tuple[np.ndarra
     observation, _ = env.reset(seed=seed)
     actions: list[np.ndarray] = []
     terminated = truncated = False
-    while len(actions) < LONGEST / policy.task.control_dt - 1e-6 and not (terminated or truncated):
+    while len(actions) < LONGEST / policy.control.control_dt - 1e-6 and not (terminated or truncated):
         actions.append(policy.act(np.asarray(observation)[None])[0].astype(np.float32))
         observation, _, terminated, truncated, _ = env.step(actions[-1])
     env.close()
-    return np.stack(actions), terminated and not policy.task.goal_reached(np.asarray(observation))
+    return np.stack(actions), terminated and not policy.control.goal_reached(np.asarray(observation))

@@ -59,7 +59,7 @@ def behaviour_stage(
     data = data or DataSet()
     if data.name and data.name.split("-")[0] != task.name.split("-")[0]:
         raise ValueError(f"data set '{data.name}' is not of task '{task.name}': take another preset")
-    policies = read_behaviours(behaviours, partial(planner_behaviour, task=task))
+    policies = read_behaviours(behaviours, partial(planner_behaviour, control=task.control))
     if policies and data.behaviours not in (0, len(policies)):
         raise ValueError(
             f"data set '{data.name}' is made by {data.behaviours} behaviour, got {len(policies)} "

@@ -42,12 +42,12 @@ def train_contexts(run: Path, config: ContextsConfig, training: TrainConfig) -> 
     own, source = (material_of(run, task, of) for of in (DATA, SOURCE))
     identity = {
         "data": data_identity(run), "source": data_identity(run, SOURCE), "contexts": asdict(config),
-        "horizon": task.horizon,
+        "horizon": task.control.horizon,
     }  # fmt: skip
     if is_up_to_date(folder, training, identity):
         return folder
     torch.manual_seed(training.seed)
-    model = DynamicsModel(config, task.observation_dim, task.action_dim)
+    model = DynamicsModel(config, task.control.observation_dim, task.control.action_dim)
     parts = [Steps.of(each.window_source, model, config.folds, own is each) for each in (own, source)]
     model.normalizer.fit(torch.cat([part.inputs for part in parts]))
     model.share.fill_(len(parts[0].inputs) / sum(len(part.inputs) for part in parts))
@@ -114,7 +114,7 @@ def _scored(model: DynamicsModel, parts: list[Steps], sources: tuple[WindowSourc
 
     def windows(values: list[Tensor]) -> list[Tensor]:
         return [
-            window_means(part.spread(each), source.start, source.last, source.task.horizon)
+            window_means(part.spread(each), source.start, source.last, source.task.control.horizon)
             for part, each, source in zip(parts, values, sources, strict=True)
         ]
 
@@ -138,7 +138,8 @@ def load_contexts(folder: Path) -> DynamicsModel:
         raise CheckpointError(f"{folder} holds no contexts but {config['kind']}; make them with `train contexts`")
     settings = settings_of(ContextsConfig, config["contexts"], folder / CONFIG)
     task = TASKS[config["task"]]()
-    return load_model(folder, config, lambda: DynamicsModel(settings, task.observation_dim, task.action_dim)).eval()
+    sizes = task.control.observation_dim, task.control.action_dim
+    return load_model(folder, config, lambda: DynamicsModel(settings, *sizes)).eval()
 
 
 def columns_of(run: Path) -> dict[str, Tensor]:

@@ -91,15 +91,16 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter
 
 def _keys(task: Task, filter_key: str) -> Keys:
     """What is read of a file that names what it observed: the task's fields."""
-    if not task.fields:
+    if not task.control.fields:
         return Keys(filter_key=filter_key)
-    numbers = tuple(field.name for field in task.fields if not field.camera)
-    return Keys(numbers, tuple(camera.name for camera in task.cameras), filter_key)
+    numbers = tuple(field.name for field in task.control.fields if not field.camera)
+    return Keys(numbers, tuple(camera.name for camera in task.control.cameras), filter_key)
 
 
 def action_space(task: Task) -> Box:
     """Return the space of the task's commands."""
-    return Box(task.limits.low.astype(np.float32), task.limits.high.astype(np.float32), dtype=np.float32)
+    limits = task.control.limits
+    return Box(limits.low.astype(np.float32), limits.high.astype(np.float32), dtype=np.float32)
 
 
 def content_hash(episodes: Sequence[Episode]) -> str:
@@ -120,11 +121,11 @@ def _check_recording(recording: Recording, task: Task, path: Path) -> None:
     Shapes do not show that: HalfCheetah and Walker2d have the same, and so have versions, settings and wrappers of one
     body.
     """
-    if recording.rate is not None and abs(recording.rate * task.control_dt - 1) > OTHER_RATE:
+    if recording.rate is not None and abs(recording.rate * task.control.control_dt - 1) > OTHER_RATE:
         raise ValueError(
             f"{path} was recorded at {recording.rate:g} Hz, and task '{task.name}' is controlled at "
-            f"{1 / task.control_dt:g} Hz: what follows in one step there does not here; resample it, or record it at "
-            "that rate"
+            f"{1 / task.control.control_dt:g} Hz: what follows in one step there does not here; resample it, or "
+            "record it at that rate"
         )
     if recording.environment is None or task.benchmark is None:
         return
@@ -165,20 +166,21 @@ def _ends(episodes: Sequence[Episode], task: Task, notes: list[str]) -> list[Epi
 
 
 def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Episode]:
+    control, low, high = task.control, task.control.limits.low, task.control.limits.high
     for number, e in enumerate(episodes):
         shapes = (e.observations.shape[1], e.actions.shape[1])
-        if shapes != (task.numbers_dim, task.action_dim):
+        if shapes != (control.numbers_dim, control.action_dim):
             raise ValueError(
                 f"{path}, episode {number}: observations of {shapes[0]} and actions of {shapes[1]} numbers; task "
-                f"'{task.name}' has {task.numbers_dim} and {task.action_dim}"
+                f"'{task.name}' has {control.numbers_dim} and {control.action_dim}"
             )
         check_images(f"{path}, episode {number}", e, task)
-        outside = np.argwhere((e.actions < task.limits.low - TOLERANCE) | (e.actions > task.limits.high + TOLERANCE))
+        outside = np.argwhere((e.actions < low - TOLERANCE) | (e.actions > high + TOLERANCE))
         if len(outside):
             i, j = outside[0].tolist()
             raise ValueError(
                 f"{path}, episode {number}: actions[{i}, {j}] is {e.actions[i, j]:g}, the task's limits are "
-                f"{task.limits.low[j]:g} ... {task.limits.high[j]:g}; scale the actions first"
+                f"{low[j]:g} ... {high[j]:g}; scale the actions first"
             )
         yield e
 
@@ -197,13 +199,13 @@ def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tupl
     if task.padding == "hold":
         return ()
     lengths = [len(e) for e in episodes]
-    short = sum(length < task.horizon for length in lengths)
+    short = sum(length < task.control.horizon for length in lengths)
     if short == len(lengths):
         raise ValueError(
             f"{path}: the longest of {len(lengths)} episodes has {max(lengths, default=0)} steps, and a plan of task "
-            f"'{task.name}' has {task.horizon}; nothing can be learnt from shorter ones"
+            f"'{task.name}' has {task.control.horizon}; nothing can be learnt from shorter ones"
         )
     if not short:
         return ()
-    few = f"{short} of {len(lengths)} episodes are shorter than a plan ({task.horizon} steps)"
+    few = f"{short} of {len(lengths)} episodes are shorter than a plan ({task.control.horizon} steps)"
     return (f"{few}: the critic alone learns from them",)

@@ -46,14 +46,14 @@ def task_for(
         ValueError: its teacher's plans have another longest prefix.
     """
     task, taught = task_of(run), _plan_of_teacher(run, method, config, pairs)
-    rows = task.shortest if method.shortest else taught.get("horizon", task.horizon)
+    rows = task.shortest if method.shortest else taught.get("horizon", task.control.horizon)
     theirs = taught.get("prefix", 0)
     if taught and prefix not in (None, theirs):
         raise ValueError(
             f"prefix is {prefix}, and that of the plans which {method.label} learns from is {theirs}: leave --prefix "
             "away, or train the teacher with it"
         )
-    task = replace(task, horizon=horizon or rows, prefix=prefix or theirs)
+    task = replace(task.with_control(horizon=horizon or rows), prefix=prefix or theirs)
     return replace(task, conditions=_conditions_of(run, task, method, pairs))
 
 

@@ -159,13 +159,13 @@ def make_block(
     pick = torch.randint(len(observations), (size,), generator=rng)
     which = torch.multinomial(torch.tensor(config.probabilities), size, replacement=True, generator=rng)
     temperature = torch.tensor(config.temperatures)[which]
-    noise = torch.randn(size, teacher.task.horizon, teacher.task.transition_dim, generator=rng)
+    noise = torch.randn(size, teacher.control.horizon, teacher.control.transition_dim, generator=rng)
     observation = observations[pick].to(device)
     given = teacher.task.encode(observation)
     values = given.values
     if config.jitter:
         shift = torch.randn(values.shape, generator=rng).to(device) * torch.rand(size, 1, generator=rng).to(device)
-        values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.task.transition_dim]
+        values = values + config.jitter * shift * teacher.normalizer.std[teacher.known % teacher.control.transition_dim]
     values = teacher.normalizer.entries(values, teacher.known)
     prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
     context = teacher.normalizer.context(given.context)

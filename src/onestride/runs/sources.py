@@ -25,11 +25,11 @@ def take_source(run: Path, other: Path) -> list[Path]:
         CheckpointError: one of the runs has no data, its files were altered, or its plans have other shapes.
         FileExistsError: the run has a source already, and it is another one.
     """
-    task, theirs = task_of(run), task_of(other)
-    if (task.observation_dim, task.action_dim) != (theirs.observation_dim, theirs.action_dim):
+    own, theirs = task_of(run).control, task_of(other).control
+    if (own.observation_dim, own.action_dim) != (theirs.observation_dim, theirs.action_dim):
         raise CheckpointError(
             f"{other} is of task '{theirs.name}' ({theirs.observation_dim} numbers observed, {theirs.action_dim} of an "
-            f"action), {run} of '{task.name}' ({task.observation_dim}, {task.action_dim}): a source has the same shapes"
+            f"action), {run} of '{own.name}' ({own.observation_dim}, {own.action_dim}): a source has the same shapes"
         )
     next(iter(episodes_of(other)))  # its files are what they were
     made = []

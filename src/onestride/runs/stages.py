@@ -93,12 +93,12 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
 def train_selector(run: Path, name: str, config: Any, training: TrainConfig, options: Any = None) -> Path:
     """Train a selector of that kind into ``run/<name>``; other options later need no other training."""
     folder, task, kind = run / name, task_of(run), SELECTORS[name]()
-    if task.cameras and kind.learnt:
+    if task.control.cameras and kind.learnt:
         raise ValueError(f"selector '{name}' looks at no image, and task '{task.name}' has cameras: rank by medoid")
     options = kind.options if options is None else options
     if not kind.learnt:
         save_selector(
-            folder, kind.make(None, material_of(run, task).normalizer, task, options), task.name, {"id": name}
+            folder, kind.make(None, material_of(run, task).normalizer, task.control, options), task.name, {"id": name}
         )
         return folder
     identity = {"data": data_identity(run), "selector": asdict(config)}
@@ -110,7 +110,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         torch.manual_seed(training.seed)
         model = make_selector_model(name, asdict(config), task)
         ema, log = train(model, data, training, folder, title=name, identity=identity)
-        selector = make_selector(name, ema, normalizer, task, options)
+        selector = make_selector(name, ema, normalizer, task.control, options)
         save_selector(folder, selector, task.name, record(training, identity, log))
         finish(folder)
     said = load_config(folder)
@@ -147,8 +147,8 @@ def train_method(
     task = task_for(run, method, config, horizon, prefix, pairs)
     if task.prefix:
         refuse_prefix(
-            method, config, cameras=bool(task.cameras), conditions=bool(task.conditions), guided=bool(guidance),
-            columns=task.action_columns is not None,
+            method, config, cameras=bool(task.control.cameras), conditions=bool(task.conditions), guided=bool(guidance),
+            columns=task.control.action_columns is not None,
         )  # fmt: skip
     folder = run / (name or method.folder or method.name)
     if name is not None or method.folder is None:
@@ -181,7 +181,7 @@ def train_method(
         identity["begins"] = checkpoint_id(begins_from)
     if method.critic is not None:
         identity["critic"] = checkpoint_id(run / method.critic)
-    sight = sight_of(run, task, method, vision, teacher) if task.cameras else None
+    sight = sight_of(run, task, method, vision, teacher) if task.control.cameras else None
     identity |= {} if sight is None else sight.identity
     if not is_up_to_date(folder, training, identity):
         data, normalizer = data_of(run, task, method, config, pairs, sight, begins)

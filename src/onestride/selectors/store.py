@@ -24,6 +24,7 @@ from onestride.networks.normalizer import Normalizer
 from onestride.selectors import SELECTORS
 
 if TYPE_CHECKING:
+    from onestride.robot.control_spec import ControlSpec
     from onestride.tasks.task import Task
 
 
@@ -85,13 +86,13 @@ def load_selector(folder: Path, task: Task, options: Any = None) -> Any:
 
     def build() -> nn.ModuleDict:
         model = make_selector_model(kind, config["selector"], task, folder) if SELECTORS[kind]().learnt else None
-        return _whole(model, Normalizer.empty(task.transition_dim, task.context_dim))
+        return _whole(model, Normalizer.empty(task.control.transition_dim, task.context_dim))
 
     whole = load_model(folder, config, build)
     if options is None:
         options = settings_of(type(SELECTORS[kind]().options), config["options"], folder / CONFIG)
     model = dict(whole.items()).get("selector")
-    selector = make_selector(kind, model, whole["normalizer"], task, options)  # type: ignore[arg-type]
+    selector = make_selector(kind, model, whole["normalizer"], task.control, options)  # type: ignore[arg-type]
     selector.training_record = config["training"]
     return selector
 
@@ -103,10 +104,12 @@ def make_selector_model(kind: str, settings: dict[str, Any], task: Task, folder:
     return record.build(settings_of(type(record.config), settings, where), task.plans)
 
 
-def make_selector(kind: str, model: nn.Module | None, normalizer: Normalizer, task: Task, options: Any = None) -> Any:
+def make_selector(
+    kind: str, model: nn.Module | None, normalizer: Normalizer, control: ControlSpec, options: Any = None
+) -> Any:
     """Return a selector of that kind; options: how it ranks, by default as its kind does."""
     record = SELECTORS[kind]()
-    return record.make(model, normalizer, task, record.options if options is None else options)
+    return record.make(model, normalizer, control, record.options if options is None else options)
 
 
 def _whole(model: nn.Module | None, normalizer: Normalizer) -> nn.ModuleDict:

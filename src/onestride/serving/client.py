@@ -1,7 +1,7 @@
 """A policy on a server, as the control loop wants it.
 
     with RemotePolicy("ws://gpu-machine:8000", timeout=0.1) as policy, AsyncPolicy(policy, clock) as worker:
-        log = run_episode(robot, clock, worker, policy.task, timeout=30.0)
+        log = run_episode(robot, clock, worker, policy.control, timeout=30.0)
 
 A server that is late or gone is no reason to wait: after ``timeout`` there is no decision, and the loop's fallback
 acts.
@@ -37,11 +37,11 @@ class RemotePolicy:
 
     Attributes:
         metadata: what the server said of its policy.
-        task: its control specification.
+        control: its control specification.
 
     Args:
         url: such as "ws://127.0.0.1:8000".
-        task: the control specification; None: a built-in task's, or what the server's numbers say.
+        control: the control specification; None: a built-in task's, or what the server's numbers say.
         api_key: what the server wants to be told, if anything.
         timeout: an answer that takes longer counts as none [s].
         patience: what happens when answers stay away. Each decision without one raises NoAnswerError, which a control
@@ -58,7 +58,7 @@ class RemotePolicy:
         self,
         url: str,
         *,
-        task: ControlSpec | None = None,
+        control: ControlSpec | None = None,
         api_key: str | None = None,
         timeout: float = 0.5,
         patience: float = 2.0,
@@ -79,11 +79,11 @@ class RemotePolicy:
         except NoAnswerError as error:
             raise ConnectionError(f"no policy server at {url}: {error}") from error
         try:
-            self.task = spec_of(self.metadata, task)
+            self.control = spec_of(self.metadata, control)
         except ValueError:
             self.close()
             raise
-        self._what = f" of {self.task.name}: {self.task.layout}"
+        self._what = f" of {self.control.name}: {self.control.layout}"
 
     def __enter__(self) -> RemotePolicy:
         return self
@@ -107,7 +107,7 @@ class RemotePolicy:
             ConnectionError: there has been no answer for longer than ``patience``.
         """
         began = time.perf_counter()
-        request = request_of(self.task, decision_vector(self.task, observation, self._what))
+        request = request_of(self.control, decision_vector(self.control, observation, self._what))
         answer = self.infer({**request, "endpoint": INFER_PLAN})
         try:
             action, plan, scores = (np.array(answer[name], np.float64 if name == "action" else np.float32)
@@ -115,8 +115,8 @@ class RemotePolicy:
             inferred = float(answer["policy_timing"]["infer_ms"]) / 1e3
         except (KeyError, TypeError, ValueError) as error:
             raise NoAnswerError(f"{self.url} gave an answer that is no decision ({error!r})") from error
-        if action.shape != (self.task.action_dim,) or not np.isfinite(action).all():
-            raise NoAnswerError(f"{self.url} gave action {action}, expected {self.task.action_dim} finite numbers")
+        if action.shape != (self.control.action_dim,) or not np.isfinite(action).all():
+            raise NoAnswerError(f"{self.url} gave action {action}, expected {self.control.action_dim} finite numbers")
         total = time.perf_counter() - began
         timings = {"encode": total - inferred, "generate": inferred, "select": 0.0, "total": total}
         return Decision(action, plan, plan[None], scores, timings)

@@ -34,31 +34,33 @@ def metadata_of(spec: ControlSpec, name: str = "") -> dict[str, Any]:
     }
 
 
-def spec_of(metadata: Mapping[str, Any], task: ControlSpec | None = None) -> ControlSpec:
+def spec_of(metadata: Mapping[str, Any], control: ControlSpec | None = None) -> ControlSpec:
     """Return the control specification of a served policy.
 
     Args:
         metadata: as the server sent it.
-        task: the specification, where the caller has it; None: it is built in, or consists of the numbers that came.
+        control: the specification, where the caller has it; None: it is built in, or consists of the numbers that came.
 
     Raises:
         ValueError: there is none here, or it differs from what the server says.
     """
     name = metadata.get("task")
-    if task is None and name in CONTROL_SPECS:
-        task = CONTROL_SPECS[name]()
-    if task is None and metadata.get("control") is not None:
+    if control is None and name in CONTROL_SPECS:
+        control = CONTROL_SPECS[name]()
+    if control is None and metadata.get("control") is not None:
         try:
-            task = plain_control(**msgspec.convert(metadata["control"], Control))
+            control = plain_control(**msgspec.convert(metadata["control"], Control))
         except (msgspec.ValidationError, TypeError) as error:
             raise ValueError(f"the server describes its task '{name}' in a way that cannot be read: {error}") from error
-    if task is None:
-        raise ValueError(f"the server's policy is of task '{name}', which is not known here: give task=, a ControlSpec")
-    here = _sizes(task)
+    if control is None:
+        raise ValueError(
+            f"the server's policy is of task '{name}', which is not known here: give control=, a ControlSpec"
+        )
+    here = _sizes(control)
     there = {key: metadata.get(key) for key in here}
     if different := [f"{key} {there[key]} (here {here[key]})" for key in here if there[key] != here[key]]:
         raise ValueError(f"the server's policy of task '{name}' is another's: it has {', '.join(different)}")
-    return task
+    return control
 
 
 def _sizes(spec: ControlSpec) -> dict[str, Any]:

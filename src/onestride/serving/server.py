@@ -75,7 +75,7 @@ class PolicyServer:
     ) -> None:
         if max_clients < 1:
             raise ValueError(f"max_clients is {max_clients}, expected at least 1")
-        self.policy, self.spec, self.max_clients = policy, policy.task, max_clients
+        self.policy, self.spec, self.max_clients = policy, policy.control, max_clients
         self.metadata = metadata_of(self.spec, name)
         self._key = None if api_key is None else f"Api-Key {check_key(api_key)}".encode()
         self._socket = bind(host, port) if sock is None else sock

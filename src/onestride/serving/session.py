@@ -29,7 +29,7 @@ class Served(Protocol):
     """A policy or an engine."""
 
     @property
-    def task(self) -> ControlSpec:
+    def control(self) -> ControlSpec:
         """What it controls."""
         ...
 
@@ -64,7 +64,7 @@ class Session:
     """
 
     def __init__(self, policy: Served, seed: int = 0) -> None:
-        self.policy, self.spec = policy, policy.task
+        self.policy, self.spec = policy, policy.control
         self.answered = self.refused = 0
         self.last_refusal = ""
         self._samples: Samples[np.ndarray] = Samples(self.spec.n_obs_steps, self.spec.control_dt)

@@ -37,7 +37,7 @@ def write(folder: Path, run: Path, pictures: bool = True, out: Path | None = Non
     """
     comparison = page.read_comparison(folder)
     found, task = variants(comparison["rows"]), comparison["experiment"]
-    made = makers(folder, found, TASKS[task]().control_dt, task) if pictures else None
+    made = makers(folder, found, TASKS[task]().control.control_dt, task) if pictures else None
     return page.write(folder, run, Path(__file__).with_suffix(".html.j2"), values(comparison, found), made, out)
 
 

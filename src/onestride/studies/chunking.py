@@ -10,7 +10,7 @@ committed. Scenes are those of evaluations, and the outcome depends on no machin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -90,16 +90,16 @@ def measure(
     if scenes < 1 or not latencies or min(latencies) < 0:
         raise ValueError(f"scenes is {scenes} and latencies {latencies}; expected at least 1, and none below 0")
     plain, joining = (load_policy_or_engine(path, "cpu").decider for path in (folder, prefixed))
-    if plain.task.name != joining.task.name:
-        raise ValueError(f"{folder} is of task '{plain.task.name}', {prefixed} of '{joining.task.name}'")
+    if plain.control.name != joining.control.name:
+        raise ValueError(f"{folder} is of task '{plain.control.name}', {prefixed} of '{joining.control.name}'")
     if joining.longest_prefix < max(latencies):
         raise ValueError(
             f"{prefixed} has learnt a prefix of {joining.longest_prefix} rows, and latencies go to {max(latencies)}: "
             f"train it with --prefix {max(latencies)}, or give fewer --latencies"
         )
-    task = TASKS[plain.task.name]()
-    rows = rows or (task.n_action_steps if task.n_action_steps > 1 else min(8, task.horizon))
-    task = replace(task, horizon=plain.task.horizon, n_action_steps=rows)
+    task = TASKS[plain.control.name]()
+    rows = rows or (task.control.n_action_steps if task.control.n_action_steps > 1 else min(8, task.control.horizon))
+    task = task.with_control(horizon=plain.control.horizon, n_action_steps=rows)
     made: dict[str, Any] = {}
     with track("driving", len(latencies) * len(EXECUTIONS) * scenes) as bar:
         for latency in latencies:
@@ -109,14 +109,14 @@ def measure(
                     decider.reset(number)
                     trials.append(drive(decider, task, scene, join, latency, timeout))
                     bar.update((len(made)) * scenes + number + 1)
-                made[f"{latency} rows, {name}"] = summary(trials, task.control_dt)
+                made[f"{latency} rows, {name}"] = summary(trials, task.control.control_dt)
             against = made[f"{latency} rows, switching"]["jerk"]["mean"]
             for name in EXECUTIONS:
                 row = made[f"{latency} rows, {name}"]
                 row["jerk_of_switching"] = single(row["jerk"]["mean"] / against if against else 1.0)
     config = {
-        "task": task.name, "scenes": scenes, "n_action_steps": rows, "horizon": task.horizon,
-        "longest_prefix": joining.longest_prefix, "control_dt_s": task.control_dt,
+        "task": task.name, "scenes": scenes, "n_action_steps": rows, "horizon": task.control.horizon,
+        "longest_prefix": joining.longest_prefix, "control_dt_s": task.control.control_dt,
     }  # fmt: skip
     notes = ["simulated time; jerk: root mean square of the commands' third differences by control_dt^3"]
     return {"config": config, "seeds": {"scenes": 0}, "rows": made, "notes": notes}
@@ -124,21 +124,21 @@ def measure(
 
 def drive(decider: Any, task: Task, scene: Any, join: Join | None, latency: int, timeout: float) -> Trial:
     """Drive one scene, every answer so many rows after its observation. join None: synchronous inference."""
-    costs: Iterator[float] = repeat(max(latency - EARLY, 0.0) * task.control_dt)
+    costs: Iterator[float] = repeat(max(latency - EARLY, 0.0) * task.control.control_dt)
     clock = Charged(costs) if join is None else ChargedClock()
     inner = task.environment(scene, clock)
-    robot = Sent(inner, clock, task.control_dt)
+    robot = Sent(inner, clock, task.control.control_dt)
     # Plans are followed to their end by every execution.
-    age = 2 * task.horizon * task.control_dt
-    timeouts = FallbackTimeouts.at(task.control_dt, max_observation_age=age)
+    age = 2 * task.control.horizon * task.control.control_dt
+    timeouts = FallbackTimeouts.at(task.control.control_dt, max_observation_age=age)
     policy = decider if join is None else SimulatedLatency(decider, clock, costs)
     chunking = None if join is None else Chunking(join, latency)
     log = run_episode(
-        robot, clock, policy, task, timeout=timeout, fallback_timeouts=timeouts, chunking=chunking
+        robot, clock, policy, task.control, timeout=timeout, fallback_timeouts=timeouts, chunking=chunking
     )  # fmt: skip
     measured = task.measure(inner, scene)
     success = bool(measured["success"]) if "success" in measured else log.success
-    return Trial(log, success, np.array(robot.commands).reshape(-1, task.action_dim))
+    return Trial(log, success, np.array(robot.commands).reshape(-1, task.control.action_dim))
 
 
 def jerk(sent: np.ndarray, dt: float) -> float | None:

@@ -71,7 +71,7 @@ def measure(folder: tyro.conf.Positional[Path], scenes: int = 100) -> dict[str, 
     if scenes < 1:
         raise ValueError(f"scenes is {scenes}, expected at least 1")
     engine = Engine.from_folder(folder, threads=1)
-    task = TASKS[engine.task.name]()
+    task = TASKS[engine.control.name]()
     rows: dict[str, Any] = {}
     with track("driving", 2 * len(DELAYS) * scenes) as bar:
         for delay in DELAYS:
@@ -82,7 +82,7 @@ def measure(folder: tyro.conf.Positional[Path], scenes: int = 100) -> dict[str, 
                     logs.append(trial(engine, task, scene, number, delay, beside))
                     bar.update(len(rows) * scenes + number + 1)
                 rows[f"{delay}, {'beside' if beside else 'within'}"] = summary(logs)
-    config = {"task": task.name, "scenes": scenes, "engine": engine.chosen, "control_dt_s": task.control_dt}
+    config = {"task": task.name, "scenes": scenes, "engine": engine.chosen, "control_dt_s": task.control.control_dt}
     notes = ["simulated time; beside: beside the loop, within: within the tick; late: ticks without a decision"]
     return {"config": config, "seeds": {"scenes": 0}, "rows": rows, "notes": notes}
 
@@ -104,7 +104,8 @@ def trial(decider: Decider, task: Task, scene: Any, seed: int, delay: Delay, bes
     costs = delay.costs(seed)
     clock = ChargedClock() if beside else Charged(costs)
     robot = task.environment(scene, clock)
-    return run_episode(robot, clock, SimulatedLatency(decider, clock, costs) if beside else decider, task, timeout=30.0)
+    policy = SimulatedLatency(decider, clock, costs) if beside else decider
+    return run_episode(robot, clock, policy, task.control, timeout=30.0)
 
 
 def summary(logs: Sequence[EpisodeLog]) -> dict[str, Any]:

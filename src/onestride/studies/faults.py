@@ -41,7 +41,7 @@ def main(arguments: Arguments) -> None:
     fault = Fault(arguments.kind, arguments.every, arguments.length)
     realtime.targets(arguments.out)
     loaded = soak.load_policy_or_engine(arguments.folder, "cpu")
-    rate = arguments.rate or 1 / loaded.task.control_dt
+    rate = arguments.rate or 1 / loaded.task.control.control_dt
     timeouts = FallbackTimeouts.at(1 / rate, None, None, None)
     config = soak.SoakConfig(arguments.duration, rate, timeouts, fault=fault, realtime=arguments.realtime)
     record = soak.Record(config)

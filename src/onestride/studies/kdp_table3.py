@@ -19,7 +19,7 @@ MEANS = (Column("decision_ms_mean", "latency", "ms", 1), Column("nfe", "network 
 
 def replanned(study: Study, job: Job) -> Outcome:
     """Evaluate planners that plan anew at every step, and after an eighth of each plan."""
-    return by_actions(study, job, (1, max(task_of(job.run).horizon // 8, 2)))
+    return by_actions(study, job, (1, max(task_of(job.run).control.horizon // 8, 2)))
 
 
 STUDY = study(

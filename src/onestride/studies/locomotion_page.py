@@ -159,4 +159,4 @@ def _latency_s(comparison: dict[str, Any]) -> dict[str, float]:
 
 
 def _control_dt(comparison: dict[str, Any]) -> float:
-    return TASKS[comparison["experiment"]]().control_dt
+    return TASKS[comparison["experiment"]]().control.control_dt

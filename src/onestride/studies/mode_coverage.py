@@ -90,8 +90,8 @@ def first_states(environment: str, count: int) -> np.ndarray:
 def covered(policy: Policy, first: np.ndarray, behaviours: list[BehaviourPolicy], seed: int) -> dict[str, float]:
     """Return how 64 candidates at each of these observations (B, O) cover the behaviours."""
     plans = candidates_at(policy, torch.from_numpy(first).float(), seed)
-    actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.task.state_dim :]
-    limits = (torch.from_numpy(bound).float() for bound in (policy.task.limits.low, policy.task.limits.high))
+    actions = policy.normalizer.unnormalize(plans)[:, :, 0, policy.control.state_dim :]
+    limits = (torch.from_numpy(bound).float() for bound in (policy.control.limits.low, policy.control.limits.high))
     modes: Tensor = torch.stack([torch.from_numpy(b.act(first)).float() for b in behaviours])
     return coverage(actions.clamp(*limits), modes, policy.temperature)
 

@@ -161,7 +161,8 @@ def _notes(record: Record, task: Task, config: SoakConfig) -> list[str]:
     return [
         *([cut] if record.ended_by is not None else []),
         f"Wall time. Decisions at {config.rate:g} Hz; the simulated robot keeps its own time, and rows of a plan stay "
-        f"{1e3 * task.control_dt:g} ms apart. Scenes ended: {ended}. Resets between scenes are not control time.",
+        f"{1e3 * task.control.control_dt:g} ms apart. Scenes ended: {ended}. Resets between scenes are not control "
+        "time.",
         "overruns: ticks without their decision by the time the next one was due. starved_ticks: nothing was sent. "
         "late_*: what the fallback did instead. dropped_decisions: their observation had expired when they "
         "came; replaced_decisions: a newer one overtook them. control_hz: decisions sent in their own tick, per second "

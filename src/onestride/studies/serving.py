@@ -71,7 +71,7 @@ def measure(
 def measured(folder: Path, requests: int, engine: Backend | None) -> tuple[str, dict[str, np.ndarray]]:
     """Return what to call the folder's row, and its times [s] and request's size [bytes]."""
     alone = load_decider(folder, engine=engine)
-    spec, rng = alone.task, np.random.default_rng(0)
+    spec, rng = alone.control, np.random.default_rng(0)
     request: dict[str, Any] = dict(example_of(spec))
     for camera in spec.cameras:  # of which none is black in every corner
         request[camera.name] = rng.integers(0, 256, request[camera.name].shape, dtype=np.uint8)
@@ -79,7 +79,7 @@ def measured(folder: Path, requests: int, engine: Backend | None) -> tuple[str, 
     taken = np.zeros((3, requests))
     with (
         served(folder, engine) as url,
-        RemotePolicy(url, task=spec, timeout=PATIENT) as remote,
+        RemotePolicy(url, control=spec, timeout=PATIENT) as remote,
         track(f"asking {folder.name}", requests) as bar,
     ):
         for number in range(-WARM_UP, requests):

@@ -45,9 +45,9 @@ else:
     load = Decider.from_pretrained
 moments.append(time.monotonic())
 decider = load(sys.argv[2])
-observation = decider.task.example
+observation = decider.control.example
 if observation is None:
-    observation = [0.0] * decider.task.observation_dim
+    observation = [0.0] * decider.control.observation_dim
 moments.append(time.monotonic())
 decider.decide(observation)
 moments.append(time.monotonic())

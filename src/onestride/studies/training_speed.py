@@ -99,7 +99,8 @@ def trained(preset_name: str, kind: str, keep: bool, steps: int, rows: int = 819
     """Return the windows per second of one training at the preset's sizes, data held on the device."""
     preset = presets.load(preset_name)
     task = TASKS[preset.task]()
-    plans, context = torch.randn(rows, task.horizon, task.transition_dim), torch.randn(rows, task.context_dim)
+    plans = torch.randn(rows, task.control.horizon, task.control.transition_dim)
+    context = torch.randn(rows, task.context_dim)
     data = {"plans": plans, "context": context}
     if kind == "student":
         data = {"prior": plans, "target": plans.flip(0), "context": context, "weight": torch.ones(rows)}

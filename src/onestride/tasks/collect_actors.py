@@ -39,16 +39,16 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
         raise ValueError("no behaviour policy to collect with: name one or more with --behaviours")
     for policy in policies:
         sizes = (policy.observation_dim, policy.action_dim)
-        if None not in sizes and sizes != (task.step_dim, task.action_dim):
+        if None not in sizes and sizes != (task.control.step_dim, task.control.action_dim):
             raise ValueError(
                 f"behaviour policy '{policy.name}' maps {policy.observation_dim} numbers to {policy.action_dim}; task "
-                f"'{task.name}' needs {task.step_dim} to {task.action_dim}: is it of another body?"
+                f"'{task.name}' needs {task.control.step_dim} to {task.control.action_dim}: is it of another body?"
             )
     steps = CHUNK * len(policies) if steps is None else steps
     rounds = -(-steps // (CHUNK * len(policies)))  # each policy has its turn in every one
     size = -(-steps // (rounds * len(policies)))
     lockstep = Lockstep(task.benchmark.environment, WIDTH)
-    low, high = task.limits.low.astype(np.float32), task.limits.high.astype(np.float32)
+    low, high = task.control.limits.low.astype(np.float32), task.control.limits.high.astype(np.float32)
 
     def source(seed: int, chunk: int) -> tuple[list[Episode], Counter[str]]:
         policy = policies[chunk % len(policies)]
@@ -64,7 +64,7 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
 
             for episode in lockstep.roll(seeds, act, policy.n_obs_steps):
                 if left:
-                    episodes.append(with_images(_cut(episode, left), task))
+                    episodes.append(with_images(_cut(episode, left), task.control))
                     left -= len(episodes[-1])
         return episodes, Counter({f"steps of {policy.name}": size})
 

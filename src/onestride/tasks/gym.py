@@ -111,7 +111,8 @@ def gym_task(
         control_dt: time of one step [s]; by default the environment's own ``dt``, else 1 / ``render_fps``, else 0.05.
         reference: returns that count as 0 and as 1; by default returns are not normalised.
         metrics: of ``measure_episode``, shown beside the return.
-        fields: other fields of ``Task``, such as ``measure_episode``, ``score`` or ``early_oversampling``.
+        fields: other fields of ``Task``, such as ``measure_episode``, ``score`` or ``early_oversampling``, and of its
+            ``ControlSpec``, such as ``frozen_after``.
 
     Raises:
         ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits.
@@ -139,7 +140,8 @@ def gym_task(
         ),
         Benchmark(environment, *reference),
     )
-    return replace(task, metrics=(*task.metrics, *metrics), **fields)
+    control = {name: fields.pop(name) for name in ControlSpec.__dataclass_fields__ if name in fields}
+    return replace(task.with_control(**control), metrics=(*task.metrics, *metrics), **fields)
 
 
 def plain_task(
@@ -172,7 +174,7 @@ def plain_task(
         return {"return_raw": robot.total, "return_normalised": benchmark.normalised(robot.total)}
 
     return Task(
-        **vars(control_spec),
+        control=control_spec,
         context_dim=0,
         encode=lambda observation: Given(observation, observation.new_zeros(len(observation), 0), None),
         plan_window=lambda o, a: (torch.cat((o, a), -1), o.new_zeros(len(o), 0)),

@@ -18,7 +18,7 @@ def episode_record(task: Task, episode: Episode) -> dict[str, Any]:
     assert task.benchmark is not None
     total = float(episode.rewards.astype(np.float64).sum())
     measured = task.measure_episode(episode) if task.measure_episode is not None else {}
-    solved = measured.get("success") or task.goal_reached(episode.observations[-1])
+    solved = measured.get("success") or task.control.goal_reached(episode.observations[-1])
     return {
         "return_raw": total,
         "return_normalised": task.benchmark.normalised(total),

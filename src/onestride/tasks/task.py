@@ -114,12 +114,13 @@ class NeedsActor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(ControlSpec):
+class Task:
     """A task: its control interface, and what planners are trained and evaluated on.
 
     Functions are batched torch unless stated otherwise.
 
     Attributes:
+        control: the control interface: name, sizes of observations and plans, control period and limits.
         context_dim: C, size of the context.
         encode: maps observations (B, observation_dim) to ``Given``.
         plan_window: maps observations (B, n_obs_steps - 1 + H, step_dim), whose first rows are the history, and actions
@@ -154,6 +155,7 @@ class Task(ControlSpec):
         native: how ``engine/c`` computes the task's functions; None where it cannot.
     """
 
+    control: ControlSpec
     context_dim: int
     encode: Callable[[Tensor], Given]
     plan_window: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -179,6 +181,11 @@ class Task(ControlSpec):
     benchmark: Benchmark | None = None
     demonstrations: Demonstrations | NeedsActor | None = None
     native: Native | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's name, its control interface's."""
+        return self.control.name
 
     @property
     def has_demonstrator(self) -> bool:
@@ -209,18 +216,22 @@ class Task(ControlSpec):
             )
         return own
 
+    def with_control(self, **changes: Any) -> Task:
+        """Return the task with these fields of its control interface changed, such as ``horizon``."""
+        return replace(self, control=replace(self.control, **changes))
+
     @property
     def shortest(self) -> int:
         """Rows of the shortest plan to learn: 1, or all where several are carried out or a later row is known."""
-        return 1 if self.n_action_steps == 1 and self.known is None else self.horizon
+        return 1 if self.control.n_action_steps == 1 and self.known is None else self.control.horizon
 
     @property
     def plans(self) -> PlanSpec:
         """The shape of the task's plans, and which of their entries are known."""
         return PlanSpec(
-            horizon=self.horizon,
-            state_dim=self.state_dim,
-            action_dim=self.action_dim,
+            horizon=self.control.horizon,
+            state_dim=self.control.state_dim,
+            action_dim=self.control.action_dim,
             context_dim=self.context_dim,
             known=self.known,
             conditions=tuple((each.name, each.size) for each in self.conditions),

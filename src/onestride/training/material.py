@@ -101,10 +101,10 @@ class Material:
 
     def decision_observations(self) -> Rows:
         """Return what is observed where each window begins (M, observation_dim); with images, made when asked for."""
-        flat, source, task = self.window_source.decision_observations(), self.window_source, self.task
+        flat, source, control = self.window_source.decision_observations(), self.window_source, self.task.control
         if not source.frames:
             return flat
-        return Packed(flat.unflatten(1, (task.n_obs_steps, -1)), [c.name for c in task.cameras], source.images)
+        return Packed(flat.unflatten(1, (control.n_obs_steps, -1)), [c.name for c in control.cameras], source.images)
 
     def returns(self, discount: float, terminal_penalty: float = 0.0) -> Tensor:
         """Return the discounted return from each window's first step on (M,)."""
@@ -121,15 +121,15 @@ class Material:
             ValueError: a plan has more rows than one, or a decision sees more than the last observation.
         """
         task, normalizer = self.task, self.normalizer
-        if task.horizon != 1 or task.n_obs_steps != 1:
+        if task.control.horizon != 1 or task.control.n_obs_steps != 1:
             raise ValueError(
-                f"single steps are plans of 1 row from 1 observation; task '{task.name}' has {task.horizon} rows and "
-                f"{task.n_obs_steps} observations per decision"
+                f"single steps are plans of 1 row from 1 observation; task '{task.name}' has {task.control.horizon} "
+                f"rows and {task.control.n_obs_steps} observations per decision"
             )
         step, windows = self.transitions(), all_windows(self.window_source)  # one window begins at every step
         following = task.encode(step["next_observation"])
         next_plans = torch.zeros_like(windows.plans)
-        next_plans[:, 0, : task.state_dim] = normalizer.start(following.values)
+        next_plans[:, 0, : task.control.state_dim] = normalizer.start(following.values)
         return {
             "plans": normalizer.plans(windows.plans),
             "context": normalizer.context(windows.context),

@@ -63,8 +63,8 @@ class WindowSource:
         Rows before an episode's first and after its last repeat these.
         """
         start, first, last = (each[index][:, None] for each in (self.start, self.first, self.last))
-        ahead = torch.arange(self.task.horizon)
-        behind = torch.arange(1 - self.task.n_obs_steps, self.task.horizon)
+        ahead = torch.arange(self.task.control.horizon)
+        behind = torch.arange(1 - self.task.control.n_obs_steps, self.task.control.horizon)
         rows = torch.minimum(start + ahead, last)
         seen = torch.maximum(torch.minimum(start + behind, last), first)
         return self.task.plan_window(self.observations[seen], self.actions[rows])
@@ -80,13 +80,13 @@ class WindowSource:
 
     def _seen(self, index: Tensor | slice) -> Tensor:
         """Rows of what is observed where these windows begin (B, n_obs_steps)."""
-        behind = torch.arange(1 - self.task.n_obs_steps, 1)
+        behind = torch.arange(1 - self.task.control.n_obs_steps, 1)
         return torch.maximum(self.start[index][:, None] + behind, self.first[index][:, None])
 
     @property
     def nbytes(self) -> int:
         """Memory that all windows would take at once."""
-        return 4 * len(self) * (self.task.horizon * self.task.transition_dim + self.task.context_dim)
+        return 4 * len(self) * (self.task.control.horizon * self.task.control.transition_dim + self.task.context_dim)
 
 
 def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
@@ -104,7 +104,7 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
     for episode in _checked(episodes, task):
         t = len(episode)
         observations.append(episode.observations)
-        images.append({each.name: episode.images[each.name] for each in task.cameras})
+        images.append({each.name: episode.images[each.name] for each in task.control.cameras})
         actions.append(np.concatenate((episode.actions, episode.actions[-1:])))  # (T+1, A)
         start = _starts(t, task) + offset
         starts.append(start)
@@ -115,7 +115,8 @@ def window_source(episodes: Iterable[Episode], task: Task) -> WindowSource:
     first, start, last = (torch.from_numpy(np.concatenate(each)) for each in (firsts, starts, lasts))
     seen, acted = (torch.from_numpy(np.concatenate(each)).float() for each in (observations, actions))
     if not len(start):
-        raise ValueError(f"no episode is as long as a window of {task.horizon} steps: the longest has {longest}")
+        needed = task.control.horizon
+        raise ValueError(f"no episode is as long as a window of {needed} steps: the longest has {longest}")
     return WindowSource(task, seen, acted, first, start, last, torch.tensor(ends), frames_of(images))
 
 
@@ -127,7 +128,7 @@ def make_windows(episodes: Iterable[Episode], task: Task) -> Windows:
 def all_windows(source: WindowSource) -> Windows:
     """Return every window of a source at once."""
     task = source.task
-    plans = torch.empty(len(source), task.horizon, task.transition_dim)
+    plans = torch.empty(len(source), task.control.horizon, task.control.transition_dim)
     context = torch.empty(len(source), task.context_dim)
     for first in range(0, len(source), CHUNK):
         part = slice(first, first + CHUNK)
@@ -178,7 +179,7 @@ def make_transitions(episodes: Iterable[Episode], task: Task) -> dict[str, Tenso
 
 def check_images(where: str, episode: Episode, task: Task) -> None:
     """Raise ValueError unless an episode has images of all the task's cameras, in their size."""
-    for each in task.cameras:
+    for each in task.control.cameras:
         if each.name not in episode.images:
             there = ", ".join(episode.images) or "none"
             raise ValueError(
@@ -192,7 +193,7 @@ def check_images(where: str, episode: Episode, task: Task) -> None:
 
 def _starts(steps: int, task: Task) -> np.ndarray:
     """At which steps (M,) the windows of an episode begin."""
-    starts = steps if task.padding == "hold" else max(steps - task.horizon + 1, 0)
+    starts = steps if task.padding == "hold" else max(steps - task.control.horizon + 1, 0)
     return _repeated(np.arange(starts), task)
 
 
@@ -204,13 +205,13 @@ def _repeated(starts: np.ndarray, task: Task) -> np.ndarray:
 
 def _checked(episodes: Iterable[Episode], task: Task) -> Iterator[Episode]:
     """The episodes, if there is one and every one has the task's shapes."""
-    number = -1
+    number, expected = -1, (task.control.numbers_dim, task.control.action_dim)
     for number, episode in enumerate(episodes):
-        if episode.observations.shape[1] != task.numbers_dim or episode.actions.shape[1] != task.action_dim:
+        if (episode.observations.shape[1], episode.actions.shape[1]) != expected:
             raise ValueError(
                 f"episode {number} has observations of {episode.observations.shape[1]} and actions of "
-                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {task.numbers_dim} and "
-                f"{task.action_dim}: is this dataset of another task?"
+                f"{episode.actions.shape[1]} numbers; task '{task.name}' expects {expected[0]} and "
+                f"{expected[1]}: is this dataset of another task?"
             )
         check_images(f"episode {number}", episode, task)
         yield episode

@@ -34,7 +34,7 @@ class ExportedPlanner:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.engine = folder, Engine.from_folder(folder)
-        spec = self.engine.task
+        spec = self.engine.control
         self.spec: ControlSpec = spec
         self.n_obs_steps, self.n_action_steps, self.control_dt = spec.n_obs_steps, spec.n_action_steps, spec.control_dt
         self.horizon = 1 if spec.commands is None else spec.horizon

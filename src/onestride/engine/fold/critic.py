@@ -20,6 +20,7 @@ from onestride.engine.affine import (
 from onestride.engine.fold.parts import NoEngineError, Ranking
 from onestride.plans.given import Given
 from onestride.plans.spec import PlanSpec
+from onestride.robot.control_spec import ControlSpec
 from onestride.selectors.iql import CriticSelector
 from onestride.tasks.task import Task
 
@@ -28,13 +29,14 @@ def fold_critic(selector: CriticSelector, last: Affine, task: Task, plan: bool) 
     """Return the critics on the judged entries; ``last`` decodes these first."""
     weight, bias = selector.iql.q.weights[0], selector.iql.q.biases[0]  # (E, in, W), (E, 1, W)
     first = Affine(weight.detach().double().cpu().transpose(1, 2).flatten(0, 1), bias.detach().double().cpu().flatten())
-    normalizer, o, size = exact(selector.normalizer), task.state_dim, judged_entries(selector, task)
-    mean, std = (v.repeat(task.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
+    control, normalizer = task.control, exact(selector.normalizer)
+    o, size = control.state_dim, judged_entries(selector, task)
+    mean, std = (v.repeat(control.horizon)[o : o + size] for v in (normalizer.mean, normalizer.std))
     seen = fold_output_norm(outputs(last, 0, size), -mean / std, 1 / std)
     first = of_varied(first, normalizer.std)
     known = fold_input_norm(split_columns(first, o)[0], normalizer.mean[:o], normalizer.std[:o])
-    finish = last if plan else outputs(last, 0, task.action_dim)
-    return Ranking(CriticScorer(selector, seen, first, task), known, finish)
+    finish = last if plan else outputs(last, 0, control.action_dim)
+    return Ranking(CriticScorer(selector, seen, first, control), known, finish)
 
 
 def judged_entries(selector: CriticSelector, task: Task) -> int:
@@ -43,14 +45,15 @@ def judged_entries(selector: CriticSelector, task: Task) -> int:
     Raises:
         NoEngineError: other entries among them are known than row 0's observation.
     """
-    rows = min(selector.scored_steps, task.horizon)
-    judged = PlanSpec(horizon=rows, state_dim=task.state_dim, action_dim=task.action_dim).mask
+    control = task.control
+    rows = min(selector.scored_steps, control.horizon)
+    judged = PlanSpec(horizon=rows, state_dim=control.state_dim, action_dim=control.action_dim).mask
     if not np.array_equal(task.plans.mask[:rows], judged):
         raise NoEngineError(
             f"the critic judges {rows} rows of a plan of task '{task.name}' in which more is known than where it "
             "starts; run the policy itself, or rank by another selector"
         )
-    return rows * task.transition_dim - task.state_dim
+    return rows * control.transition_dim - control.state_dim
 
 
 class CriticScorer(nn.Module):
@@ -61,21 +64,22 @@ class CriticScorer(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, selector: CriticSelector, seen: Affine, first: Affine, task: Task) -> None:
+    def __init__(self, selector: CriticSelector, seen: Affine, first: Affine, control: ControlSpec) -> None:
         """seen: features -> free entries of the judged rows. first: a row (D) -> the critics' hidden units (E W)."""
         super().__init__()
-        q, self.action_dim, self.transition_dim = selector.iql.q, task.action_dim, task.transition_dim
+        q, self.action_dim, self.transition_dim = selector.iql.q, control.action_dim, control.transition_dim
         self.members, _, self.width = q.weights[0].shape
         self.decode, self.pair = dense(seen), dense(first)
-        self.action = dense(split_columns(first, task.state_dim)[1])
+        self.action = dense(split_columns(first, control.state_dim)[1])
         weights, biases = ([p.detach().double().cpu() for p in list(own)[1:]] for own in (q.weights, q.biases))
         self.second: nn.Module = Batched(weights[0], biases[0])
         self.last, self.last_bias = nn.Parameter(weights[1]), nn.Parameter(biases[1])
-        mean, std = (v[task.state_dim :] for v in (exact(selector.normalizer).mean, exact(selector.normalizer).std))
-        rows = (len(seen.bias) + task.state_dim) // task.transition_dim
+        normalizer = exact(selector.normalizer)
+        mean, std = (v[control.state_dim :] for v in (normalizer.mean, normalizer.std))
+        rows = (len(seen.bias) + control.state_dim) // control.transition_dim
         for name, limit, state in (("low", selector.low, -torch.inf), ("high", selector.high, torch.inf)):
-            row = torch.cat((torch.full((task.state_dim,), state), (limit.cpu() - mean) / std))
-            self.register_buffer(name, row.repeat(rows)[task.state_dim :])
+            row = torch.cat((torch.full((control.state_dim,), state), (limit.cpu() - mean) / std))
+            self.register_buffer(name, row.repeat(rows)[control.state_dim :])
 
     def forward(self, features: Tensor, known: Tensor, row: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         del row, given

@@ -23,7 +23,7 @@ class PlanScorer(nn.Module):
 
     def __init__(self, selector: Selector, last: Affine, task: Task) -> None:
         super().__init__()
-        self.selector, self.last, self.dim = selector, dense(last), task.transition_dim
+        self.selector, self.last, self.dim = selector, dense(last), task.control.transition_dim
         self.order = order_of(task.plans)
 
     def forward(self, features: Tensor, known: Tensor, row: Tensor, given: Given) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,7 @@ class FoldedPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.conditions = conditions
-        self.task = task
+        self.task, self.control = task, task.control
         self.order = order_of(task.plans)
         asked = offset.new_zeros(known.weight.shape[1] - len(offset))  # nothing is usual of what is asked for
         self.decision_bias = dense(fold_offset(known, torch.cat((offset, asked))))
@@ -118,9 +118,10 @@ class FoldedPolicy(nn.Module):
         rows, scores = self.scorer(features, known[:, hidden:], row, given)
         score, winner, scores = chosen(scores, self.score_penalty)
         free = self.finish(rows.index_select(0, winner))  # (1, A), or (1, H D - K) of the whole plan
-        dim, missing = self.task.transition_dim, self.task.horizon * self.task.transition_dim - free.shape[1]
+        dim = self.control.transition_dim
+        missing = self.control.horizon * dim - free.shape[1]
         complete = missing == given.values.shape[1]
-        plan = torch.cat((given.values if complete else given.values[:, : self.task.state_dim], free), -1)
+        plan = torch.cat((given.values if complete else given.values[:, : self.control.state_dim], free), -1)
         if complete and self.order is not None:
             plan = plan[:, self.order]
         action = self.task.command(plan[:, None, :dim], given.frame)[0]
@@ -167,9 +168,9 @@ def fold(
     if make_parts is None:
         raise NoEngineError(f"a {type(policy.generator).__name__} has no fold: its policy is written whole")
     ranked(policy, draws)
-    task, normalizer = policy.task, exact(policy.normalizer)
-    size = task.horizon * task.transition_dim
-    mean, std = normalizer.mean.repeat(task.horizon), normalizer.std.repeat(task.horizon)
+    task, control, normalizer = policy.task, policy.control, exact(policy.normalizer)
+    size = control.horizon * control.transition_dim
+    mean, std = normalizer.mean.repeat(control.horizon), normalizer.std.repeat(control.horizon)
     parts, ranked_by = make_parts(policy.generator), selector_fold(policy.selector)
     given, others = (torch.from_numpy(which) for which in (task.plans.known_entries, task.plans.free_entries))
 
@@ -213,5 +214,5 @@ def fold(
 def bank_noise(policy: Policy, draws: int, seed: int) -> Tensor:
     """The noise of ``draws`` decisions (draws, N, H, D), before temperatures: as the policy itself would draw it."""
     rng = torch.Generator().manual_seed(seed)
-    shape = (policy.candidates, policy.task.horizon, policy.task.transition_dim)
+    shape = (policy.candidates, policy.control.horizon, policy.control.transition_dim)
     return torch.stack([torch.randn(shape, generator=rng) for _ in range(draws)])

@@ -55,7 +55,7 @@ def cubes(name: str) -> Task:
         for kind in KINDS
     )
     return Task(
-        **vars(spec),
+        control=spec,
         context_dim=spec.observation_dim + FINE_DIM * which.cubes,
         known=(),
         scaling=Scaling("limits", "limits"),

@@ -112,8 +112,7 @@ def measure(arm: MovingTarget, _scene: MovingScene) -> dict[str, Any]:
 def task() -> Task:
     """Return the task, for evaluation alone."""
     return replace(
-        kinova.task(),
-        name=NAME,
+        kinova.task().with_control(name=NAME),
         scenes=scenes,
         environment=MovingTarget,
         measure=measure,

@@ -170,7 +170,7 @@ def _constants() -> Tensor:
 def task() -> Task:
     """Return the arm task."""
     return Task(
-        **vars(control_spec()),
+        control=control_spec(),
         context_dim=CONTEXT_DIM,
         encode=encode,
         plan_window=plan_window,

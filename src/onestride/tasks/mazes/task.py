@@ -72,16 +72,16 @@ def with_goal_in_last_row(name: str, task: Task) -> Task:
         task,
         # An observation's numbers are the known entries in their order: the first row's state, the goal.
         encode=lambda observation: Given(observation, observation[:, :0], None),
-        plan_window=lambda o, a: (torch.cat((o[..., : task.state_dim], a), -1), o.new_zeros(len(o), 0)),
+        plan_window=lambda o, a: (torch.cat((o[..., : task.control.state_dim], a), -1), o.new_zeros(len(o), 0)),
         score=score,
-        known=(Block(0, 0, task.state_dim), Block(-1, 0, 2)),
+        known=(Block(0, 0, task.control.state_dim), Block(-1, 0, 2)),
         demonstrations=point_demonstrations(name),
     )
 
 
 def with_goal_as_context(name: str, task: Task) -> Task:
     """Return an ant maze's task."""
-    n = task.state_dim
+    n = task.control.state_dim
     return replace(
         task,
         context_dim=2,

@@ -55,7 +55,7 @@ def _task(spec: ControlSpec, environment: str, demonstrations: Demonstrations) -
         return np.tile(np.asarray(observation, dtype=np.float64), N_OBS_STEPS)
 
     return Task(
-        **vars(spec),
+        control=spec,
         context_dim=N_OBS_STEPS * spec.numbers_dim,
         known=(),
         scaling=Scaling("limits", "limits"),

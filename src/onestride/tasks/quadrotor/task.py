@@ -147,7 +147,7 @@ SCORE = GeometryScore(
 def task() -> Task:
     """Return the quadrotor's task."""
     return Task(
-        **vars(control_spec()),
+        control=control_spec(),
         context_dim=CONTEXT_DIM,
         known=KNOWN,
         encode=encode,

@@ -45,7 +45,7 @@ def scene(name: str) -> Task:
     """Return the task ``name``, one of ``SCENES``. The return of an episode is 1 where it succeeded and 0 elsewhere."""
     spec, environment = control_spec(name), SCENES[name].environment
     return Task(
-        **vars(spec),
+        control=spec,
         context_dim=spec.observation_dim + FINE_DIM,
         known=(),
         scaling=Scaling("limits", "limits"),
