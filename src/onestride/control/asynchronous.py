@@ -8,6 +8,8 @@ older than ``max_observation_age`` is dropped.
 **One late tick does not make the next one late.** When reading, deciding and sending fit into a period, a tick that
 runs late leaves out whatever would end in the next period: a reading, a decision or a command. Soon a tick begins with
 an idle sensor and an idle policy, and is on time.
+
+The file is longer than others: it is one tick from its reading to its command, and its parts share that tick's state.
 """
 
 from __future__ import annotations

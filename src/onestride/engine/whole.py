@@ -18,7 +18,8 @@ from onestride.engine.runners import ASKED, COMMITTED
 from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy, embedded, inside
+from onestride.policy.embedding import embedded, inside
+from onestride.policy.policy import Policy
 
 
 class WholePolicy(nn.Module):

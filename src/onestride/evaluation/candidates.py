@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from onestride.evaluation.metrics import effective_dimensions
-from onestride.policy.policy import Policy, embedded
+from onestride.policy.embedding import embedded
+from onestride.policy.policy import Policy
 
 
 def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tensor, seed: int) -> dict[str, float]:

@@ -24,7 +24,8 @@ from onestride.methods.prefixed import PrefixedPlanner
 from onestride.networks.conditions import COLUMN
 from onestride.plans.asking import Asking
 from onestride.plans.given import make_prior
-from onestride.policy.policy import Policy, embedded
+from onestride.policy.embedding import embedded
+from onestride.policy.policy import Policy
 from onestride.progress import console, track
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES
