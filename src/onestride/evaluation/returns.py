@@ -104,8 +104,10 @@ class Returns:
         return [made]
 
     def show(self, entries: Sequence[Entry]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Return plans of every generator that plans as far as its task."""
-        observations, kept = self.states[self.reference][: self.config.shown].to(self.device), {}
+        """Return plans of every generator that plans as far as its task, at states spread over the reference's way."""
+        states, kept = self.states[self.reference], {}
+        spread = torch.linspace(0, len(states) - 1, min(self.config.shown, len(states))).long()
+        observations = states[spread].to(self.device)
         for entry in entries:
             policy = all_candidates_of(entry, self.device)
             if policy.control.horizon == self.task.control.horizon:

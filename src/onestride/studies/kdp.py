@@ -213,10 +213,10 @@ def outcome(
 
 def draw_routes(folder: Path, job: Job, comparison: dict[str, Any]) -> None:
     """Draw the candidates of some states into their maze: Diffuser's, and those of both forms of KDP."""
-    first: dict[str, tuple[str, Variant]] = {}  # of each planner one row: candidates are the same in all
-    for row, variant in variants(comparison["rows"]).items():
+    first: dict[str, tuple[str, Variant]] = {}  # of each planner one generator: candidates are the same in all
+    for variant in variants(comparison["rows"]).values():
         if variant.method in DRAWN and variant.steps is None:
-            first.setdefault(variant.method, (row, variant))
+            first.setdefault(variant.method, (variant.generator, variant))
     found = dict(first[method] for method in DRAWN if method in first)
     scale = load_parts(job.run / TEACHER)[0].normalizer
     plans = read_arrays(folder / SHOWN, found, (), ("plans",))[1]["plans"]
