@@ -181,7 +181,7 @@ def test_observations_of_the_cheetah(make, reference, count):
 
 
 def test_observations_of_the_arm(make_arm_policy, reference, arm_rows):
-    many(make_arm_policy("student"), arm_rows(1000), reference)
+    many(make_arm_policy("student"), arm_rows(300), reference)
 
 
 @pytest.mark.slow

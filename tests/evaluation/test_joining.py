@@ -104,6 +104,7 @@ def test_a_planner_trained_later_joins_the_evaluation(run, evaluated, tmp_path, 
     assert "plans.kdm" in load_tensors(folder / "candidates.safetensors")[0]
 
 
+@pytest.mark.slow
 def test_a_planner_trained_anew_is_evaluated_anew(again, evaluated, monkeypatch, capsys):
     """What was measured of the former one stays in the file and does not count."""
     config = json.loads((again / "kdm-0" / "config.json").read_text())

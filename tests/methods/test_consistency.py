@@ -397,7 +397,6 @@ def statistics(plans):
     return tuple(x.item() for x in numbers)
 
 
-@pytest.mark.slow
 def test_ct_learns_spread_and_modes_without_a_teacher(tmp_path):
     torch.manual_seed(0)
     config = ConsistencyConfig(method="ct", width=64, blocks=2, curriculum_steps=1000)
@@ -409,6 +408,7 @@ def test_ct_learns_spread_and_modes_without_a_teacher(tmp_path):
     assert 0.35 < right < 0.65
 
 
+@pytest.mark.slow
 def test_cd_learns_its_teachers_map_noise_by_noise(tmp_path):
     torch.manual_seed(0)
     student = ConsistencyStudent(ConsistencyConfig(method="cd", width=64, blocks=2), spec_of(TOY_FIXED, 1, 1))

@@ -67,7 +67,9 @@ def test_log_odds_are_those_of_the_dynamics_where_behaviours_are_alike(tmp_path)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("score", "shifted"), [("classifier", True), ("dara", False)])
+@pytest.mark.parametrize(
+    ("score", "shifted"), [pytest.param("classifier", True, marks=pytest.mark.slow), ("dara", False)]
+)
 def test_what_behaviours_differ_in_shifts_the_plain_score_and_not_daras(tmp_path, score, shifted):
     """T-OD-1: the target acts around +1, the source around -1; log rho_T / rho_S of an action a is 2 a."""
     model, _, _ = trained(tmp_path, mean_actions=(1.0, -1.0), score=score)

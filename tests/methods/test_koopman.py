@@ -97,7 +97,7 @@ def gaussian_targets(prior, variances, rotation, schedule):
     return sample(denoise, prior, torch.zeros(1, 6, dtype=torch.bool), schedule)
 
 
-@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("rotated", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_fdk_finds_the_slopes_of_the_teacher(rotated):
     schedule = Schedule.cosine(20)
     variances = torch.tensor([0.05, 0.2, 0.5, 1.0, 2.0, 4.0])

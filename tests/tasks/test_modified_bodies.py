@@ -215,7 +215,9 @@ def test_gymnasium_makes_it_by_its_id_with_the_time_limit():
     env.close()
 
 
-@pytest.mark.parametrize("name", ["halfcheetah-v5-mass-14-to-7.25", "halfcheetah-v5-mass-14-to-7-at-2"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("halfcheetah-v5-mass-14-to-7.25", marks=pytest.mark.slow), "halfcheetah-v5-mass-14-to-7-at-2"]
+)
 def test_it_renders_in_a_process_that_does_not_know_it(name):
     """A mass that is not registered on import."""
     actions = np.random.default_rng(0).uniform(-1, 1, (3, 6)).astype(np.float32)
