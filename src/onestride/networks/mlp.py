@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.networks.embeddings import frequencies, sinusoidal
+from onestride.networks.inputs import check_inputs
 
 _TIME_DIM = 64
 
@@ -91,16 +92,10 @@ class ResidualMLP(nn.Module):
             ValueError: x has another shape, the context is missing, of another shape or not expected, an int k is
                 out of range, or a second index is missing or not expected.
         """
-        if x.shape[1:] != (self.horizon, self.transition_dim):
-            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
+        check_inputs(self, x, context)
         h = self.input(x.flatten(1))  # (B, W)
         if self.context is not None:
-            if context is None or context.shape[-1] != self.context_dim or context.shape[0] not in (1, len(x)):
-                got = None if context is None else tuple(context.shape)
-                raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
             h = h + self.context(context)
-        elif context is not None and context.shape[-1]:
-            raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
         if (until is None) != (self.until is None):
             raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
         rows = self._rows(k), None if until is None else self._rows(until)

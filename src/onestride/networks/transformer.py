@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from onestride.networks.embeddings import TimeEmbedding
+from onestride.networks.inputs import check_inputs
 
 HEAD = 64  # numbers of an attention head, where the width is no smaller
 
@@ -68,20 +69,14 @@ class PlanTransformer(nn.Module):
             ValueError: x has another shape, the context is missing, of another shape or not expected, or a second
                 index is.
         """
-        if x.shape[1:] != (self.horizon, self.transition_dim):
-            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
+        check_inputs(self, x, context)
         if (until is None) != (self.until is None):
             raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
         e = self.time(k)  # (1 or B, W)
         if self.until is not None and until is not None:
             e = e + self.until(until)
         if self.context is not None:
-            if context is None or context.shape[-1] != self.context_dim or context.shape[0] not in (1, len(x)):
-                got = None if context is None else tuple(context.shape)
-                raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
             e = e + self.context(context)
-        elif context is not None and context.shape[-1]:
-            raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
         e = F.silu(e)[:, None]  # (1 or B, 1, W)
         h = self.input(x) + self.place
         for block in self.blocks:

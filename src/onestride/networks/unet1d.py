@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.networks.embeddings import TimeEmbedding
+from onestride.networks.inputs import check_inputs
 
 _KERNEL = 5
 _GROUPS = 8
@@ -56,17 +57,6 @@ class _Body(nn.Module):
         self.output = nn.Sequential(
             _convolution(channels[0], channels[0], kernel), nn.Conv1d(channels[0], transition_dim, 1)
         )
-
-    def check(self, x: Tensor, context: Tensor | None) -> None:
-        """Raise ValueError where plans or context have other shapes than these (B, H, D) and (B or 1, C)."""
-        if x.shape[1:] != (self.horizon, self.transition_dim):
-            raise ValueError(f"x is {tuple(x.shape)}, expected (B, {self.horizon}, {self.transition_dim})")
-        if self.context_dim:
-            if context is None or context.shape[-1] != self.context_dim or context.shape[0] not in (1, len(x)):
-                got = None if context is None else tuple(context.shape)
-                raise ValueError(f"context is {got}, expected ({len(x)} or 1, {self.context_dim})")
-        elif context is not None and context.shape[-1]:
-            raise ValueError(f"got a context {tuple(context.shape)}, but this network was made with context_dim=0")
 
     def run_levels(self, x: Tensor, e: Tensor) -> Tensor:
         """Plans (B, H, D) and what conditions the blocks (1 or B, E) -> (B, H, D)."""
@@ -144,7 +134,7 @@ class TemporalUNet(_Body):
             ValueError: x has another shape, the context is missing, of another shape or not expected, or a second
                 index is.
         """
-        self.check(x, context)
+        check_inputs(self, x, context)
         e = self.time(k)  # (1 or B, W)
         if (until is None) != (self.until is None):
             raise ValueError(f"until is {until}; this network was made with two_times={self.until is not None}")
@@ -220,7 +210,7 @@ class FilmUNet(_Body):
 
     def forward(self, x: Tensor, k: Tensor | int, context: Tensor | None = None) -> Tensor:
         """Return what the network says of noisy plans. Arguments and errors are those of ``TemporalUNet.forward``."""
-        self.check(x, context)
+        check_inputs(self, x, context)
         e = self.time(k - 1)  # (1 or B, E)
         if context is not None and self.context_dim:
             rows = max(len(e), len(context))
