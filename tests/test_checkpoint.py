@@ -235,7 +235,7 @@ def test_without_its_weights(saved):
 def test_of_another_task(saved):
     refused(saved, "trained for task 'kinova', not for 'point'", task="point")
     change_config(saved, task="pusher")
-    refused(saved, "is of another task: there is no task 'pusher'")
+    refused(saved, "is of a task that is not known here: there is no task 'pusher'")
 
 
 def test_of_another_schema(saved):

@@ -115,7 +115,7 @@ print(engine.decide(np.zeros(6)).action.shape, engine.control.name)
 
     command = [sys.executable, "-m", "onestride", "run", "--checkpoint", str(folder)]  # that simulates it
     done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
-    assert "is of another task: there is no task 'two-link'" in done.stderr
+    assert "is of a task that is not known here: there is no task 'two-link'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

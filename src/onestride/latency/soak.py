@@ -105,7 +105,7 @@ def load_policy_or_engine(folder: Path, device: str, engine: Backend | None = No
     if (folder / CONTRACT).is_file():
         about = load_contract(folder)
         if about["task"] not in TASKS:  # it can be simulated only where its package or file is
-            raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(about['task'])}")
+            raise CheckpointError(f"{folder} is of a task that is not known here: {TASKS.unknown(about['task'])}")
         task = TASKS[about["task"]]()
     else:  # its plans may be shorter than the task's
         about = without_history(load_config(folder))

@@ -25,8 +25,9 @@ from onestride.plans.spec import PlanSpec
 class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
-    # A CPU trains the first; Diffuser's U-Net; Diffusion Policy's; a DiT over rows, of ``width`` and ``blocks``.
-    network: Literal["mlp", "unet", "film-unet", "transformer"] = "mlp"
+    network: Literal["mlp", "unet", "film-unet", "transformer"] = (
+        "mlp"  # Diffuser's U-Net; Diffusion Policy's
+    )
     width: int = 640
     blocks: int = 6
     unet_width: int = 32

@@ -131,7 +131,7 @@ def load_parts(
         )
     typed(config, PolicyConfig, folder / CONFIG)
     if config["task"] not in TASKS:
-        raise CheckpointError(f"{folder} is of another task: {TASKS.unknown(config['task'])}")
+        raise CheckpointError(f"{folder} is of a task that is not known here: {TASKS.unknown(config['task'])}")
     if task is not None and config["task"] != task:
         raise CheckpointError(f"{folder} was trained for task '{config['task']}', not for '{task}'")
     if config["kind"] not in METHODS:
