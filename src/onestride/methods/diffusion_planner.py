@@ -25,9 +25,7 @@ from onestride.plans.spec import PlanSpec
 class TeacherConfig:
     """The teacher's shape and how it samples. The defaults are the arm's on a CPU."""
 
-    network: Literal["mlp", "unet", "film-unet", "transformer"] = (
-        "mlp"  # Diffuser's U-Net; Diffusion Policy's
-    )
+    network: Literal["mlp", "unet", "film-unet", "transformer"] = "mlp"  # Diffuser's U-Net; Diffusion Policy's
     width: int = 640
     blocks: int = 6
     unet_width: int = 32
