@@ -88,7 +88,7 @@ def test_a_gymnasium_environment_is_a_task_by_its_name():
 def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():
     task = gym_task("Pendulum-v1", frozen_after=math.inf, early_oversampling=(5, 2))
     assert (task.control.frozen_after, task.early_oversampling) == (math.inf, (5, 2))
-    with pytest.raises(TypeError, match="'scailing'"):
+    with pytest.raises(ValueError, match="gym_task takes no scailing; beside its own arguments"):
         gym_task("Pendulum-v1", scailing=None)
 
 
@@ -132,3 +132,9 @@ said("swing-up")
     unknown, known = errors("-c", code).split("nothing.npz does not exist")
     assert "there is no task 'swing-up'" in unknown
     assert "there is no task" not in known
+
+
+def test_a_function_that_returns_nothing_is_named(tmp_path):
+    (tmp_path / "empty.py").write_text("def robot():\n    pass\n")
+    with pytest.raises(ValueError, match=r"empty\.py:robot makes a NoneType, expected a task; does"):
+        TASKS.add(f"{tmp_path / 'empty.py'}:robot")

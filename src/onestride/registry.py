@@ -135,7 +135,12 @@ class Registry(MutableMapping[str, Callable[[], T]]):
     def _add(self, reference: str) -> str:
         make = _making(attribute(_absolute(reference), self.what))
         self._read.add(_absolute(reference))
-        name = make().name
+        made = make()
+        if not hasattr(made, "name"):
+            raise UnknownNameError(
+                f"{reference} makes a {type(made).__name__}, expected a {self.what}; does the function return it?"
+            )
+        name = made.name
         if name in self._known and self._known[name] != make:
             raise UnknownNameError(
                 f"{reference} makes a {self.what} named '{name}', and there is another of that name; give it its own"

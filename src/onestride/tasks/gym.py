@@ -115,7 +115,8 @@ def gym_task(
             ``ControlSpec``, such as ``frozen_after``.
 
     Raises:
-        ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits.
+        ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits, or
+            neither record has such a field.
     """
     try:
         env = make_environment(environment)
@@ -140,6 +141,11 @@ def gym_task(
         ),
         Benchmark(environment, *reference),
     )
+    if unknown := fields.keys() - Task.__dataclass_fields__.keys() - ControlSpec.__dataclass_fields__.keys():
+        raise ValueError(
+            f"gym_task takes no {', '.join(sorted(unknown))}; beside its own arguments it takes the fields of Task and "
+            "of ControlSpec, see the page on tasks"
+        )
     control = {name: fields.pop(name) for name in ControlSpec.__dataclass_fields__ if name in fields}
     return replace(task.with_control(**control), metrics=(*task.metrics, *metrics), **fields)
 
