@@ -12,6 +12,9 @@ import pytest
 
 from onestride.cli import main
 from onestride.control import loop
+from onestride.control.fallback import FallbackTimeouts
+from onestride.serving import client
+from onestride.serving.client import RemotePolicy
 from served import Told, served
 
 
@@ -51,7 +54,12 @@ def test_a_server_of_a_task_without_a_simulated_robot_is_refused(tmp_path, capsy
 def test_the_example_drives_the_arm_by_a_server(make_arm_policy, capsys, monkeypatch):
     example = Path(__file__).parents[2] / "examples" / "remote.py"
     drive = loop.run_episode
-    monkeypatch.setattr(loop, "run_episode", lambda *given, timeout: drive(*given, timeout=0.5))
+    # Wall time on a core that others use too: answers may take longer than an arm would wait.
+    patient = FallbackTimeouts(max_observation_age=5.0, stop=5.0)
+    monkeypatch.setattr(
+        loop, "run_episode", lambda *given, timeout: drive(*given, timeout=1.0, fallback_timeouts=patient)
+    )
+    monkeypatch.setattr(client, "RemotePolicy", lambda url, **given: RemotePolicy(url, **given | {"timeout": 5.0}))
     with served(make_arm_policy("student")) as url:
         monkeypatch.setattr(sys, "argv", ["remote.py", url])
         runpy.run_path(str(example))
