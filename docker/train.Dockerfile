@@ -1,6 +1,6 @@
 # Training, evaluation and export. From the repository's root:
 #   docker build -f docker/train.Dockerfile -t onestride-train .
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" onestride-train quickstart --preset demo --run runs/demo
+#   docker run --rm --gpus all -v "$PWD/runs:/data/runs" onestride-train quickstart --preset demo --run runs/demo
 FROM python:3.11-slim AS wheel
 COPY . /source
 RUN pip install --no-cache-dir build && python -m build --wheel --outdir /wheel /source
@@ -15,10 +15,10 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --no-cache-dir "$(echo /wheel/onestride-*.whl)[all]" && rm -r /wheel
 
 # A mounted runs/ has to be writable for this user: docker run --user "$(id -u):$(id -g)" where it is another's.
-RUN useradd --create-home --uid 1000 trainer && mkdir -p /work/runs && chown -R trainer /work
+RUN useradd --create-home --uid 1000 trainer && mkdir -p /data/runs && chown -R trainer /data
 ENV HOME=/home/trainer
 USER trainer
-WORKDIR /work
-VOLUME /work/runs
+WORKDIR /data
+VOLUME /data/runs
 ENTRYPOINT ["onestride"]
 CMD ["--help"]

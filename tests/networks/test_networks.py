@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from onestride.networks.derivatives import directional
+from networks_at_work import awake
 from onestride.networks.embeddings import TimeEmbedding, frequencies, sinusoidal
 from onestride.networks.mlp import ResidualMLP
-from onestride.networks.plan_network import NetworkConfig, plan_network
 from onestride.networks.transformer import PlanTransformer
 from onestride.networks.unet1d import FilmUNet, FilmUNetConfig, TemporalUNet, TemporalValue
 
@@ -36,15 +35,6 @@ def transformer(context_dim=C):
 def make(request):
     torch.manual_seed(0)
     return request.param
-
-
-def awake(network):
-    """The network with its zero-initialised layers moved, as after some training."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in network.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator))
-    return network
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -298,60 +288,3 @@ def test_film_is_scale_times_features_plus_shift():
 def test_impossible_shapes_of_the_film_unet_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         film_unet(**config)
-
-
-# ---- two times ----
-
-
-@pytest.fixture(params=["mlp", "unet"])
-def two_times(request):
-    def made(two=True):
-        torch.manual_seed(0)
-        return plan_network(
-            NetworkConfig(network=request.param, width=32, blocks=2, unet_width=8, unet_multipliers=(1, 2)),
-            H, D, C, n_steps=N, two_times=two,
-        )  # fmt: skip
-
-    return made
-
-
-def test_a_second_time_says_nothing_at_first_and_the_rest_is_the_network_without_it(two_times):
-    plain, told = two_times(False), two_times()
-    own = told.state_dict()
-    shared = {name: value for name, value in own.items() if not name.startswith("until")}
-    assert shared.keys() == plain.state_dict().keys()
-    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in shared.items())
-    awake(plain)
-    told.load_state_dict(plain.state_dict(), strict=False)
-    x, k, context = torch.randn(3, H, D), torch.tensor([1.0, 4.5, 20.0]), torch.randn(3, C)
-    torch.testing.assert_close(told(x, k, context, k / 2), plain(x, k, context), rtol=0, atol=0)
-    awake(told)
-    assert not torch.equal(told(x, k, context, k / 2), told(x, k, context, k / 3))
-
-
-def test_a_second_time_that_is_missing_or_too_many_is_refused(two_times):
-    x, k, context = torch.randn(3, H, D), torch.ones(3), torch.randn(3, C)
-    with pytest.raises(ValueError, match="until is None; this network was made with two_times=True"):
-        two_times()(x, k, context)
-    with pytest.raises(ValueError, match="two_times=False"):
-        two_times(False)(x, 1, context, 1)
-
-
-def test_derivatives_forward_are_those_of_a_finite_difference(two_times):
-    network = awake(two_times().double())
-    g = torch.Generator().manual_seed(0)
-    x, dx = torch.randn(2, 3, H, D, generator=g).double()
-    context, (k, until) = torch.randn(3, C, generator=g).double(), torch.rand(2, 3, generator=g).double()
-
-    def said(x, k):
-        return network(x, k, context, until)
-
-    with torch.no_grad():
-        _, found = directional(said, (x, k), (dx, torch.ones_like(k)))
-        wanted = (said(x + 1e-6 * dx, k + 1e-6) - said(x - 1e-6 * dx, k - 1e-6)) / 2e-6
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
-
-
-def test_a_network_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"config\.network is 'cnn'; there are mlp, unet"):
-        NetworkConfig(network="cnn")

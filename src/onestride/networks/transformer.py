@@ -47,12 +47,12 @@ class PlanTransformer(nn.Module):
         self.context = (
             nn.Sequential(nn.Linear(context_dim, width), nn.SiLU(), nn.Linear(width, width)) if context_dim else None
         )
-        self.until = TimeEmbedding(width) if two_times else None
-        if self.until is not None:
-            self.until.start_at_zero()
         self.blocks = nn.ModuleList(_Block(width, max(width // HEAD, 1)) for _ in range(blocks))
         self.modulation = _starting_at_zero(nn.Linear(width, 2 * width))
         self.output = nn.Linear(width, transition_dim)
+        self.until = TimeEmbedding(width) if two_times else None
+        if self.until is not None:
+            self.until.start_at_zero()
 
     def forward(
         self, x: Tensor, k: Tensor | int, context: Tensor | None = None, until: Tensor | int | None = None
