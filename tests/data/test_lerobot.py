@@ -338,12 +338,10 @@ def test_no_dataset(dataset):
     refused(dataset, r"holds no LeRobotDataset \(no meta/info\.json\)", FileNotFoundError)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "info.json is not JSON"), ("[]", "no features"), ("{}", "no feat")]
-)
-def test_an_altered_description(dataset, text, message):
+@pytest.mark.parametrize(("text", "said"), [("{", "info.json is not JSON"), ("[]", "no features"), ("{}", "no feat")])
+def test_an_altered_description(dataset, text, said):
     (dataset.write() / "meta" / "info.json").write_text(text)
-    refused(dataset, message)
+    refused(dataset, said)
 
 
 def test_without_pyarrow_the_error_says_what_to_install(dataset, monkeypatch):
