@@ -75,10 +75,13 @@ class Stamped:
         return Decision(action if spoiled is None else spoiled, plan, np.zeros((1, 4, 23)), np.zeros(1), {})
 
 
-def drive(costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, fallback_timeouts=TIMEOUTS):
+def drive(
+    costs, *, pauses=None, policy=None, broken=lambda _: False, timeout=TIMEOUT, fallback_timeouts=TIMEOUTS, **changes
+):
+    """Drive 100 ticks. changes: of the task's control specification."""
     clock = Clock(pauses or {})
     robot = Recorder(clock, broken)
-    control = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW)
+    control = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW, **changes)
     asynchronous = SimulatedLatency(policy or Stamped(), clock, costs)
     assert isinstance(asynchronous, AsyncDecider)
     log = run_episode(

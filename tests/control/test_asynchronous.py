@@ -119,8 +119,12 @@ def test_a_pause_beyond_the_timeouts_ends_the_episode():
     assert log.overruns == 50  # tick 30's own and the 49 that never began; tick 80 began, and ended the episode
 
 
+#: A robot of which nobody knows how to bring it to rest without seeing it.
+NO_REST = {"rest": None, "hold_command": lambda _observation: np.zeros(6)}
+
+
 def test_observations_that_are_not_numbers_send_nothing_and_are_counted():
-    log, robot = drive(repeat(0.002), broken=lambda t: 0.2995 < t < 0.3495)
+    log, robot = drive(repeat(0.002), broken=lambda t: 0.2995 < t < 0.3495, **NO_REST)
     assert sum(log.refused.values()) == 5
     assert all(reason.startswith("observation refused") for reason in log.refused)
     assert log.overruns == 0
@@ -130,9 +134,27 @@ def test_observations_that_are_not_numbers_send_nothing_and_are_counted():
 
 
 def test_observations_that_stay_broken_stop_the_robot():
-    log, robot = drive(repeat(0.002), broken=lambda t: t > 0.2995)
+    log, robot = drive(repeat(0.002), broken=lambda t: t > 0.2995, **NO_REST)
     assert log.outcome.startswith("stopped: no decision for 0.305 s (observation refused: observation[0] is nan")
     assert max(t for t, _ in robot.sent) < 0.3
+
+
+def test_a_robot_that_can_be_brought_to_rest_unseen_is_braked_at_once():
+    broken, rest = (lambda t: 0.2995 < t < 0.3495), np.full(6, 0.05)
+    log, robot = drive(repeat(0.002), broken=broken, rest=rest)
+    assert (sum(log.refused.values()), log.executed, log.late, log.overruns) == (5, 95, {"hold": 5}, 0)
+    sent = np.array([command[0] for t, command in robot.sent if broken(t)])
+    passed = np.arange(5) * DT + 0.309 - 0.292  # each 1 ms before its period ends, since the last command, 0.29
+    left = (1 - passed / TIMEOUTS.deceleration_time).clip(0)
+    np.testing.assert_allclose(sent, 0.05 + (0.29 - 0.05) * left, atol=1e-6)
+
+
+def test_it_stays_at_rest_until_the_stop():
+    log, robot = drive(repeat(0.002), broken=lambda t: t > 0.2995)
+    assert log.outcome.startswith("stopped: no decision for 0.305 s (observation refused: observation[0] is nan")
+    assert log.late["hold"] == log.filled > 25
+    assert not any(command.any() for t, command in robot.sent if t > 0.36)
+    assert log.starved == 1  # the tick that stops it
 
 
 @pytest.mark.parametrize(("action", "reason"), [(np.nan, "not finite"), (1.5, "out of the workspace")])
@@ -204,6 +226,7 @@ class Slow:
 
     def __init__(self, limits, clock, when, length) -> None:
         self.limits, self.clock, self.when, self.length = limits, clock, when, length
+        self.max_step = limits.max_step
 
     def violation(self, command, observation):
         if self.clock.now() >= self.when:
@@ -290,7 +313,7 @@ def test_an_observation_age_shorter_than_the_period_is_refused():
 def test_a_task_without_rows_or_rest_still_holds_and_stops():
     clock = Clock({})
     robot = Recorder(clock)
-    control = replace(CONTROL_SPECS["halfcheetah-v5"](), commands=None, hold_command=None)
+    control = replace(CONTROL_SPECS["halfcheetah-v5"](), commands=None, rest=None)
     asynchronous = SimulatedLatency(Stamped(), clock, once(10, 10.0))
     log = run_episode(robot, clock, asynchronous, control, timeout=TIMEOUT, period=DT, fallback_timeouts=TIMEOUTS)
     assert log.late == {"hold": 29, "stop": 1}
@@ -327,11 +350,12 @@ def test_a_plans_first_row_is_the_tasks_command(name, arm_scenes):
     plans = torch.randn(1, control.horizon, control.transition_dim, generator=rng)
     plans[:, 0, : control.state_dim] = given.values
     assert control.commands is not None
-    assert control.hold_command is not None
+    hold = control.hold(first)
+    assert hold is not None
     rows = control.commands(plans[0].numpy(), first)
     assert rows.shape == (control.horizon, control.action_dim)
     np.testing.assert_allclose(rows[0], task.command(plans, given.frame)[0], atol=1e-6)
-    assert control.limits.violation(control.hold_command(first), first) is None
+    assert control.limits.violation(hold, first) is None
 
 
 def test_the_arms_later_rows_are_the_targets_its_windows_were_made_of(arm_scenes):

@@ -88,7 +88,7 @@ def rows_of(latency):
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("latency", range(LONGEST + 1))
 def test_with_a_prefix_there_is_no_jump_and_no_idle_tick(latency, positions):
-    spec = replace(SPEC, position_commands=positions)
+    spec = replace(SPEC, position_commands=positions, rest=None)
     told, policy, log = episode(repeat(rows_of(latency)), Chunking("prefix", latency), spec=spec)
     begun = int(positions)  # a robot that stood still until late in the first tick is moved for the rest of it alone
     np.testing.assert_allclose(steps(told)[begun:], 1.0, atol=1e-9)

@@ -210,3 +210,39 @@ def test_every_decision_is_shown_to_the_watcher():
         PointRobot(clock), clock, Walker(), CONTROL, timeout=5.0, on_decision=lambda o, d: seen.append(d.action)
     )
     assert len(seen) == len(log.decisions)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_cannot_be_acted_on_brakes_a_robot_that_can_be_brought_to_rest_unseen(known):
+    class Pushed(PointRobot):
+        def read(self) -> np.ndarray:
+            self.reads += 1
+            return np.full(17, np.nan) if self.reads in (4, 5) else np.full(17, 0.1 * self.reads)
+
+    class Push:
+        def decide(self, observation: np.ndarray) -> Decision:
+            return Decision(np.full(6, 0.5), np.zeros((4, 23), np.float32), np.zeros((1, 4, 23)), np.zeros(1), {})
+
+    control = CONTROL_SPECS["halfcheetah-v5"]()
+    control = control if known else replace(control, rest=None)
+    clock = ScriptedClock(iter([0.0] * 8))
+    robot = Pushed(clock)
+    dt = control.control_dt
+    log = run_episode(robot, clock, Push(), control, timeout=7.5 * dt)
+    sent = {round(t / dt): command[0] for t, command in robot.sent}
+    assert (log.executed, sum(log.refused.values()), log.filled) == (6, 2, 2 if known else 0)
+    braked = {3: 0.25, 4: 0.0} if known else {}  # 0.1 s to rest, in periods of 0.05 s
+    assert sent == pytest.approx(dict.fromkeys((0, 1, 2, 5, 6, 7), 0.5) | braked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rest": np.full(6, 2.0)}, r"rest is \[2.0, .* against the limits: out of the workspace"),
+        ({"position_commands": True}, "commands are positions here"),
+        ({"hold_command": lambda _observation: np.zeros(6)}, "not both"),
+    ],
+)
+def test_a_command_of_rest_that_is_none_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONTROL_SPECS["halfcheetah-v5"](), **changes)

@@ -42,7 +42,8 @@ class Robot:
 
     def __init__(self, clock, frozen_from: float = math.inf, age: float | None = None) -> None:
         self.clock, self.frozen_from, self.age, self.numbers = clock, frozen_from, age, count()
-        self.sent: list[float] = []
+        self.sent: list[float] = []  # times
+        self.command = np.zeros(6)  # the last
         self.began, self.stopped, self.last = clock.now(), math.nan, np.zeros(17)
 
     def read(self) -> np.ndarray | TimedObservation:
@@ -52,6 +53,7 @@ class Robot:
 
     def write(self, command: np.ndarray) -> None:
         self.sent.append(self.clock.now() - self.began)
+        self.command = command
 
     def stop(self) -> None:
         self.stopped = self.clock.now() - self.began
@@ -64,14 +66,20 @@ def asynchronous(clock, action=0.5):
     return SimulatedLatency(Pushes(action), clock, (0.002 for _ in count()))
 
 
+@pytest.mark.parametrize("braked", [False, True])
 @pytest.mark.parametrize("synchronous", [False, True])
-def test_a_frozen_sensor_is_not_acted_on_and_stops_the_robot(synchronous):
+def test_a_frozen_sensor_is_not_acted_on_and_stops_the_robot(synchronous, braked):
     clock = ChargedClock()
-    robot = Robot(clock, frozen_from=1.0)
-    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), CONTROL, timeout=5.0)
+    robot, control = Robot(clock, frozen_from=1.0), CONTROL if braked else replace(CONTROL, rest=None)
+    log = run_episode(robot, clock, Pushes() if synchronous else asynchronous(clock), control, timeout=5.0)
     assert log.outcome.startswith("stopped: no ")
     assert "the same numbers again and again" in log.outcome
-    assert 1.0 < max(robot.sent) <= 1.0 + CONTROL.frozen_after + DT
+    if braked:
+        assert not robot.command.any()
+        assert log.filled == log.late["hold"] > 20
+        assert log.executed * DT < 1.0 + CONTROL.frozen_after + DT
+    else:
+        assert 1.0 < max(robot.sent) <= 1.0 + CONTROL.frozen_after + DT
     assert robot.stopped <= 1.0 + CONTROL.frozen_after + 0.5 + 2 * DT
 
 

@@ -54,7 +54,7 @@ def task():
         name="eyes", observation_dim=STEPS * STEP, n_obs_steps=STEPS, fields=FIELDS, state_dim=0, action_dim=2,
         horizon=H, limits=replace(base.control.limits, low=-np.ones(2), high=np.ones(2)),
         validate_observation=lambda o: check_numbers(o, STEPS * STEP, ""), frozen_after=np.inf,
-        commands=lambda plan, _o: plan.clip(-1, 1), hold_command=lambda _o: np.zeros(2),
+        commands=lambda plan, _o: plan.clip(-1, 1), rest=np.zeros(2),
     )  # fmt: skip
     return replace(
         seeing, known=(), context_dim=STEPS * STEP, encode=lambda o: Given(o[:, :0], o, None),
@@ -127,7 +127,7 @@ def test_a_robot_that_gives_mappings_is_driven(policy, task):
     clock, robot = ChargedClock(), Robot()
     clock.charge = lambda seconds: None
     log = run_episode(robot, clock, policy, task.control, timeout=6 * task.control.control_dt)
-    assert len(robot.told) == log.executed == 5
+    assert (log.executed, log.filled, len(robot.told)) == (5, 1, 6)  # braked while it saw nothing
     assert sum(log.refused.values()) == 1
 
 

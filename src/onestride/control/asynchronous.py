@@ -243,7 +243,7 @@ class AsynchronousTick:
         now = e.clock.now()  # again, directly before the write: this process may have stood still since
         if not own or now >= deadline or self._spills(now, deadline):
             return False
-        hold = e.hold_command(answer.observation)
+        hold = e.control.hold(answer.observation)
         e.send(command, hold, now)
         log.executed += 1
         log.command_age.add(now - e.start, now - answer.observed)
@@ -299,7 +299,7 @@ class AsynchronousTick:
         soon = self._rows_left(now) * e.control.control_dt <= self._takes + e.dt + ROUNDING
         if self._since is None and (soon or self._chunks.eager):
             self._submit(reading)
-        hold, now = e.hold_command(reading.observation), e.clock.now()
+        hold, now = e.control.hold(reading.observation), e.clock.now()
         e.send(row, hold, now)
         log.executed += 1
         log.command_age.add(now - e.start, now - e.fallback.observed)
@@ -308,22 +308,25 @@ class AsynchronousTick:
     # ------------------------------------------------------------ the fallback
 
     def _late(self, deadline: float) -> str | None:
-        """Send the fallback's command for a tick without a decision, unless there is no observation to check it by.
+        """Send the fallback's command for a tick without a decision.
+
+        Without an observation to check it by that is the way to rest, or nothing where rest depends on where it is.
 
         Returns:
             Why the episode is over, or None where it goes on.
         """
         e, log, began = self.episode, self.episode.log, self.episode.clock.now()
         safety_filter = self._safety_filter(deadline)
-        hold = e.hold_command(safety_filter.observation) if safety_filter.refusal is None else None
+        blind = safety_filter.refusal is not None
+        hold = e.control.rest if blind else e.control.hold(safety_filter.observation)
         level, command = e.fallback.late(began, hold, safety_filter)
         if level == "stop":
             log.late[level] += 1
             why = safety_filter.refusal or log.last_reason
             return f"stopped: no decision for {e.fallback.timeouts.stop:g} s{f' ({why})' if why else ''}"
-        if safety_filter.refusal is not None:
+        if blind and hold is None:
             return None
-        if level != "plan" and safety_filter.reason is not None:  # the plan may not be followed: slow down
+        if not blind and level != "plan" and safety_filter.reason is not None:  # not by the plan: slow down
             log.refuse(f"late command refused: {safety_filter.reason}")
         if command is not None:
             violation = None if level == "plan" else e.control.limits.violation(command, safety_filter.observation)

@@ -81,10 +81,6 @@ class Episode:
         self.log.mark_sent(now - self.start, self.dt)
         self.watch.mark_sent(hold is None or not np.array_equal(command, hold))
 
-    def hold_command(self, observation: np.ndarray) -> np.ndarray | None:
-        """Return the command that keeps the robot where it is (A,), or None where the task knows none."""
-        return self.control.hold_command(observation) if self.control.hold_command is not None else None
-
     def observation_at(self, reading: Reading, now: float) -> np.ndarray:
         """Return the reading's observation, its position extrapolated to clock time ``now``.
 

@@ -158,9 +158,7 @@ class Fallback:
         row = self.row(now, admissible)
         if row is not None:
             return "plan", row
-        if self._sent_at is None:
-            return "standing", None
-        return "hold", self._hold(now, hold)
+        return ("standing", None) if self._sent_at is None else ("hold", self.toward_rest(now, hold))
 
     def row(self, now: float, admissible: Admissible) -> np.ndarray | None:
         """Return the plan's command for the time from ``now`` on (A,), or None where its observation is too old."""
@@ -219,11 +217,18 @@ class Fallback:
                 return before + min(until - sent, self.row_dt)
         return self._moves[0][1] if self._moves else 0.0
 
-    def _hold(self, now: float, hold: np.ndarray | None) -> np.ndarray | None:
-        """Return a command on the way to rest. Once there it stays the same, so that a sagging robot is held up."""
-        if hold is None or self._held is not None:
+    def toward_rest(self, now: float, hold: np.ndarray | None) -> np.ndarray | None:
+        """Return a command (A,) on the way to rest. Once there it stays the same, so that a sagging robot is held up.
+
+        Args:
+            now: clock time [s].
+            hold: the command that keeps the robot where it is (A,), or None where it is not known.
+
+        Returns:
+            The command, or None where no plan's command was ever sent, or the hold command is not known.
+        """
+        if self._sent_at is None or hold is None or self._held is not None:
             return self._held
-        assert self._sent_at is not None
         left = (
             1 - (now - self._sent_at) / self.timeouts.deceleration_time if self.timeouts.deceleration_time > 0 else 0.0
         )

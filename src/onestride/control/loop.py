@@ -45,9 +45,10 @@ def run_episode(
     """Drive a robot until the goal is reached, the robot reports a fault, or ``timeout`` [s] has passed.
 
     Every control period the loop observes, decides, checks the command and sends it. An observation that is refused
-    (not finite, wrong shape, too old, frozen) or a command that is refused (not finite, out of limits) sends nothing.
-    It is counted by its reason, and the next tick tries again. After ``fallback_timeouts.stop`` without an observation
-    to act on, or with asynchronous inference without a decision to follow, the robot is stopped for good.
+    (not finite, wrong shape, too old, frozen) or a command that is refused (not finite, out of limits) is counted by
+    its reason, and the next tick tries again. Meanwhile nothing is sent, but for what late decisions are bridged by
+    and for the way to ``ControlSpec.rest``. After ``fallback_timeouts.stop`` without an observation to act on, or with
+    asynchronous inference without a decision to follow, the robot is stopped for good.
 
     The robot is stopped at the end in any case, also after an exception or a signal (SIGINT, SIGTERM, SIGHUP).
     ``robot.stop`` is tried again where it raises. Signals reach the main thread alone: a caller in another thread has

@@ -47,6 +47,7 @@ class SynchronousTick:
         if reading is None or refusal is not None:
             if refusal is not None:
                 log.refuse(refusal)
+                self._slow_down()
             if e.clock.now() - self._usable > e.fallback.timeouts.stop:
                 why = f" ({refusal})" if refusal else ""
                 return f"stopped: no observation to act on for {e.fallback.timeouts.stop:g} s{why}"
@@ -85,6 +86,15 @@ class SynchronousTick:
         if e.control.n_action_steps > 1:
             self._rows = commands_of(e.control, decision.plan, reading.observation)
 
+    def _slow_down(self) -> None:
+        """Send the way to rest, where that needs no observation. Otherwise the robot keeps its command."""
+        e, rest, now = self.episode, self.episode.control.rest, self.episode.clock.now()
+        command = None if rest is None else e.fallback.toward_rest(now, rest)
+        if command is not None:
+            e.send(command, rest, now)
+            e.log.filled += 1
+            e.log.late["hold"] += 1
+
     def _in_hand(self, now: float) -> np.ndarray | None:
         """Return the command of the plan in hand for the period that begins ``now``, or None where it is carried out.
 
@@ -97,7 +107,7 @@ class SynchronousTick:
 
     def _send(self, command: np.ndarray, reading: Reading) -> None:
         e = self.episode
-        hold = e.hold_command(reading.observation)
+        hold = e.control.hold(reading.observation)
         e.send(command, hold, e.clock.now())
         e.fallback.mark_sent(command, hold, e.clock.now())
         e.log.executed += 1

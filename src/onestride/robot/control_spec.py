@@ -55,6 +55,9 @@ class ControlSpec:
         position_commands: whether a command is where the robot should be one control period from now. Then commands
             between two rows of a plan are interpolated. Otherwise a row is for a whole period, such as a torque.
         hold_command: returns the command that keeps the robot where it is (A,); None where there is none.
+        rest: the command that brings the robot to rest whatever is observed (A,), such as zero speed or torque. It is
+            also sent while there is no observation to act on. Given instead of ``hold_command``; None where it depends
+            on where the robot is.
         dwell_steps: control periods for which the goal must stay reached.
         frozen_after: identical observations for longer than this, while the robot is told to move, mean a dead
             sensor [s]; infinite: never.
@@ -81,6 +84,7 @@ class ControlSpec:
     action_columns: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     position_commands: bool = False
     hold_command: Callable[[np.ndarray], np.ndarray] | None = None
+    rest: np.ndarray | None = None
     dwell_steps: int = 0
     frozen_after: float = 0.5
     example: np.ndarray | None = None
@@ -108,6 +112,23 @@ class ControlSpec:
             raise ValueError("n_action_steps above 1 needs `commands`, which turn every row of a plan into a command")
         if self.n_obs_steps > 1 and self.limits.max_step is not None:
             raise ValueError("limits.max_step counts from an observation's first numbers; it needs n_obs_steps = 1")
+        if self.rest is not None:
+            self._check_rest(self.rest)
+
+    def _check_rest(self, rest: np.ndarray) -> None:
+        if self.hold_command is not None:
+            raise ValueError("a task has a hold_command or a command of rest, not both")
+        if self.position_commands or self.limits.max_step is not None:
+            raise ValueError("commands are positions here, so that none brings the robot to rest from everywhere")
+        violation = self.limits.violation(rest, np.zeros(self.observation_dim))
+        if violation is not None:
+            raise ValueError(f"the command of rest is {np.array(rest).tolist()}, against the limits: {violation}")
+
+    def hold(self, observation: np.ndarray) -> np.ndarray | None:
+        """Return the command that keeps the robot where it is (A,), or None where the task knows none."""
+        if self.rest is not None:
+            return self.rest.copy()
+        return self.hold_command(observation) if self.hold_command is not None else None
 
     @property
     def step_dim(self) -> int:
@@ -229,7 +250,7 @@ def plain_control(
 ) -> ControlSpec:
     """Return the control interface of a body whose plan rows are [observation | action] in the body's own units.
 
-    Any finite observation can be acted on. The hold command is 0, clipped to the limits.
+    Any finite observation can be acted on. The command of rest is 0, clipped to the limits.
 
     Args:
         name: of the task.
@@ -240,7 +261,6 @@ def plain_control(
         high: largest command (A,).
     """
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    still = np.clip(np.zeros_like(low), low, high)
     return ControlSpec(
         name=name,
         observation_dim=observation_dim,
@@ -253,6 +273,6 @@ def plain_control(
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
         action_columns=as_they_are,
-        hold_command=lambda _observation: still.copy(),
+        rest=np.clip(np.zeros_like(low), low, high),
         plain=True,
     )

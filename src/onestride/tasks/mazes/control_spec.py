@@ -31,7 +31,7 @@ def control_spec(name: str) -> ControlSpec:
         limits=limits,
         commands=lambda plan, _observation: plan[:, body.state_dim :].clip(limits.low, limits.high),
         action_columns=as_they_are,
-        hold_command=lambda _observation: np.zeros(body.action_dim),
+        rest=np.zeros(body.action_dim),
         example=np.concatenate((free[0], np.zeros(body.state_dim - 2), free[1])),
         layout=body.layout,
     )

@@ -83,7 +83,7 @@ def control_spec() -> ControlSpec:
         goal_reached=goal_reached,
         limits=Limits(-largest, largest),
         commands=commands,
-        hold_command=lambda _observation: np.zeros(3),
+        rest=np.zeros(3),
         dwell_steps=DWELL_STEPS,
         layout=f"position 3 [m], velocity 3 [m/s], goal 3 [m], then {MAX_OBSTACLES} obstacles of 8 numbers each: kind "
         "(0 absent, 2 box, 3 pillar), center 3 [m], half extents 3 [m] (of a pillar the first is its radius), yaw "

@@ -101,7 +101,7 @@ def control_spec(name: str) -> ControlSpec:
         limits=limits,
         commands=lambda plan, _observation: plan.clip(limits.low, limits.high),
         action_columns=as_they_are,
-        hold_command=lambda _observation: np.zeros(ACTION_DIM),
+        rest=np.zeros(ACTION_DIM),
         layout="twice, the older first: the arm's 19 numbers and a cube's 9 as of cube-single; of each button whether "
         "it is 0, or 1, its depth [1/120 m] and speed; drawer [1/18 m] and window [1/15 m] with their speeds; then "
         "the buttons, the drawer and the window as they are to be",
