@@ -92,10 +92,8 @@ def test_slow_decisions_do_not_slow_the_robot(cost):
             return Decision(rows[0], plan, plan[None], np.zeros(1), {})
 
     clock = Clock({})
-    robot, control = (
-        Follows(clock),
-        replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW, position_commands=True, rest=None),
-    )
+    robot = Follows(clock)
+    control = replace(CONTROL_SPECS["halfcheetah-v5"](), control_dt=ROW, position_commands=True, rest=None)
     asynchronous = SimulatedLatency(Steady(), clock, repeat(cost))
     log = run_episode(
         robot, clock, asynchronous, control, timeout=4.0, period=ROW, fallback_timeouts=FallbackTimeouts(0.2, 0.1, 0.5)
