@@ -11,6 +11,7 @@ import torch
 from onestride.diffusion.guidance import classifier_free
 from onestride.engine.engine import Engine
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.settings import changed, with_settings
 from onestride.networks.conditions import ConditionEmbedding
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.spec import PlanSpec
@@ -102,9 +103,7 @@ def test_guidance_moves_further_to_what_is_asked_for(two_sides):
     x, asked = torch.zeros(1, 1, 1), {"side": torch.ones(1, 1)}
     plain = two_sides.asking(None, asked)(x, 8)
     without = two_sides.asking(None, {})(x, 8)
-    two_sides.config = replace(two_sides.config, condition_weight=0.9)
-    guided = two_sides.asking(None, asked)(x, 8)
-    two_sides.config = replace(two_sides.config, condition_weight=0.0)
+    guided = with_settings(two_sides, changed(condition_weight=0.9)).asking(None, asked)(x, 8)
     torch.testing.assert_close(guided, 1.9 * plain - 0.9 * without)
     assert guided > plain > without
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from onestride.methods.edm import EDMConfig, EDMPlanner, NoiseLevels, Preconditioned, heun, noised
+from onestride.methods.settings import changed, with_settings
 from onestride.training.config import TrainConfig
 from onestride.training.loop import train
 from plan_specs import spec_of
@@ -119,7 +120,7 @@ def test_network_calls_are_as_many_as_it_says():
     planner.sample(normal(2, 4, D), normal(1, C))
     assert len(calls) == planner.nfe == 35
     calls.clear()
-    planner.sample(normal(2, 4, D), normal(1, C), steps=5)
+    with_settings(planner, changed(steps=5)).sample(normal(2, 4, D), normal(1, C))
     assert len(calls) == 9
 
 

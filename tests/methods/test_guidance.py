@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.methods.guided import GuidedPlanner
+from onestride.methods.settings import changed, with_settings
 from onestride.selectors.returns import ReturnConfig, ReturnModel
 from plan_specs import spec_of
 
@@ -87,7 +87,7 @@ def exact(value, weight, n_steps):
 
 def moments(guided, solver, count=40_000):
     prior = normal(count, H, D)
-    made = guided.sample(prior, None, solver=solver, generator=seeded(1))[:, FREE]
+    made = with_settings(guided, changed(solver=solver)).sample(prior, None, generator=seeded(1))[:, FREE]
     return made.mean().item(), made.var().item()
 
 
@@ -137,18 +137,18 @@ def make():
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm++2m"])
 def test_without_weight_it_is_the_planner_to_the_bit(make, solver):
-    guided, prior, context = make(0.0), normal(9, H, D), normal(9, C, seed=1)
+    guided, prior, context = with_settings(make(0.0), changed(solver=solver)), normal(9, H, D), normal(9, C, seed=1)
     with torch.inference_mode():
-        a = guided.sample(prior, context, solver=solver, generator=seeded(2))
-        b = guided.planner.sample(prior, context, solver=solver, generator=seeded(2))
+        a = guided.sample(prior, context, generator=seeded(2))
+        b = guided.planner.sample(prior, context, generator=seeded(2))
     assert torch.equal(a, b)
-    assert not torch.equal(a, make(0.1).sample(prior, context, solver=solver, generator=seeded(2)))
+    assert not torch.equal(a, make(0.1, solver=solver).sample(prior, context, generator=seeded(2)))
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm++2m"])
 def test_fixed_entries_come_back_bit_for_bit(make, solver):
     prior, context = 1e3 * normal(9, H, D), normal(1, C, seed=1)
-    made = make(5.0).sample(prior, context, solver=solver, generator=seeded(2))
+    made = make(5.0, solver=solver).sample(prior, context, generator=seeded(2))
     assert torch.equal(made[:, FIXED], prior[:, FIXED])
 
 
@@ -167,12 +167,12 @@ def test_the_planners_solver_and_prediction_are_kept(make):
     guided = make(0.5, solver="ddpm", prediction="eps")
     prior, context = normal(9, H, D), normal(9, C, seed=1)
     a = guided.sample(prior, context, generator=seeded(3))
-    assert torch.equal(a, guided.sample(prior, context, solver="ddpm", generator=seeded(3)))
+    assert torch.equal(a, with_settings(guided, changed(solver="ddpm")).sample(prior, context, generator=seeded(3)))
     assert guided.config is guided.planner.config
-    assert guided.nfe == 6
-    guided.planner.config = replace(guided.config, solver="ddim", sample_steps=2)
-    assert guided.nfe == 2
-    assert torch.equal(guided.sample(prior, context), guided.sample(prior, context, solver="ddim", steps=2))
+    few = with_settings(guided, changed(solver="ddim", sample_steps=2))
+    assert (few.nfe, guided.nfe, guided.config.solver) == (2, 6, "ddpm")
+    own = make(0.5, solver="ddim", sample_steps=2, prediction="eps")
+    assert torch.equal(few.sample(prior, context), own.sample(prior, context))
 
 
 def test_other_noise_levels_are_refused():

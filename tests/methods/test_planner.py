@@ -9,6 +9,7 @@ from torch import nn
 from onestride.diffusion.samplers import SOLVERS, eps_from_x0
 from onestride.diffusion.schedule import Schedule
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
+from onestride.methods.settings import changed, with_settings
 from plan_specs import spec_of
 
 H, O, A, C, N = 8, 3, 2, 4, 20  # noqa: E741
@@ -194,7 +195,7 @@ def test_sampling_is_made_of_as_many_calls_as_it_says(make):
     assert calls == list(range(N, 0, -1))
     assert planner.nfe == N
     calls.clear()
-    planner.sample(normal(2, H, D), normal(2, C), steps=5)
+    with_settings(planner, changed(sample_steps=5)).sample(normal(2, H, D), normal(2, C))
     assert calls == [20, 16, 12, 8, 4]
 
 
@@ -203,7 +204,9 @@ def test_the_solver_is_the_configs_unless_another_is_asked_for(make):
     prior, context = normal(3, H, D), normal(3, C, seed=1)
     made = {s: make(solver=s).sample(prior, context, generator=seeded()) for s in SOLVERS}
     for solver in SOLVERS:
-        assert torch.equal(make().sample(prior, context, solver=solver, generator=seeded()), made[solver])
+        assert torch.equal(
+            with_settings(make(), changed(solver=solver)).sample(prior, context, generator=seeded()), made[solver]
+        )
     assert not torch.equal(made["ddim"], made["ddpm"])
 
 
@@ -268,5 +271,10 @@ def test_fewer_steps_may_be_the_planners_own(make):
     few, prior, context = make(sample_steps=3), normal(7, H, D), normal(7, C, seed=1)
     assert (few.nfe, make().nfe) == (3, N)
     with torch.no_grad():
-        assert torch.equal(few.sample(prior, context), make().sample(prior, context, steps=3))
-        assert torch.equal(few.sample(prior, context, steps=5), make().sample(prior, context, steps=5))
+        assert torch.equal(
+            few.sample(prior, context), with_settings(make(), changed(sample_steps=3)).sample(prior, context)
+        )
+        assert torch.equal(
+            with_settings(few, changed(sample_steps=5)).sample(prior, context),
+            make(sample_steps=5).sample(prior, context),
+        )

@@ -18,6 +18,7 @@ from onestride.methods.score_distillation import (
     ScoreDistillationConfig,
     index_of,
 )
+from onestride.methods.settings import changed, with_settings
 from onestride.plans.spec import PlanSpec
 from plan_specs import spec_of
 
@@ -282,7 +283,9 @@ def distilled(teacher_steps, steps, batch):
         pass
     noise = torch.randn(4_000, 1, 1, generator=rng)
     with torch.no_grad():
-        return learner.deployed.sample(noise, None).flatten(), teacher.sample(noise, None, steps=50).flatten()
+        return learner.deployed.sample(noise, None).flatten(), with_settings(teacher, changed(sample_steps=50)).sample(
+            noise, None
+        ).flatten()
 
 
 def in_mode(plans):

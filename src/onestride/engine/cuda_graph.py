@@ -169,15 +169,25 @@ def in_one_graph(generator: Any) -> Any:
 class CudaGraphPlanner(nn.Module):
     """A generator: every network call of another one's ``sample`` in one graph, guidance and added noise included.
 
-    Captured at the first call, for priors and context of its shapes, its solver and its generator of noise; a later
+    Captured at the first call, for priors and context of its shapes, its settings and its generator of noise; a later
     call of others is an error. Precision is that of the first call: torch's settings, and its autocast.
     """
 
     def __init__(self, planner: Any) -> None:
         super().__init__()
         self.planner = planner
-        self.config, self.nfe, self.prior_scaled = planner.config, planner.nfe, getattr(planner, "prior_scaled", True)
+        self.prior_scaled = getattr(planner, "prior_scaled", True)
         self._replay: Callable[[], None] | None = None
+
+    @property
+    def config(self) -> Any:
+        """The generator's settings."""
+        return self.planner.config
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of a decision."""
+        return self.planner.nfe
 
     @torch.inference_mode()
     def sample(
@@ -185,29 +195,27 @@ class CudaGraphPlanner(nn.Module):
         prior: Tensor,
         context: Tensor | None,
         *,
-        solver: str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As the generator's own. The result is overwritten by the next call.
 
         Raises:
-            ValueError: there is no CUDA device, or the graph was captured for other shapes, another solver or another
+            ValueError: there is no CUDA device, or the graph was captured for other shapes, other settings or another
                 generator of noise.
         """
         if self._replay is None:
             needs_cuda(prior.device)
             self._prior, self._context = prior.clone(), None if context is None else context.clone()
-            self._solver, self._generator = solver, generator
-            settings = {} if solver is None else {"solver": solver}
+            self._settings, self._generator = self.config, generator
             self._replay, (self._plans,) = captured(
-                lambda: (self.planner.sample(self._prior, self._context, generator=generator, **settings),),
+                lambda: (self.planner.sample(self._prior, self._context, generator=generator),),
                 prior.device,
                 generator,
             )
         if prior.shape != self._prior.shape:
             raise ValueError(f"prior is {tuple(prior.shape)}, the graph was captured for {tuple(self._prior.shape)}")
-        if solver != self._solver or generator is not self._generator:
-            raise ValueError(f"the graph was captured with solver {self._solver} and with another generator, or none")
+        if self.config != self._settings or generator is not self._generator:
+            raise ValueError(f"the graph was captured with {self._settings} and its own generator of noise, or none")
         self._prior.copy_(prior)
         if self._context is not None and context is not None:
             self._context.copy_(context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from onestride.evaluation.metrics import effective_dimensions
+from onestride.methods.settings import solver
 from onestride.policy.embedding import embedded
 from onestride.policy.policy import Policy
 
@@ -34,10 +35,10 @@ def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tens
 @torch.inference_mode()
 def candidates_at(policy: Policy, rows: torch.Tensor, seed: int) -> torch.Tensor:
     """Return candidates (B, N, H, D) at observations (B, O), normalised, without a sampler's own noise."""
+    policy = policy.with_settings(solver("ddim"))
     policy.reset(seed)
     start, prior = policy.encode(rows)
-    kwargs = {"solver": "ddim"} if "solver" in policy.config["generator"] else {}
     context = embedded(policy.generator, policy.normalizer.context(start.context), start.images)
     context = context.repeat_interleave(policy.candidates, 0)
-    flat = policy.generator.sample(prior.flatten(0, 1), context, **kwargs)
+    flat = policy.generator.sample(prior.flatten(0, 1), context)
     return flat.view_as(prior)

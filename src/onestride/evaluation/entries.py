@@ -15,7 +15,7 @@ from onestride.engine.engine import Engine
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.methods import METHODS
-from onestride.methods.wrapped import WrappedPlanner
+from onestride.methods.settings import changed
 from onestride.policy.policy import Policy, Precision, unselected
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of, trained_methods
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
@@ -183,23 +183,21 @@ def as_trained(entry: Entry, device: str, **settings: Any) -> Policy:
     """Return the entry's planner with the selector of its checkpoint; a teacher with the entry's steps."""
     policy = Policy.from_pretrained(entry.folder, device=device, **settings)
     if entry.variant.weight is not None:
-        policy.generator.config = replace(policy.generator.config, condition_weight=entry.variant.weight)
+        policy = policy.with_settings(changed(condition_weight=entry.variant.weight))
     if entry.variant.asked:
         policy.ask(**{name: value[0].tolist() for name, value in policy.asked.items()} | dict(entry.variant.asked))
     if entry.variant.steps is not None:
-        in_steps(policy, load_config(entry.folder)["kind"], entry.variant.steps)
+        policy = in_steps(policy, load_config(entry.folder)["kind"], entry.variant.steps)
     return policy
 
 
-def in_steps(policy: Policy, method: str, steps: int) -> None:
-    """Have the generator of a policy, which is of this method, sampled in so many steps.
+def in_steps(policy: Policy, method: str, steps: int) -> Policy:
+    """Return a policy whose generator, of this method, is sampled in so many steps.
 
     Raises:
         ValueError: the method has but one way to be sampled.
     """
-    stepped, planner = METHODS[method]().stepped, policy.generator
+    stepped = METHODS[method]().stepped
     if stepped is None:
         raise ValueError(f"a planner of method '{method}' is sampled in its own steps alone, not in {steps}")
-    while isinstance(planner, WrappedPlanner):
-        planner = planner.planner
-    planner.config = stepped.settings(planner.config, steps)
+    return policy.with_settings(lambda config: stepped.settings(config, steps))

@@ -45,6 +45,7 @@ from onestride.latency.subjects import (
     with_parts,
 )
 from onestride.methods.guided import GuidedPlanner
+from onestride.methods.settings import solver
 from onestride.policy.policy import Policy
 from onestride.progress import track
 from onestride.runs.pairs import PairsConfig, make_block
@@ -216,6 +217,7 @@ def _pairs(
 ) -> dict[str, Any]:
     """Return rows of pairs per second, in blocks of ``size``: by the teacher, on a GPU also as one graph."""
     teacher = with_parts(teacher, teacher.generator, teacher.candidates, device)
+    teacher = teacher.with_settings(solver(config.solver))
     makers = {"pairs": teacher}
     if device.type == "cuda":
         makers["pairs-captured"] = with_parts(teacher, CudaGraphPlanner(teacher.generator), teacher.candidates)

@@ -139,34 +139,28 @@ class DiffusionPlanner(nn.Module):
         prior: Tensor,
         context: Tensor | None,
         *,
-        solver: str | None = None,
-        steps: int | None = None,
         generator: torch.Generator | None = None,
-        denoise: Callable[[Tensor, int, Tensor | None], Tensor] | None = None,
         conditions: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Plans (B, H, D) from a prior (B, H, D); the context is (B, C), or (1, C) for all candidates alike.
 
-        denoise: in place of the planner's own, such as a guided one. conditions: what is asked for, (1 or B, size) by
-        name, of a planner that has learnt conditions.
+        conditions: what is asked for, (1 or B, size) by name, of a planner that has learnt conditions.
         """
-        estimate = denoise or self.denoise
         if self.conditions is not None:
-            if denoise is not None:
-                raise ValueError("a planner that takes conditions takes no return model; ask for a return")
-            asked = self.asking(context, conditions or {})
-        else:
+            return self.solve(self.asking(context, conditions or {}), prior, generator)
+        return self.solve(lambda x, k: self.denoise(x, k, context), prior, generator)
 
-            def asked(x: Tensor, k: int) -> Tensor:
-                return estimate(x, k, context)
-
+    def solve(
+        self, estimate: Callable[[Tensor, int], Tensor], prior: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Plans (B, H, D) from a prior by the planner's solver, of any estimate (x, k) -> x_0, such as a guided one."""
         return sample(
-            asked,
+            estimate,
             prior,
             self.fixed,
             self.schedule,
-            solver=solver or self.config.solver,
-            steps=steps or self.config.sample_steps,
+            solver=self.config.solver,
+            steps=self.config.sample_steps,
             spacing=self.config.spacing,
             clip=self.config.clip,
             generator=generator,

@@ -171,7 +171,6 @@ class EDMPlanner(nn.Module):
         prior: Tensor,
         context: Tensor | None,
         *,
-        steps: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Plans (B, H, D) from a prior (B, H, D); fixed entries come back bit for bit.
@@ -180,7 +179,7 @@ class EDMPlanner(nn.Module):
         """
         del generator
         x = torch.where(self.fixed, prior, self.config.sigma_max * prior)
-        grid = self.config.grid(self.config.steps if steps is None else steps)
+        grid = self.config.grid(self.config.steps)
         plans = heun(lambda x, sigma: self.denoise(x, sigma, context), x, grid)
         return torch.where(self.fixed, prior, plans)
 

@@ -28,6 +28,8 @@ class GuidedPlanner(WrappedPlanner):
                 f"the return model knows {returns.schedule.n_steps} noise levels, the planner has "
                 f"{planner.schedule.n_steps}; train it with --returns.n-steps {planner.schedule.n_steps}"
             )
+        if planner.conditions is not None:
+            raise ValueError("a planner that takes conditions takes no return model; ask for a return")
         self.returns, self.weight = returns, weight
 
     def denoise(self, x: Tensor, k: int, context: Tensor | None) -> Tensor:
@@ -39,5 +41,6 @@ class GuidedPlanner(WrappedPlanner):
     def sample(
         self, prior: Tensor, context: Tensor | None, *, generator: torch.Generator | None = None, **more: Any
     ) -> Tensor:
-        """As ``DiffusionPlanner.sample``."""
-        return super().sample(prior, context, generator=generator, denoise=self.denoise, **more)
+        """As ``DiffusionPlanner.sample``, without conditions."""
+        del more
+        return self.planner.solve(lambda x, k: self.denoise(x, k, context), prior, generator)

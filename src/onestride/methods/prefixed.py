@@ -57,10 +57,11 @@ class PrefixedPlanner(WrappedPlanner):
     ) -> Tensor:
         """Return plans (B, H, D) from a prior (B, H, D) and what ``embed`` made (1 or B, .)."""
         assert context is not None
-        if isinstance(self.planner, DiffusionPlanner):
-            denoise = self.planner.denoise
-            more["denoise"] = lambda x, k, c: self.put_back(denoise(x, k, c), context)
-        return self.put_back(self.planner.sample(prior, context, generator=generator, **more), context)
+        planner = self.planner
+        if not isinstance(planner, DiffusionPlanner):
+            return self.put_back(planner.sample(prior, context, generator=generator, **more), context)
+        plans = planner.solve(lambda x, k: self.put_back(planner.denoise(x, k, context), context), prior, generator)
+        return self.put_back(plans, context)
 
     def put_back(self, plans: Tensor, context: Tensor) -> Tensor:
         """Return plans (B, H, D) with the committed actions that the context (1 or B, .) says."""

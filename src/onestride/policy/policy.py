@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from onestride.device import resolve_device
 from onestride.methods.prefixed import PrefixedPlanner
+from onestride.methods.settings import with_settings
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.asking import Asking
 from onestride.plans.given import Given, make_prior, mask_of
@@ -103,6 +105,15 @@ class Policy:
     def nfe(self) -> int:
         """Network calls of the generator per decision."""
         return self.generator.nfe
+
+    def with_settings(self, change: Callable[[Any], Any]) -> Policy:
+        """Return this policy, its generator sampled with other settings; all else is shared, noise too.
+
+        change: the generator's settings -> the other ones, see ``methods.settings.with_settings``.
+        """
+        made = copy.copy(self)
+        made.generator = with_settings(self.generator, change)
+        return made
 
     def reset(self, seed: int) -> None:
         """Start the candidates' noise over: the same seed and observations give the same actions."""

@@ -21,6 +21,7 @@ from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.methods.prefixed import PrefixedPlanner
+from onestride.methods.settings import solver
 from onestride.networks.conditions import COLUMN
 from onestride.plans.asking import Asking
 from onestride.plans.given import make_prior
@@ -100,7 +101,7 @@ def make_pairs(
             makes pairs there.
     """
     with exclusive(folder):
-        _make_pairs(teacher, observations, config, folder, identity)
+        _make_pairs(teacher.with_settings(solver(config.solver)), observations, config, folder, identity)
 
 
 def _make_pairs(
@@ -152,6 +153,7 @@ def make_block(
 ) -> dict[str, Tensor]:
     """Rows size * block ... of the pairs, normalised, on the CPU.
 
+    teacher: with the solver of the pairs.
     more: a generator on the teacher's device, seeded here. It is one and the same for every block, since a teacher that
     is one CUDA graph goes on drawing from the one that it was captured with.
     """
@@ -170,14 +172,14 @@ def make_block(
     values = teacher.normalizer.entries(values, teacher.known)
     prior = make_prior(noise.to(device), temperature.to(device), values, teacher.known)
     context = teacher.normalizer.context(given.context)
-    committed = prefixes(teacher, prior, context, config.solver, rng)
+    committed = prefixes(teacher, prior, context, rng)
     context = embedded(teacher.generator, context, given.images, committed=committed)
     asked = conditions_asked(teacher, size, rng)
     # Only the ancestral solver draws more noise, from a stream that belongs to the block too.
     more.manual_seed(_seed(config.seed, ~block))
     with teacher.products():
         conditions = {"conditions": asked} if asked else {}
-        target = teacher.generator.sample(prior, context, solver=config.solver, generator=more, **conditions).float()
+        target = teacher.generator.sample(prior, context, generator=more, **conditions).float()
     plans = teacher.normalizer.unnormalize(target)
     quality = teacher.score(plans[:, None], observation, given.frame)[:, 0]
     rows = min(size, config.count - block * size)
@@ -189,7 +191,7 @@ def make_block(
     return columns | {f"{COLUMN}{name}": value[:rows].cpu() for name, value in asked.items()}
 
 
-def prefixes(teacher: Policy, prior: Tensor, context: Tensor, solver: str, rng: torch.Generator) -> Tensor | None:
+def prefixes(teacher: Policy, prior: Tensor, context: Tensor, rng: torch.Generator) -> Tensor | None:
     """Return what rows of pairs commit a teacher to (B, P, A), normalised, NaN where nothing; None: it knows no prefix.
 
     It is how the teacher's own plan of other noise begins. A prefix of the pair's target would be told by the pair's
@@ -202,7 +204,7 @@ def prefixes(teacher: Policy, prior: Tensor, context: Tensor, solver: str, rng: 
     other = make_prior(noise, prior.new_ones(len(prior)), prior.flatten(1)[:, teacher.known], teacher.known)
     more = torch.Generator(prior.device).manual_seed(int(torch.randint(2**62, (1,), generator=rng)))
     with teacher.products():
-        plans = generator.sample(other, generator.embed(context), solver=solver, generator=more).float()
+        plans = generator.sample(other, generator.embed(context), generator=more).float()
     return generator.draw(plans.cpu(), rng).to(prior.device)
 
 
