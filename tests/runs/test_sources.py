@@ -18,14 +18,17 @@ from onestride.evaluation.entries import Entry, as_trained
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.methods.dynamics import ContextsConfig, DynamicsModel, unit_range
+from onestride.methods.score_distillation import ONEDP_S, ScoreDistillationConfig
 from onestride.policy.policy import Policy
 from onestride.runs.contexts import Steps, columns_of, load_contexts
+from onestride.runs.learning import data_of, task_for
 from onestride.runs.pairs import load_pairs
 from onestride.runs.presets import off_dynamics as presets
 from onestride.runs.run import material_of, materials_of, task_of
 from onestride.runs.sources import take_source
 from onestride.runs.stages import run_stage
 from onestride.training.config import TrainConfig
+from onestride.training.datasets import Stratified
 
 TASK = "halfcheetah-v5-mass-14-to-7"
 CLASSIFIER = TrainConfig(steps=400, batch_size=128, learning_rate=1e-2, ema_decay=0.9, precision="32-true")
@@ -160,6 +163,32 @@ def test_a_student_is_asked_as_its_planner_was(made):
     entry = Entry(Variant(method="dnk", selector="none", asked=(("dynamics", 0.5),)), folder)
     assert as_trained(entry, "cpu").asked["dynamics"].item() == 0.5
     assert (entry.row, entry.variant.label) == ("dnk-dynamics-0.5-unselected", "DNK, dynamics 0.5 (unselected)")
+
+
+def test_a_student_of_its_score_is_asked_as_its_planner_was_and_learns_of_both_bodies(made):
+    run = made / "target"
+    if not (run / "off-dynamics-0").exists():
+        run_stage(run, stage("off-dynamics"))
+    (folder,) = run_stage(run, stage("onedp-s"))
+    policy, teacher = Policy.from_pretrained(folder), Policy.from_pretrained(run / "off-dynamics-0")
+    assert (policy.nfe, policy.candidates, load_config(folder)["kind"]) == (1, 1, "onedp-s")
+    assert {k: v.item() for k, v in policy.asked.items()} == {k: v.item() for k, v in teacher.asked.items()}
+    assert torch.equal(policy.normalizer.mean, teacher.normalizer.mean)
+    config = ScoreDistillationConfig(teacher="off-dynamics-0")
+    task = task_for(run, ONEDP_S, config, None, None, "pairs")
+    data, _ = data_of(run, task, ONEDP_S, config, "pairs", None, None)
+    assert isinstance(data, Stratified)
+    for name, value in teacher.generator.conditions.state_dict().items():
+        assert torch.equal(policy.generator.conditions.state_dict()[name], value)
+    engine = Engine.from_policy(policy, "torch")
+    asked = []
+    for setting in (-1.0, 1.0):
+        policy.ask(dynamics=setting)
+        engine.ask(dynamics=setting)
+        policy.reset(0)
+        engine.reset(0)
+        asked.append(engine.decide(np.zeros(17)).action)
+    assert not np.array_equal(*asked)
 
 
 def test_what_cannot_be_is_said_before_any_work(made, tmp_path):

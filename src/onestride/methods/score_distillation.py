@@ -11,6 +11,9 @@ chain rule through A_k gives). In estimates D of the plan that is ``alpha^2 (D_p
 (alpha = 1): for a teacher of either form, whatever it was trained to say, it is one equation. Known entries of a plan
 are never noised and have no gradient.
 
+A teacher that takes conditions says eps_phi by classifier-free guidance, in its own weight. What is asked for is drawn
+for every row, of teacher, student and score network alike (``asked.py``): the student has the guidance inside.
+
 OneDP-D is drawn to the mean of modes that are near one another: with modes at +-0.4 and less it ends between them.
 """
 
@@ -25,6 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import settings_of
+from onestride.diffusion.guidance import classifier_free
+from onestride.methods import METHODS
+from onestride.methods.asked import without_conditions
 from onestride.methods.diffusion_planner import DiffusionPlanner, TeacherConfig
 from onestride.methods.edm import EDMConfig, EDMPlanner
 from onestride.methods.guided import GuidedPlanner
@@ -34,12 +40,8 @@ from onestride.plans.spec import PlanSpec
 
 Planner = DiffusionPlanner | EDMPlanner
 
-#: Methods that teach: their settings, and what they build.
-TEACHERS: dict[str, tuple[type, type[Planner]]] = {
-    "diffuser": (TeacherConfig, DiffusionPlanner),
-    "dp": (TeacherConfig, DiffusionPlanner),
-    "edm": (EDMConfig, EDMPlanner),
-}
+#: Generators whose methods teach, such as diffuser, dp, edm and off-dynamics; and their settings.
+SETTINGS: dict[Any, type] = {DiffusionPlanner: TeacherConfig, EDMPlanner: EDMConfig}
 #: Entries of the noise table that t_init, t_first and t_last are places of.
 TABLE = 100
 #: Rows of a batch whose plans are drawn twice, to see how they differ.
@@ -90,10 +92,10 @@ class ScoreDistillationConfig:
             )
         if not 0 <= self.beta1 < 1:
             raise ValueError(f"config.beta1 is {self.beta1}, expected 0 <= beta1 < 1")
-        if self.planner not in TEACHERS:
+        if METHODS[self.planner]().build not in SETTINGS:
             raise ValueError(
                 f"'{self.teacher}' is a checkpoint of method '{self.planner}', which has no score to learn from; name "
-                f"by config.teacher a folder of one of {', '.join(TEACHERS)}"
+                "by config.teacher a folder of a diffusion planner, such as diffuser, dp or edm"
             )
 
 
@@ -105,12 +107,10 @@ class OneStepStudent(nn.Module):
 
     def __init__(self, config: ScoreDistillationConfig, spec: PlanSpec) -> None:
         super().__init__()
-        if spec.conditions:
-            names = ", ".join(name for name, _ in spec.conditions)
-            raise ValueError(f"score distillation asks its teacher for nothing, and this task's plans for {names}")
         self.config = config
-        kind, build = TEACHERS[config.planner]
-        self.planner = build(settings_of(kind, config.settings, f"config.settings ({config.planner})"), spec)
+        build: Any = METHODS[config.planner]().build
+        settings = settings_of(SETTINGS[build], config.settings, f"config.settings ({config.planner})")
+        self.planner: Planner = build(settings, spec)
         noise = 1.0
         if isinstance(self.planner, EDMPlanner):
             self.level: int | float = config.sigma_init
@@ -159,6 +159,10 @@ class ScoreDistillation(nn.Module):
         assert isinstance(teacher, DiffusionPlanner | EDMPlanner)
         if not torch.equal(student.fixed.cpu(), teacher.fixed.cpu()):
             raise ValueError("the teacher's plans have other shapes or other known entries than the student's")
+        conditions = getattr(teacher, "conditions", None)
+        self._embedded = 0 if conditions is None else conditions.width  # last columns of the context
+        if conditions is not None:
+            teacher = without_conditions(teacher)  # type: ignore[arg-type]
         self.config, self.deployed = student.config, student
         student.planner.load_state_dict(teacher.state_dict())
         self.score = None if self.config.deterministic else copy.deepcopy(teacher).train().requires_grad_(True)
@@ -204,10 +208,21 @@ class ScoreDistillation(nn.Module):
                 alpha, sigma = teacher.schedule.at(level, plans)
             noisy = torch.where(free, alpha * plans + sigma * eps, plans)
             ours = plans if self.score is None else self.score.denoise(noisy, level, context)
-            theirs = teacher.denoise(noisy, level, context)
+            theirs = self._taught(noisy, level, context)
             apart = (ours - theirs) * free
             gap = (alpha / sigma * apart).square().sum() / (len(made) * free.sum())
         return {"loss": (alpha.square() * apart * made).mean(), "gap": gap.sqrt()}
+
+    def _taught(self, x: Tensor, level: Tensor, context: Tensor | None) -> Tensor:
+        """The teacher's estimate of plans x (B, H, D), guided to what the context's last columns ask for."""
+        teacher = self._teacher[0]
+        estimate = teacher.denoise(x, level, context)
+        if not self._embedded or not teacher.config.condition_weight:
+            return estimate
+        assert context is not None
+        nothing = context.clone()
+        nothing[:, -self._embedded :] = 0
+        return classifier_free(estimate, teacher.denoise(x, level, nothing), teacher.config.condition_weight)
 
     def _score_loss(self, plans: Tensor, context: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         assert self.score is not None

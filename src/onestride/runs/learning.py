@@ -11,7 +11,7 @@ from torch import Tensor
 from onestride.checkpoint import CONFIG, load_config, settings_of
 from onestride.files import CheckpointError
 from onestride.methods import METHODS
-from onestride.methods.method import Method
+from onestride.methods.method import Domain, Method
 from onestride.networks.conditions import COLUMN
 from onestride.networks.normalizer import Normalizer
 from onestride.plans.asking import Asking, Condition
@@ -54,38 +54,39 @@ def task_for(
             "away, or train the teacher with it"
         )
     task = replace(task.with_control(horizon=horizon or rows), prefix=prefix or theirs)
-    return replace(task, conditions=_conditions_of(run, task, method, pairs))
+    return replace(task, conditions=_conditions_of(run, task, method, config, pairs))
 
 
 def _plan_of_teacher(run: Path, method: Method, config: Any, pairs: str) -> dict[str, Any]:
     """Return the shape of the plans of the planner that a method learns from, who may be adopted; {}: of none."""
-    folder = pairs_teacher(run, pairs) if method.needs == "pairs" else teacher_of(run, method, config)
+    folder = taught_by(run, method, config, pairs)
     if folder is None or not (folder / CONFIG).is_file():
         return {}
     return load_config(folder).get("plan", {})  # of no planner: refused later, in words
 
 
-def _conditions_of(run: Path, task: Task, method: Method, pairs: str) -> tuple[Condition, ...]:
-    """Return what a method's plans may be asked for; of a student from pairs: what its teacher's may."""
-    if method.needs == "pairs":
-        teacher = pairs_teacher(run, pairs)
-        said = load_config(teacher)["plan"]["conditions"] if (teacher / CONFIG).is_file() else ()
-        return tuple(Condition(name, size) for name, size in said)
-    return (*task.conditions, *method.conditions) if method.conditional else ()
+def _conditions_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> tuple[Condition, ...]:
+    """Return what a method's plans may be asked for; of a student: what its teacher's may."""
+    if method.conditional:
+        return (*task.conditions, *method.conditions)
+    said = _plan_of_teacher(run, method, config, pairs).get("conditions", ())
+    return tuple(Condition(name, size) for name, size in said)
 
 
-def asked_by_default(run: Path, method: Method, pairs: str) -> dict[str, Any]:
-    """Return what decisions ask for where nobody says anything; those of a student from pairs ask as its teacher's."""
-    if method.needs == "pairs":
-        return load_config(pairs_teacher(run, pairs)).get("asked", {})
-    return dict(method.asked)
+def asked_by_default(run: Path, method: Method, config: Any, pairs: str) -> dict[str, Any]:
+    """Return what decisions ask for where nobody says anything; those of a student ask as its teacher's."""
+    teacher = taught_by(run, method, config, pairs)
+    if method.conditional or teacher is None:
+        return dict(method.asked)
+    return load_config(teacher).get("asked", {})
 
 
-def ranges_of(run: Path, task: Task, method: Method, pairs: str) -> dict[str, tuple[float, float]]:
-    """Return between which numbers each condition may be asked for; of a student from pairs: as its teacher's."""
-    if method.needs != "pairs":
+def ranges_of(run: Path, task: Task, method: Method, config: Any, pairs: str) -> dict[str, tuple[float, float]]:
+    """Return between which numbers each condition may be asked for; of a student: as its teacher's."""
+    teacher = taught_by(run, method, config, pairs)
+    if method.conditional or teacher is None:
         return {each.name: (each.low, each.high) for each in task.conditions}
-    asking, made, at = Asking.of(Policy.from_pretrained(pairs_teacher(run, pairs)).generator), {}, 0
+    asking, made, at = Asking.of(Policy.from_pretrained(teacher).generator), {}, 0
     for name, size in zip(asking.names, asking.sizes, strict=True):
         made[name] = (float(asking.low[at]), float(asking.high[at]))
         at += size
@@ -100,6 +101,20 @@ def teacher_of(run: Path, method: Method, config: Any) -> Path | None:
     if method.taught_by is not None:
         return run / method.taught_by(config)
     return None if method.teacher is None else run / (METHODS[method.teacher]().folder or method.teacher)
+
+
+def taught_by(run: Path, method: Method, config: Any, pairs: str) -> Path | None:
+    """Return the folder of the planner whose plans a method learns from, by pairs or beside it; None: of none."""
+    return pairs_teacher(run, pairs) if method.needs == "pairs" else teacher_of(run, method, config)
+
+
+def domain_of(run: Path, method: Method, config: Any) -> Domain:
+    """Return whose episodes a method learns from; taught beside a planner, those that this one learnt from."""
+    teacher = teacher_of(run, method, config)
+    if method.taught_by is None or method.domain != "own" or teacher is None or not (teacher / CONFIG).is_file():
+        return method.domain
+    taught = load_config(teacher)["kind"]
+    return METHODS[taught]().domain if taught in METHODS else "own"
 
 
 def pairs_of(run: Path, pairs: str) -> dict[str, Any]:
@@ -144,12 +159,13 @@ def begun(folder: Path, config: Any) -> tuple[Any, Policy]:
 # ---------------------------------------------------------------- data
 
 
-def identity_of(run: Path, method: Method) -> dict[str, Any]:
+def identity_of(run: Path, method: Method, config: Any) -> dict[str, Any]:
     """Return what of a run's episodes decides what a method learns from windows or transitions."""
     said: dict[str, Any] = {}
-    if method.domain != "source":
+    domain = domain_of(run, method, config)
+    if domain != "source":
         said["data"] = data_identity(run)
-    if method.domain != "own":
+    if domain != "own":
         wants_source(run)
         said["source"] = data_identity(run, SOURCE)
     if method.contexts:
@@ -164,14 +180,19 @@ def data_of(
     if method.needs == "pairs":
         teacher = Policy.from_pretrained(pairs_teacher(run, pairs), task=task.name)
         return Resident(load_pairs(run / pairs)), teacher.normalizer
-    if method.domain != "own" or begins is not None:
-        return _of_domains(run, task, method, begins)
+    domain = domain_of(run, method, config)
+    if domain != method.domain:  # what it asks for is drawn, and no column
+        teacher = teacher_of(run, method, config)
+        assert teacher is not None
+        return _of_domains(run, replace(task, conditions=()), method, domain, Policy.from_pretrained(teacher))
+    if domain != "own" or begins is not None:
+        return _of_domains(run, task, method, "both" if begins is not None else domain, begins)
     material = material_of(run, task)
     if (teacher := teacher_of(run, method, config)) is not None:  # it may be adopted, and normalises as it was taught
         material = replace(material, given=Policy.from_pretrained(teacher).normalizer)
     if method.needs == "transitions":
         return Resident(material.steps()), material.normalizer
-    (asked,) = _asked([material], task)
+    (asked,) = _asked([material], task if method.conditional else replace(task, conditions=()))
     if method.columns is not None:
         beside = None if method.critic is None else load_selector(run / method.critic, task_of(run))
         asked |= method.columns(material, beside)
@@ -181,17 +202,22 @@ def data_of(
     return with_neighbours(data, task.plans, source.start, source.first, count, reach, run), material.normalizer
 
 
-def _of_domains(run: Path, task: Task, method: Method, begins: Policy | None) -> tuple[Dataset, Normalizer]:
-    """Windows of another body's episodes, of both in halves of every batch, or for a planner that began elsewhere."""
-    every = materials_of(run, task, "both" if begins is not None else method.domain)
-    if begins is not None:
-        every = [replace(each, given=begins.normalizer) for each in every]
+def _of_domains(
+    run: Path, task: Task, method: Method, domain: Domain, before: Policy | None
+) -> tuple[Dataset, Normalizer]:
+    """Windows of another body's episodes, of both in halves of every batch, or for a planner that began elsewhere.
+
+    before: the planner that it begins from, or that teaches it: they are normalised as its windows were.
+    """
+    every = materials_of(run, task, domain)
+    if before is not None:
+        every = [replace(each, given=before.normalizer) for each in every]
     if method.contexts:
         kept = columns_of(run)
         every = [replace(each, scored=of_set(kept, each.source.name)) for each in every]
     columns = _asked(every, task)
     data = [material.plans(**asked) for material, asked in zip(every, columns, strict=True)]
-    if len(data) == 2 and method.domain == "both":
+    if len(data) == 2 and method.begins_from is None:
         return Stratified(data, (0.5, 0.5)), every[0].normalizer
     return data[0], every[0].normalizer
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
+from onestride.methods.asked import drawn
 from onestride.methods.prefixed import PrefixedPlanner
 from onestride.methods.settings import solver
 from onestride.networks.conditions import COLUMN
@@ -211,29 +211,14 @@ def prefixes(teacher: Policy, prior: Tensor, context: Tensor, rng: torch.Generat
 def conditions_asked(teacher: Policy, rows: int, rng: torch.Generator) -> dict[str, Tensor]:
     """Return what rows of pairs ask a teacher for (rows, size), by name; nothing of one that takes no conditions.
 
-    An eighth asks for nothing. Of the others each condition is, by itself, left out in a quarter, what decisions ask
-    for in a quarter, and anywhere in its range in half: a student is to follow the teacher wherever it may be asked.
-
     Raises:
         ValueError: a condition has no range.
     """
     conditions = getattr(teacher.generator, "conditions", None)
     if conditions is None:
         return {}
-    asking, silent = Asking.of(teacher.generator), torch.rand(rows, 1, generator=rng) < 0.125
-    if not np.isfinite(asking.high - asking.low).all():
-        raise ValueError(
-            f"pairs ask for {', '.join(asking.names)} anywhere in their ranges, and one has none: give its Condition "
-            "low and high, and train the teacher again"
-        )
-    low, high = torch.from_numpy(asking.low), torch.from_numpy(asking.high)
-    usual = torch.from_numpy(asking.numbers({name: v[0].tolist() for name, v in teacher.asked.items()}))
-    values = low + (high - low) * torch.rand(rows, len(low), generator=rng)
-    which = torch.rand(rows, len(asking.names), generator=rng)
-    which = which.repeat_interleave(torch.tensor(asking.sizes), 1)
-    values = torch.where(which < 0.5, usual, values)
-    values = values.masked_fill((which < 0.25) | silent, torch.nan)
-    return conditions.by_name(values.to(teacher.device))
+    usual = torch.from_numpy(Asking.of(teacher.generator).numbers({n: v[0].tolist() for n, v in teacher.asked.items()}))
+    return {name: value.to(teacher.device) for name, value in drawn(conditions, usual, rows, rng).items()}
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from onestride.engine.cuda_graph import in_one_graph
 from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
+from onestride.methods.asked import AskedLearner, AskedPlanner
 from onestride.methods.method import Method
 from onestride.methods.prefixed import PrefixedPlanner, refuse_prefix
 from onestride.methods.wrapped import WrappedLearner
@@ -174,7 +175,7 @@ def train_method(
         drawn = manifest["settings"]
         sampling = CandidateSampling(tuple(drawn["temperatures"]), tuple(drawn["probabilities"]))
     else:
-        identity |= identity_of(run, method)
+        identity |= identity_of(run, method, config)
     if teacher is not None:
         identity["teacher"] = checkpoint_id(teacher)
     if begins_from is not None:
@@ -186,7 +187,7 @@ def train_method(
     if not is_up_to_date(folder, training, identity):
         data, normalizer = data_of(run, task, method, config, pairs, sight, begins)
         ema, log = _train(run, folder, task, method, config, data, training, identity, sight, pairs, begins)
-        asked = asked_by_default(run, method, pairs)
+        asked = asked_by_default(run, method, config, pairs)
         made = Policy(task, ema, normalizer, sampling=sampling, conditions=asked)
         made.save(folder, record(training, identity, log))
     if ranked_by is not None:
@@ -208,12 +209,19 @@ def _train(
         generator.load_state_dict(begins.generator.state_dict())
         generator.requires_grad_(True)
     if task.conditions:
-        generator.conditions.limit(ranges_of(run, task, method, pairs))
+        generator.conditions.limit(ranges_of(run, task, method, config, pairs))
     learner = generator
     if method.learner is not None:
         taught = teacher_of(run, method, config)
-        teacher = None if taught is None else Policy.from_pretrained(taught).generator
-        if task.prefix:
+        theirs = None if taught is None else Policy.from_pretrained(taught)
+        teacher = None if theirs is None else theirs.generator
+        if isinstance(generator, AskedPlanner):
+            assert theirs is not None  # what it may be asked for is what its teacher may
+            assert teacher is not None
+            inside = method.learner(generator.planner, teacher, config)
+            usual = torch.from_numpy(theirs.asked_numbers)
+            learner = AskedLearner(generator, as_learner(inside), teacher.conditions, usual)
+        elif task.prefix:
             assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
             inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
             learner = WrappedLearner(generator, as_learner(inside))

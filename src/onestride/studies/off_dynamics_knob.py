@@ -12,7 +12,7 @@ from onestride.studies.study import Job, Outcome, Study
 
 MASSES = (7, 10, 14)  # [kg]
 SETTINGS = (-1.0, 0.0, 1.0)
-ROWS = ("off-dynamics", "dnk")
+ROWS = ("off-dynamics", "dnk", "onedp-s")
 EPISODES = 20
 
 

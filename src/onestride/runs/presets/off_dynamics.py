@@ -8,6 +8,7 @@ from onestride.methods import METHODS
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.dynamics import ContextsConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.methods.score_distillation import ScoreDistillationConfig
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.stage import CONTEXTS, DataSet, Preset, Stage
@@ -18,7 +19,7 @@ from onestride.training.config import TrainConfig
 TABLE1 = ("return-diffuser", "finetuned-diffuser", "joint-diffuser", "off-dynamics")
 FIGURE2 = ("labelled-diffuser", "off-dynamics-score", "off-dynamics-inverse-action")
 ALONE = ("return-diffuser", "finetuned-diffuser")  # learn from the target's few windows
-PAIRS_OF, STUDENT = "off-dynamics-0", "dnk"
+PAIRS_OF, STUDENT, DISTILLED = "off-dynamics-0", "dnk", "onedp-s"
 #: Modified bodies by their tasks' names -> the body, and the task that their source data are of.
 BODIES = {f"{c.body}-v5-{c.name}": (c.body, f"{c.body}-v5" + (f"-{c.source}" if c.source else "")) for c in CHANGES}
 
@@ -69,6 +70,11 @@ def target(task: str, budget: str) -> Preset:
         name=STUDENT, role="method", config=student,
         training=_training(body, budget, {"small": 8_000, "full": 400_000, "tiny": 20}[budget]),
     ))  # fmt: skip
+    distilled = Stage(
+        name=DISTILLED, role="method", config=ScoreDistillationConfig(teacher=PAIRS_OF),
+        training=replace(_training(body, budget, {"small": 4_000, "full": 100_000, "tiny": 20}[budget]), warmup=100),
+    )  # fmt: skip
+    stages.append(distilled)
     return Preset(
         about=f"{task} from 10,000 steps of it and much data of its source", task=task,
         amount=2_000 if budget == "tiny" else 10_000, stages=tuple(stages), evaluate=_evaluation(budget),
