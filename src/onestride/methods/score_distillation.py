@@ -161,6 +161,7 @@ class ScoreDistillation(nn.Module):
             raise ValueError("the teacher's plans have other shapes or other known entries than the student's")
         conditions = getattr(teacher, "conditions", None)
         self._embedded = 0 if conditions is None else conditions.width  # last columns of the context
+        self._weight: float = 0.0 if conditions is None else teacher.config.condition_weight  # of guidance
         if conditions is not None:
             teacher = without_conditions(teacher)  # type: ignore[arg-type]
         self.config, self.deployed = student.config, student
@@ -217,12 +218,12 @@ class ScoreDistillation(nn.Module):
         """The teacher's estimate of plans x (B, H, D), guided to what the context's last columns ask for."""
         teacher = self._teacher[0]
         estimate = teacher.denoise(x, level, context)
-        if not self._embedded or not teacher.config.condition_weight:
+        if not self._weight:
             return estimate
         assert context is not None
         nothing = context.clone()
         nothing[:, -self._embedded :] = 0
-        return classifier_free(estimate, teacher.denoise(x, level, nothing), teacher.config.condition_weight)
+        return classifier_free(estimate, teacher.denoise(x, level, nothing), self._weight)
 
     def _score_loss(self, plans: Tensor, context: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         assert self.score is not None

@@ -214,10 +214,8 @@ def _train(
     if method.learner is not None:
         taught = teacher_of(run, method, config)
         theirs = None if taught is None else Policy.from_pretrained(taught)
-        teacher = None if theirs is None else theirs.generator
-        if isinstance(generator, AskedPlanner):
-            assert theirs is not None  # what it may be asked for is what its teacher may
-            assert teacher is not None
+        teacher: Any = None if theirs is None else theirs.generator
+        if isinstance(generator, AskedPlanner) and theirs is not None:
             inside = method.learner(generator.planner, teacher, config)
             usual = torch.from_numpy(theirs.asked_numbers)
             learner = AskedLearner(generator, as_learner(inside), teacher.conditions, usual)
