@@ -210,26 +210,29 @@ def _train(
         generator.requires_grad_(True)
     if task.conditions:
         generator.conditions.limit(ranges_of(run, task, method, config, pairs))
-    learner = generator
-    if method.learner is not None:
-        taught = teacher_of(run, method, config)
-        theirs = None if taught is None else Policy.from_pretrained(taught)
-        teacher: Any = None if theirs is None else theirs.generator
-        if isinstance(generator, AskedPlanner) and theirs is not None:
-            inside = method.learner(generator.planner, teacher, config)
-            usual = torch.from_numpy(theirs.asked_numbers)
-            learner = AskedLearner(generator, as_learner(inside), teacher.conditions, usual)
-        elif task.prefix:
-            assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
-            inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
-            learner = WrappedLearner(generator, as_learner(inside))
-        else:
-            build = method.learner if sight is None else sight.learner
-            learner = build(generator, teacher, config)
+    learner = _learner(run, task, method, config, generator, sight)
     if isinstance(data, Neighbours) and hasattr(generator, "remember"):
         generator.remember(data.spread)
     title = folder.name if method.folder else f"{folder.name.rpartition('-')[0]} seed {training.seed}"
     return train(learner, data, training, folder, title=title, identity=identity)
+
+
+def _learner(run: Path, task: Task, method: Method, config: Any, generator: Any, sight: Sight | None) -> Any:
+    """Return what is trained: the generator itself, or the method's learner of it, beside its teacher."""
+    if method.learner is None:
+        return generator
+    taught = teacher_of(run, method, config)
+    theirs = None if taught is None else Policy.from_pretrained(taught)
+    teacher: Any = None if theirs is None else theirs.generator
+    if theirs is not None and isinstance(generator, AskedPlanner):
+        inside = as_learner(method.learner(generator.planner, teacher, config))
+        return AskedLearner(generator, inside, teacher.conditions, torch.from_numpy(theirs.asked_numbers))
+    if task.prefix:
+        assert teacher is None or isinstance(teacher, PrefixedPlanner)  # as its plans have one too
+        inside = method.learner(generator.planner, None if teacher is None else teacher.planner, config)
+        return WrappedLearner(generator, as_learner(inside))
+    build = method.learner if sight is None else sight.learner
+    return build(generator, teacher, config)
 
 
 def _attach_selector(folder: Path, run: Path, task: Task, kind: str, guidance: float) -> None:
