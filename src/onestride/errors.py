@@ -17,6 +17,7 @@ EXTRAS = {
     "gymnasium_robotics": "tasks", "gym_pusht": "tasks", "ogbench": "tasks",
     "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
+    "openvino": "openvino",
     "pyarrow": "lerobot",
     "websockets": "serve", "msgpack": "serve",
     "huggingface_hub": "hub",

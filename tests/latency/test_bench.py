@@ -11,6 +11,7 @@ from torch import nn
 
 from onestride.cli import main
 from onestride.engine.backends import preferred
+from onestride.engine.openvino_runner import installed
 from onestride.latency import bench as benching
 from onestride.latency.subjects import subjects_of, trained, untrained, with_parts, work, work_of
 from onestride.reports.table import cells
@@ -72,7 +73,8 @@ def test_the_record_is_of_the_schema(record):
     names = ["teacher", "student", "engine", "engine-int8"]  # the teacher is guided
     backend = preferred(untrained(presets.load("halfcheetah-tiny"))["student"])
     int8 = preferred(untrained(presets.load("halfcheetah-tiny"))["student"], int8=True)
-    names += [f"engine-{other}" for other in ("onnx", "onnx-int8") if other not in (backend, int8)]
+    others = ("onnx", "onnx-int8", *(("openvino",) if installed() else ()))
+    names += [f"engine-{other}" for other in others if other not in (backend, int8)]
     assert any(f"engine is {backend}, " in note for note in said["notes"])
     assert list(said["rows"]) == [f"{name}@{n}" for n in (1, 4) for name in names]
     assert (said["schema"], said["experiment"]) == (2, "bench")

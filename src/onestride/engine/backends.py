@@ -13,10 +13,11 @@ from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.folder import GRAPH, Backend
 from onestride.engine.graph import write_graph
 from onestride.engine.native import NativeError, NativeRunner, library
+from onestride.engine.openvino_runner import OpenVinoRunner, installed
 from onestride.engine.program import write_program
 from onestride.engine.runners import OnnxRunner, Runner, thread_counts
 from onestride.engine.torch_runner import TorchRunner
-from onestride.engine.whole import DecisionModule, decision_module
+from onestride.engine.whole import DecisionModule, WholePolicy, decision_module
 from onestride.policy.policy import Policy
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -53,6 +54,11 @@ def _runners(decision: DecisionModule, backend: Backend, device: torch.device, t
         except (ImportError, OSError):  # it is not installed, or nothing can be written anywhere
             if not auto:
                 raise
+    # What is folded is the native engine's; of networks that are not, such as convolutions, either may be the faster.
+    if backend == "openvino" or (auto and device.type == "cpu" and installed() and isinstance(decision, WholePolicy)):
+        with TemporaryDirectory() as folder:
+            write_graph(decision, graph := Path(folder) / GRAPH)
+            yield from [OpenVinoRunner(graph.read_bytes(), n) for n in thread_counts(threads)]
     if backend in ("torch", "auto"):
         yield TorchRunner(decision, device)
     if backend == "compile" and device.type != "cuda":

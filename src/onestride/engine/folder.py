@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from onestride.engine.native import NativeRunner
-from onestride.engine.runners import INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
+from onestride.engine.openvino_runner import OpenVinoRunner, installed
+from onestride.engine.runners import CPU, INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
 from onestride.files import CheckpointError, read_bytes, read_json
 from onestride.plans.asking import NOTHING, Asking
 from onestride.robot.control_spec import ControlSpec, plain_control
@@ -20,8 +21,8 @@ GRAPH, PROGRAM, CONTRACT, CHECKSUMS = "model.onnx", "program.bin", "contract.jso
 Format = Literal["onnx", "native"]
 #: What a policy's engine may run on, see ``backends.py``.
 Backend = Literal[
-    "auto", "native", "native-int8", "onnx", "onnx-int8", "torch", "compile", "cuda-graph", "cuda-graph-tf32",
-    "cuda-graph-bf16",
+    "auto", "native", "native-int8", "onnx", "onnx-int8", "openvino", "torch", "compile", "cuda-graph",
+    "cuda-graph-tf32", "cuda-graph-bf16",
 ]  # fmt: skip
 #: The file of an exported folder that decides, by its format.
 DECIDES: dict[Format, str] = {"onnx": GRAPH, "native": PROGRAM}
@@ -191,8 +192,10 @@ def check_contract(runner: Bound, contract: dict[str, Any], control: ControlSpec
 def load_runners(folder: Path, contract: dict[str, Any], provider: str, threads: int | None) -> list[Bound]:
     """What decides, with every number of threads; see ``Engine.from_folder``."""
     form, name = contract["format"], backend_of(contract)
-    content = (folder / DECIDES[form]).read_bytes()
-    return [
-        NativeRunner(content, n, name) if form == "native" else OnnxRunner(content, n, name, provider)
-        for n in thread_counts(threads)
-    ]
+    content, counts = (folder / DECIDES[form]).read_bytes(), thread_counts(threads)
+    if form == "native":
+        return [NativeRunner(content, n, name) for n in counts]
+    made: list[Bound] = [OnnxRunner(content, n, name, provider) for n in counts]
+    if provider == CPU and name == "onnx" and installed():  # the sooner done of both decides
+        made += [OpenVinoRunner(content, n) for n in counts]
+    return made

@@ -4,6 +4,7 @@
     teacher-optimised   its calls as one graph      engine        the student's decision as one graph, or program
                                                     engine-int8   with large products in 8 bits
                                                     engine-onnx   by ONNX Runtime, where the engine is native
+                                                    engine-openvino   by OpenVINO, where it is installed
 
 On a GPU teacher-optimised is the teacher's sampling as one CUDA graph, of a U-Net too, engine the decision as one;
 engine-tf32 and engine-bf16 are that with coarser products. On request engine-compiled goes through torch.compile first,

@@ -22,6 +22,7 @@ from onestride.engine.engine import Engine
 from onestride.engine.fold.critic import Batched
 from onestride.engine.fold.parts import NoEngineError
 from onestride.engine.fold.policy import FoldedPolicy, fold
+from onestride.engine.openvino_runner import installed
 from onestride.engine.teacher import OnnxPlanner, Unrolled
 from onestride.methods.guided import GuidedPlanner
 from onestride.networks.normalizer import Normalizer
@@ -170,7 +171,8 @@ def _backends(student: Policy, config: BenchConfig) -> dict[str, Backend]:
         made = {"engine": "cuda-graph", "engine-tf32": "cuda-graph-tf32", "engine-bf16": "cuda-graph-bf16"}
     else:
         made = {"engine": preferred(student), "engine-int8": preferred(student, int8=True)}
-        made |= {f"engine-{other}": other for other in ("onnx", "onnx-int8") if other not in made.values()}
+        others: tuple[Backend, ...] = ("onnx", "onnx-int8", *(("openvino",) if installed() else ()))
+        made |= {f"engine-{other}": other for other in others if other not in made.values()}
     if config.compiled:
         made["engine-compiled"] = "compile"
     return made

@@ -60,4 +60,6 @@ def order_of(spec: PlanSpec) -> Tensor | None:
 def make_prior(noise: Tensor, temperature: Tensor, values: Tensor, entries: Tensor) -> Tensor:
     """Return noise (B, H, D) times temperature (B,), with normalised values (B or 1, K) in the known entries (K,)."""
     prior = noise * temperature[:, None, None]
+    if not len(entries):
+        return prior  # nothing is written into a graph, and a runtime stumbles over no empty index
     return prior.flatten(1).index_copy(1, entries, values.expand(len(prior), -1)).view_as(prior)
