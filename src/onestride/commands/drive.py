@@ -57,8 +57,8 @@ class Run(Common):
     $ONESTRIDE_API_KEY is its key."""
     engine: Backend | None = None
     """Run a policy as one graph: auto measures what is fastest here; native and native-int8 (built by this machine's
-    C compiler), onnx, onnx-int8, openvino, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32, cuda-graph-bf16, and
-    compile as a graph too."""
+    C compiler), onnx, onnx-int8, openvino, torch, compile; with --device cuda: cuda-graph, cuda-graph-tf32,
+    cuda-graph-bf16, and compile as a graph too."""
     scene: int = 0
     """Which of the evaluation scenes; with --duration, the first of them."""
     clock: Literal["real", "charged"] = "real"

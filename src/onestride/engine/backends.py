@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
@@ -56,7 +57,7 @@ def _runners(decision: DecisionModule, backend: Backend, device: torch.device, t
                 raise
     # What is folded is the native engine's; of networks that are not, such as convolutions, either may be the faster.
     if backend == "openvino" or (auto and device.type == "cpu" and installed() and isinstance(decision, WholePolicy)):
-        with TemporaryDirectory() as folder:
+        with suppress(*((ImportError, OSError, RuntimeError) if auto else ())), TemporaryDirectory() as folder:
             write_graph(decision, graph := Path(folder) / GRAPH)
             yield from [OpenVinoRunner(graph.read_bytes(), n) for n in thread_counts(threads)]
     if backend in ("torch", "auto"):

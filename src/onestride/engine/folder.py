@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -197,5 +198,6 @@ def load_runners(folder: Path, contract: dict[str, Any], provider: str, threads:
         return [NativeRunner(content, n, name) for n in counts]
     made: list[Bound] = [OnnxRunner(content, n, name, provider) for n in counts]
     if provider == CPU and name == "onnx" and installed():  # the sooner done of both decides
-        made += [OpenVinoRunner(content, n) for n in counts]
+        with suppress(RuntimeError):  # which it cannot read, the other may
+            made += [OpenVinoRunner(content, n) for n in counts]
     return made

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from onestride.engine.forks import never_freed_in_children
-from onestride.engine.runners import ASKED, COMMITTED, Answer, Shape
+from onestride.engine.runners import ASKED, COMMITTED, INPUTS, OUTPUTS, Answer, Shape
 from onestride.errors import naming_extras
 
+GIVEN = (*INPUTS, ASKED, COMMITTED)
 TYPES = {"f32": np.float32, "i64": np.int64}
 
 
@@ -47,15 +48,14 @@ class OpenVinoRunner:
         self._request: Any = compiled.create_infer_request()
         for each in (core, compiled, self._request):
             never_freed_in_children(each)
-        self.inputs, self.outputs = (
-            [Shape(v.any_name, TYPES[v.element_type.to_string()], tuple(v.shape)) for v in values]
-            for values in (compiled.inputs, compiled.outputs)
-        )
+        self.inputs, self.outputs = _shapes(compiled.inputs, GIVEN), _shapes(compiled.outputs, OUTPUTS)
         self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
         self._beside = [self._arrays[name] for name in (ASKED, COMMITTED) if name in self._arrays]
         self.ask(np.array(np.nan, np.float32))
-        for v in (*self.inputs, *self.outputs):
-            self._request.set_tensor(v.name, openvino.Tensor(self._arrays[v.name], shared_memory=True))
+        for number, v in enumerate(self.inputs):
+            self._request.set_input_tensor(number, openvino.Tensor(self._arrays[v.name], shared_memory=True))
+        for number, v in enumerate(self.outputs):
+            self._request.set_output_tensor(number, openvino.Tensor(self._arrays[v.name], shared_memory=True))
 
     def ask(self, numbers: np.ndarray) -> None:
         """Ask for these conditions (K,), or commit these columns (P, A), from the next decision on; NaN: not."""
@@ -78,3 +78,14 @@ class OpenVinoRunner:
         return Answer(
             arrays["action"], float(arrays["score"]), int(arrays["winner"]), arrays["scores"], arrays.get("plan")
         )
+
+
+def _shapes(ports: Any, known: tuple[str, ...]) -> list[Shape]:
+    """Return what goes in or comes out by its name among those known; of one that has several, one not yet taken."""
+    made: list[Shape] = []
+    for port in ports:
+        taken = {each.name for each in made}
+        names = (each for each in known if each in port.names and each not in taken)
+        name = next(names, port.any_name)
+        made.append(Shape(name, TYPES[port.element_type.to_string()], tuple(port.shape)))
+    return made
