@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from watchdog import Lines
 
-START, STOP = 60.0, 5.0  # how long connecting to the robot may take, and stopping it [s]
+START, STOP = 120.0, 5.0  # how long connecting to the robot may take, and stopping it [s]
 
 
 class RobotProcess:
@@ -65,10 +65,13 @@ class RobotProcess:
         """End the driver, which stops the robot first."""
         for lines in (self._commands, self._readings):
             lines.channel.close()
-        try:
-            self.process.wait(2 * STOP)
-        except subprocess.TimeoutExpired:
-            self.process.terminate()
+        for end in (self.process.terminate, self.process.kill):  # of one that hangs
+            try:
+                self.process.wait(2 * STOP)
+                return
+            except subprocess.TimeoutExpired:
+                end()
+        self.process.wait()
 
     def read(self) -> tuple[dict[str, float], float]:
         """Return the robot's numbers by name, and their time by ``time.perf_counter()`` [s].
