@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Engine:
     """``decide(observation)`` as the control loop wants it (``Decider``). ``chosen`` says what runs, and why.
 
-    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``. longest_prefix: how many
-    commands may be committed, see ``decide``.
+    nfe: network calls of a decision. asking: what plans may be asked for, see ``ask``. asked_numbers: what they are
+    asked for now (K,), NaN: not. longest_prefix: how many commands may be committed, see ``decide``.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Engine:
         longest_prefix: int = 0,
     ) -> None:  # fmt: skip
         self.asking, self.longest_prefix = asking, longest_prefix
+        self.asked_numbers = asking.numbers({})
         self.runner, self.control, self.draws, self.chosen, self.nfe = runner, control, draws, chosen, nfe
         self._observation = np.zeros(control.observation_dim, np.float32)
         self._what = f" of {control.name}: {control.layout}"
@@ -59,9 +60,9 @@ class Engine:
         Raises:
             ValueError: no such condition was learnt, or the value has another size or is out of range.
         """
-        numbers = self.asking.numbers(conditions)
-        if numbers.size:
-            self.runner.ask(numbers)
+        self.asked_numbers = self.asking.numbers(conditions)
+        if self.asked_numbers.size:
+            self.runner.ask(self.asked_numbers)
 
     def reset(self, draw: int = 0) -> None:
         """Start the candidates' noise over, at this draw."""

@@ -84,6 +84,12 @@ class Asking:
             made[place] = given
         return made
 
+    def by_name(self, numbers: np.ndarray) -> dict[str, list[float]]:
+        """Return the conditions that these numbers (K,) ask for, by name: what ``numbers`` makes them of."""
+        parts = np.split(numbers, np.cumsum(self.sizes)[:-1]) if self.names else []
+        named = zip(self.names, parts, strict=True)
+        return {name: part.tolist() for name, part in named if not np.isnan(part).any()}
+
 
 def _said(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values)

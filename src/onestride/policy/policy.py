@@ -78,6 +78,7 @@ class Policy:
         penalty = drawn.score_penalty(candidates)
         self.score_penalty = None if penalty is None else penalty.to(self.device)
         self.asked: dict[str, Tensor] = {}
+        self.asking = Asking.of(self.generator)
         self.ask(**(conditions or {}))
         self.longest_prefix = task.plans.prefix if isinstance(generator, PrefixedPlanner) else 0
         self.action_columns = torch.arange(self.control.state_dim, self.control.transition_dim, device=self.device)
@@ -96,7 +97,7 @@ class Policy:
             ValueError: the generator has learnt no such condition, or the value has another size or is out of range.
         """
         embedding = getattr(self.generator, "conditions", None)
-        self.asked_numbers = Asking.of(self.generator).numbers(conditions)
+        self.asked_numbers = self.asking.numbers(conditions)
         numbers = torch.from_numpy(self.asked_numbers)[None].to(self.device)
         values = {} if embedding is None else embedding.by_name(numbers)
         self.asked = {name: values[name] for name in conditions}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from onestride.robot.decision import Decision, NoPlanError
 from onestride.robot.fields import decision_vector
 from onestride.serving.connection import Connection, RefusedError
 from onestride.serving.messages import MessageError, pack, unpack
-from onestride.serving.metadata import spec_of
+from onestride.serving.metadata import asking_of, spec_of
 from onestride.serving.observations import request_of
-from onestride.serving.session import INFER_PLAN, NO_PLAN, REFUSED, RESET
+from onestride.serving.session import CONDITIONS, INFER_PLAN, NO_PLAN, REFUSED, RESET
 
 CONNECT = 10.0  # how long the first connection may take [s]
 
@@ -38,6 +38,7 @@ class RemotePolicy:
     Attributes:
         metadata: what the server said of its policy.
         control: its control specification.
+        asking: what its plans may be asked for.
 
     Args:
         url: such as "ws://127.0.0.1:8000".
@@ -79,10 +80,11 @@ class RemotePolicy:
         except NoAnswerError as error:
             raise ConnectionError(f"no policy server at {url}: {error}") from error
         try:
-            self.control = spec_of(self.metadata, control)
+            self.control, self.asking = spec_of(self.metadata, control), asking_of(self.metadata)
         except ValueError:
             self.close()
             raise
+        self._asked: dict[str, Any] | None = None
         self._what = f" of {self.control.name}: {self.control.layout}"
 
     def __enter__(self) -> RemotePolicy:
@@ -96,6 +98,17 @@ class RemotePolicy:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def ask(self, **conditions: float | Sequence[float]) -> None:
+        """Ask for these conditions from the next decision on, such as ``ask(dynamics=0.5)``; others are left away.
+
+        They go along with every request, so that neither other clients nor a server that begins anew change them.
+        Before it is called, plans are asked for what the policy was trained or exported with.
+
+        Raises:
+            ValueError: no such condition was learnt, or the value has another size or is out of range.
+        """
+        self._asked = self.asking.by_name(self.asking.numbers(conditions))
 
     def decide(self, observation: np.ndarray | Mapping[str, Any]) -> Decision:
         """Return the decision about an observation, as an engine's ``decide`` does.
@@ -129,7 +142,8 @@ class RemotePolicy:
             NoAnswerError: there was no answer in time, or the server does not understand the observation.
             RuntimeError: another thread asks now.
         """
-        answer = self._ask(pack(dict(observation)))
+        asked = {} if self._asked is None else {CONDITIONS: self._asked}
+        answer = self._ask(pack({**asked, **observation}))
         if isinstance(answer, bytes):
             try:
                 return unpack(answer)

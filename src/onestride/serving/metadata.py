@@ -6,21 +6,40 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from onestride.engine.folder import Control
+from onestride.plans.asking import NOTHING, Asking
 from onestride.robot.control_spec import ControlSpec, numbers_of, plain_control
 from onestride.serving.observations import fields_of
 from onestride.serving.session import ENDPOINTS
 from onestride.tasks import CONTROL_SPECS
 
 
-def metadata_of(spec: ControlSpec, name: str = "") -> dict[str, Any]:
+class Range(msgspec.Struct):
+    """Between which numbers a condition may be asked for."""
+
+    low: list[float]
+    high: list[float]
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high):
+            raise ValueError(f"low has {len(self.low)} numbers and high {len(self.high)}")
+
+
+def metadata_of(
+    spec: ControlSpec, name: str = "", asking: Asking = NOTHING, usual: np.ndarray | None = None
+) -> dict[str, Any]:
     """Return what every client is told.
 
     Args:
         spec: of what is controlled.
         name: of the policy.
+        asking: what its plans may be asked for.
+        usual: what they are asked for where a client says nothing (K,), NaN: not.
     """
+    named = asking.by_name(asking.numbers({}) if usual is None else usual)
+    ends = np.cumsum(asking.sizes, dtype=int).tolist()
     return {
         "server": "onestride",
         "policy": name,
@@ -31,7 +50,31 @@ def metadata_of(spec: ControlSpec, name: str = "") -> dict[str, Any]:
         "action_high": spec.limits.high.tolist(),
         "control": numbers_of(spec) if spec.plain else None,
         "endpoints": list(ENDPOINTS),
+        "conditions": {
+            condition: {
+                "low": asking.low[end - size : end].tolist(),
+                "high": asking.high[end - size : end].tolist(),
+                "usual": named.get(condition),
+            }
+            for condition, size, end in zip(asking.names, asking.sizes, ends, strict=True)
+        },
     }
+
+
+def asking_of(metadata: Mapping[str, Any]) -> Asking:
+    """Return what plans of a served policy may be asked for.
+
+    Raises:
+        ValueError: the server says it in a way that cannot be read.
+    """
+    try:
+        said = msgspec.convert(metadata.get("conditions", {}), dict[str, Range])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the server describes its conditions in a way that cannot be read: {error}") from error
+    low = [number for each in said.values() for number in each.low]
+    high = [number for each in said.values() for number in each.high]
+    sizes = tuple(len(each.low) for each in said.values())
+    return Asking(tuple(said), sizes, np.array(low, np.float32), np.array(high, np.float32))
 
 
 def spec_of(metadata: Mapping[str, Any], control: ControlSpec | None = None) -> ControlSpec:

@@ -24,7 +24,7 @@ from onestride.serving.address import PORT, bind, check_key, keep_alive
 from onestride.serving.messages import pack
 from onestride.serving.metadata import metadata_of
 from onestride.serving.observations import example_of, largest
-from onestride.serving.session import Served, Session
+from onestride.serving.session import Served, Session, asked_of, asking_of
 from onestride.serving.turns import Turns
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class PolicyServer:
         if max_clients < 1:
             raise ValueError(f"max_clients is {max_clients}, expected at least 1")
         self.policy, self.spec, self.max_clients = policy, policy.control, max_clients
-        self.metadata = metadata_of(self.spec, name)
+        self._usual = asked_of(policy)  # before any client asks
+        self.metadata = metadata_of(self.spec, name, asking_of(policy), self._usual)
         self._key = None if api_key is None else f"Api-Key {check_key(api_key)}".encode()
         self._socket = bind(host, port) if sock is None else sock
         self._conversations: set[asyncio.Task[None]] = set()
@@ -175,7 +176,7 @@ class PolicyServer:
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
         keep_alive(connection.transport.get_extra_info("socket"))
-        session, why = Session(self.policy), "it went"
+        session, why = Session(self.policy, usual=self._usual), "it went"
         who = "{}:{}".format(*connection.remote_address[:2])
         log.info("%s connected", who)
         try:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from onestride.control.history import Samples
-from onestride.robot.control_spec import ControlSpec, ObservationError
+from onestride.plans.asking import NOTHING, Asking
+from onestride.robot.control_spec import NUMBERS, ControlSpec, ObservationError
 from onestride.robot.decision import Decision, NoPlanError, chunk_of
-from onestride.serving.messages import MessageError, pack, unpack
+from onestride.serving.messages import MessageError, pack, text_of, unpack
 from onestride.serving.observations import largest, steps_of
 
 #: What a request may ask for: the next actions, these with the whole plan, or to begin an episode.
 ENDPOINTS = INFER, INFER_PLAN, RESET = "infer", "infer_plan", "reset"
+#: What a request's plan is asked for, beside its observation.
+CONDITIONS = "conditions"
 #: How an error begins, by its kind.
 REFUSED, NO_PLAN, BAD_MESSAGE, FAILED = "observation refused", "no plan", "bad request", "the policy failed"
 
@@ -42,6 +46,16 @@ class Served(Protocol):
         ...
 
 
+def asking_of(policy: Served) -> Asking:
+    """Return what a policy's plans may be asked for."""
+    return getattr(policy, "asking", NOTHING)
+
+
+def asked_of(policy: Served) -> np.ndarray:
+    """Return what a policy's plans are asked for now (K,), NaN: not."""
+    return getattr(policy, "asked_numbers", asking_of(policy).numbers({})).copy()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a message is answered with.
@@ -61,10 +75,12 @@ class Session:
     Args:
         policy: what decides.
         seed: of the client's noise: the same seed and observations give the same actions, whoever else asks.
+        usual: what plans are asked for where the client says nothing (K,); None: what the policy is asked for now.
     """
 
-    def __init__(self, policy: Served, seed: int = 0) -> None:
-        self.policy, self.spec = policy, policy.control
+    def __init__(self, policy: Served, seed: int = 0, usual: np.ndarray | None = None) -> None:
+        self.policy, self.spec, self.asking = policy, policy.control, asking_of(policy)
+        self._usual = asked_of(policy) if usual is None else usual
         self.answered = self.refused = 0
         self.last_refusal = ""
         self._samples: Samples[np.ndarray] = Samples(self.spec.n_obs_steps, self.spec.control_dt)
@@ -113,9 +129,10 @@ class Session:
         if asked == RESET:
             self._reset(request)
             return pack({"status": "reset"})
+        conditions = self._usual if CONDITIONS in fields else self._conditions(request.pop(CONDITIONS, None))
         observation = self._observation(request)
         decided = time.perf_counter()
-        decision = self._decide(observation)
+        decision = self._decide(observation, conditions)
         done = time.perf_counter()
         timing = {"infer_ms": 1e3 * (done - began), "queue_ms": 1e3 * (began - came)}
         if self._total_ms is not None:
@@ -147,8 +164,25 @@ class Session:
         self._samples.clear_after_pause(float(now))
         return np.concatenate(self._samples.add(float(now), steps[0]))
 
-    def _decide(self, observation: np.ndarray) -> Decision:
+    def _conditions(self, given: Any) -> np.ndarray:
+        """What the plan of this request is asked for (K,), whatever others ask for; NaN: not."""
+        if given is None:
+            return self._usual
+        if not isinstance(given, Mapping):
+            raise MessageError(f"{CONDITIONS} is {str(given)[:40]}, expected a map of names to numbers")
+        named = {text_of(name): value for name, value in given.items()}
+        try:
+            for name, value in named.items():
+                if np.asarray(value).dtype.kind not in NUMBERS:
+                    raise MessageError(f"condition '{name[:80]}' is {str(value)[:40]}, expected numbers")
+            return self.asking.numbers(named)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise MessageError(str(error)) from error
+
+    def _decide(self, observation: np.ndarray, conditions: np.ndarray) -> Decision:
         policy: Any = self.policy
+        if conditions.size and not np.array_equal(conditions, policy.asked_numbers, equal_nan=True):
+            policy.ask(**self.asking.by_name(conditions))
         if self._seed is not None:
             policy.reset(self._seed)
             self._seed = None
