@@ -21,6 +21,7 @@ EXTRAS = {
     "pyarrow": "lerobot",
     "websockets": "serve", "msgpack": "serve",
     "huggingface_hub": "hub",
+    "viser": "viewer",
 }  # fmt: skip
 #: Packages that the program itself is made of: every extra that has a command brings them.
 PROGRAM = ("tyro",)

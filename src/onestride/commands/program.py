@@ -17,6 +17,7 @@ from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
 from onestride.commands.light import COMMANDS, Light
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
+from onestride.commands.view import View
 from onestride.methods import METHODS
 from onestride.runs import presets
 from onestride.runs.stage import Preset
@@ -37,6 +38,7 @@ def _commands(preset: Preset, name: str) -> dict[str, Command]:
         "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
         "doctor": Doctor(),
         "run": Run(preset=name),
+        "view": View(),
         "export": Export(),
         **{name: kind() for name, kind in COMMANDS.items()},  # in the list of all; see light.py
         "bench": Bench(preset=name),

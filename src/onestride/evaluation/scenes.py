@@ -101,9 +101,8 @@ class Scenes:
         observation = self.task.first_observation(self.scenes[number])
         policy.reset(number)
         decision = policy.decide(observation)
-        frame = self.task.encode(torch.from_numpy(observation).float()[None]).frame
-        flat = torch.from_numpy(decision.plans).reshape(1, -1, decision.plans.shape[-1])
-        return self.task.paths(flat, frame).view(*decision.plans.shape[:2], 3).numpy(), decision.scores
+        plans, seen = torch.from_numpy(decision.plans)[None], torch.from_numpy(observation).float()[None]
+        return self.task.positions(plans, seen)[0].numpy(), decision.scores
 
     def notes(self) -> list[str]:
         """Return what a reader of the numbers has to know."""

@@ -187,6 +187,11 @@ class Task:
         """The task's name, its control interface's."""
         return self.control.name
 
+    def positions(self, plans: Tensor, observations: Tensor) -> Tensor:
+        """Return the positions (B, N, H, 3) [m] of plans (B, N, H, D) for observations (B, observation_dim)."""
+        frame = self.encode(observations).frame
+        return self.paths(plans.flatten(1, 2), frame).unflatten(1, plans.shape[1:3])
+
     @property
     def has_demonstrator(self) -> bool:
         """Whether the task makes its own episodes, instead of behaviour policies in its environment."""

@@ -24,8 +24,8 @@ from onestride.tasks.kinova.arm import (
     InverseKinematics,
     build_model,
 )
-from onestride.tasks.kinova.scene import MAX_OBSTACLES, Scene
-from onestride.tasks.obstacles import FAR
+from onestride.tasks.kinova.scene import MAX_OBSTACLES, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
+from onestride.tasks.obstacles import ABSENT, BOX, FAR, OBSTACLE_DIM, SPHERE, check_problem
 from onestride.tasks.physics import mujoco
 from onestride.tasks.stepped import SteppedRobot
 
@@ -109,6 +109,34 @@ class SimulatedArm(SteppedRobot):
             self.advance()
             self._from = self._to = self._reference
             self.stopped = True
+
+    def place(self, name: str, position: np.ndarray) -> None:
+        """Move the goal or an obstacle of the world, as a hand would.
+
+        Args:
+            name: "goal" or "obstacle0" ... "obstacle3".
+            position: its new centre (3,) [m]; a goal's is clipped to the workspace.
+
+        Raises:
+            ValueError: there is no such thing, or the goal would lie inside an obstacle.
+        """
+        obstacles, goal = self._obstacles.reshape(MAX_OBSTACLES, OBSTACLE_DIM).copy(), self.goal
+        if name == "goal":
+            goal = np.clip(np.asarray(position, np.float64), WORKSPACE_LOW, WORKSPACE_HIGH)
+            geom, centre = self.model.geom("goal").id, goal
+        else:
+            names = [f"obstacle{k}" for k, row in enumerate(obstacles) if row[0] != ABSENT]
+            if name not in names:
+                raise ValueError(f"there is no '{name}' in this scene; there are {', '.join(('goal', *names))}")
+            geom, centre = self.model.geom(name).id, np.asarray(position, np.float64)
+            obstacles[int(name.removeprefix("obstacle")), 1:4] = centre
+        check_problem(goal, obstacles, WORKSPACE_LOW, WORKSPACE_HIGH, (ABSENT, SPHERE, BOX))
+        with self.physics:
+            self.advance()
+            # What was computed of the world's geoms when it was compiled holds no more: contacts are looked for in all.
+            self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
+            self.model.geom_pos[geom] = centre
+            self.goal, self._obstacles = goal, obstacles.ravel()
 
     # --- the servo ---
 

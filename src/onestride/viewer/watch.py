@@ -1,0 +1,119 @@
+"""Loops in processes of their own and a viewer of them, from the start to the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from onestride.checkpoint import load_config
+from onestride.engine.folder import CONTRACT, load_contract
+from onestride.files import CheckpointError
+from onestride.robot.clock import RealClock
+from onestride.tasks import TASKS
+from onestride.tasks.task import Task
+from onestride.viewer.loops import Driven, drive
+from onestride.viewer.records import Link
+from onestride.viewer.server import Viewer, check_port
+from onestride.viewer.views import GROUP, view_of
+
+ENDS_WITHIN = 5.0  # then a loop is terminated [s]
+#: What is shown of a run where nothing is named.
+USUAL = ("teacher", "dnk-0")
+
+
+def folders_of_run(run: Path, methods: Sequence[str] = ()) -> tuple[Path, ...]:
+    """Return the folders of a run's policies by their names; by default teacher and student.
+
+    Raises:
+        ValueError: the run has no policy, or none of such a name.
+    """
+    there = sorted(path.parent.name for path in run.glob("*/config.json"))
+    if not there:
+        raise ValueError(f"{run} has no trained policy; name another --run, or train one with `onestride train`")
+    if unknown := [name for name in methods if name not in there]:
+        raise ValueError(f"{run} has no policy {', '.join(unknown)}; it has {', '.join(there)}")
+    usual = tuple(name for name in USUAL if name in there)
+    return tuple(run / name for name in (tuple(methods) or usual or there[:1]))
+
+
+def task_of_folders(folders: Sequence[Path]) -> Task:
+    """Return the task that all these policies and engines are of.
+
+    Raises:
+        CheckpointError: one holds neither, or is of a task that is not known here.
+        ValueError: they are of several tasks, or the task has no simulated robot.
+    """
+    names = {}
+    for folder in folders:
+        config = load_contract(folder) if (folder / CONTRACT).is_file() else load_config(folder)
+        names[str(folder)] = config["task"]
+        if config["task"] not in TASKS:
+            raise CheckpointError(f"{folder} is of a task that is not known here: {TASKS.unknown(config['task'])}")
+    if len(set(names.values())) > 1:
+        raise ValueError(f"these are of several tasks: {json.dumps(names)}; view those of one task at a time")
+    return TASKS[next(iter(names.values()))]()
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """Return a short name for each folder, its own; where two have the same, with a number."""
+    plain = [folder.resolve().name for folder in folders]
+    return [f"{name}-{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain)]
+
+
+@contextmanager
+def loops(driven: Sequence[Driven], task: Task) -> Iterator[tuple[list[Link], list[Any]]]:
+    """Start loops, and give the links to them and their processes; they are ended when the context is left."""
+    context = get_context("spawn")
+    links = [Link.of(name, task.control) for name in names_of([each.folder for each in driven])]
+    processes = [
+        context.Process(target=drive, args=(each, link), name=f"loop of {link.name}", daemon=True)
+        for each, link in zip(driven, links, strict=True)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield links, processes
+    finally:
+        for process in processes:
+            process.join(ENDS_WITHIN)
+            if process.is_alive():
+                process.terminate()  # run_episode stops the robot first
+                process.join(ENDS_WITHIN)
+
+
+def watch(
+    driven: Sequence[Driven], host: str, port: int, say: Callable[[str], None], over: threading.Event | None = None
+) -> None:
+    """Show loops in a browser until Ctrl-C, or ``over`` is set. Everything that can be wrong is said before.
+
+    say: told the page's address, and where there is no view of the task.
+
+    Raises:
+        ValueError, CheckpointError: see ``task_of_folders``.
+        ModuleNotFoundError: viser is not installed.
+        OSError: the port is taken.
+    """
+    task = task_of_folders([each.folder for each in driven])
+    if find_spec("viser") is None:
+        raise ModuleNotFoundError("this needs viser: pip install onestride[viewer]", name="viser")
+    check_port(host, port)
+    if task.environment(task.scenes(driven[0].scene + 1, 0)[driven[0].scene], RealClock()) is None:
+        raise ValueError(f"task '{task.name}' has no simulated robot to drive")
+    if view_of(task) is None:
+        say(f"task '{task.name}' has no view: its numbers are plotted (entry points '{GROUP}' add views)")
+    over = over or threading.Event()
+    with loops(driven, task) as (links, _processes):
+        viewer = Viewer(links, task, host, port)
+        say(f"viewer: http://{host}:{port}  (Ctrl-C ends it)")
+        try:
+            viewer.run(over)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            viewer.close()
