@@ -16,7 +16,7 @@ from onestride.errors import command_line, report_user_errors
 #: Studies with a function ``measure``, which takes its arguments and returns what goes into the record.
 MEASURED = (
     "candidate_sampling", "chunking", "decision_delay", "mode_coverage", "off_dynamics_payload", "serving", "startup",
-    "training_speed",
+    "training_speed", "viewer",
 )  # fmt: skip
 
 

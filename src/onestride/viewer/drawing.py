@@ -78,7 +78,7 @@ class SceneDrawing:
         name, scene = f"{self._root}/{part.name}", self.scene
         look: dict[str, Any] = {
             "color": part.colour, "position": part.position, "wxyz": part.wxyz,
-            "opacity": None if part.opacity >= 1 else part.opacity,
+            "opacity": None if part.opacity >= 1 else part.opacity, "cast_shadow": False, "receive_shadow": False,
         }  # fmt: skip
         if part.shape == "box":
             made: Any = scene.add_box(name, dimensions=(part.size[0], part.size[1], part.size[2]), **look)

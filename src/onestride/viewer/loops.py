@@ -59,7 +59,7 @@ def drive(driven: Driven, link: Link) -> None:
     What ends it early is told through the link, and its traceback printed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer, which then says to quit
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    end_with_the_parent()
     try:
         link.say("loading", driven.scene)
         loaded = load_policy_or_engine(driven.folder, driven.device, driven.engine)
@@ -124,9 +124,13 @@ def _nothing(robot: Any, name: str, position: np.ndarray) -> None:
     """Move nothing: the task has no handles, and faults can be injected all the same."""
 
 
-def _end_with_the_parent() -> None:
-    """End this process with its parent, which may have been killed outright."""
+def end_with_the_parent() -> None:
+    """End this process with its parent, which may be killed outright."""
     parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

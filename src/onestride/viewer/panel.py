@@ -81,7 +81,7 @@ def _plot(gui: viser.GuiApi, title: str, names: Sequence[str], scale: dict[str, 
         colour = COLOURS[number % len(COLOURS)]
         series.append({"label": name, "stroke": colour, "width": 2, "spanGaps": True})
     across: Any = {"size": 34}
-    up: Any = {"size": 52}
+    up: Any = {"size": 52, "grid": {"show": False}, "ticks": {"show": False}}
     scales: Any = {"x": {"time": False, "range": (-WINDOW, 0.0)}, "y": scale}
     ago = np.linspace(-WINDOW, 0.0, BINS)
     data = (ago, *[np.full(BINS, np.nan)] * len(names))

@@ -68,6 +68,11 @@ class SharedRing:
             pass
         self._count[0] += np.uint64(1)
 
+    def write(self, record: np.ndarray) -> None:
+        """Publish a copy of a whole record ()."""
+        self._records[int(self._count[0]) % self.capacity] = record
+        self.publish()
+
     # ------------------------------------------------------------ readers
 
     def since(self, count: int) -> tuple[np.ndarray, int]:

@@ -89,31 +89,27 @@ class LoopState:
         with self._writing:
             self._wishes["position"][handle] = position
             self._wishes["moved"][handle] += 1
-            self._publish()
+            self.link.wishes.write(self._wishes)
 
     def inject(self, fault: int, length: float) -> None:
         """Ask for a fault, by its number in ``FAULTS``, that lasts ``length`` [s]."""
         with self._writing:
             self._wishes["fault"], self._wishes["length"] = fault, length
             self._wishes["faults"] += 1
-            self._publish()
+            self.link.wishes.write(self._wishes)
 
     def restart(self, scene: int) -> None:
         """Ask for a new episode in a scene."""
         with self._writing:
             self._wishes["scene"] = scene
             self._wishes["restarts"] += 1
-            self._publish()
+            self.link.wishes.write(self._wishes)
 
     def quit(self) -> None:
         """Ask the loop to end."""
         with self._writing:
             self._wishes["quit"] = True
-            self._publish()
-
-    def _publish(self) -> None:
-        self.link.wishes.slot[...] = self._wishes
-        self.link.wishes.publish()
+            self.link.wishes.write(self._wishes)
 
 
 def _text(given: bytes) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from onestride.files import CheckpointError
 from onestride.robot.clock import RealClock
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
-from onestride.viewer.loops import Driven, drive
+from onestride.viewer.loops import LOOK, Driven, drive, end_with_the_parent
 from onestride.viewer.records import Link
 from onestride.viewer.server import Viewer, check_port
+from onestride.viewer.tap import Place, Tap
 from onestride.viewer.views import GROUP, view_of
 
 ENDS_WITHIN = 5.0  # then a loop is terminated [s]
@@ -87,6 +90,54 @@ def loops(driven: Sequence[Driven], task: Task) -> Iterator[tuple[list[Link], li
                 process.join(ENDS_WITHIN)
 
 
+@contextmanager
+def viewer_beside(
+    name: str, task: Task, host: str = "127.0.0.1", port: int = 8080, place: Place | None = None
+) -> Iterator[Tap]:
+    """Show a loop of this process by a viewer in a process of its own, and give the tap for it.
+
+    Args:
+        name: of what decides.
+        task: of the loop; the other process makes it again by its name.
+        host: that the viewer listens at.
+        port: that the viewer listens at.
+        place: see ``Tap``; by default nothing can be dragged and no fault injected, as on a robot.
+
+    Raises:
+        ModuleNotFoundError: viser is not installed.
+        OSError: the port is taken, or the viewer does not start.
+    """
+    check_viser()
+    check_port(host, port)
+    view, link, context = view_of(task), Link.of(name, task.control), get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=show, args=([link], task.name, host, port, ready), name="viewer", daemon=True)
+    process.start()
+    try:
+        while not ready.wait(LOOK):
+            if not process.is_alive():
+                raise OSError(f"the viewer ended with code {process.exitcode}; what it said stands above")
+        yield Tap(link, task.control, () if view is None else view.handles, place)
+    finally:
+        process.terminate()
+        process.join(ENDS_WITHIN)
+
+
+def show(links: Sequence[Link], task: str, host: str, port: int, ready: Event) -> None:
+    """Show loops until the process that started this one ends; ``ready`` is set when the page is there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
+    end_with_the_parent()
+    viewer = Viewer(links, TASKS[task](), host, port)
+    ready.set()
+    viewer.run(threading.Event())
+
+
+def check_viser() -> None:
+    """Raise ModuleNotFoundError where viser is not installed."""
+    if find_spec("viser") is None:
+        raise ModuleNotFoundError("this needs viser: pip install onestride[viewer]", name="viser")
+
+
 def watch(
     driven: Sequence[Driven], host: str, port: int, say: Callable[[str], None], over: threading.Event | None = None
 ) -> None:
@@ -100,8 +151,7 @@ def watch(
         OSError: the port is taken.
     """
     task = task_of_folders([each.folder for each in driven])
-    if find_spec("viser") is None:
-        raise ModuleNotFoundError("this needs viser: pip install onestride[viewer]", name="viser")
+    check_viser()
     check_port(host, port)
     if task.environment(task.scenes(driven[0].scene + 1, 0)[driven[0].scene], RealClock()) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to drive")
