@@ -53,7 +53,7 @@ def view(task: Task) -> View:
     wide, deep = columns * cell, rows * cell
     return View(
         [floor, *walls], parts, ("goal",), place, paths, flat=True,
-        eye=(0.55 * wide, -0.95 * deep, 1.35 * deep), gaze=(0.55 * wide, -0.05 * deep, 0.0),
+        eye=(0.55 * wide, -1.3 * deep, 1.75 * deep), gaze=(0.55 * wide, -0.1 * deep, 0.0),
         label=(-0.5 * wide, 0.55 * deep, 0.5 * cell),
         spacing=(1.1 * wide, 0.0, 0.0),
     )  # fmt: skip

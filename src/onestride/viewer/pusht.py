@@ -88,6 +88,6 @@ def view(task: Task) -> View | None:
 
     return View(
         [floor, *goal], parts, ("block",), place, paths, flat=True,
-        eye=(0.6, -1.15, 1.25), gaze=(0.6, -0.05, 0.0), label=(-0.5 * wide, 0.54 * wide, 0.05),
+        eye=(0.6, -1.5, 1.7), gaze=(0.6, -0.1, 0.0), label=(-0.5 * wide, 0.54 * wide, 0.05),
         spacing=(1.15 * wide, 0.0, 0.0),
     )  # fmt: skip
