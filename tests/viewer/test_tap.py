@@ -14,6 +14,7 @@ from onestride.robot.control_spec import plain_control
 from onestride.robot.decision import Decision
 from onestride.viewer.records import FAULTS
 from onestride.viewer.state import LoopState
+from onestride.viewer.tap import Tap
 
 
 def driven(tap=None, timeout=0.2, robot=None):
@@ -46,6 +47,7 @@ def test_every_reading_and_decision_is_told():
     assert link.decisions.count == len(log.decisions)
     assert (decision["candidates"], decision["rows"]) == (5, CONTROL.horizon)
     assert np.array_equal(decision["plan"], decision["plans"][3])
+    assert not decision["plan"][CONTROL.horizon :].any()
     assert decision["took"] == pytest.approx(0.001)
 
 
@@ -58,6 +60,14 @@ def test_of_long_plans_every_second_row_is_sent_and_of_many_candidates_the_first
     assert (told["candidates"], told["rows"]) == (64, 64)
     assert np.array_equal(told["plans"], plans[:64, ::2])
     assert np.array_equal(told["plan"], plans[69, ::2])
+
+
+def test_a_link_of_another_loop_is_refused_before_anything_moves():
+    other = plain_control(name="other", observation_dim=4, horizon=8, control_dt=0.1, low=[-1], high=[1])
+    with pytest.raises(ValueError, match="not those of 'other', whose observations have 4"):
+        Tap(tapped()[1], other)
+    shorter = plain_control(name="toy", observation_dim=3, horizon=2, control_dt=0.1, low=[-1, -1], high=[1, 1])
+    Tap(tapped()[1], shorter)  # a policy's plans may be shorter than its task's
 
 
 def test_what_is_dragged_is_placed_at_the_next_reading_and_forgotten_at_the_next_episode():

@@ -53,15 +53,18 @@ def tick_record(control: ControlSpec) -> np.dtype:
 
 
 def decision_record(control: ControlSpec) -> np.dtype:
-    """Return the record of one decision: its candidates, their scores and the chosen plan."""
-    rows, columns = min(ROWS, control.horizon), control.transition_dim
+    """Return the record of one decision: its candidates, their scores and the chosen plan.
+
+    It does not depend on the horizon: a policy's plans may be shorter than its task's.
+    """
+    columns = control.transition_dim
     return np.dtype(
         [
             ("time", "f8"),  # time.perf_counter when it was known [s]
             ("took", "f8"),  # [s]
             ("observation", "f8", (control.observation_dim if not control.cameras else control.numbers_dim,)),
-            ("plan", "f4", (rows, columns)),
-            ("plans", "f4", (CANDIDATES, rows, columns)),
+            ("plan", "f4", (ROWS, columns)),
+            ("plans", "f4", (CANDIDATES, ROWS, columns)),
             ("scores", "f4", (CANDIDATES,)),
             ("candidates", "i8"),  # how many of them there are
             ("rows", "i8"),

@@ -17,7 +17,7 @@ from onestride.control.log import EpisodeLog
 from onestride.robot.control_spec import ControlSpec
 from onestride.robot.decision import Decider, Decision
 from onestride.robot.robot import Robot, TimedObservation
-from onestride.viewer.records import CANDIDATES, FAULTS, LEVELS, Link
+from onestride.viewer.records import CANDIDATES, FAULTS, LEVELS, ROWS, Link, decision_record, tick_record
 
 LATE, HANGS, NAN, REPEATS = range(1, len(FAULTS))
 #: Moves a thing of a simulated robot's world: the robot, the thing's name, its new position (3,) [m].
@@ -33,11 +33,20 @@ class Tap:
         handles: names of the things that can be dragged, in the order of the rings.
         place: moves one of them in a simulated robot's world; it raises ValueError where it cannot be. None: nothing
             can be moved, and no fault injected, as on a robot.
+
+    Raises:
+        ValueError: the link was made for another control interface.
     """
 
     def __init__(
         self, link: Link, control: ControlSpec, handles: tuple[str, ...] = (), place: Place | None = None
     ) -> None:
+        if link.ticks.dtype != tick_record(control) or link.decisions.dtype != decision_record(control):
+            raise ValueError(
+                f"the viewer's records are not those of '{control.name}', whose observations have "
+                f"{control.observation_dim} numbers and plans {control.transition_dim} columns; make the link "
+                "with this control interface (Link.of)"
+            )
         self.link, self.control, self.handles, self.place = link, control, handles, place
         self.spent: list[float] | None = None  # where it is a list, how long each reading was delayed [s]
         self._log = EpisodeLog(1)
@@ -86,8 +95,7 @@ class Tap:
     def on_decision(self, observation: np.ndarray, decision: Decision) -> None:
         """Copy a decision; the loop calls it."""
         slot = self.link.decisions.slot
-        rows = slot["plan"].shape[0]
-        every = -(-len(decision.plan) // rows)
+        every = -(-len(decision.plan) // ROWS)
         count, length = min(len(decision.plans), CANDIDATES), -(-len(decision.plan) // every)
         slot["time"], slot["took"] = time.perf_counter(), decision.timings["total"]
         slot["observation"] = observation[: slot["observation"].size]
@@ -128,7 +136,7 @@ class Tap:
 
     def faulty(self, given: np.ndarray | TimedObservation) -> np.ndarray | TimedObservation:
         """Return a reading as it comes out of a sensor with the fault that lasts now."""
-        if isinstance(given, TimedObservation) or self.place is None:
+        if not isinstance(given, np.ndarray) or self.place is None:
             return given
         fault = self.fault
         if fault == NAN:
