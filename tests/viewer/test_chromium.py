@@ -89,7 +89,7 @@ def test_a_goal_that_is_dragged_in_the_page_moves_in_the_robots_world(shown):
         page = browser.new_page(viewport={"width": 800, "height": 500})
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(f"http://127.0.0.1:{port}")
-        page.get_by_text("12.3 ms").first.wait_for()  # the decision's time, in the table
+        page.get_by_text("asynchronous").first.wait_for()  # in the table: what the loop is doing
         camera = until(page, viewer.server.get_clients)[0].camera
         goal = arm.goal.copy()
         x, y = on_screen(camera, goal)

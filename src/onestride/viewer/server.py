@@ -41,9 +41,8 @@ class Viewer:
             import viser
         self.states = [LoopState(link) for link in links]
         self.server = viser.ViserServer(host=host, port=port, label=f"onestride: {task.name}", verbose=False)
-        self.server.gui.configure_theme(
-            control_layout="fixed", control_width="large", show_logo=False, show_share_button=False
-        )
+        self.server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
+        self.server.gui.main_panel.dock_right()  # beside the scene, not over it
         view = view_of(task)
         self.panel = Panel(self.server.gui, self.states, task, _hint(view))
         self.drawings = [] if view is None else [self._scene(number, task, view) for number in range(len(links))]
