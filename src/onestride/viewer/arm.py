@@ -73,5 +73,5 @@ def view(task: Task) -> View:
     handles = ("goal", *(f"obstacle{k}" for k in range(MAX_OBSTACLES)))
     return View(
         [table], parts, handles, place,
-        eye=(2.1, 0.52, 1.15), gaze=(0.2, 0.52, 0.25), label=(0.0, 0.0, 0.85), spacing=(0.0, 1.05, 0.0),
+        eye=(1.8, 0.52, 1.05), gaze=(0.2, 0.52, 0.25), label=(0.0, 0.0, 0.75), spacing=(0.0, 1.05, 0.0),
     )  # fmt: skip
