@@ -20,9 +20,9 @@ FILES = {
 
 #: From the ground up. A room may import from itself and from the rooms before it.
 ROOMS = (
-    "ground", "networks", "robot", "plans", "diffusion", "data", "methods", "selectors", "tasks", "training", "policy",
-    "control", "doctor", "engine", "serving", "hub", "runs", "adopt", "evaluation", "latency", "reports", "viewer",
-    "studies", "integrations", "scale", "commands",
+    "ground", "scale", "networks", "robot", "plans", "diffusion", "data", "methods", "selectors", "tasks", "training",
+    "policy", "control", "doctor", "engine", "serving", "hub", "runs", "adopt", "evaluation", "latency", "reports",
+    "viewer", "studies", "integrations", "commands",
 )  # fmt: skip
 #: Modules that lie in no folder, by the room that they belong to.
 GROUND = (

@@ -22,6 +22,7 @@ EXTRAS = {
     "websockets": "serve", "msgpack": "serve",
     "huggingface_hub": "hub",
     "viser": "viewer",
+    "ray": "scale",
 }  # fmt: skip
 #: Packages that the program itself is made of: every extra that has a command brings them.
 PROGRAM = ("tyro",)

@@ -11,9 +11,10 @@ from pathlib import Path
 from onestride.checkpoint import CONFIG
 from onestride.data.minari import read_metadata
 from onestride.files import all_or_nothing, ensure_writable, read_json, write_atomically, write_json
-from onestride.runs import collecting, stages
+from onestride.runs import collecting
 from onestride.runs.ingest import import_dataset
 from onestride.runs.presets import unknown
+from onestride.runs.seeds import run_stages
 from onestride.runs.stage import Preset
 from onestride.studies.dnk import ablations, evaluate
 from onestride.studies.study import Job, Outcome, Study
@@ -37,8 +38,7 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
         collecting.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
     else:
         collecting.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
-    for stage in preset.stages:
-        stages.run_stage(run, stage, device)
+    run_stages(run, preset.stages, device)
 
 
 def imported(run: Path) -> bool:
@@ -118,7 +118,7 @@ def with_clone(expert: Path, job: Job, task: Task) -> tuple[Path, ...]:
         return ()
     noisy, run = (expert, Path(f"noise={CLONED_NOISE:g}")), job.run_of(f"{job.dataset}-demonstrations")
     collecting.behaviour_stage(run, task, noisy, job.preset.amount, job.preset.data_seed)
-    (clone,) = stages.run_stage(run, job.preset.stage("bc"), job.device, seeds=(0,))
+    (clone,) = run_stages(run, [job.preset.stage("bc")], job.device, seeds=(0,))
     return *noisy, clone
 
 

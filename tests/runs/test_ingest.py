@@ -14,7 +14,7 @@ from minari.dataset.minari_storage import MinariStorage
 from onestride import experiment
 from onestride.data.episode import Episode
 from onestride.data.minari import METADATA, read_metadata, write_dataset
-from onestride.runs import collecting, presets, stages
+from onestride.runs import collecting, presets, seeds
 from onestride.runs.ingest import ImportReport, import_dataset
 from onestride.runs.run import check_preset_matches_task, data_identity
 from onestride.tasks import TASKS
@@ -214,7 +214,7 @@ def test_imported_data_is_taken_as_it_is(hopper, tmp_path, monkeypatch):
         raise ReachedError
 
     monkeypatch.setattr(collecting, "plan_stage", lambda *_: pytest.fail("it plans"))
-    monkeypatch.setattr(stages, "run_stage", reached)
+    monkeypatch.setattr(seeds, "run_stage", reached)
     with pytest.raises(ReachedError):
         experiment.make(tmp_path / "run", presets.load("tiny"), TASKS["kinova"](), (), "cpu")
 

@@ -41,6 +41,15 @@ class Common(InRun):
     comes from a file or module that is no installed package's."""
 
 
+@dataclass(frozen=True)
+class Scalable:
+    """What takes work that several machines can share."""
+
+    on: str = "local"
+    """Where work is done: local (this machine's processes), ray (a Ray of this machine alone), or ray://HOST:PORT (a
+    cluster; the run's folder must be on a file system that all its machines see)."""
+
+
 def begin(command: Any, said: str | None) -> bool:
     """Return whether a command is to be carried out, or print it where that is all that was asked for.
 
@@ -55,6 +64,10 @@ def begin(command: Any, said: str | None) -> bool:
         from onestride.device import resolve_device
 
         resolve_device(device)
+    if (on := getattr(command, "on", "local")) != "local":
+        from onestride.scale.cluster import check_address
+
+        check_address(on)
     if (task := getattr(command, "task", None)) and ":" in task:
         from onestride.tasks import TASKS
 

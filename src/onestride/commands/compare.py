@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from onestride.commands.base import Common, InRun, print_outcome, task_named
+from onestride.commands.base import Common, InRun, Scalable, print_outcome, task_named
 from onestride.errors import command_line
 from onestride.methods import METHODS
 from onestride.runs import presets
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluate(Common):
+class Evaluate(Common, Scalable):
     """Compare the run's teacher with its students on the same problems; write results, figures and report."""
 
     evaluate: tyro.conf.AvoidSubcommands[EvaluateConfig | ReturnsConfig] = field(default_factory=EvaluateConfig)
@@ -59,7 +59,7 @@ def studies_of(preset: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Quickstart(Common):
+class Quickstart(Common, Scalable):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
 
     behaviours: tuple[Path, ...] = ()
@@ -99,7 +99,7 @@ class Quickstart(Common):
 
 
 @dataclass(frozen=True)
-class Reproduce(InRun):
+class Reproduce(InRun, Scalable):
     """A study from nothing, such as a paper's table: data, training, evaluation, figures, films and page."""
 
     study: tyro.conf.Positional[str] = "dnk-table1"

@@ -6,12 +6,13 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Union
 
 import tyro
 
 from onestride.commands.adopt import Adopt
-from onestride.commands.base import Common, InRun, begin
+from onestride.commands.base import Common, InRun, Scalable, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
@@ -103,4 +104,10 @@ def carry_out(command: Command, said: str | None) -> None:
 
         preset = presets.load(command.preset)
         check_preset_matches_task(command.run, command.preset, preset.task, preset.data.name)
-    command()  # type: ignore[operator]
+    if isinstance(command, Train):
+        command.check()
+    from onestride.scale.place import working_on
+
+    on = command.on if isinstance(command, Scalable) else "local"
+    with working_on(on, getattr(command, "run", Path())):
+        command()  # type: ignore[operator]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tyro
 
-from onestride.commands.base import Common, task_named
+from onestride.commands.base import Common, Scalable, task_named
 from onestride.runs import presets
 from onestride.runs.pairs import PairsConfig
 from onestride.runs.stage import Preset, Stage
@@ -99,14 +99,14 @@ class Source(Common):
 
 
 @dataclass(frozen=True)
-class Pairs(Common):
+class Pairs(Common, Scalable):
     """Let the teacher turn stored noise into plans: what students learn from."""
 
     pairs: PairsConfig = field(default_factory=PairsConfig)
     device: str = "cpu"
 
     def __call__(self) -> None:
-        from onestride.runs.stages import pairs_stage
+        from onestride.runs.pairs_stage import pairs_stage
 
         print(f"pairs: {pairs_stage(self.run, self.pairs, self.device)}")
 
@@ -115,11 +115,31 @@ class Pairs(Common):
 
 
 @dataclass(frozen=True)
-class Train(Common):
+class Train(Common, Scalable):
     """Train a method or a selector on the run: `onestride train NAME --help` shows its settings.
 
     NAME is one of the preset's stages, of the methods, of the selectors, or FILE.py:NAME of your own.
     """
+
+    devices: int = 1
+    """Processes that share every batch (DDP), each with a GPU of its own where there are any."""
+
+    def check(self) -> None:
+        """Raise ValueError unless so many processes can train together here."""
+        if self.devices < 1:
+            raise ValueError(f"--devices is {self.devices}, expected at least 1")
+        if self.devices > 1 and self.on != "local":
+            raise ValueError(
+                f"--devices {self.devices} shares one training and --on {self.on} its seeds: give one of them"
+            )
+        if self.devices > 1:
+            import torch
+
+            training = getattr(self, "training", None)
+            asked = training is None or training.accelerator in ("auto", "gpu", "cuda")
+            there = torch.cuda.device_count() if asked else 0
+            if 0 < there < self.devices:
+                raise ValueError(f"--devices is {self.devices}, and this machine has {there} GPU{'s' * (there > 1)}")
 
 
 def train_command(preset: Preset, preset_name: str, name: str) -> Train:
@@ -158,11 +178,15 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
 def _train(self: Any) -> None:
     from dataclasses import replace
 
-    from onestride.runs.stages import run_stage
+    from onestride.runs.seeds import run_stages
+    from onestride.training.launch import launch
+    from onestride.training.ranks import Ranks
 
     stage: Stage = self.stage
     chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if hasattr(stage, name)}
-    for folder in run_stage(self.run, replace(stage, **chosen)):
+    if self.devices > 1 and Ranks.here().alone:
+        raise SystemExit(launch([sys.executable, "-m", "onestride", *sys.argv[1:]], self.devices))
+    for folder in run_stages(self.run, [replace(stage, **chosen)]):
         print(f"{stage.name}: {folder}")
 
 

@@ -21,13 +21,14 @@ from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy
 from onestride.evaluation.metrics import PAUSE
 from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
+from onestride.evaluation.units import rolled_on, said_of
 from onestride.policy.policy import Policy, Precision
 from onestride.progress import track
 from onestride.runs.run import CRITIC, RETURNS, TEACHER, task_of
 from onestride.runs.settings import ReturnsConfig
+from onestride.scale.place import current
 from onestride.seals import read_result, seal
 from onestride.tasks.metric import EPISODE
-from onestride.tasks.reference import episode_record
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 from onestride.training.loop import fast_precision
@@ -62,14 +63,20 @@ class Returns:
         width = min(self.config.width, self.config.episodes)
         stage = Stage(self.run, self.task.name, self.benchmark.environment, width, self.device, self.precision)
         states = dict(load_tensors(self.folder / STATES)[0]) if (self.folder / STATES).exists() else {}
-        for batch, episodes in rolled(stage, batches, self.config.workers):
+        cluster = current()
+        if cluster is None:
+            made = ((batch, *self._said(episodes)) for batch, episodes in rolled(stage, batches, self.config.workers))
+        else:
+            made = rolled_on(cluster, stage, batches, self.folder, self.settings)
+        for batch, records, seen in made:
             key = f"{batch.entry.row}-{batch.entry.seed}"
             if key not in states or batch.first == 0:
-                seen = np.concatenate([decided_on(e, self.task.control.n_obs_steps) for e in episodes])
-                evenly = np.linspace(0, len(seen) - 1, self.config.states).round().astype(int)
-                states[key] = torch.from_numpy(seen[evenly])
+                states[key] = seen
                 save_tensors(self.folder / STATES, states)
-            yield batch, [episode_record(self.task, episode) for episode in episodes]
+            yield batch, records
+
+    def _said(self, episodes: Sequence[Episode]) -> tuple[list[Record], torch.Tensor]:
+        return said_of(self.task, episodes, self.config.states)
 
     def progress(self, made: Sequence[Record]) -> str:
         """Return what a progress bar says of the last batch."""
@@ -168,9 +175,3 @@ class Returns:
             "rows -unselected are without it.",
             *self.task.notes,
         ]
-
-
-def decided_on(episode: Episode, n_obs_steps: int) -> np.ndarray:
-    """Return what could be decided on at every step of an episode (T, observation_dim): its last observations."""
-    steps = np.arange(len(episode))[:, None] + np.arange(1 - n_obs_steps, 1)
-    return episode.observations[steps.clip(min=0)].reshape(len(episode), -1)

@@ -119,7 +119,7 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
     """
     unasked = min(torch.get_num_threads(), MOST_WORKERS) if stage.device == "cpu" else 1
     try:
-        yield from run_jobs(partial(_roller, stage), batches, min(workers or unasked, len(batches)))
+        yield from run_jobs(partial(roller, stage), batches, min(workers or unasked, len(batches)))
     except BrokenProcessPool as error:
         raise OSError(
             "one of the processes that roll episodes was killed, perhaps for want of memory; what is finished is kept. "
@@ -128,7 +128,7 @@ def rolled(stage: Stage, batches: Sequence[Batch], workers: int) -> Iterator[tup
 
 
 @contextmanager
-def _roller(stage: Stage) -> Iterator[Callable[[Batch], list[Episode]]]:
+def roller(stage: Stage) -> Iterator[Callable[[Batch], list[Episode]]]:
     """What rolls batches in one process, in environments that are used again and again."""
     task_of(stage.run)  # an environment of one's own is registered with its task
     TASKS[stage.task]()

@@ -16,8 +16,10 @@ from onestride.evaluation.entries import Entry, policy_of
 from onestride.evaluation.metrics import TRIAL
 from onestride.evaluation.records import MOTION, SHOWN, Record
 from onestride.evaluation.rollouts import Batch, run_trial
+from onestride.progress import console
 from onestride.runs.run import task_of
 from onestride.runs.settings import EvaluateConfig
+from onestride.scale.place import current
 from onestride.tasks.task import Task
 from onestride.tensors import load_tensors, save_tensors
 
@@ -36,6 +38,12 @@ class Scenes:
         task: Task | None = None,
     ) -> None:  # fmt: skip
         self.config, self.folder, self.entries, self.task = config, folder, entries, task or task_of(run)
+        if current() is not None:
+            console.print(
+                f"scenes of '{self.task.name}' are rolled by this process alone: their clock charges what a decision "
+                "takes, which busy neighbours change",
+                highlight=False,
+            )
         self.settings, self.count = asdict(config) | {"task": self.task.name}, config.trials
         self.places = range(config.trials if self.task.measure_candidates is not None else 0)
         self.seeds, self.metrics = {"scenes": config.scene_seed}, (*TRIAL, *self.task.metrics)

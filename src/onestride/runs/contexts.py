@@ -24,6 +24,7 @@ from onestride.tensors import load_tensors, save_tensors
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Resident, Stratified
 from onestride.training.loop import finish, train
+from onestride.training.ranks import Ranks, wait_for_all
 from onestride.training.windows import WindowSource
 
 COLUMNS = "columns.safetensors"
@@ -62,8 +63,10 @@ def train_contexts(run: Path, config: ContextsConfig, training: TrainConfig) -> 
         said = {"kind": CONTEXTS, "task": task.name, "contexts": asdict(config)}
         save_checkpoint(new, trained, said | {"training": record(training, identity, log)})
 
-    replace_folder(folder, write)
-    finish(folder)
+    if Ranks.here().first:
+        replace_folder(folder, write)
+        finish(folder)
+    wait_for_all()
     return folder
 
 

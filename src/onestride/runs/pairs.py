@@ -9,13 +9,16 @@ deterministic; with "ddpm" it is not, and a student can only learn the mean of i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
+from onestride.checkpoint import plain
 from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
@@ -87,31 +90,69 @@ class PairsConfig:
             raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(SOLVERS)}")
 
 
+class Cut(NamedTuple):
+    """A shard: its file's name, its first block, and the block after its last."""
+
+    name: str
+    first: int
+    last: int
+
+
+#: Makes shards that are missing, as they come. Its second argument is told up to which row it is, and where.
+Maker = Callable[[Sequence[Cut], Callable[[int, str], None]], Iterator[tuple[Cut, Shard]]]
+
+
 def make_pairs(
     teacher: Policy, observations: Rows, config: PairsConfig, folder: Path, identity: dict[str, Any]
 ) -> None:
     """Write all shards that are not there yet, or no longer what their checksums say.
 
     observations (M, observation_dim), task units: where plans start. What the teacher's encoders make of them is part
-    of the pairs' context. identity: the teacher and the data, so
-    that a folder begun with others is refused.
+    of the pairs' context. identity: the teacher and the data, so that a folder begun with others is refused.
 
     Raises:
         CheckpointError: the folder was begun with other settings, another teacher or other data, or another process
             makes pairs there.
     """
+    teacher, more = teacher.with_settings(solver(config.solver)), torch.Generator(teacher.device)
+
+    def here(missing: Sequence[Cut], report: Callable[[int, str], None]) -> Iterator[tuple[Cut, Shard]]:
+        for cut in missing:
+            yield cut, write_shard(teacher, observations, config, folder, cut, more, report)
+
+    make_shards(here, config, folder, identity)
+
+
+def make_shards(make: Maker, config: PairsConfig, folder: Path, identity: dict[str, Any]) -> None:
+    """Have all shards made that are missing or altered; see ``make_pairs``."""
     with exclusive(folder):
-        _make_pairs(teacher.with_settings(solver(config.solver)), observations, config, folder, identity)
+        cuts = cuts_of(config)
+        manifest = _begin(folder, config, len(cuts), identity)
+        shards = manifest["shards"]
+        intact = {c.name for c in cuts if c.name in shards and _intact(folder, c.name, shards[c.name]["sha256"])}
+        done = sum(shards[name]["rows"] for name in intact)
+        with track("pairs", config.count, done) as bar:
+            missing = [cut for cut in cuts if cut.name not in intact]
+            for cut, shard in make(missing, lambda rows, said: bar.update(min(rows, config.count), said)):
+                shards[cut.name] = shard
+                seal(folder / MANIFEST, manifest)
+                done += shard["rows"]
+                bar.update(done)
 
 
-def _make_pairs(
-    teacher: Policy, observations: Rows, config: PairsConfig, folder: Path, identity: dict[str, Any]
-) -> None:
+def cuts_of(config: PairsConfig) -> list[Cut]:
+    """Return the shards of some settings, each a run of blocks."""
     blocks = -(-config.count // BLOCK)
-    shards = min(config.shards, blocks)
+    count = min(config.shards, blocks)
+    ends = pairwise(shard * blocks // count for shard in range(count + 1))
+    return [Cut(f"pairs-{i:05d}-of-{count:05d}.safetensors", *each) for i, each in enumerate(ends)]
+
+
+def _begin(folder: Path, config: PairsConfig, shards: int, identity: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a folder, which may have been begun before."""
     # Where the shards are cut does not change the pairs, so it is not part of what they are.
     settings = {k: v for k, v in asdict(config).items() if k != "shards" and (k, v) != ("teacher", "teacher")}
-    manifest: dict[str, Any] = {"schema": SCHEMA, "settings": _plain(settings), "identity": identity, "shards": {}}
+    manifest: dict[str, Any] = {"schema": SCHEMA, "settings": plain(settings), "identity": identity, "shards": {}}
     if (folder / MANIFEST).exists():
         found = load_manifest(folder)
         if any(found[k] != manifest[k] for k in ("settings", "identity")):
@@ -125,26 +166,22 @@ def _make_pairs(
                 f"{found['count']}, or delete the folder"
             )
         manifest = found
-    manifest["count"] = shards
+    return manifest | {"count": shards}
+
+
+def write_shard(
+    teacher: Policy, observations: Rows, config: PairsConfig, folder: Path, cut: Cut, more: torch.Generator,
+    report: Callable[[int, str], None] = lambda _rows, _said: None,
+) -> Shard:  # fmt: skip
+    """Make one shard and write its file; returns what the manifest says of it. more: see ``make_block``."""
     keep_freed_memory()
-    more = torch.Generator(teacher.device)
-    with track("pairs", config.count) as bar:
-        done = 0
-        for shard in range(shards):
-            first, last = shard * blocks // shards, (shard + 1) * blocks // shards
-            name = f"pairs-{shard:05d}-of-{shards:05d}.safetensors"
-            if name not in manifest["shards"] or not _intact(folder, name, manifest["shards"][name]["sha256"]):
-                parts = []
-                for block in range(first, last):
-                    parts.append(make_block(teacher, observations, config, block, more))
-                    bar.update(min((block + 1) * BLOCK, config.count), f"shard {shard + 1}/{shards}")
-                columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-                save_unsealed(folder / name, columns)
-                rows = len(columns["prior"])
-                manifest["shards"][name] = {"sha256": sha256(folder / name), "rows": rows}
-                seal(folder / MANIFEST, manifest)
-            done += manifest["shards"][name]["rows"]
-            bar.update(done)
+    parts = []
+    for block in range(cut.first, cut.last):
+        parts.append(make_block(teacher, observations, config, block, more))
+        report((block + 1) * BLOCK, cut.name)
+    columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    save_unsealed(folder / cut.name, columns)
+    return {"sha256": sha256(folder / cut.name), "rows": len(columns["prior"])}
 
 
 @torch.inference_mode()
@@ -298,8 +335,3 @@ def verify(folder: Path, name: str, wanted: str) -> None:
 
 def _seed(seed: int, block: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"pairs/{seed}/{block}".encode(), digest_size=8).digest(), "little") >> 1
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples become lists."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

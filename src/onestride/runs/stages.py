@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from onestride.checkpoint import CONFIG, load_config, plain, seal_with
-from onestride.engine.cuda_graph import in_one_graph
-from onestride.files import CheckpointError
 from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.asked import AskedLearner, AskedPlanner
@@ -34,7 +32,7 @@ from onestride.methods.method import Method
 from onestride.methods.prefixed import PrefixedPlanner, refuse_prefix
 from onestride.methods.wrapped import WrappedLearner
 from onestride.networks.vision import VisionConfig
-from onestride.policy.policy import Policy, unselected
+from onestride.policy.policy import Policy
 from onestride.policy.store import GUIDE, SELECTOR, make_generator
 from onestride.progress import console
 from onestride.runs.contexts import train_contexts
@@ -50,8 +48,8 @@ from onestride.runs.learning import (
     task_for,
     teacher_of,
 )
-from onestride.runs.pairs import PairsConfig, make_pairs
-from onestride.runs.run import PAIRS, RETURNS, SOURCE, checkpoint_id, data_identity, material_of, task_of
+from onestride.runs.pairs_stage import pairs_stage
+from onestride.runs.run import PAIRS, RETURNS, checkpoint_id, data_identity, material_of, task_of
 from onestride.runs.sight import Sight, sight_of
 from onestride.runs.stage import TRAINING, Stage
 from onestride.seals import seal
@@ -60,10 +58,11 @@ from onestride.selectors.candidate_sampling import CandidateSampling
 from onestride.selectors.store import load_selector, make_selector, make_selector_model, save_selector
 from onestride.tasks.task import Task
 from onestride.training.config import TrainConfig
-from onestride.training.datasets import Dataset, Rows
+from onestride.training.datasets import Dataset
 from onestride.training.learner import as_learner
 from onestride.training.loop import finish, train
 from onestride.training.neighbours import Neighbours
+from onestride.training.ranks import Ranks, wait_for_all
 
 # ---------------------------------------------------------------- what is trained
 
@@ -98,9 +97,9 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         raise ValueError(f"selector '{name}' looks at no image, and task '{task.name}' has cameras: rank by medoid")
     options = kind.options if options is None else options
     if not kind.learnt:
-        save_selector(
-            folder, kind.make(None, material_of(run, task).normalizer, task.control, options), task.name, {"id": name}
-        )
+        if Ranks.here().first:
+            made = kind.make(None, material_of(run, task).normalizer, task.control, options)
+            save_selector(folder, made, task.name, {"id": name})
         return folder
     identity = {"data": data_identity(run), "selector": asdict(config)}
     if not is_up_to_date(folder, training, identity):
@@ -111,11 +110,13 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         torch.manual_seed(training.seed)
         model = make_selector_model(name, asdict(config), task)
         ema, log = train(model, data, training, folder, title=name, identity=identity)
-        selector = make_selector(name, ema, normalizer, task.control, options)
-        save_selector(folder, selector, task.name, record(training, identity, log))
-        finish(folder)
+        if Ranks.here().first:
+            selector = make_selector(name, ema, normalizer, task.control, options)
+            save_selector(folder, selector, task.name, record(training, identity, log))
+            finish(folder)
+        wait_for_all()
     said = load_config(folder)
-    if said["options"] != (wanted := plain(asdict(options))):
+    if said["options"] != (wanted := plain(asdict(options))) and Ranks.here().first:
         seal(folder / CONFIG, said | {"options": wanted})
     return folder
 
@@ -188,11 +189,14 @@ def train_method(
         data, normalizer = data_of(run, task, method, config, pairs, sight, begins)
         ema, log = _train(run, folder, task, method, config, data, training, identity, sight, pairs, begins)
         asked = asked_by_default(run, method, config, pairs)
-        made = Policy(task, ema, normalizer, sampling=sampling, conditions=asked)
-        made.save(folder, record(training, identity, log))
-    if ranked_by is not None:
-        _attach_selector(folder, run, task, ranked_by, guidance)
-    finish(folder)
+        if Ranks.here().first:
+            made = Policy(task, ema, normalizer, sampling=sampling, conditions=asked)
+            made.save(folder, record(training, identity, log))
+    if Ranks.here().first:
+        if ranked_by is not None:
+            _attach_selector(folder, run, task, ranked_by, guidance)
+        finish(folder)
+    wait_for_all()
     return folder
 
 
@@ -260,40 +264,3 @@ def _ranking(folder: Path) -> dict[str, Any]:
     """Which training ranks, and how."""
     config = load_config(folder)
     return {"kind": config["kind"], "id": config["training"]["id"], "options": config["options"]}
-
-
-# ---------------------------------------------------------------- pairs
-
-
-def pairs_stage(run: Path, config: PairsConfig, device: str = "cpu", name: str = PAIRS) -> Path:
-    """Make teacher-target pairs of a planner of the run, its teacher by default, in ``run/<name>``."""
-    folder, task, made_by = run / name, task_of(run), run / config.teacher
-    config_of = load_config(made_by)
-    if task.score is None and "ranked_by" not in config_of and not config_of["plan"]["conditions"]:
-        raise CheckpointError(
-            f"{made_by} has no selector, and pairs weigh by their score; repeat the command that trained it, "
-            "which is quick, with --selector returns"
-        )
-    identity = {"data": data_identity(run), "teacher": config_of["training"]["id"]}
-    identity |= {key: config_of[key] for key in ("guidance", "ranked_by", "asked") if key in config_of}
-    if (run / SOURCE).exists():
-        identity["source"] = data_identity(run, SOURCE)
-    selector = unselected if task.score is None and "ranked_by" not in config_of else None
-    teacher = Policy.from_pretrained(
-        made_by, task=task.name, device=device, precision=config.precision, selector=selector
-    )
-    if teacher.device.type == "cuda":
-        teacher.generator = in_one_graph(teacher.generator)  # blocks are all of one size
-    make_pairs(teacher, starts_of(run, task), config, folder, identity)
-    return folder
-
-
-def starts_of(run: Path, task: Task) -> Rows:
-    """Return where pairs' plans start: what is observed where the run's windows begin, and its source's beside them."""
-    own = material_of(run, task).decision_observations()
-    if not (run / SOURCE).exists() or not isinstance(own, Tensor):
-        return own
-    other = material_of(run, task, SOURCE).decision_observations()
-    assert isinstance(other, Tensor)
-    times = max(1, len(other) // len(own))  # as many of each, nearly
-    return torch.cat((own.repeat(times, 1), other))

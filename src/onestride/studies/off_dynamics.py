@@ -14,9 +14,9 @@ from onestride.reports.table import Column
 from onestride.runs.collecting import behaviour_stage
 from onestride.runs.presets import off_dynamics as presets
 from onestride.runs.run import trained_methods
+from onestride.runs.seeds import run_stages
 from onestride.runs.settings import ReturnsConfig
 from onestride.runs.sources import take_source
-from onestride.runs.stages import run_stage
 from onestride.studies.kdp import outcome
 from onestride.studies.study import Evaluate, Job, Outcome, Study
 from onestride.tasks import TASKS
@@ -37,13 +37,11 @@ def make(job: Job) -> None:
     source_run, source = job.run_of(source_task), presets.source(source_task, job.budget)
     if not (source_run / "data").exists():
         behaviour_stage(source_run, TASKS[source_task](), job.behaviours, source.amount, source.data_seed)
-    for stage in source.stages:
-        run_stage(source_run, stage, job.device, SEEDS[job.budget])
+    run_stages(source_run, source.stages, job.device, SEEDS[job.budget])
     task, amount = TASKS[job.preset.task](), job.preset.amount
     behaviour_stage(job.run, task, (source_run / BEHAVES,), amount, job.preset.data_seed)
     take_source(job.run, source_run)
-    for stage in job.preset.stages:
-        run_stage(job.run, stage, job.device, SEEDS[job.budget] if stage.role == "method" else None)
+    run_stages(job.run, job.preset.stages, job.device, SEEDS[job.budget])
 
 
 def planners(run: Path, methods: Sequence[str]) -> list[Entry]:

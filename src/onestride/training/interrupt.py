@@ -28,8 +28,3 @@ class DeferredInterrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-
-    def stop(self) -> None:
-        """Raise KeyboardInterrupt where one was asked for."""
-        if self.requested:
-            raise KeyboardInterrupt

@@ -7,7 +7,7 @@ registered, since everything registered is part of the state that is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -68,7 +68,9 @@ def as_learner(module: nn.Module) -> nn.Module:
 
 
 class PhaseLoss(nn.Module):
-    """``loss`` as ``forward``, which is where Fabric sets precision (and, with more devices, gradients).
+    """``loss`` as ``forward``, which is where Fabric sets precision and, with more devices, joins gradients.
+
+    Of the named terms no gradient is taken, and none is waited for.
 
     The batch is gathered inside: tensors that pass Fabric's door are rounded to the precision of the products.
     """
@@ -79,7 +81,8 @@ class PhaseLoss(nn.Module):
 
     def forward(self, phase: str, batch: BatchOf, rng: torch.Generator) -> dict[str, Tensor]:
         """Return a phase's loss and its named terms."""
-        return self.learner.loss(phase, batch(), rng)  # type: ignore[operator]
+        losses = self.learner.loss(phase, batch(), rng)  # type: ignore[operator]
+        return {name: value if name == "loss" else value.detach() for name, value in losses.items()}
 
 
 class BatchOf(Protocol):
@@ -114,6 +117,16 @@ class LossTerms:
         """Go on from what ``kept`` gave."""
         self.sums = {name: torch.full((), total, device=self.device) for name, (total, _) in kept.items()}
         self.steps = {name: steps for name, (_, steps) in kept.items()}
+
+    def join(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Replace the sums by their mean over all processes, each of which has to ask.
+
+        Args:
+            mean: of a tensor over processes.
+        """
+        if self.sums:
+            joined = mean(torch.stack(list(self.sums.values())))
+            self.sums = dict(zip(self.sums, joined.unbind(), strict=True))
 
     def kept(self) -> dict[str, tuple[float, int]]:
         """Return sums and steps since the last look."""

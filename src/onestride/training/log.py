@@ -17,18 +17,21 @@ class Log:
         folder: made anew, with what ``history`` has already.
         history: of the steps before a kill.
         tensorboard: whether to write for it too.
+        written: whether to write at all; of processes that train together one does.
 
     Raises:
         ModuleNotFoundError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, history: History, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, history: History, tensorboard: bool, *, written: bool = True) -> None:
         from lightning_fabric.loggers.csv_logs import CSVLogger
 
-        shutil.rmtree(folder, ignore_errors=True)
         self.history: History = {}
-        self.loggers: list[Any] = [CSVLogger(folder.parent, name=folder.name, version="")]
-        if tensorboard:
+        self.loggers: list[Any] = []
+        if written:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.loggers.append(CSVLogger(folder.parent, name=folder.name, version=""))
+        if written and tensorboard:
             from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
             self.loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version="tensorboard"))

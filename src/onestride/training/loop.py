@@ -1,5 +1,7 @@
 """The only optimisation loop: any module with a ``training_step`` or any learner, resumable to the bit on one CPU.
 
+Several processes may train together (``ranks``): the first one writes.
+
 Nothing random is kept between steps: which rows step t sees and which noise it draws are functions of the
 seed and of t, so a run that was killed and started again ends with the weights of one that was not.
 """
@@ -11,6 +13,7 @@ import hashlib
 import json
 import math
 import time
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +30,7 @@ from onestride.training.interrupt import DeferredInterrupt
 from onestride.training.learner import Group, LossTerms, PhaseLoss, as_learner
 from onestride.training.log import Log
 from onestride.training.muon import Muon, cpu_multiplies_bfloat16
+from onestride.training.ranks import Ranks, check_shared
 from onestride.training.state import STATE, Progress, TrainingState
 
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
@@ -59,20 +63,20 @@ def train(
     Raises:
         NonFiniteLossError: a loss or a gradient stopped being a number.
         CheckpointError: the state in ``folder`` belongs to other settings, or another process trains there.
-        ValueError: the data is less than one batch.
+        ValueError: the data is less than one batch, or several processes cannot share one.
     """
-    from lightning_fabric import Fabric  # takes a second to import: only those who train pay it
-
     learner = as_learner(module)
-    data = as_dataset(data)
+    data, ranks = as_dataset(data), Ranks.here()
+    ranks.check_batch(config.batch_size)
     precision = fast_precision() if config.precision == "auto" else config.precision
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
+    fabric = ranks.fabric(config.accelerator, precision)
     device = fabric.device
     order = Order(data, config.batch_size, config.seed, device)
     if device.type == "cpu":
         keep_freed_memory()
     data = data.to(device)
+    if not ranks.alone:
+        check_shared(learner.to(device), ranks, order.rows(0), data.rows, config.seed)
     deployed: nn.Module = learner.deployed  # type: ignore[assignment]
     ema = copy.deepcopy(deployed).to(device).requires_grad_(False)
     phases = [_Phase(group, config) for group in learner.groups()]  # type: ignore[operator]
@@ -90,19 +94,23 @@ def train(
     if state_file.exists():
         progress = kept.restore(fingerprint)
         terms.restore(progress.terms)
-    log = Log(folder / "log", progress.history, config.tensorboard)
+    log = Log(folder / "log", progress.history, config.tensorboard, written=ranks.first)
     started = saved = time.monotonic()
     rng = torch.Generator(device)
     step, spent = progress.step, progress.seconds
-    with exclusive(folder), DeferredInterrupt() as interrupt, track(title, config.steps, done=step) as bar:
+    held = exclusive(folder) if ranks.first else nullcontext()
+    with held, DeferredInterrupt() as interrupt, track(title, config.steps, done=step) as bar:
         while step < config.steps:
             rng.manual_seed(mix(config.seed, step))
-            batch = cache(partial(data.rows, order.rows(step)))  # gathered once, however many phases there are
+            batch = cache(
+                partial(data.rows, ranks.share(order.rows(step)))
+            )  # gathered once, however many phases there are
             for phase in phases:
                 if step % phase.group.every:
                     continue
                 phase.schedule(_schedule(step, config))
-                losses = loss_of(phase.group.phase, batch, rng)
+                with ranks.drawing(rng, config.batch_size):
+                    losses = loss_of(phase.group.phase, batch, rng)
                 fabric.backward(losses["loss"])
                 norm = phase.step()
                 with torch.no_grad():  # a gradient that is no number is seen at the next look too
@@ -113,7 +121,10 @@ def train(
             with torch.no_grad():
                 torch._foreach_lerp_(ema_parameters, parameters, 1 - decay)  # type: ignore
             look = step % LOOK_EVERY == 0 or step == config.steps
-            if look or interrupt.requested:
+            stop = interrupt.requested if ranks.alone else look and ranks.any(interrupt.requested, device)
+            if look or stop:
+                if not ranks.alone:
+                    terms.join(partial(fabric.all_reduce, reduce_op="mean"))
                 known = terms.kept()
                 bad = next((name for name, (total, _) in known.items() if not math.isfinite(total)), None)
                 if bad is not None:
@@ -130,12 +141,13 @@ def train(
                     bar.update(step, said)
                 now = time.monotonic()
                 due = now - saved > config.checkpoint_every and step < config.steps
-                if interrupt.requested or due:
+                if ranks.first and (stop or due):
                     _take_buffers(ema, deployed)
                     kept.save(fingerprint, Progress(step, spent + now - started, log.history, known))
                     log.flush()
                     saved = time.monotonic()
-            interrupt.stop()
+            if stop:
+                raise KeyboardInterrupt
         log.flush()
     _take_buffers(ema, deployed)
     seconds = spent + time.monotonic() - started
