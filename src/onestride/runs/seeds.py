@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from onestride.checkpoint import plain, settings_of
+from onestride.checkpoint import plain, settings_of, typed
 from onestride.methods import METHODS
 from onestride.methods.dynamics import ContextsConfig
 from onestride.networks.vision import VisionConfig
@@ -119,5 +119,7 @@ def stage_of(said: Mapping[str, Any]) -> Stage:
     }  # fmt: skip
     for name, kind in kinds.items():
         if made[name] is not None:
-            made[name] = settings_of(kind, made[name], WHERE)
+            # A training may have more steps than ``settings_of`` lets a network have.
+            value = made[name]
+            made[name] = typed(value, kind, WHERE) if kind is TrainConfig else settings_of(kind, value, WHERE)
     return Stage(**made)
