@@ -19,6 +19,7 @@ EXTRAS = {
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
     "openvino": "openvino",
     "pyarrow": "lerobot",
+    "pyarrow": "lerobot", "av": "lerobot",
     "websockets": "serve", "msgpack": "serve",
     "huggingface_hub": "hub",
     "viser": "viewer",

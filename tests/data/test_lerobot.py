@@ -241,7 +241,7 @@ def test_a_part_of_version_2_that_is_lost_is_noticed(dataset):
 def test_a_missing_column_is_named_with_those_that_exist(dataset, options, named):
     dataset.write()
     exist = r"action, episode_index, .*observation\.environment_state, observation\.state, task_index, timestamp"
-    pictures = r"Pictures are not read: observation\.images\.top$"
+    pictures = r"Pictures are a camera's, not numbers: observation\.images\.top$"
     refused(dataset, rf"no column of numbers named {named}; it has {exist}\. {pictures}", **options)
 
 

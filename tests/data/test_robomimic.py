@@ -123,7 +123,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, key, value, said):
     path = tmp_path / "a.hdf5"
     write(path)
     change(path, key, value)
-    keys = Keys(cameras=(CAMERA,), filter_key="train" if key.startswith("mask") else "")
+    keys = Keys(cameras={CAMERA: (6, 8)}, filter_key="train" if key.startswith("mask") else "")
     with pytest.raises(ValueError, match=said) as refused:
         list(read_episodes(path, keys=keys))
     assert "\n" not in str(refused.value)

@@ -28,6 +28,8 @@ class Adopt(InRun):
     """What it does, such as pusht; default: the task of the run's data."""
     data: Path | None = None
     """Episodes to distil it on, imported into the run as by `onestride import`."""
+    resize: Literal["crop", "stretch"] | None = None
+    """How the images of these episodes become as large as the task's."""
     solver: Literal["ddpm", "ddim", "dpm++2m"] | None = None
     """How it samples here; default: as it did there."""
     steps: int | None = None
@@ -48,7 +50,7 @@ class Adopt(InRun):
             raise ValueError(f"{self.run} is of task '{found}', not of '{task.name}'; choose another --run")
         adopted = adopt(self.run, self.path, task, self.name, Sampling(self.solver, self.steps))
         if self.data is not None:
-            made = import_dataset(self.run, task, self.data)
+            made = import_dataset(self.run, task, self.data, resize=self.resize)
             print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         generator, foreign = adopted.policy.generator, adopted.foreign
         features = " + ".join(f"{name} ({size})" for name, size in foreign.features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -65,11 +65,14 @@ class Import(Common):
     refusing them."""
     filter_key: str = ""
     """Of a robomimic file's demonstrations, such as train, or better; all of them where none is given."""
+    resize: Literal["crop", "stretch"] | None = None
+    """How the images of a LeRobotDataset become as large as the task's: the middle of them, of the task's ratio of
+    height to width, or all of them stretched. A robot's images have to be made so too."""
 
     def __call__(self) -> None:
         from onestride.runs.ingest import import_dataset
 
-        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend, self.filter_key)
+        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend, self.filter_key, self.resize)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"

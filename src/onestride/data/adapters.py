@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from onestride.data.d4rl import MARKS, NEEDED, OPTIONAL, read_d4rl
 from onestride.data.episode import Episode
 from onestride.data.lerobot import read_lerobot, states_of
 from onestride.data.minari import read_dataset
+from onestride.data.resizing import Resizing
 from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
 from onestride.files import size_of_file
 
@@ -26,17 +27,19 @@ UNDERSTOOD = (
 
 @dataclass(frozen=True)
 class Keys:
-    """What is read of files that name what they observed, which are robomimic's.
+    """What is read of files that name what they observed, which are robomimic's and LeRobot's.
 
     Attributes:
-        observation: keys of numbers, which are concatenated.
-        cameras: keys of images.
-        filter_key: of the demonstrations; "": all of them.
+        observation: keys of numbers, which are concatenated, in robomimic's; LeRobot's have names of their own.
+        cameras: height and width of each camera's images [px], by its name.
+        filter_key: of robomimic's demonstrations; "": all of them.
+        resize: how LeRobot's images of another size become those; None: they are refused.
     """
 
     observation: tuple[str, ...] = LOW_DIM
-    cameras: tuple[str, ...] = ()
+    cameras: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     filter_key: str = ""
+    resize: Resizing | None = None
 
 
 def read_episodes(
@@ -61,12 +64,16 @@ def read_episodes(
         size_of_file(path)
     if (path / "data" / "metadata.json").is_file():
         return _not_empty(path, read_dataset(path, notes))
+    keys = keys or Keys()
     if (path / "meta" / "info.json").is_file():
-        return _not_empty(path, read_lerobot(path, observation=states_of(path), notes=notes, mend=mend))
+        wanted = {"observation": states_of(path), "cameras": keys.cameras, "resize": keys.resize}
+        return _not_empty(path, read_lerobot(path, **wanted, notes=notes, mend=mend))
+    if keys.resize is not None:
+        raise ValueError(f"{path} is no LeRobotDataset, whose images alone are resized; leave '{keys.resize}' away")
     if is_robomimic(path):
-        keys = keys or Keys()
-        return _not_empty(path, read_robomimic(path, **vars(keys), notes=notes))
-    if keys is not None and keys.filter_key:
+        wanted = {"observation": keys.observation, "cameras": tuple(keys.cameras), "filter_key": keys.filter_key}
+        return _not_empty(path, read_robomimic(path, **wanted, notes=notes))
+    if keys.filter_key:
         raise ValueError(f"{path} has no filter keys, which are robomimic's; leave '{keys.filter_key}' away")
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
         return _not_empty(path, read_d4rl(path, low=None, high=None, notes=notes, mend=mend))  # limits are the task's

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +29,7 @@ def episodes_from_arrays(
     source: str = "arrays",
     notes: list[str] | None = None,
     mend: bool = False,
+    images: Callable[[np.ndarray], Mapping[str, Any]] | None = None,
     **marks: ArrayLike,
 ) -> Iterator[Episode]:
     """Return the episodes in flat arrays, as float32.
@@ -57,6 +59,7 @@ def episodes_from_arrays(
         notes: a list to which it is added what was cut or interpreted differently from its marks.
         mend: whether to cut at resets that no mark shows and to leave out an environment's own reset rows, instead of
             refusing them.
+        images: gives cameras' images of observations by their rows (T+1,); without ``next_observations`` alone.
         **marks: cut-off steps or ends (M,) by the names in ``boundaries.CUT_OFF`` and ``boundaries.ENDED``.
 
     Raises:
@@ -65,6 +68,7 @@ def episodes_from_arrays(
     """
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}, expected 1 or more")
+    assert images is None or next_observations is None  # of the last observation there is no row
     flat = {
         "observations": _numbers(source, "observations", observations, 2),
         "actions": _numbers(source, "actions", actions, 2),
@@ -96,10 +100,10 @@ def episodes_from_arrays(
         steps = replace(steps, timeouts=_every(max_steps, steps.terminals))
         if cuts := int(steps.timeouts.sum()):
             said.append(f"no cut-off steps are marked: episodes are cut after {max_steps} steps, {cuts} of them")
-    return _cut(steps, said)
+    return _cut(steps, said, images)
 
 
-def _cut(of: Steps, notes: list[str]) -> Iterator[Episode]:
+def _cut(of: Steps, notes: list[str], images: Callable[[np.ndarray], Mapping[str, Any]] | None) -> Iterator[Episode]:
     observations, actions, rewards, terminals, timeouts = (
         of.observations, of.actions, of.rewards, of.terminals, of.timeouts
     )  # fmt: skip
@@ -124,6 +128,7 @@ def _cut(of: Steps, notes: list[str]) -> Iterator[Episode]:
             rewards[steps].copy(),
             terminated,
             truncated=bool(timeouts[end]) or not terminated,
+            images={} if images is None else images(np.append(np.arange(steps.start, steps.stop), end)),
         )
     if single:
         notes.append(f"{single} episodes of a single step, of which nobody knows what it led to: left out")

@@ -1,4 +1,4 @@
-"""Episodes in LeRobotDataset folders, v3 and v2. Columns of numbers are read, pictures are not.
+"""Episodes in LeRobotDataset folders, v3 and v2: columns of numbers, and cameras' images (``lerobot_cameras.py``).
 
 ``meta/info.json`` describes the columns, and ``data/**.parquet`` has the frames, one row per step. The lengths of the
 episodes are in ``meta/episodes/**.parquet``, or in ``meta/episodes.jsonl`` (v2). pyarrow is needed, LeRobot is not.
@@ -6,7 +6,7 @@ episodes are in ``meta/episodes/**.parquet``, or in ``meta/episodes.jsonl`` (v2)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from onestride.data.arrays import episodes_from_arrays
 from onestride.data.boundaries import MEND
-from onestride.data.claims import check_claim
 from onestride.data.episode import Episode
-from onestride.errors import naming_extras
-from onestride.files import read_json, read_lines, size_of_file
+from onestride.data.lerobot_cameras import PICTURES, FrameTable, open_cameras
+from onestride.data.parquet import read_columns
+from onestride.data.resizing import Resizing
+from onestride.files import read_json, read_lines
 
 #: Where the frames are, by the versions that are read: several episodes to a file, or each in one of its own.
 FILES = {"v3.": "chunk-*/file-*.parquet", "v2.": "chunk-*/episode_*.parquet"}
@@ -26,8 +27,6 @@ STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
 OTHER_RATE = 0.05  # largest relative error of the timestamps' median interval
 HOLE = 1.5  # a longer time between two frames, in control periods, means that frames were dropped
-PICTURES = ("image", "video")
-LARGEST_NUMBER = 8  # [bytes]
 
 
 class Length(TypedDict):
@@ -45,6 +44,8 @@ def read_lerobot(
     reward: str = REWARD,
     notes: list[str] | None = None,
     mend: bool = False,
+    cameras: Mapping[str, tuple[int, int]] | None = None,
+    resize: Resizing | None = None,
 ) -> Iterator[Episode]:
     """Return every episode of a LeRobotDataset, in order. The frames are read and checked when this is called.
 
@@ -61,12 +62,15 @@ def read_lerobot(
         reward: name of the column of rewards. Without ``next.reward`` rewards are 0.
         notes: a list to which it is added what was left out, cut or interpreted differently from its marks.
         mend: whether to cut where frames were dropped, instead of refusing the dataset.
+        cameras: height and width of each camera's images [px], by its name, see ``column_of``. They are checked when
+            this is called, and decoded when an episode's are asked for (``DeferredImages``).
+        resize: how images of another size become those; None: they are refused.
 
     Raises:
-        ImportError: pyarrow is not installed.
+        ImportError: pyarrow, or what decodes images, is not installed.
         FileNotFoundError: the folder holds no dataset, or none of its frames.
-        ValueError: another version of the format, a column that is missing or has no numbers, missing frames, or
-            arrays that ``episodes_from_arrays`` refuses.
+        ValueError: another version of the format, a column that is missing or has no numbers, missing frames,
+            arrays that ``episodes_from_arrays`` refuses, or images that ``open_cameras`` does.
     """
     observation = (observation,) if isinstance(observation, str) else tuple(observation)
     notes = [] if notes is None else notes
@@ -77,7 +81,7 @@ def read_lerobot(
     _check_columns(folder, wanted, features)
     marks = [name for name in (DONE, TRUNCATED, TIME) if name in features]
 
-    frames = _read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks], _files(info))
+    frames = read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks], _files(info))
     order = np.lexsort((frames[FRAME][:, 0], frames[EPISODE][:, 0]))
     frames = {name: values[order] for name, values in frames.items()}
     episode = frames[EPISODE][:, 0]
@@ -97,6 +101,18 @@ def read_lerobot(
                 raise ValueError(f"{folder}: {found}; {MEND.format('cut episodes there')}")
             notes.append(f"{found}: cut off there")
             truncated, last = truncated | holes, last | holes
+    images = None
+    if cameras:
+        rate = rate_of(info)
+        if rate is None:
+            raise ValueError(
+                f"{folder}: meta/info.json has no rate (fps is {info.get('fps')!s:.40}), which videos need"
+            )
+        time = frames[TIME][:, 0].astype(np.float64) if TIME in frames else frames[FRAME][:, 0] / rate
+        files = _files(info) or ""
+        listed = FILES["v3."] if files == FILES["v3."] else None
+        table = FrameTable(folder, features, files, listed, rate, episode, time, order)
+        images = open_cameras(table, cameras, resize, notes)
     return episodes_from_arrays(
         np.concatenate([frames[name] for name in observation], axis=1),
         frames[action],
@@ -105,6 +121,7 @@ def read_lerobot(
         timeouts=last & (truncated | ~done),
         source=str(folder),
         notes=notes,
+        images=images,
     )
 
 
@@ -147,7 +164,7 @@ def _files(info: dict[str, Any]) -> str | None:
 def _lengths(folder: Path, info: dict[str, Any]) -> dict[int, int]:
     """Return how many frames each episode has, by its number."""
     if _files(info) == FILES["v3."]:
-        table = _read_columns(folder, "meta/episodes", [EPISODE, "length"])
+        table = read_columns(folder, "meta/episodes", [EPISODE, "length"], FILES["v3."])
         return dict(zip(table[EPISODE][:, 0].tolist(), table["length"][:, 0].tolist(), strict=True))
     lines: list[Length] = read_lines(folder / "meta" / "episodes.jsonl", Length)
     return {line["episode_index"]: line["length"] for line in lines}
@@ -190,81 +207,10 @@ def _check_columns(folder: Path, wanted: list[str], features: dict[str, Any]) ->
         return
     message = f"{folder} has no column of numbers named {', '.join(bad)}; it has {', '.join(numbers) or 'none'}"
     if pictures:
-        message += f". Pictures are not read: {', '.join(pictures)}"
+        message += f". Pictures are a camera's, not numbers: {', '.join(pictures)}"
         if not any(name.startswith("observation") for name in numbers):
-            message += "; this dataset observes by pictures alone, so it cannot be used here"
+            message += "; this dataset observes by pictures alone, and a state is needed too"
     raise ValueError(message)
-
-
-def _read_columns(
-    folder: Path, part: str, columns: list[str], files: str | None = FILES["v3."]
-) -> dict[str, np.ndarray]:
-    """Return the columns of all ``files`` in ``folder/part``, concatenated: name -> (M, width)."""
-    with naming_extras():
-        import pyarrow as pa
-        from pyarrow import parquet
-
-    assert files is not None
-    paths = sorted((folder / part).glob(files))
-    if not paths:
-        raise FileNotFoundError(f"{folder} has no {part}/{files}; was it downloaded whole?")
-    tables = []
-    for path in paths:
-        try:
-            size = size_of_file(path)
-            with parquet.ParquetFile(path) as file:
-                names = file.schema_arrow.names
-                missing = [name for name in columns if name not in names]
-                if missing:
-                    raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
-                _check_claims(path, file.metadata, columns, size)
-                table = file.read(columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            said = " ".join(str(error).split())[:300]  # Arrow's reasons have several lines
-            raise ValueError(f"{path} cannot be read ({said}); it was altered or cut short") from error
-        tables.append({name: _matrix(f"{path}, column {name}", table.column(name)) for name in columns})
-    for name in columns:
-        widths = {table[name].shape[1]: path for table, path in zip(tables, paths, strict=True)}
-        if len(widths) > 1:
-            raise ValueError(f"column {name} is {' but '.join(f'{w} wide in {path}' for w, path in widths.items())}")
-    return {name: np.concatenate([table[name] for table in tables]) for name in columns}
-
-
-def _check_claims(path: Path, metadata: Any, columns: list[str], size: int) -> None:
-    """Refuse columns that claim more than a file of ``size`` bytes can hold. Repeated numbers take almost no space."""
-    stored = claimed = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for index in range(group.num_columns):
-            column = group.column(index)
-            if any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in columns):
-                stored += max(column.total_compressed_size, 0)
-                numbers = max(column.num_values, group.num_rows, 0)
-                claimed += max(column.total_uncompressed_size, numbers * LARGEST_NUMBER)
-    if stored > size:
-        raise ValueError(f"{path} claims {stored} stored bytes in a file of {size} bytes; it was altered or cut short")
-    check_claim(f"{path}", claimed, size)
-
-
-def _matrix(where: str, column: Any) -> np.ndarray:
-    """Return a column of numbers, or of lists of numbers of one length, as (rows, width)."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    rows, width, empty = len(array), 1, array.null_count
-    if types.is_fixed_size_list(array.type):
-        width, array = array.type.list_size, array.flatten()
-    elif types.is_list(array.type) or types.is_large_list(array.type):
-        widths = array.drop_null().value_lengths().unique().to_pylist()
-        if len(widths) > 1:
-            raise ValueError(f"{where} holds lists of lengths {widths[:5]}, expected one length")
-        width, array = widths[0] if widths else 0, array.flatten()
-    if not (types.is_integer(array.type) or types.is_floating(array.type) or types.is_boolean(array.type)):
-        raise ValueError(f"{where} holds {column.type}, expected numbers or lists of numbers")
-    if empty or array.null_count:
-        raise ValueError(f"{where} has {empty or array.null_count} empty entries, expected none")
-    return array.to_numpy(zero_copy_only=False).reshape(rows, width)
 
 
 def _check_frames(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,12 @@ ARRAYS = ("observations", "actions", "rewards")
 
 
 def write_dataset(
-    folder: Path, episodes: Iterable[Episode], total: int, metadata: dict[str, Any], action: Box, size: int = 0
+    folder: Path,
+    episodes: Iterable[Episode],
+    total: int,
+    metadata: dict[str, Any] | Callable[[], dict[str, Any]],
+    action: Box,
+    size: int = 0,
 ) -> None:
     """Write a dataset completely or not at all: it is made next to ``folder``, then renamed.
 
@@ -50,7 +55,7 @@ def write_dataset(
         folder: of the dataset.
         episodes: what to write.
         total: number of episodes, for the progress bar.
-        metadata: written with the episodes.
+        metadata: written with the episodes; a function gives them after the last of these.
         action: the space of actions.
         size: approximate size of the numbers, for which free space is checked before the work [bytes].
 
@@ -80,7 +85,7 @@ def write_dataset(
                 "dataset_size": storage.get_size(),
                 "dataset_id": folder.name,
                 "minari_version": version("minari"),
-                **metadata,
+                **(metadata() if callable(metadata) else metadata),
             }
         )
         written = sorted(p.relative_to(unfinished).as_posix() for p in unfinished.rglob("*") if p.is_file())

@@ -15,6 +15,7 @@ from onestride.data.adapters import Keys, read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
 from onestride.data.recording import Recording, differing_settings, read_recording
+from onestride.data.resizing import check_resizing
 from onestride.files import ensure_writable, exclusive
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
@@ -41,7 +42,9 @@ class ImportReport:
     notes: tuple[str, ...]
 
 
-def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter_key: str = "") -> ImportReport:
+def import_dataset(
+    run: Path, task: Task, path: Path, mend: bool = False, filter_key: str = "", resize: str | None = None
+) -> ImportReport:
     """Import the episodes of ``path`` into ``run/data``. The same dataset is not imported again.
 
     Args:
@@ -51,6 +54,8 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter
         mend: see ``read_episodes``.
         filter_key: of a robomimic file's demonstrations; "": all. What is read of them are the task's fields by their
             names; of a task without, what robomimic's own policies observe.
+        resize: how the images of a LeRobotDataset's cameras become the task's, where their size differs; None: they
+            are refused. They are decoded episode by episode while they are written.
 
     Raises:
         FileExistsError: the run has other data already.
@@ -61,13 +66,14 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter
     """
     there = read_metadata(run / "data") if (run / "data").exists() else None
     mine = {"source": path.name, "task": task.name} | ({"filter_key": filter_key} if filter_key else {})
+    mine |= {"resize": resize} if resize else {}
     # Another's, or from before there was a digest to know it by.
     if there is not None and not ("content" in there and mine.items() <= there.items()):
         raise FileExistsError(f"{run / 'data'} is there already; choose another --run, or delete it")
     ensure_writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
     recording, said = read_recording(path), list[str]()
     _check_recording(recording, task, path)
-    read = read_episodes(path, said, mend, _keys(task, filter_key))
+    read = read_episodes(path, said, mend, _keys(task, filter_key, resize))
     episodes = _ends(list(_of_task(read, task, path)), task, said)
     _check_lengths(episodes, task, path)
     notes = (*said, *check_trainable(episodes, task, path))
@@ -79,22 +85,26 @@ def import_dataset(run: Path, task: Task, path: Path, mend: bool = False, filter
                 f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
             )
         return replace(made, notes=(*notes, "they were there already"))
-    metadata = mine | {"content": content_hash(episodes)}
-    if recording.environment is not None:
-        metadata["environment"] = recording.environment
+    said_of = {} if recording.environment is None else {"environment": recording.environment}
+    digest = ContentHash()
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
     size += sum(images.nbytes for e in episodes for images in e.images.values())
     with exclusive(run / "data"):
-        write_dataset(run / "data", episodes, len(episodes), metadata, action_space(task), size)
+        write_dataset(
+            run / "data", map(digest.add, episodes), len(episodes),
+            lambda: mine | {"content": digest.hexdigest()} | said_of, action_space(task), size,
+        )  # fmt: skip
     return made
 
 
-def _keys(task: Task, filter_key: str) -> Keys:
+def _keys(task: Task, filter_key: str, resize: str | None) -> Keys:
     """What is read of a file that names what it observed: the task's fields."""
+    how = check_resizing(resize)
     if not task.control.fields:
-        return Keys(filter_key=filter_key)
+        return Keys(filter_key=filter_key, resize=how)
     numbers = tuple(field.name for field in task.control.fields if not field.camera)
-    return Keys(numbers, tuple(camera.name for camera in task.control.cameras), filter_key)
+    cameras = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.control.cameras}
+    return Keys(numbers, cameras, filter_key, how)
 
 
 def action_space(task: Task) -> Box:
@@ -103,16 +113,33 @@ def action_space(task: Task) -> Box:
     return Box(limits.low.astype(np.float32), limits.high.astype(np.float32), dtype=np.float32)
 
 
+class ContentHash:
+    """A digest of everything that is learnt from, to tell apart datasets of the same name."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, episode: Episode) -> Episode:
+        """Take in an episode, and return it with its images decoded."""
+        images = {name: np.ascontiguousarray(images) for name, images in episode.images.items()}
+        for array in (episode.observations, episode.actions, episode.rewards):
+            self._digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+        for name in sorted(images):
+            self._digest.update(name.encode() + images[name].data)
+        self._digest.update(bytes([episode.terminated, episode.truncated]))
+        return replace(episode, images=images)
+
+    def hexdigest(self) -> str:
+        """Return the digest of the episodes so far."""
+        return self._digest.hexdigest()[:16]
+
+
 def content_hash(episodes: Sequence[Episode]) -> str:
-    """Return a digest of everything that is learnt from, to tell apart datasets of the same name."""
-    digest = hashlib.sha256()
-    for e in episodes:
-        for array in (e.observations, e.actions, e.rewards):
-            digest.update(np.ascontiguousarray(array, np.float32).tobytes())
-        for name in sorted(e.images):
-            digest.update(name.encode() + np.ascontiguousarray(e.images[name]).data)
-        digest.update(bytes([e.terminated, e.truncated]))
-    return digest.hexdigest()[:16]
+    """Return the digest of all episodes."""
+    digest = ContentHash()
+    for episode in episodes:
+        digest.add(episode)
+    return digest.hexdigest()
 
 
 def _check_recording(recording: Recording, task: Task, path: Path) -> None:
@@ -186,18 +213,21 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
 
 
 def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:
-    """Return notes on episodes that are too short for a plan.
+    """Return notes on episodes that are too short for a plan, or have no rewards.
 
     Raises:
         ValueError: all episodes are too short, or there are no rewards and the task's plans are ranked by them.
     """
+    notes: tuple[str, ...] = ()
     if task.score is None and not any(e.rewards.any() for e in episodes):
-        raise ValueError(
-            f"{path} has no rewards (all are 0), and plans of task '{task.name}' are ranked by what they earn; a "
-            "LeRobotDataset has them as next.reward"
-        )
+        if task.control.state_dim:
+            raise ValueError(
+                f"{path} has no rewards (all are 0), and plans of task '{task.name}' are ranked by what they earn; a "
+                "LeRobotDataset has them as next.reward"
+            )
+        notes = ("it has no rewards (all are 0): critics and return models learn nothing of it, the medoid needs none",)
     if task.padding == "hold":
-        return ()
+        return notes
     lengths = [len(e) for e in episodes]
     short = sum(length < task.control.horizon for length in lengths)
     if short == len(lengths):
@@ -206,6 +236,6 @@ def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tupl
             f"'{task.name}' has {task.control.horizon}; nothing can be learnt from shorter ones"
         )
     if not short:
-        return ()
+        return notes
     few = f"{short} of {len(lengths)} episodes are shorter than a plan ({task.control.horizon} steps)"
-    return (f"{few}: the critic alone learns from them",)
+    return (*notes, f"{few}: the critic alone learns from them")
