@@ -6,7 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
+
+from adopt.seeded_weights import drawn
 
 FIXTURES = Path(__file__).parent / "adopt" / "fixtures"  # adopt/make_fixtures.py makes them
 DDPM, DDIM, ORIGINAL = FIXTURES / "lerobot-ddpm", FIXTURES / "lerobot-ddim", FIXTURES / "original" / "latest.ckpt"
@@ -25,3 +28,12 @@ def edited(folder, change, name="config.json"):
     said = json.loads((folder / name).read_text())
     change(said)
     (folder / name).write_text(json.dumps(said))
+
+
+def whole(name, folder):
+    """Copy a policy with cameras, whose weights are drawn again, as ``make_image_fixtures.py`` did."""
+    made = Path(shutil.copytree(FIXTURES / name, folder / name))
+    shapes = json.loads((made / "shapes.json").read_text())
+    weights = {key: torch.from_numpy(value) for key, value in drawn(shapes).items()}
+    save_file(weights, made / "model.safetensors")
+    return made

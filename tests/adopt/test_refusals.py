@@ -38,7 +38,7 @@ CAMERA = {"type": "VISUAL", "shape": [3, 96, 96]}
         (lambda said: said.update(type="act"), "policy type 'act'; type 'diffusion' "),
         (lambda said: said.pop("type"), "no LeRobot policy's"),
         (lambda said: said["input_features"].update({"observation.images.top": CAMERA}),
-         "sees observation.images.top: cameras are not supported by this command yet"),
+         "has 0 encoders of images, and 1 cameras"),
         (lambda said: said["input_features"].update({"joints": {"type": "STATE", "shape": [2]}}),
          "is given observation.state, observation.environment_state, joints; expected observation.state"),
         (lambda said: said["input_features"]["observation.state"].update(shape=[3]), "'min' of observation.state is"),
@@ -99,7 +99,8 @@ def test_a_missing_or_damaged_file_is_named(pusht, tmp_path):
     ("change", "message"),
     [
         (lambda w: w.pop("diffusion.unet.mid_modules.1.conv1.block.0.bias"), "another network than its settings say"),
-        (lambda w: w.update({"diffusion.rgb_encoder.out.weight": torch.zeros(2)}), "weights of something else"),
+        (lambda w: w.update({"diffusion.rgb_encoder.out.weight": torch.zeros(2)}), "and config.json names no camera"),
+        (lambda w: w.update({"diffusion.text_encoder.weight": torch.zeros(2)}), "weights of something else"),
         (lambda w: w["diffusion.unet.final_conv.1.bias"].fill_(torch.nan), "not finite"),
         (lambda w: w.update({"diffusion.unet.final_conv.1.bias": torch.zeros(3)}), "has shape"),
         (lambda w: [w.pop(name) for name in list(w) if "down_modules" in name], "no conditional U-Net"),

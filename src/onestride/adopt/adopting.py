@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from onestride.adopt.cameras import context_order, matched, reordered
 from onestride.adopt.columns import normalizer_of
 from onestride.adopt.diffusion_policy import read_original
 from onestride.adopt.foreign import ForeignPolicy
 from onestride.adopt.lerobot import read_lerobot
 from onestride.checkpoint import CONFIG, load_config, seal_with
+from onestride.data.lerobot import STATE
 from onestride.files import CheckpointError, ensure_writable, exclusive
 from onestride.folders import replace_folder
-from onestride.methods.diffusion_planner import DP, DiffusionPlanner
-from onestride.networks.unet1d import FilmUNet
+from onestride.methods.building import build_generator
+from onestride.methods.diffusion_planner import DP
 from onestride.policy.policy import Policy
 from onestride.policy.store import SELECTOR
+from onestride.robot.fields import split_images
 from onestride.runs.run import TEACHER
 from onestride.seals import sha256
 from onestride.selectors.candidate_sampling import CandidateSampling
@@ -106,21 +109,32 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     if not 1 <= (config.sample_steps or 1) <= config.n_steps:
         raise ValueError(f"--steps is {config.sample_steps}, expected 1 to the policy's {config.n_steps} noise levels")
     record = task.with_control(horizon=foreign.horizon)
+    sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.control.cameras}
+    which = matched(foreign.cameras, sizes, str(path))
     try:
-        generator = DiffusionPlanner(config, record.plans)
+        generator: Any = build_generator(
+            DP, config, record.plans, cameras=sizes, n_obs_steps=foreign.n_obs_steps, vision=foreign.vision
+        )
     except ValueError as error:
         raise CheckpointError(f"{path}: no network is of such sizes ({error})") from error
-    _load(generator.network, foreign.weights, path)
-    generator.method = DP.name  # type: ignore[assignment] # its checkpoint says so
+    if foreign.vision is None:
+        _load(generator.network, foreign.weights, path)
+    else:
+        state = dict(foreign.features).get(STATE, 0)
+        more = sum(size for _, size in foreign.features) - state
+        order = context_order(foreign.n_obs_steps, state, more, foreign.vision.features, list(which.values()))
+        step_dim = config.film_unet.step_dim
+        _load(generator.planner.network, reordered(foreign.weights, step_dim, order), path)
+        for name, number in which.items():
+            _load(generator.encoders[name], foreign.cameras[number].encoder, path)
     normalizer = normalizer_of(foreign.actions, foreign.step, foreign.n_obs_steps, str(path))
     selector = MEDOID.make(None, normalizer, task.control, MEDOID.options)
     whole = CandidateSampling((1.0,), (1.0,))  # noise as it was trained with, not scaled
     return Policy(record, generator, normalizer, selector=selector, sampling=whole)
 
 
-def _load(network: Any, weights: dict[str, Tensor], path: Path) -> None:
+def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Give a network weights that have to be of exactly its names and shapes, and finite."""
-    assert isinstance(network, FilmUNet)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if missing := sorted(wanted.keys() ^ found.keys()):
@@ -146,13 +160,11 @@ def _check_task(foreign: ForeignPolicy, task: Task, path: Path) -> None:
         )
     step = sum(size for _, size in foreign.features)
     named = " + ".join(f"{name} ({size})" for name, size in foreign.features)
-    if (foreign.n_obs_steps, step) != (control.n_obs_steps, control.step_dim):
+    if (foreign.n_obs_steps, step) != (control.n_obs_steps, control.numbers_dim):
         raise CheckpointError(
             f"{path} is given {foreign.n_obs_steps} observations of {step} numbers, {named}; {of_task} has "
-            f"{control.n_obs_steps} of {control.step_dim}: {control.layout}"
+            f"{control.n_obs_steps} of {control.numbers_dim}: {control.layout}"
         )
-    if control.fields and (fields := [(field.name, field.size) for field in control.fields]) != list(foreign.features):
-        raise CheckpointError(f"{path} is given {named}; {of_task} observes {fields}")
     action_dim = len(foreign.actions.shift)
     if action_dim != control.action_dim:
         raise CheckpointError(f"{path} gives actions of {action_dim} numbers, {of_task} takes {control.action_dim}")
@@ -167,18 +179,25 @@ def _of_chunks(task: Task) -> bool:
     """Whether plans are the robot's own actions and what is observed is their context, as it is."""
     control = task.control
     rng = torch.Generator().manual_seed(0)
-    if control.state_dim or task.conditions or task.context_dim != control.observation_dim:
+    if control.state_dim or task.conditions or task.context_dim != control.n_obs_steps * control.numbers_dim:
         return False
     example = np.zeros(control.observation_dim) if control.example is None else control.example
     row = torch.from_numpy(example.astype(np.float32))[None] + torch.rand((1, control.observation_dim), generator=rng)
-    given = task.encode(row)
-    seen = torch.rand((1, control.n_obs_steps - 1 + control.horizon, control.step_dim), generator=rng)
+    given, context = task.encode(row), row
+    if control.cameras:
+        context, images = split_images(control.fields, row, control.n_obs_steps)
+        there = given.images or {}
+        if there.keys() != images.keys() or not all(torch.equal(there[name], images[name]) for name in images):
+            return False
+    seen = torch.rand((1, control.n_obs_steps - 1 + control.horizon, control.numbers_dim), generator=rng)
     actions = torch.rand((1, control.horizon, control.action_dim), generator=rng)
-    return bool(torch.equal(given.context, row) and torch.equal(task.plan_window(seen, actions)[0], actions))
+    return bool(torch.equal(given.context, context) and torch.equal(task.plan_window(seen, actions)[0], actions))
 
 
 def _identity(path: Path, policy: Policy) -> str:
     """What the adopted checkpoint depends on: the files, and how it samples."""
     files = sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors")) if path.is_dir() else [path]
     said = [(p.name, sha256(p)) for p in files], asdict(policy.generator.config), policy.task.name
+    if policy.task.control.cameras:
+        said = *said, asdict(policy.generator.vision)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]

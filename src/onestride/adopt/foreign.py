@@ -11,6 +11,7 @@ from torch import Tensor
 from onestride.adopt.columns import Columns
 from onestride.files import CheckpointError
 from onestride.methods.diffusion_planner import TeacherConfig
+from onestride.networks.rgb_encoder import RgbEncoderConfig
 from onestride.networks.unet1d import FilmUNetConfig
 
 #: Names in LeRobot and in the original, of both of which the network is one -> names in ``FilmUNet``.
@@ -32,6 +33,15 @@ NAMES = (
 SCHEDULE = "squaredcos_cap_v2"
 
 
+@dataclass(frozen=True)
+class ForeignCamera:
+    """A camera of a policy: its name there, height and width [px], its encoder's weights by our names."""
+
+    name: str
+    size: tuple[int, int]
+    encoder: dict[str, Tensor]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForeignPolicy:
     """A policy of another library.
@@ -43,9 +53,11 @@ class ForeignPolicy:
         horizon: rows of a chunk, with those before now.
         n_obs_steps: observations that it is given.
         n_action_steps: rows that it carries out there.
-        features: names and sizes of what makes one observation, in order.
+        features: names and sizes of the numbers that make one observation, in order.
         step: how one observation is normalised.
         actions: how actions are.
+        cameras: in the policy's order.
+        vision: how they are encoded, where there are any.
         notes: for the user.
     """
 
@@ -58,6 +70,8 @@ class ForeignPolicy:
     features: tuple[tuple[str, int], ...]
     step: Columns
     actions: Columns
+    cameras: tuple[ForeignCamera, ...] = ()
+    vision: RgbEncoderConfig | None = None
     notes: tuple[str, ...] = ()
 
 

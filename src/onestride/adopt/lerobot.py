@@ -6,7 +6,7 @@ is given and how it samples: see ``modeling_diffusion.py`` and ``normalize_proce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +15,13 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
+from onestride.adopt.cameras import cameras_of, size_of, vision_of
 from onestride.adopt.columns import Columns, columns_of
 from onestride.adopt.foreign import ForeignPolicy, network_of, renamed, sampling_of
 from onestride.data.lerobot import ENVIRONMENT, STATE
 from onestride.files import CheckpointError, read_json
 from onestride.methods.diffusion_planner import TeacherConfig
+from onestride.networks.rgb_encoder import COLOURS
 from onestride.tensors import load_unsealed
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -27,7 +29,8 @@ PROCESSORS = {"policy_preprocessor.json": "normalizer_processor", "policy_postpr
 #: Steps of a processor that change no number: names, a batch dimension, a device.
 HARMLESS = ("rename_observations_processor", "to_batch_processor", "device_processor")
 ACTION = "action"
-#: In the order in which the network is given them.
+CAMERA = "VISUAL"
+#: In the order in which the network is given them; between the two come the cameras.
 TYPES = {STATE: "STATE", ENVIRONMENT: "ENV"}
 Count = Annotated[int, Meta(ge=1, le=65_536)]
 
@@ -60,14 +63,21 @@ class DiffusionSettings:
     clip_sample: bool = True
     clip_sample_range: Annotated[float, Meta(gt=0)] = 1.0
     num_inference_steps: Count | None = None
+    vision_backbone: str = "resnet18"
+    resize_shape: tuple[Count, Count] | None = None
+    crop_ratio: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    crop_shape: tuple[Count, Count] | None = None
+    crop_is_random: bool = True
+    use_group_norm: bool = False
+    spatial_softmax_num_keypoints: Count = 32
 
 
 def read_lerobot(folder: Path) -> ForeignPolicy:
     """Return the policy in a folder that LeRobot saved.
 
     Raises:
-        CheckpointError: no such folder, another policy type, cameras, features or settings that are not read, or files
-            that are missing or damaged.
+        CheckpointError: no such folder, another policy type, features or settings that are not read, or files that are
+            missing or damaged.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG}: name the folder that LeRobot saved (.../pretrained_model)")
@@ -76,9 +86,16 @@ def read_lerobot(folder: Path) -> ForeignPolicy:
         what = "no LeRobot policy's (no 'type')" if kind is None else f"of LeRobot's policy type {kind!r:.40}"
         raise CheckpointError(f"{folder} is {what}; type 'diffusion' (DiffusionPolicy) can be adopted")
     settings: DiffusionSettings = read_json(folder / CONFIG, DiffusionSettings)
-    features, action_dim = _features(settings, folder)
-    weights, others = _weights(folder)
-    step, actions = _normalisation(folder, settings, features, action_dim, others)
+    features, sizes, action_dim = _features(settings, folder)
+    weights, encoders, others = _weights(folder)
+    said = _normalisation(folder, settings, others)
+    step = Columns(*(torch.cat(parts) for parts in zip(*(said(name, size) for name, size in features), strict=True)))
+    actions = said(ACTION, action_dim)
+    vision = vision_of(settings, str(folder)) if sizes else None
+    colours = {name: said(name, COLOURS) for name in sizes}
+    cameras = () if vision is None else cameras_of(sizes, colours, encoders, vision, str(folder))
+    if encoders and vision is None:
+        raise CheckpointError(f"{folder / WEIGHTS} has encoders of images, and {CONFIG} names no camera")
     network = network_of(weights, settings.n_groups, settings.n_obs_steps - 1, str(folder))
     sampling: dict[str, Any] = sampling_of(
         str(folder / CONFIG),
@@ -99,19 +116,26 @@ def read_lerobot(folder: Path) -> ForeignPolicy:
         features=features,
         step=step,
         actions=actions,
+        cameras=cameras,
+        vision=vision,
     )
 
 
-def _features(settings: DiffusionSettings, folder: Path) -> tuple[tuple[tuple[str, int], ...], int]:
-    """Names and sizes of what is observed, in the network's order, and the size of an action."""
-    given = settings.input_features
-    cameras = [name for name, feature in given.items() if feature.type == "VISUAL"]
-    if cameras:
-        raise CheckpointError(f"{folder} sees {', '.join(cameras):.200}: cameras are not supported by this command yet")
+def _features(
+    settings: DiffusionSettings, folder: Path
+) -> tuple[tuple[tuple[str, int], ...], dict[str, tuple[int, int]], int]:
+    """Names and sizes of the numbers that are observed, of the cameras, in the network's order, and of an action."""
+    cameras = {
+        name: size_of(feature.shape, name, str(folder))
+        for name, feature in settings.input_features.items()
+        if feature.type == CAMERA
+    }
+    given = {name: feature for name, feature in settings.input_features.items() if feature.type != CAMERA}
     found = {name: feature.type for name, feature in given.items()}
     if STATE not in found or any(TYPES.get(name) != kind for name, kind in found.items()):
         raise CheckpointError(
-            f"{folder} is given {', '.join(found) or 'nothing'!s:.200}; expected {STATE} and, perhaps, {ENVIRONMENT}"
+            f"{folder} is given {', '.join(found) or 'nothing'!s:.200}; expected {STATE} and, perhaps, {ENVIRONMENT} "
+            "and cameras"
         )
     if list(settings.output_features) != [ACTION]:
         raise CheckpointError(f"{folder} gives {', '.join(settings.output_features)!s:.200}; expected '{ACTION}' alone")
@@ -119,54 +143,55 @@ def _features(settings: DiffusionSettings, folder: Path) -> tuple[tuple[tuple[st
         if len(feature.shape) != 1:
             raise CheckpointError(f"{folder}: {name} has shape {feature.shape}, expected one number of columns")
     sizes = tuple((name, given[name].shape[0]) for name in TYPES if name in given)
-    return sizes, settings.output_features[ACTION].shape[0]
+    return sizes, cameras, settings.output_features[ACTION].shape[0]
 
 
-def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The network's weights by our names, and whatever else is in the file."""
+def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The network's weights by our names, those of the encoders of images, and whatever else is in the file."""
     tensors, _ = load_unsealed(folder / WEIGHTS, "fetch it again")
-    network, others = {}, {}
+    network, encoders, others = {}, {}, {}
     for name, value in tensors.items():
         plain = name.replace("_orig_mod.", "")  # of a compiled network
         if plain.startswith("diffusion.unet."):
             network[plain.removeprefix("diffusion.unet.")] = value.float()
+        elif plain.startswith("diffusion.rgb_encoder."):
+            encoders[plain.removeprefix("diffusion.rgb_encoder.")] = value
         else:
             others[plain] = value
-    return renamed(network), others
+    return renamed(network), encoders, others
 
 
 def _normalisation(
-    folder: Path,
-    settings: DiffusionSettings,
-    features: tuple[tuple[str, int], ...],
-    action_dim: int,
-    others: Mapping[str, Tensor],
-) -> tuple[Columns, Columns]:
-    """How an observation and an action are normalised: by the processors' files, or by buffers among the weights."""
+    folder: Path, settings: DiffusionSettings, others: Mapping[str, Tensor]
+) -> Callable[[str, int], Columns]:
+    """How each feature of so many columns is normalised: by the processors' files, or by buffers among the weights."""
     inside = {name: value for name, value in others.items() if name.split(".")[0] in NORMALISERS}
     if unknown := sorted(others.keys() - inside.keys()):
         raise CheckpointError(f"{folder / WEIGHTS} has weights of something else than the network: {unknown[0]:.120}")
     modes = settings.normalization_mapping
     if inside:
-        seen, done = (_buffers(inside, name) for name in ("normalize_inputs", "unnormalize_outputs"))
+        names = (*settings.input_features, ACTION)
+        seen, done = (_buffers(inside, name, names) for name in ("normalize_inputs", "unnormalize_outputs"))
         by = (modes, seen), (modes, done)
     else:
         by = tuple(_processor(folder, name) for name in PROCESSORS)
     (how_seen, seen), (how_done, done) = by
-    each = [
-        columns_of(how_seen.get(TYPES[name], "IDENTITY"), seen.get(name, {}), size, name) for name, size in features
-    ]
-    step = Columns(*(torch.cat(parts) for parts in zip(*each, strict=True)))
-    return step, columns_of(how_done.get("ACTION", "IDENTITY"), done.get(ACTION, {}), action_dim, ACTION)
+
+    def columns(name: str, size: int) -> Columns:
+        how, statistics = (how_done, done) if name == ACTION else (how_seen, seen)
+        kind = "ACTION" if name == ACTION else settings.input_features[name].type
+        return columns_of(how.get(kind, "IDENTITY"), statistics.get(name, {}), size, name)
+
+    return columns
 
 
 #: Modules of LeRobot before 0.4 whose buffers are the normalisation.
 NORMALISERS = ("normalize_inputs", "normalize_targets", "unnormalize_outputs")
 
 
-def _buffers(inside: Mapping[str, Tensor], module: str) -> dict[str, dict[str, Tensor]]:
+def _buffers(inside: Mapping[str, Tensor], module: str, features: Sequence[str]) -> dict[str, dict[str, Tensor]]:
     """The statistics of ``module.buffer_observation_state.min`` and others, by name: underscores stand for dots."""
-    names = {name.replace(".", "_"): name for name in (*TYPES, ACTION)}
+    names = {name.replace(".", "_"): name for name in features}
     made: dict[str, dict[str, Tensor]] = {}
     for name, value in inside.items():
         at, _, statistic = name.removeprefix(f"{module}.buffer_").rpartition(".")

@@ -15,8 +15,9 @@ from onestride.commands.base import InRun, task_named
 class Adopt(InRun):
     """Make a policy of another library the run's teacher: to evaluate, distil, export and run like one of its own.
 
-    PATH is a folder that LeRobot saved (DiffusionPolicy: config.json, model.safetensors, the processors' files), or a
-    .ckpt of diffusion_policy (low-dimensional U-Net). Neither library is needed, and nothing in the files is executed.
+    PATH is a folder that LeRobot saved (DiffusionPolicy, with cameras too: config.json, model.safetensors, the
+    processors' files), or a .ckpt of diffusion_policy (low-dimensional U-Net). Neither library is needed, and nothing
+    in the files is executed.
     """
 
     resumes: ClassVar[bool] = False
@@ -53,7 +54,8 @@ class Adopt(InRun):
             made = import_dataset(self.run, task, self.data, resize=self.resize)
             print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         generator, foreign = adopted.policy.generator, adopted.foreign
-        features = " + ".join(f"{name} ({size})" for name, size in foreign.features)
+        cameras = [f"{camera.name} ({camera.size[0]} x {camera.size[1]} px)" for camera in foreign.cameras]
+        features = " + ".join([*(f"{name} ({size})" for name, size in foreign.features), *cameras])
         print(f"{self.run / self.name}: a policy of {foreign.library}")
         parameters, times = sum(p.numel() for p in generator.parameters()), task.control.n_obs_steps
         print(f"  {parameters:,} parameters, {features}, {times} times")

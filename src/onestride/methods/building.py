@@ -8,7 +8,7 @@ from typing import Any
 from onestride.methods.asked import with_conditions
 from onestride.methods.method import Method
 from onestride.methods.prefixed import with_prefix
-from onestride.methods.sighted import with_cameras
+from onestride.methods.sighted import Vision, with_cameras
 from onestride.networks.vision import VisionConfig
 from onestride.plans.spec import PlanSpec
 
@@ -20,7 +20,7 @@ def build_generator(
     *,
     cameras: Mapping[str, tuple[int, int]] | None = None,
     n_obs_steps: int = 1,
-    vision: VisionConfig | None = None,
+    vision: Vision | None = None,
 ) -> Any:
     """Return an untrained generator of plans.
 

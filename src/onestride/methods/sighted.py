@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from onestride.methods.method import Group
 from onestride.methods.wrapped import WrappedLearner, WrappedPlanner
+from onestride.networks.rgb_encoder import RgbEncoder, RgbEncoderConfig
 from onestride.networks.vision import ImageEncoder, VisionConfig
 from onestride.plans.spec import PlanSpec
 
 #: Begins the names of a batch's columns that are cameras' images, uint8 (B, n_obs_steps, height, width, 3).
 IMAGE = "image."
+#: How cameras are encoded: by an encoder of ours, or by an adopted policy's.
+Vision = VisionConfig | RgbEncoderConfig
 
 
 class SightedPlanner(WrappedPlanner):
@@ -33,10 +36,10 @@ class SightedPlanner(WrappedPlanner):
         vision: how they are encoded.
     """
 
-    def __init__(self, planner: Any, cameras: Mapping[str, tuple[int, int]], vision: VisionConfig) -> None:
+    def __init__(self, planner: Any, cameras: Mapping[str, tuple[int, int]], vision: Vision) -> None:
         super().__init__(planner)
         self.vision = vision
-        self.encoders = nn.ModuleDict({name: ImageEncoder(*size, vision) for name, size in cameras.items()})
+        self.encoders = nn.ModuleDict({name: encoder_of(size, vision) for name, size in cameras.items()})
 
     def embed(self, context: Tensor, images: Mapping[str, Tensor], rng: torch.Generator | None = None) -> Tensor:
         """Return the generator's context (B, E) of context (B, C) and images (B, n, height, width, 3), 0 to 255.
@@ -85,9 +88,14 @@ class SightedLearner(WrappedLearner):
         return (replace(first, parameters=[*first.parameters, *encoders]), *others)
 
 
+def encoder_of(size: tuple[int, int], vision: Vision) -> nn.Module:
+    """Return an untrained encoder of a camera's images: height and width [px]."""
+    return ImageEncoder(*size, vision) if isinstance(vision, VisionConfig) else RgbEncoder(*size, vision)
+
+
 def with_cameras(
     build: Callable[[Any, PlanSpec], Any], config: Any, spec: PlanSpec, cameras: Mapping[str, tuple[int, int]],
-    n_obs_steps: int, vision: VisionConfig,
+    n_obs_steps: int, vision: Vision,
 ) -> SightedPlanner:  # fmt: skip
     """Return a method's generator with encoders of cameras: height and width of each image [px] by name.
 

@@ -10,12 +10,13 @@ where things are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from onestride.networks.resnet import ResNet18
+from onestride.networks.resnet import ResNet18, group_norm
 
 CHUNK = 256  # rows that are encoded at a time where nothing is learnt
 GROUP = 16  # channels of a GroupNorm's group, as in Diffusion Policy
@@ -99,7 +100,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, height: int, width: int, config: VisionConfig) -> None:
         super().__init__()
         self.size = (max(round(config.crop * height), 1), max(round(config.crop * width), 1))
-        self.network = SmallConvNet() if config.network == "small" else ResNet18(group=GROUP)
+        self.network = SmallConvNet() if config.network == "small" else ResNet18(partial(group_norm, group=GROUP))
         self.maps = nn.Conv2d(self.network.channels, config.keypoints, 1)
         self.centres = SpatialSoftmax()
         self.output = nn.Linear(2 * config.keypoints, config.features)
@@ -125,7 +126,7 @@ def crop(images: Tensor, size: tuple[int, int], rng: torch.Generator | None = No
     height, width = size
     free = images.shape[2] - height, images.shape[3] - width
     if rng is None:
-        top, left = free[0] // 2, free[1] // 2
+        top, left = round(free[0] / 2), round(free[1] / 2)  # as torchvision's, of an odd number too
         return images[:, :, top : top + height, left : left + width]
     top, left = (torch.randint(each + 1, (len(images),), generator=rng, device=images.device).tolist() for each in free)
     return torch.stack([image[:, y : y + height, x : x + width] for image, y, x in zip(images, top, left, strict=True)])

@@ -26,8 +26,9 @@ from onestride.folders import replace_folder
 from onestride.methods import METHODS
 from onestride.methods.building import build_generator
 from onestride.methods.guided import GuidedPlanner
-from onestride.methods.sighted import SightedPlanner
+from onestride.methods.sighted import SightedPlanner, Vision
 from onestride.networks.normalizer import Normalizer
+from onestride.networks.rgb_encoder import RgbEncoderConfig
 from onestride.networks.vision import VisionConfig
 from onestride.plans.asking import Condition
 from onestride.robot.control_spec import ControlSpec
@@ -190,7 +191,8 @@ def make_generator(
     sizes = {camera.name: (camera.shape[0], camera.shape[1]) for camera in task.control.cameras}
     if task.control.cameras and task.conditions and not method.conditional:
         raise CheckpointError(f"{where}: {method.label} takes either cameras or conditions, and this is asked both")
-    how = settings_of(VisionConfig, vision or {}, where)
+    vision = vision or {}
+    how: Vision = settings_of(RgbEncoderConfig if "norm" in vision else VisionConfig, vision, where)
     return build_generator(method, config, task.plans, cameras=sizes, n_obs_steps=task.control.n_obs_steps, vision=how)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from onestride.files import CheckpointError
 from onestride.methods.method import Method
-from onestride.methods.sighted import IMAGE, SightedLearner, SightedPlanner
+from onestride.methods.sighted import IMAGE, SightedLearner, SightedPlanner, Vision
 from onestride.networks.vision import VisionConfig
 from onestride.policy.policy import Policy
 from onestride.progress import track
@@ -34,7 +34,7 @@ class Sight:
     """
 
     method: Method
-    vision: VisionConfig
+    vision: Vision
     teacher: SightedPlanner | None
     identity: dict[str, Any]
 

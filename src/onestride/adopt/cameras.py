@@ -1,0 +1,193 @@
+"""Cameras of a LeRobot policy: how its encoders see, their weights by our names, and the order of what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from onestride.adopt.columns import Columns
+from onestride.adopt.foreign import ForeignCamera
+from onestride.data.lerobot_cameras import column_of
+from onestride.files import CheckpointError
+from onestride.networks.rgb_encoder import COLOURS, RgbEncoderConfig
+
+BACKBONE = "resnet18"
+#: Names in LeRobot's ``DiffusionRgbEncoder``, whose backbone is torchvision's children by their numbers -> ours.
+NAMES = (
+    (r"^backbone\.0\.", "network.conv1."),
+    (r"^backbone\.1\.", "network.bn1."),
+    (r"^backbone\.([4-7])\.", lambda found: f"network.layer{int(found[1]) - 3}."),
+    (r"^pool\.nets\.", "maps."),
+    (r"^out\.", "output."),
+)
+GRID = "pool.pos_grid"  # of the spatial softmax, which is made anew here
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+EPSILON = 1e-5  # of torchvision's BatchNorm
+
+
+class EncoderSettings(Protocol):
+    """What is needed of config.json."""
+
+    vision_backbone: str
+    use_group_norm: bool
+    spatial_softmax_num_keypoints: int
+    resize_shape: tuple[int, int] | None
+    crop_ratio: float
+    crop_shape: tuple[int, int] | None
+    crop_is_random: bool
+
+
+def vision_of(settings: EncoderSettings, where: str) -> RgbEncoderConfig:
+    """Return how a policy's cameras are encoded.
+
+    Raises:
+        CheckpointError: by another network than a ResNet-18.
+    """
+    if settings.vision_backbone != BACKBONE:
+        raise CheckpointError(f"{where} sees by {settings.vision_backbone!r:.40}; {BACKBONE} can be adopted")
+    crop, resize = settings.crop_shape, settings.resize_shape
+    if resize is not None:  # where LeRobot resizes, it derives the crop
+        share = settings.crop_ratio
+        crop = (int(resize[0] * share), int(resize[1] * share)) if share < 1 else None
+    try:
+        return RgbEncoderConfig(
+            norm="group" if settings.use_group_norm else "fixed",
+            keypoints=settings.spatial_softmax_num_keypoints,
+            resize=resize,
+            crop=crop,
+            random_crop=settings.crop_is_random,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def size_of(shape: Sequence[int], name: str, where: str) -> tuple[int, int]:
+    """Return height and width of a camera's images [px], which LeRobot's policies have colours first.
+
+    Raises:
+        CheckpointError: it is no image of three colours.
+    """
+    if len(shape) != 3 or shape[0] != COLOURS:
+        raise CheckpointError(f"{where}: {name} has shape {tuple(shape)}; a policy's cameras have (3, height, width)")
+    return shape[1], shape[2]
+
+
+def cameras_of(
+    sizes: Mapping[str, tuple[int, int]],
+    normalised: Mapping[str, Columns],
+    weights: Mapping[str, Tensor],
+    vision: RgbEncoderConfig,
+    where: str,
+) -> tuple[ForeignCamera, ...]:
+    """Return a policy's cameras, each with its encoder. Where all have one in common, each gets a copy.
+
+    Args:
+        sizes: height and width of each camera's images [px] by its name, in the policy's order.
+        normalised: how its images, between 0 and 1, are normalised, (3,) each.
+        weights: of all encoders, by the names below ``diffusion.rgb_encoder``.
+        vision: how they are encoded.
+        where: they are from, for the message.
+
+    Raises:
+        CheckpointError: there are more or fewer encoders than cameras.
+    """
+    apart = all(re.match(r"\d+\.", name) for name in weights)
+    numbers = {int(name.partition(".")[0]) for name in weights} if apart else set()
+    if not weights or (apart and numbers != set(range(len(sizes)))):
+        raise CheckpointError(f"{where} has {len(numbers)} encoders of images, and {len(sizes)} cameras")
+    made = []
+    for number, (name, size) in enumerate(sizes.items()):
+        first = f"{number}." if apart else ""
+        mine = {key.removeprefix(first): value for key, value in weights.items() if key.startswith(first)}
+        columns = normalised[name]
+        if bool((columns.spread <= 0).any()):
+            raise CheckpointError(
+                f"{where}: a colour of {name} never changed where it was trained, and is divided by 0"
+            )
+        encoder = _renamed(mine, vision.norm == "fixed", where)
+        encoder |= {"shift": columns.shift.float(), "spread": columns.spread.float()}
+        made.append(ForeignCamera(name, size, encoder))
+    return tuple(made)
+
+
+def _renamed(weights: Mapping[str, Tensor], batch_norm: bool, where: str) -> dict[str, Tensor]:
+    """An encoder's weights by our names, with BatchNorm's statistics made a factor and a sum."""
+    made: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if name == GRID:
+            continue
+        for pattern, by in NAMES:
+            name = re.sub(pattern, by, name)
+        made[name] = value.float()
+    if not batch_norm:
+        return made
+    for name in [name for name in made if re.search(r"(bn\d|downsample\.1)\.weight$", name)]:
+        at = name.removesuffix("weight")
+        if not {f"{at}{part}" for part in ("bias", *STATISTICS[:2])} <= made.keys():
+            raise CheckpointError(f"{where}: the normalisation '{name}' has no statistics, and use_group_norm is false")
+        factor = made[name].double() / (made[f"{at}running_var"].double() + EPSILON).sqrt()
+        made[f"{at}bias"] = (made[f"{at}bias"].double() - made[f"{at}running_mean"].double() * factor).float()
+        made[f"{at}weight"] = factor.float()
+    return {name: value for name, value in made.items() if name.rpartition(".")[2] not in STATISTICS}
+
+
+def matched(cameras: Sequence[ForeignCamera], wanted: Mapping[str, tuple[int, int]], where: str) -> dict[str, int]:
+    """Return which of a policy's cameras (by its number) each of a task's is, in the task's order.
+
+    Raises:
+        CheckpointError: one is not there, has images of another size, or the policy has more of them.
+    """
+    names = [camera.name for camera in cameras]
+    if len(cameras) != len(wanted):
+        raise CheckpointError(
+            f"{where} sees {len(cameras)} cameras ({', '.join(names)[:200] or 'none'}), and the task has {len(wanted)} "
+            f"({', '.join(wanted) or 'none'})"
+        )
+    found = {}
+    for name, size in wanted.items():
+        try:
+            found[name] = names.index(column_of(name, wanted, names, where))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        seen = cameras[found[name]]
+        if seen.size != size:
+            raise CheckpointError(
+                f"{where} learnt from images of {seen.size[0]} x {seen.size[1]} px of {seen.name}, and the task's "
+                f"camera '{name}' has {size[0]} x {size[1]}; name a task whose camera has the policy's size"
+            )
+    return found
+
+
+def context_order(n_obs_steps: int, state: int, more: int, features: int, cameras: Sequence[int]) -> Tensor:
+    """Return which of LeRobot's columns of the network's context each of ours is.
+
+    There each observation's numbers and features stand together: state, features of every camera, the environment's
+    state. Here the numbers of all observations come first, then each camera's features of all.
+
+    Args:
+        n_obs_steps: observations.
+        state: numbers of the robot's state.
+        more: numbers of the environment's state.
+        features: of one image.
+        cameras: the number there of each of our cameras.
+    """
+    step = state + features * len(cameras) + more
+    numbers = [*range(state), *range(step - more, step)]
+    order = [s * step + column for s in range(n_obs_steps) for column in numbers]
+    for camera in cameras:
+        first = state + camera * features
+        order += [s * step + first + column for s in range(n_obs_steps) for column in range(features)]
+    return torch.tensor(order)
+
+
+def reordered(weights: Mapping[str, Tensor], step_dim: int, order: Tensor) -> dict[str, Tensor]:
+    """Return the U-Net's weights for a context in our order; ``step_dim`` columns before it are of the noise level."""
+    columns = torch.cat((torch.arange(step_dim), step_dim + order))
+    return {
+        name: value[:, columns] if re.search(r"\.time\.1\.weight$", name) and value.shape[1] == len(columns) else value
+        for name, value in weights.items()
+    }
