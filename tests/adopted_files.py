@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from adopt.seeded_weights import drawn
+from onestride.plans.given import Given
+from onestride.robot.fields import split_images
+from onestride.tasks import TASKS
 
 FIXTURES = Path(__file__).parent / "adopt" / "fixtures"  # adopt/make_fixtures.py makes them
 DDPM, DDIM, ORIGINAL = FIXTURES / "lerobot-ddpm", FIXTURES / "lerobot-ddim", FIXTURES / "original" / "latest.ckpt"
@@ -37,3 +42,16 @@ def whole(name, folder):
     weights = {key: torch.from_numpy(value) for key, value in drawn(shapes).items()}
     save_file(weights, made / "model.safetensors")
     return made
+
+
+def task_with(*fields):
+    """PushT's commands with other observations."""
+    pusht = TASKS["pusht-image"]()
+    step = sum(field.size for field in fields)
+    control = replace(pusht.control, fields=fields, observation_dim=2 * step, example=np.zeros(2 * step))
+
+    def encode(observation):
+        numbers, images = split_images(fields, observation, 2)
+        return Given(observation[:, :0], numbers, None, images)
+
+    return replace(pusht, control=control, context_dim=2 * control.numbers_dim, encode=encode)

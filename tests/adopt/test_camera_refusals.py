@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adopted_files import DDPM, edited, whole
+from adopted_files import DDPM, edited, task_with, whole
 from onestride.adopt.adopting import adopt
 from onestride.files import CheckpointError
 from onestride.robot.fields import Field, camera
@@ -38,11 +35,7 @@ def folder(pristine, tmp_path):
 
 
 def seen_by(*cameras):
-    """PushT's task with other cameras."""
-    task, fields = TASKS["pusht-image"](), (Field("agent", (2,), "px"), *cameras)
-    step = sum(field.size for field in fields)
-    return replace(task, control=replace(task.control, fields=fields, observation_dim=2 * step,
-                                         example=np.zeros(2 * step)))  # fmt: skip
+    return task_with(Field("agent", (2,), "px"), *cameras)
 
 
 def refused(path, task, tmp_path, message):

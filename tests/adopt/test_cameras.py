@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adopt.seeded_weights import images as drawn_images
-from adopted_files import FIXTURES, golden_of, whole
+from adopted_files import FIXTURES, golden_of, task_with, whole
 from onestride.adopt.adopting import Sampling, adopt, policy_of, read_policy
 from onestride.networks.rgb_encoder import resizing_matrix
-from onestride.plans.given import Given
 from onestride.policy.policy import Policy
-from onestride.robot.fields import Field, camera, split_images
+from onestride.robot.fields import Field, camera
 from onestride.tasks import TASKS
 
 PYTHON = "ONESTRIDE_LEROBOT_PYTHON"  # a Python with lerobot 0.6.1 and diffusers
 TOLERANCE = 1e-4  # of what is normalised
 GROUP, BATCH, SHARED = "lerobot-image-group", "lerobot-image-batch", "lerobot-image-shared"
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
-
-
-def task_with(*fields):
-    """PushT's commands with other observations."""
-    pusht = TASKS["pusht-image"]()
-    step = sum(field.size for field in fields)
-    control = replace(pusht.control, fields=fields, observation_dim=2 * step, example=np.zeros(2 * step))
-
-    def encode(observation):
-        numbers, images = split_images(fields, observation, 2)
-        return Given(observation[:, :0], numbers, None, images)
-
-    return replace(pusht, control=control, context_dim=2 * control.numbers_dim, encode=encode)
 
 
 #: Tasks that fit: of two cameras in another order than the policy has them.

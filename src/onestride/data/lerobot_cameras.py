@@ -99,7 +99,7 @@ def open_cameras(
     readers: dict[str, tuple[Reader, tuple[int, int]]] = {}
     for camera, size in cameras.items():
         column = column_of(camera, cameras, pictures, str(table.folder))
-        if not re.fullmatch(r"[\w.-]+", column):
+        if not re.fullmatch(r"\w[\w.-]*", column):
             raise ValueError(f"{table.folder}: '{column:.80}' is no name of a column; meta/info.json was altered")
         found = _size(table.folder, column, table.features[column])
         if found != size and resize is None:
@@ -164,7 +164,7 @@ def _stored_pictures(table: FrameTable, column: str, size: tuple[int, int]) -> R
         where = f"{table.folder}, episode {table.episode[row]}: {column} at {table.time[row]:.3f} s"
         try:
             picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{where} is no PNG or JPEG ({len(content)} bytes); it was altered") from error
         if picture.size != size[::-1]:
             raise ValueError(

@@ -46,7 +46,7 @@ def read_columns(folder: Path, part: str, columns: list[str], files: str) -> dic
                     raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
                 _check_claims(path, file.metadata, columns, size)
                 table = file.read(columns=columns)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             said = " ".join(str(error).split())[:300]  # Arrow's reasons have several lines
             raise ValueError(f"{path} cannot be read ({said}); it was altered or cut short") from error
         tables.append({name: _matrix(f"{path}, column {name}", table.column(name)) for name in columns})

@@ -76,6 +76,11 @@ class Video:
             for frame in container.decode(stream):
                 if frame.pts in left:
                     left.remove(frame.pts)
+                    if (frame.height, frame.width) != self.size:
+                        raise ValueError(
+                            f"{self.path}: a frame is {frame.height} x {frame.width} px, expected {self.size[0]} x "
+                            f"{self.size[1]}; it is damaged"
+                        )
                     yield np.flatnonzero(wanted == frame.pts), frame.to_ndarray(format="rgb24")
                 if not left:
                     return
@@ -99,7 +104,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # titles and the like, which nobody reads
             if not container.streams.video:
                 raise ValueError(f"{path} holds no video")
             stream = container.streams.video[0]
