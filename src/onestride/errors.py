@@ -18,7 +18,6 @@ EXTRAS = {
     "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
     "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
     "openvino": "openvino",
-    "pyarrow": "lerobot",
     "pyarrow": "lerobot", "av": "lerobot",
     "websockets": "serve", "msgpack": "serve",
     "huggingface_hub": "hub",
