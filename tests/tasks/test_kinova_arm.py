@@ -5,21 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.tasks.kinova.arm import (
-    BODY_RADII,
-    HOME,
-    JOINT_LIMITS,
-    JOINTS,
-    LINKS,
-    READY,
-    TOOL,
-    TOOL_OFFSET,
-    VELOCITY_LIMITS,
-    InverseKinematics,
-    body_points,
-    build_model,
-)
+from onestride.tasks.kinova.arm import BODY_RADII, HOME, READY, TOOL, InverseKinematics, body_points, build_model
 from onestride.tasks.kinova.control_spec import OBSERVATION_DIM
+from onestride.tasks.kinova.links import JOINT_LIMITS, JOINTS, LINKS, TOOL_OFFSET, VELOCITY_LIMITS
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm, arm_clearance, render_frames
 from onestride.tasks.obstacles import BOX, SPHERE

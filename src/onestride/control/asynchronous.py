@@ -244,10 +244,10 @@ class AsynchronousTick:
         if not own or now >= deadline or self._spills(now, deadline):
             return False
         hold = e.control.hold(answer.observation)
-        e.send(command, hold, now)
+        sent = e.send(command, hold, now)
         log.executed += 1
         log.command_age.add(now - e.start, now - answer.observed)
-        e.fallback.mark_sent(command, hold, now)
+        e.fallback.mark_sent(sent, hold, now)
         return True
 
     def _latency_compensated(self, command: np.ndarray, now: float, deadline: float) -> np.ndarray | None:
@@ -300,10 +300,10 @@ class AsynchronousTick:
         if self._since is None and (soon or self._chunks.eager):
             self._submit(reading)
         hold, now = e.control.hold(reading.observation), e.clock.now()
-        e.send(row, hold, now)
+        sent = e.send(row, hold, now)
         log.executed += 1
         log.command_age.add(now - e.start, now - e.fallback.observed)
-        e.fallback.mark_sent(row, hold, now)
+        e.fallback.mark_sent(sent, hold, now)
 
     # ------------------------------------------------------------ the fallback
 
@@ -339,11 +339,11 @@ class AsynchronousTick:
             # After a pause beyond the deadline a command is sent all the same, where it costs next to nothing.
             if self._spills(now, deadline) and (now < deadline or self._writes > self._margin):
                 return None
-            e.send(command, hold, now)
+            sent = e.send(command, hold, now)
             log.filled += 1
             if level == "plan":
                 log.command_age.add(now - e.start, now - e.fallback.observed)
-                e.fallback.mark_sent(command, hold, now)
+                e.fallback.mark_sent(sent, hold, now)
         log.late[level] += 1
         return None
 
@@ -357,6 +357,8 @@ class AsynchronousTick:
             e.reader.request()
             if (reading := self._poll(now + affordable)) is not None:
                 self._reading, self._refusal = reading, e.watch.refusal(reading, e.clock.now())
+                if self._refusal is None:
+                    e.observe(reading)
         now, reading, refusal = e.clock.now(), self._reading, self._refusal
         if reading is None:
             return SafetyFilter(e.control, np.zeros(e.control.observation_dim), "no observation came yet")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onestride.clearance.filter import ClearanceFilter
 from onestride.control.fallback import Fallback
 from onestride.control.log import EpisodeLog
 from onestride.control.sensor import Expected, Reader, Reading, SensorWatch
@@ -23,6 +24,8 @@ from onestride.robot.robot import Robot
 OnDecision = Callable[[np.ndarray, Decision], None]
 #: Position commands older than this are latency-compensated, as a share of the time between two rows of a plan.
 COMPENSATION_THRESHOLD = 0.2
+#: Rows of a plan, this command's among them, that a clearance filter may brake along.
+BRAKING_ROWS = 8
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Episode:
         fallback: gives commands where decisions are late.
         on_decision: called with every observation and its decision, or None.
         log: what happened so far.
+        clearance: lets through what is certified to be clear, or None.
         writes: how long writing a command takes.
     """
 
@@ -55,6 +59,7 @@ class Episode:
     fallback: Fallback
     on_decision: OnDecision | None
     log: EpisodeLog
+    clearance: ClearanceFilter | None = None
     writes: Expected = field(default_factory=Expected)
 
     @property
@@ -68,18 +73,32 @@ class Episode:
             return math.floor(passed / self.dt + 1e-9)
         return math.ceil(self.timeout / self.dt - 1e-9)
 
-    def send(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> None:
-        """Write a command to the robot and log it.
+    def observe(self, reading: Reading) -> None:
+        """Give a reading that can be acted on to the clearance filter."""
+        if self.clearance is not None:
+            self.clearance.observe(reading.observation[-self.control.step_dim :], reading.time)
+
+    def send(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> np.ndarray | None:
+        """Write a command to the robot and log it. A clearance filter may replace it.
 
         Args:
             command: what to send (A,).
             hold: the command that would have kept the robot where it was (A,), or None where the task knows none.
             now: clock time before the write [s].
+
+        Returns:
+            What was sent (A,), or None where the clearance filter has the robot go on to its last stop.
         """
-        self.robot.write(command)
-        self.writes.add(self.clock.now() - now)
+        sent: np.ndarray | None = command
+        if self.clearance is not None:
+            ahead = self.fallback.rows_ahead(now, BRAKING_ROWS) if self.control.position_commands else None
+            sent = self.clearance(command, command[None][:0] if ahead is None else ahead[1:], now)
+        if sent is not None:
+            self.robot.write(sent)
+            self.writes.add(self.clock.now() - now)
         self.log.mark_sent(now - self.start, self.dt)
-        self.watch.mark_sent(hold is None or not np.array_equal(command, hold))
+        self.watch.mark_sent(sent is not None and (hold is None or not np.array_equal(sent, hold)))
+        return sent
 
     def observation_at(self, reading: Reading, now: float) -> np.ndarray:
         """Return the reading's observation, its position extrapolated to clock time ``now``.

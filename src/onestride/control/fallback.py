@@ -131,14 +131,17 @@ class Fallback:
         """Whether there is a plan to follow, fresh or not."""
         return self._make is not None
 
-    def mark_sent(self, command: np.ndarray, hold: np.ndarray | None, now: float) -> None:
+    def mark_sent(self, command: np.ndarray | None, hold: np.ndarray | None, now: float) -> None:
         """Note that a command of the plan was sent.
 
         Args:
-            command: what was sent (A,).
+            command: what was sent (A,), or None where the robot was held back on purpose, and got nothing.
             hold: the command that would have kept the robot where it was (A,), or None where it is not known.
             now: clock time [s].
         """
+        if command is None:
+            self._followed = self.observed
+            return
         self._moves.append((now, self._moved(now)))
         self._sent_at, self._held, self._followed = now, None, self.observed
         self._command = command

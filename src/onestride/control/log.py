@@ -36,6 +36,8 @@ class EpisodeLog:
         filled: commands sent by the fallback.
         refused: observations and commands that were refused, by reason.
         last_reason: the last of these reasons, or None.
+        clearance: what a clearance filter made of commands, see ``clearance/filter.py``.
+        violations: observations that showed an assumption of its certificates to be broken, by the assumption.
         final_observation: the last observation, or None.
         decision_times: rows of (time since the start, duration of the decision) [s].
         tick_jitter: rows of (due time since the start, how much later the tick began) [s].
@@ -56,6 +58,8 @@ class EpisodeLog:
     filled: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     last_reason: str | None = None
+    clearance: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
     final_observation: np.ndarray | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+from onestride.clearance.filter import ClearanceFilter
 from onestride.control.asynchronous import AsynchronousTick
 from onestride.control.chunks import Chunking
 from onestride.control.episode import Episode, OnDecision
@@ -39,6 +40,7 @@ def run_episode(
     period: float | None = None,
     fallback_timeouts: FallbackTimeouts | None = None,
     chunking: Chunking | None = None,
+    clearance: ClearanceFilter | None = None,
     on_decision: OnDecision | None = None,
     log: EpisodeLog | None = None,
 ) -> EpisodeLog:
@@ -64,6 +66,7 @@ def run_episode(
         fallback_timeouts: how long late decisions are bridged; default: ``FallbackTimeouts.at(period)``.
         chunking: how the plans of asynchronous inference join, where several rows of each are carried out; default:
             each is followed from when it comes on.
+        clearance: replaces commands that have no certificate of clearance; default: none does.
         on_decision: called with every observation and its decision.
         log: a new log, filled as the episode goes on, so that the caller has it after an exception too.
 
@@ -106,7 +109,10 @@ def run_episode(
     oldest = timeouts.max_observation_age if isinstance(policy, AsyncDecider) else timeouts.stop
     fallback = Fallback(timeouts, control.control_dt, start, control.position_commands)
     watch = SensorWatch(control, oldest)
-    episode = Episode(robot, clock, control, dt, start, timeout, reader, watch, fallback, on_decision, log)
+    if clearance is not None:
+        clearance.begin()
+        log.clearance, log.violations = clearance.counts, clearance.violations
+    episode = Episode(robot, clock, control, dt, start, timeout, reader, watch, fallback, on_decision, log, clearance)
     ticking = (
         AsynchronousTick(episode, policy, chunking)
         if isinstance(policy, AsyncDecider)
@@ -139,8 +145,12 @@ def _drive(episode: Episode, ticking: AsynchronousTick | SynchronousTick) -> Non
         if reading is not None:
             log.final_observation = reading.observation
             refusal = e.watch.refusal(reading, e.clock.now())
+            if refusal is None:
+                e.observe(reading)
             arrived = arrived + 1 if refusal is None and control.goal_reached(reading.observation) else 0
             if reading.fault is not None:
+                if e.clearance is not None:
+                    e.clearance.mark_fault(reading.fault)
                 log.outcome = reading.fault
                 return
             if arrived > dwell:

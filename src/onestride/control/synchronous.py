@@ -108,8 +108,8 @@ class SynchronousTick:
     def _send(self, command: np.ndarray, reading: Reading) -> None:
         e = self.episode
         hold = e.control.hold(reading.observation)
-        e.send(command, hold, e.clock.now())
-        e.fallback.mark_sent(command, hold, e.clock.now())
+        sent = e.send(command, hold, e.clock.now())
+        e.fallback.mark_sent(sent, hold, e.clock.now())
         e.log.executed += 1
 
     def _decide(self, reading: Reading) -> Decision | None:

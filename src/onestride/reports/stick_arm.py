@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import proj3d
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from onestride.tasks.kinova.arm import LINKS, TOOL, build_model
+from onestride.tasks.kinova.arm import TOOL, build_model
+from onestride.tasks.kinova.links import LINKS
 from onestride.tasks.kinova.scene import Scene
 from onestride.tasks.obstacles import ABSENT, SPHERE
 from onestride.tasks.physics import mujoco

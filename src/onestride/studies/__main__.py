@@ -15,8 +15,8 @@ from onestride.errors import command_line, report_user_errors
 
 #: Studies with a function ``measure``, which takes its arguments and returns what goes into the record.
 MEASURED = (
-    "candidate_sampling", "chunking", "decision_delay", "mode_coverage", "off_dynamics_payload", "scale", "serving",
-    "startup", "training_speed", "viewer",
+    "candidate_sampling", "chunking", "clearance", "clearance_tracking", "decision_delay", "mode_coverage",
+    "off_dynamics_payload", "scale", "serving", "startup", "training_speed", "viewer",
 )  # fmt: skip
 
 

@@ -10,8 +10,6 @@ the base's axis and the tool. Joint 3 at pi ensures that, and there is one confi
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onestride.tasks.physics import mujoco  # first: mink imports MuJoCo too
 
 # isort: split
@@ -20,64 +18,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onestride.tasks.kinova.links import (
+    BASE_MASS,
+    BASE_RADIUS,
+    DAMPING,
+    FOREARM,
+    JOINTS,
+    LINKS,
+    SHOULDER_HEIGHT,
+    TOOL_OFFSET,
+    TOOL_RADIUS,
+    UPPER_ARM,
+    VELOCITY_LIMITS,
+    WRIST_HEIGHT,
+)
 from onestride.tasks.kinova.scene import MAX_OBSTACLES
 from onestride.tasks.obstacles import OBSTACLE_DIM
 from onestride.tasks.scenery import ROBOT_BIT, UNSEEN_BY_CONTACT, add_goal, add_obstacle, dress
 
 TIMESTEP = 0.001  # of the physics [s]
 TOOL = "tool"  # the end-effector site, at the tip of the tool, its z axis pointing out of the tool
-DAMPING = 0.5  # viscous friction of every joint [N m s/rad]
 
-
-@dataclass(frozen=True)
-class Link:
-    """One moving link and its joint, which turns it about its own z axis.
-
-    Attributes:
-        name: of the link.
-        offset: of the joint in the previous link's frame [m].
-        tilt: turn about x from the previous link's frame to this one's [deg].
-        mass: [kg].
-        limit: largest angle of the joint in either direction [rad].
-        speed: largest speed of the joint [deg/s].
-        torque: largest torque of the joint [N m].
-        kp: position gain of the joint's servo [N m/rad].
-        kv: velocity gain of the joint's servo [N m s/rad].
-        armature: inertia of the rotor behind the gear [kg m^2].
-        radius: of the capsule that is the link's shape [m].
-    """
-
-    name: str
-    offset: tuple[float, float, float]
-    tilt: float
-    mass: float
-    limit: float
-    speed: float
-    torque: float
-    kp: float
-    kv: float
-    armature: float
-    radius: float
-
-
-BASE_HEIGHT, BASE_MASS, BASE_RADIUS = 0.15643, 1.697, 0.055
-LINKS = (
-    Link("shoulder", (0, 0, BASE_HEIGHT), 180, 1.3773, np.inf, 80, 39, 9000, 150, 0.10, 0.050),
-    Link("upper_arm_1", (0, 0.005375, -0.12838), 90, 1.1636, 2.24, 80, 39, 9000, 150, 0.10, 0.046),
-    Link("upper_arm_2", (0, -0.21038, -0.006375), -90, 1.1636, np.inf, 80, 39, 9000, 150, 0.10, 0.046),
-    Link("forearm", (0, 0.006375, -0.21038), 90, 0.9302, 2.57, 80, 39, 9000, 150, 0.10, 0.042),
-    Link("wrist_1", (0, -0.20843, -0.006375), -90, 0.6781, np.inf, 70, 9, 2000, 20, 0.03, 0.036),
-    Link("wrist_2", (0, 0.00017505, -0.10593), 90, 0.6781, 2.09, 70, 9, 2000, 20, 0.03, 0.036),
-    Link("bracelet", (0, -0.10593, -0.00017505), -90, 0.5, np.inf, 70, 9, 2000, 20, 0.03, 0.030),
-)
-TOOL_OFFSET = (0.0, 0.0, -0.061525)  # of the tool's tip, in the bracelet's frame [m]
-TOOL_RADIUS = 0.018
-JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
-
-JOINT_LIMITS = np.array([(-link.limit, link.limit) for link in LINKS])  # (7, 2) [rad]
-VELOCITY_LIMITS = np.deg2rad([link.speed for link in LINKS])  # (7,) [rad/s]
-KP = np.array([link.kp for link in LINKS])  # (7,) [N m/rad]
-KV = np.array([link.kv for link in LINKS])  # (7,) [N m s/rad]
 #: The vendor's home pose: elbow up, the tool pointing forward. (7,) [rad]
 HOME = np.array([0.0, 0.2618, np.pi, -2.2689, 0.0, 0.9599, np.pi / 2])
 #: The task's posture: elbow up, the tool pointing down near (0.4, 0, 0.2) m. (7,) [rad]
@@ -218,11 +179,6 @@ class InverseKinematics:
 
 
 # --- the body, for planning --------------------------------------------------------------------------------------
-
-SHOULDER_HEIGHT = 0.15643 + 0.12838  # [m]
-UPPER_ARM = 2 * 0.21038  # shoulder to elbow [m]
-FOREARM = 0.20843 + 0.10593  # elbow to wrist centre [m]
-WRIST_HEIGHT = 0.10593 + 0.061525  # wrist centre above the tip of the tool [m]
 
 #: Places of the samples on the column, as fractions of the way from the tip to the wrist centre ...
 _COLUMN = torch.tensor([0.0, 0.2, 0.45, 0.72])

@@ -13,17 +13,8 @@ import numpy as np
 
 from onestride.robot.clock import Clock
 from onestride.tasks import scenery
-from onestride.tasks.kinova.arm import (
-    DAMPING,
-    KP,
-    KV,
-    LINKS,
-    TIMESTEP,
-    TOOL,
-    VELOCITY_LIMITS,
-    InverseKinematics,
-    build_model,
-)
+from onestride.tasks.kinova.arm import TIMESTEP, TOOL, InverseKinematics, build_model
+from onestride.tasks.kinova.links import DAMPING, KP, KV, LINKS, VELOCITY_LIMITS
 from onestride.tasks.kinova.scene import MAX_OBSTACLES, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.obstacles import ABSENT, BOX, FAR, OBSTACLE_DIM, SPHERE, check_problem
 from onestride.tasks.physics import mujoco

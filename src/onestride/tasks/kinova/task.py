@@ -22,18 +22,11 @@ from onestride.plans.given import Given
 from onestride.selectors.geometry import GeometryScore
 from onestride.tasks import goal_frame
 from onestride.tasks.goal_frame import Frame, seen_distances, turn, turn_back
-from onestride.tasks.kinova.arm import (
-    BODY_RADII,
-    FOREARM,
-    FOREARM_SHARE,
-    RISE,
-    SHOULDER_HEIGHT,
-    UPPER_ARM,
-    WRIST_HEIGHT,
-)
+from onestride.tasks.kinova.arm import BODY_RADII, FOREARM_SHARE, RISE
 from onestride.tasks.kinova.bspline import BSplineConfig, clearances
 from onestride.tasks.kinova.control_spec import NEAREST, REACH_MARGIN, control_spec
 from onestride.tasks.kinova.demonstrations import evaluation_scenes, open_on_both_sides
+from onestride.tasks.kinova.links import FOREARM, SHOULDER_HEIGHT, UPPER_ARM, WRIST_HEIGHT
 from onestride.tasks.kinova.measures import METRICS, NOTES, measure, measure_candidates
 from onestride.tasks.kinova.scene import MAX_OBSTACLES, WORKSPACE_HIGH, WORKSPACE_LOW, Scene
 from onestride.tasks.kinova.simulation import SimulatedArm

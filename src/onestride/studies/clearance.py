@@ -1,0 +1,171 @@
+"""Does clearance hold that is proved? Random scenes and plans that want to collide, and what the proofs cost.
+
+python -m onestride.studies clearance --arms 10000 --flights 2000 [--policy runs/demo/dnk-0] [--out FILE]
+
+Every fourth scene is driven by each kind of plan (``clearance_trials.Plan``), and in every second round of them the
+obstacles move. A certificate counts as broken where the simulated body comes nearer than the margin while it holds.
+``--policy``: a trained policy's folder, to be driven in ``--trials`` scenes of evaluations with and without the filter.
+Decisions take a random part of half a control period, in simulated time; durations of the filter are wall time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestride.clearance import FILTERS
+from onestride.clearance.ranking import certified_first
+from onestride.evaluation.metrics import single
+from onestride.progress import track
+from onestride.reports.documents import records
+from onestride.reports.table import Column, Table
+from onestride.robot.decision import Decision
+from onestride.studies.clearance_trials import (
+    BODIES,
+    PLANS,
+    Adversary,
+    Body,
+    Recorded,
+    Trial,
+    random_scenes,
+    totals,
+    trial,
+)
+from onestride.studies.decision_delay import Charged
+from onestride.tasks import TASKS
+from onestride.tasks.task import Task
+
+NAME = "scenes"
+COLUMNS = (
+    Column("episodes", "episodes", digits=0, spread=False),
+    Column("collided", "collisions", digits=0, spread=False),
+    Column("collided_certified", "of them certified", digits=0, spread=False),
+    Column("certificates", "certificates", digits=0, spread=False),
+    Column("broken", "did not hold", digits=0, spread=False),
+    Column("violations", "violations", digits=0, spread=False),
+    Column("success", "success", digits=1, kind="percent", spread=False),
+    Column("filter_ms_p50", "filter, p50", "ms", 2, spread=False),
+    Column("filter_ms_p99", "p99", "ms", 2, spread=False),
+)
+#: What becomes of commands, see ``clearance/filter.py``.
+OUTCOMES = ("followed", "slower", "stopping", "standing", "aside", "unproved")
+CANDIDATES = 64
+TIMEOUT = 15.0  # of a policy's trial [s]
+DECISION = 0.005  # of a policy's decision [s]
+
+
+def measure(
+    arms: int = 300, flights: int = 100, seed: int = 0, policy: Path | None = None, trials: int = 200
+) -> dict[str, Any]:
+    """Return the record of so many scenes of the arm and flights of the quadrotor.
+
+    policy: of a trained policy's folder, or none. trials: of it, with the filter and without.
+    """
+    if min(arms, flights, trials) < 1:
+        raise ValueError(f"{arms=}, {flights=}, {trials=}: expected at least 1 of each")
+    rows: dict[str, Any] = {}
+    with track("driving", arms + flights) as bar:
+        done = 0
+        for name, count in (("kinova", arms), ("quadrotor", flights)):
+            body, task = BODIES[name], TASKS[name]()
+            groups: dict[str, list[Trial]] = {}
+            ranked: list[float] = []
+            for number, scene in enumerate(random_scenes(body, count, seed)):
+                plan, moves = PLANS[number % len(PLANS)], number // len(PLANS) % 2 == 1
+                rng = np.random.default_rng((seed, number))
+                clearance = Recorded.of(FILTERS[name](obstacle_speed=body.speed * moves))
+                made = trial(body, task, scene, Adversary(body, task, plan, rng), clearance, rng, moves=moves)
+                groups.setdefault(f"{name}, {plan}, obstacles {'move' if moves else 'stand'}", []).append(made)
+                ranked += ranking_times(task, scene, rng)
+                bar.update(done := done + 1)
+            rows |= {group: summary(each) for group, each in sorted(groups.items())}
+            rows[f"{name}, ranking of {CANDIDATES}"] = durations(ranked)
+    if policy is not None:
+        rows |= with_policy(policy, trials)
+    config = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "trials": trials if policy else 0}
+    config |= {f"{name}_margin_m": body.margin for name, body in BODIES.items()}
+    config |= {f"{name}_obstacle_speed_m_s": body.speed for name, body in BODIES.items()}
+    notes = [
+        "simulated time; collided: also robots at rest that moving obstacles run into, of which nothing is certified; "
+        "collided_certified: while a certificate held",
+        "violations: observations that showed an assumption to be broken",
+    ]
+    return {"config": config, "seeds": {"scenes": seed}, "rows": rows, "notes": notes}
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return one row of results."""
+    counts = totals(list(trials))
+    numbers = {
+        "episodes": len(trials),
+        "collided": sum(each.collided for each in trials),
+        "collided_certified": sum(name.startswith("fault") for each in trials for name in each.log.violations),
+        "certificates": sum(each.proved for each in trials),
+        "broken": sum(each.broken for each in trials),
+        "violations": sum(count for name, count in counts.items() if name.startswith("violation")),
+        "success": float(np.mean([each.log.success for each in trials])),
+        "least_mm": 1e3 * min((each.least for each in trials), default=np.inf),
+    } | {name: counts[name] for name in OUTCOMES}
+    numbers = {key: value for key, value in numbers.items() if np.isfinite(value)}
+    took = [seconds for each in trials for seconds in each.took]
+    return {key: single(float(value)) for key, value in numbers.items()} | durations(took)
+
+
+def durations(took: Sequence[float]) -> dict[str, Any]:
+    """Return p50 and p99 of durations [s] in milliseconds, or nothing of none."""
+    return {f"filter_ms_p{p}": single(float(1e3 * np.percentile(took, p))) for p in (50, 99)} if len(took) else {}
+
+
+def ranking_times(task: Task, scene: Any, rng: np.random.Generator, times: int = 4) -> list[float]:
+    """Return how long it takes to rank random candidates from random places near the start of a scene [s]."""
+    clearance, made = FILTERS[task.name](), []
+    for _ in range(times):
+        clearance.begin()
+        observation = task.first_observation(scene)
+        clearance.observe(observation, 0.0)
+        shape = CANDIDATES, task.control.horizon, task.control.transition_dim
+        plans = 0.3 * rng.normal(size=shape)
+        decision = Decision(np.zeros(3), plans[0], plans, rng.normal(size=CANDIDATES), {"total": 0.0})
+        began = time.perf_counter()
+        certified_first(decision, observation, clearance, task.control)
+        made.append(time.perf_counter() - began)
+    return made
+
+
+def with_policy(folder: Path, trials: int) -> dict[str, Any]:
+    """Return a policy's rows without the filter and with it."""
+    from onestride.latency.soak import load_policy_or_engine
+
+    decider: Any = load_policy_or_engine(folder, "cpu").decider
+    body, task = BODIES[decider.control.name], TASKS[decider.control.name]()
+    rows = {}
+    for name in ("without", "with"):
+        made = []
+        for number, scene in enumerate(task.scenes(trials, 0)):
+            decider.reset(number)
+            clearance = Recorded.of(FILTERS[task.name]()) if name == "with" else None
+            made.append(_trial_of(decider, body, task, scene, clearance))
+        rows[f"{task.name}, policy {name} the filter"] = summary(made)
+    return rows
+
+
+def _trial_of(decider: Any, body: Body, task: Task, scene: Any, clearance: Recorded | None) -> Trial:
+    clock = Charged(repeat(DECISION))
+    return trial(body, task, scene, decider, clearance, np.random.default_rng(0), clock=clock, timeout=TIMEOUT)
+
+
+def table(record: dict[str, Any]) -> Table:
+    """Return a line per robot, kind of plan, and whether obstacles move."""
+    config = record["config"]
+    said = f"{config['arms']} scenes of the arm and {config['flights']} flights, dealt out to the rows evenly."
+    return Table(COLUMNS, record["rows"], (said,))
+
+
+def tables(results: Path) -> dict[str, Table]:
+    """Return the committed table."""
+    return {f"clearance-{name}": table(each) for name, each in records(results / "clearance").items() if name == NAME}
