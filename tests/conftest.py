@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from kinds import METHOD_OF
+from made_once import made_once
 from onestride.data.episode import Episode
 from onestride.evaluation import returns
 from onestride.evaluation.evaluate import evaluate
@@ -26,6 +28,17 @@ from onestride.tasks.kinova.task import first_observation
 from onestride.tasks.task import Task
 from onestride.training.windows import make_windows
 from tiny_run import CHUNK, CONFIG, PRESET, stage, write_behaviour
+
+#: Files that take longest. They come first, so that no worker begins one when the others are done; see the Makefile.
+LONGEST = (
+    "test_own_task.py", "test_returns.py", "test_quickstart.py", "test_pipeline.py", "test_joining.py", "test_bench.py",
+    "test_native.py", "test_stopping.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -172,15 +185,17 @@ def policy(make_arm_policy) -> Policy:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """Every stage of the preset, one command each."""
-    base = tmp_path_factory.mktemp("locomotion")
-    folder = base / "run"
-    behaviours = [write_behaviour(base / "calm.npz", 0.02, seed=0), write_behaviour(base / "wild.npz", 0.1, seed=1)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect_actors, "CHUNK", CHUNK)
-        stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
-    for each in presets.load(PRESET).stages:
-        stage(folder, each.name)
-    return folder
+
+    def make(base):
+        folder = base / "run"
+        behaviours = [write_behaviour(base / "calm.npz", 0.02, seed=0), write_behaviour(base / "wild.npz", 0.1, seed=1)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(collect_actors, "CHUNK", CHUNK)
+            stage(folder, "collect", "--amount", str(2 * CHUNK), "--behaviours", *behaviours)
+        for each in presets.load(PRESET).stages:
+            stage(folder, each.name)
+
+    return made_once(tmp_path_factory, "locomotion", make) / "run"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -192,10 +207,14 @@ def _few_warm_ups():
 
 
 @pytest.fixture(scope="session")
-def evaluated(run):
+def evaluated(run, tmp_path_factory):
     """The run, and the folder of its evaluation."""
-    folder = evaluate(run, CONFIG, "onestride evaluate")
-    return run, folder
+
+    def make(base):
+        evaluate(run, CONFIG, "onestride evaluate").rename(base / "evaluation")
+
+    made = made_once(tmp_path_factory, "evaluated", make) / "evaluation"
+    return run, Path(shutil.copytree(made, run / "evaluation"))
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""The program: presets, errors for a tired person, and the whole path on the tiny preset."""
+"""The program: presets, and errors for a tired person."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -14,25 +13,12 @@ import pytest
 
 from onestride.cli import main
 from onestride.commands.drive import Export, Run
-from onestride.commands.stages import Pairs
+from onestride.commands.stages import Pairs, Train, train_command
 from onestride.control.fallback import FallbackTimeouts
 from onestride.errors import on_purpose
-from onestride.files import exclusive
-from onestride.latency import soak
 from onestride.runs import presets
-from onestride.studies import realtime
-
-
-def run(capsys, *arguments: str) -> str:
-    main(list(arguments))
-    return capsys.readouterr().out
-
-
-def refused(capsys, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    assert stop.value.code == 2
-    return capsys.readouterr().err
+from onestride.runs.trainable import UntrainedError
+from typed import refused, run
 
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
@@ -64,8 +50,35 @@ def test_the_papers_numbers_are_in_the_paper_preset():
     assert (s.first_action_weight, s.later_action_weight) == (1.5, 0.6)
 
 
-def test_an_unknown_preset_names_the_nearest(capsys):
-    assert "Did you mean 'demo'? There are: demo, full, paper, tiny" in refused(capsys, "collect", "--preset", "dmeo")
+def test_an_unknown_preset_names_the_nearest_few(capsys):
+    message = refused(capsys, "collect", "--preset", "hopper")
+    assert "there is no preset 'hopper'. The nearest: hopper-small, hopper-full, hopper-tiny, " in message
+    assert len(message) < 250
+
+
+def test_presets_are_listed_with_what_they_are_about(capsys):
+    lines = run(capsys, "presets", "hopper-medium").splitlines()
+    assert [line.split()[0] for line in lines] == ["hopper-medium-small", "hopper-medium-full", "hopper-medium-tiny"]
+    assert lines[0].endswith(presets.load("hopper-medium-small").about)
+    assert "no preset's name has 'hoper'" in refused(capsys, "presets", "hoper")
+
+
+def test_options_that_are_checked_with_a_preset_are_its_own():
+    """What is said of them before torch is imported agrees with what there is."""
+    preset = presets.load("pusht-image-tiny")
+    kinds = [type(train_command(preset, "pusht-image-tiny", name)) for name in ("teacher", "iql", "contexts")]
+    fields = {name for kind in kinds for name in kind.__dataclass_fields__} - set(Train.__dataclass_fields__)
+    assert fields == set(Train.of_preset)
+
+
+def test_what_has_to_come_first_is_told_with_the_preset_that_was_given(capsys, monkeypatch, tmp_path):
+    def untrained(command):
+        raise UntrainedError(command.run / "teacher", "gym-small")
+
+    monkeypatch.setattr(Pairs, "__call__", untrained)
+    r = str(tmp_path / "r")
+    message = refused(capsys, "pairs", "--preset", "gym-tiny", "--run", r)
+    assert f"comes first: `onestride train teacher --preset gym-tiny --run {r}`" in message
 
 
 def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
@@ -117,110 +130,6 @@ def test_a_bad_choice_is_refused_by_name(capsys):
     assert all(name in message for name in ("dnk", "kdm", "kdm-f", "mlp"))
 
 
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    main(["quickstart", "--preset", "tiny", "--run", str(folder), "--no-pictures"])
-    return folder
-
-
-def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
-    comparison = json.loads((tiny_run / "evaluation" / "comparison.json").read_text())
-    assert comparison["schema"] == 2
-    assert list(comparison["rows"]) == ["teacher", "dnk", "kdm"]
-    row = comparison["rows"]["dnk"]
-    assert row["nfe"]["mean"] == 1
-    assert row["success"]["n"] == presets.load("tiny").evaluate.trials
-    for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
-        assert comparison[key]
-    assert (tiny_run / "report.html").exists()
-
-
-def test_everything_again_changes_nothing(tiny_run, capsys):
-    before = {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")}
-    main(["quickstart", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures"])
-    assert {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")} == before
-    assert "trained already" in capsys.readouterr().err
-
-
-def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, capsys):
-    with exclusive(tiny_run / "evaluation"):
-        message = refused(capsys, "evaluate", "--preset", "tiny", "--run", str(tiny_run))
-    assert "another process is at work on" in message
-
-
-def test_a_trained_student_drives_the_arm(tiny_run, capsys):
-    out = run(capsys, "run", "--preset", "tiny", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5")
-    record = json.loads(out)
-    assert 1 <= record["executed_steps"] + record["held_commands"] <= 10  # fewer where decisions come late
-
-
-def test_the_same_student_drives_as_an_exported_engine(tiny_run, tmp_path, capsys):
-    exported = tmp_path / "exported"
-    run(capsys, "export", str(tiny_run / "dnk-0"), "--out", str(exported), "--draws", "4")
-    r = ("run", "--checkpoint", str(exported), "--clock", "charged", "--timeout", "0.5")
-    assert json.loads(run(capsys, *r))["nfe"] == 1
-    assert "leave --engine torch away" in refused(capsys, *r, "--engine", "torch")
-    reduced = ("run", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5", "--engine", "torch")
-    assert json.loads(run(capsys, *reduced))["executed_steps"] > 0
-    (exported / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:-1])
-    assert "was altered or cut short" in refused(capsys, *r)
-
-
-def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_path, capsys):
-    r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--scene", "3", "--rate", "50", "--duration", "0.4")
-    out = run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
-    metrics = json.loads(out[: out.index("results:")])
-    assert metrics["ticks"] == 20
-    report = json.loads((tmp_path / "mine.json").read_text())
-    assert report["rows"]["dnk-0"]["ticks"]["mean"] == 20
-    assert report["config"]["run"]["first_scene"] == 3
-    assert report["config"]["run"]["patience"] == {"expiry": 0.1, "fade": 0.1, "stop": 30.0}
-    assert "mine.json, mine.png, mine.safetensors already" in refused(capsys, *r, "--out", str(tmp_path / "mine.json"))
-
-
-def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, capsys, monkeypatch):
-    def interrupted(record, log):
-        added(record, log)
-        raise KeyboardInterrupt
-
-    added = soak.Record.add
-    monkeypatch.setattr(soak.Record, "add", interrupted)
-    r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
-    with pytest.raises(SystemExit, match="130"):
-        run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
-    report = json.loads((tmp_path / "mine.json").read_text())
-    assert report["rows"]["dnk-0"]["ticks"]["mean"] == 20
-    assert report["notes"][0] == "Ended by KeyboardInterrupt, 20 of 250 ticks were driven."
-
-
-def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, capsys, monkeypatch):
-    """Ctrl-C and at once Ctrl-C again: the report was lost."""
-
-    def impatient(*arguments):
-        for _ in range(2):
-            signal.raise_signal(signal.SIGINT)
-        return written(*arguments)
-
-    def stopped_by_a_signal(record, log):
-        added(record, log)
-        signal.raise_signal(signal.SIGINT)
-
-    added, written = soak.Record.add, realtime.write
-    monkeypatch.setattr(soak.Record, "add", stopped_by_a_signal)
-    monkeypatch.setattr(realtime, "write", impatient)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    r = ("run", "--preset", "tiny", "--run", str(tiny_run), "--rate", "50", "--duration", "5", "--timeout", "0.4")
-    try:
-        with pytest.raises(SystemExit, match="130"):
-            run(capsys, *r, "--out", str(tmp_path / "mine.json"), "--stop", "30")
-        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert json.loads((tmp_path / "mine.json").read_text())["notes"][0].startswith("Ended by KeyboardInterrupt, 20 of")
-    assert (tmp_path / "mine.safetensors").exists()
-
-
 def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_path):
     r = ("run", "--run", str(tmp_path / "r"), "--duration")
     assert "rate is 0, expected a positive number" in refused(capsys, *r, "5", "--rate", "0")
@@ -229,20 +138,6 @@ def test_wishes_of_a_measured_run_that_cannot_be_are_refused_first(capsys, tmp_p
     assert "holds no finished checkpoint" in refused(capsys, *r, "5", "--rate", "50")
     assert "give --duration with it" in refused(capsys, "run", "--run", str(tmp_path / "r"), "--rate", "0")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
-    r = ["--preset", "tiny", "--run", str(tiny_run)]
-    assert "not overwritten" in refused(capsys, "train", "teacher", *r, "--training.steps", "31")
-    assert "other settings" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
-    assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
-
-
-def test_publishing_refuses_to_overwrite(tiny_run, tmp_path, capsys):
-    r = ["evaluate", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures", "--publish", str(tmp_path / "out")]
-    run(capsys, *r)
-    assert (tmp_path / "out" / "comparison.json").exists()
-    assert "already; name another folder" in refused(capsys, *r)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -254,8 +149,16 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_reproduce_takes_no_preset_and_shows_none(capsys):
-    assert "preset" not in json.loads(run(capsys, "reproduce", "--dry-run"))
+def test_reproduce_takes_no_preset_and_a_dry_run_says_what_will_be_done(capsys):
+    main(["reproduce", "dnk-table1", "--budget", "tiny", "--run", "runs", "--dry-run"])
+    said = capsys.readouterr()
+    assert "preset" not in json.loads(said.out)
+    lines = said.err.splitlines()
+    assert lines[0].startswith("dnk-table1 on halfcheetah-medium-expert: every stage in a minute")
+    assert "teacher, pairs, dnk" in lines[1]
+    assert len([line for line in lines if line.startswith("dnk-table1 on ")]) == 3
+    assert "and goes to runs/" in lines[-1]
+    assert "There are: dnk-table1, dnk-ablations" in refused(capsys, "reproduce", "table1", "--dry-run")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +177,7 @@ def test_reproduce_takes_no_preset_and_shows_none(capsys):
         (("run", "--device", "rubbish"), "cannot use device 'rubbish' here"),
         (("collect", "--amount", "-5", "--run", "RUN"), "amount is -5, expected 1 or more"),
         (("collect", "--behaviours", "hopper.npz", "--run", "RUN"), "has a planner of its own"),
-        (("train", "dmk", "--run", "RUN"), "nothing called 'dmk' to train. There are: teacher, dnk"),
+        (("train", "dmk", "--run", "RUN"), "nothing called 'dmk' to train. Did you mean 'kdm'? There are: teacher, "),
         (("train",), "say what to train"),
         (("train", "pairs", "--run", "RUN"), "pairs are made, not trained"),
         (("reproduce", "dnk-table1", "--task", "foo", "--run", "RUN"), "There are: halfcheetah-medium-expert, "),
@@ -288,24 +191,6 @@ def test_wishes_that_cannot_be_are_refused_before_anything_is_written(command, s
     words = [str(tmp_path / "r") if word == "RUN" else word for word in command]
     assert said in " ".join(refused(capsys, *words).split())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_report_that_cannot_be_written_is_refused_before_the_run(tiny_run, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    out = str(tmp_path / "file" / "report.json")
-    assert "cannot be written" in refused(capsys, "run", "--run", str(tiny_run), "--duration", "600", "--out", out)
-
-
-def test_what_an_exported_folder_was_not_made_for_is_refused(tiny_run, tmp_path, capsys):
-    run(capsys, "export", str(tiny_run / "dnk-0"), "--out", str(tmp_path / "e"), "--draws", "2", "--precision", "int8")
-    r = ("run", "--checkpoint", str(tmp_path / "e"))
-    assert "was exported for onnx-int8, which runs it; leave --engine onnx away" in refused(
-        capsys, *r, "--engine", "onnx"
-    )
-    loaded = soak.load_policy_or_engine(tmp_path / "e", "cpu", "onnx-int8")
-    assert loaded.about["engine"].startswith("onnx-int8")
-    with pytest.raises(ValueError, match="runs on the CPU; leave --device cuda away"):
-        soak.load_policy_or_engine(tmp_path / "e", "cuda")
 
 
 @pytest.mark.parametrize("error", [MemoryError("291 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -357,7 +242,7 @@ def test_a_bug_shows_where_it_is(bug, error, capsys, monkeypatch):
     monkeypatch.setattr(Export, "__call__", bug)
     with pytest.raises(error):
         main(["export", "somewhere"])
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "onestride: exporting somewhere to exported\n"
 
 
 def test_whose_an_error_is_shows_at_where_it_was_raised():

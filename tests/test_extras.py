@@ -23,13 +23,13 @@ DISTRIBUTIONS = {"PIL": "pillow"}
 #: What the program says to each command line, which is given as words joined by spaces.
 TYPED = """
 import json, os
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from onestride.cli import main
 
 answers = {}
 for command in sys.argv[1:]:
-    with redirect_stderr(StringIO()) as said:
+    with redirect_stderr(StringIO()) as said, redirect_stdout(said):
         try:
             main(command.split())
         except SystemExit as stop:
@@ -82,7 +82,7 @@ def test_a_policy_says_what_it_needs():
 
 
 def told(blocked, *commands: str) -> dict[str, list]:
-    """Command -> exit code and what was printed as an error, without these packages."""
+    """Command -> exit code and what was printed, without these packages."""
     return json.loads(python_without(blocked, TYPED, *commands).stdout)
 
 
@@ -95,17 +95,50 @@ def test_the_program_without_extras_is_one_line():
         assert said.count("\n") == 1
 
 
-def test_commands_that_need_no_torch_name_an_extra_that_brings_none():
+def test_commands_that_need_no_torch_name_an_extra_that_brings_none(tmp_path):
     said = told(EXTRAS, "serve nowhere", "push nowhere --to me/it", "pull me/it")
     extras = [text.removeprefix("onestride: this needs tyro: ").strip() for _, text in said.values()]
     assert extras == [f"pip install onestride[{extra}]" for extra in ("serve", "hub", "hub")]
     learns = {package for package, extra in EXTRAS.items() if extra not in ("serve", "hub") and package not in PROGRAM}
-    for command, (code, text) in told(learns, "serve nowhere", "push nowhere --to me/it").items():
+    (tmp_path / "config.json").write_text("{}")  # a policy's, it may be
+    said = told(learns, "serve nowhere", "push nowhere --to me/it", f"serve {tmp_path}")
+    for command, (code, text) in said.items():
         assert code == 2
-        assert ("[train]" in text) == command.startswith("serve")  # whatever is no exported folder may be a policy
+        assert ("[train]" in text) == (str(tmp_path) in command)
+    assert "nowhere holds no finished checkpoint" in said["serve nowhere"][1]
     for extra in ("serve", "hub"):
         assert set(PROGRAM) <= brought(extra)
         assert not brought(extra) & brought("train") - set(PROGRAM)
+
+
+def test_help_and_what_is_mistyped_are_answered_without_torch():
+    """It takes seconds to import, in which nothing was said."""
+    mistyped = {
+        "--help": "Everything from nothing",
+        "export --help": "Candidates per decision",
+        "evalute": "Available subcommands: collect",
+        "collect --preset dmeo": "there is no preset 'dmeo'. The nearest: demo. `onestride presets` lists all",
+        "evaluate --rnu x --evaluate.trials 3": "takes no --rnu. Did you mean --run?",
+        "pairs --pairs.count many": "Error parsing --pairs.count",
+        "pairs --pairs.count 0": "pairs need count and shards of at least 1, got 0",
+        "collect --amuont 3": "--amount INT",
+        "train dmk": "there is nothing called 'dmk' to train. Did you mean 'kdm'?",
+        "train --seeds 3": "say what to train",
+        "train dnk --config.hidden 64 --sedes -1": "takes no --sedes. Did you mean --seeds?",
+    }
+    said = told({"torch"}, *mistyped)
+    for command, expected in mistyped.items():
+        code, text = said[command]
+        assert code == (0 if "--help" in command else 2), command
+        assert expected in " ".join(text.split()), command
+
+
+def test_what_is_about_to_be_done_is_said_before_torch_is_imported():
+    said = told({"torch"}, "train dnk --run runs/mine", "evaluate --preset tiny", "evaluate --dry-run")
+    first = [text.splitlines()[0] for _, text in said.values()]
+    assert first[0] == "onestride: training dnk in runs/mine"
+    assert first[1] == "onestride: evaluating the planners in runs/demo"
+    assert first[2].startswith("onestride: this needs torch")  # its output is for programs
 
 
 def test_a_study_without_extras_is_one_line():
@@ -126,7 +159,7 @@ def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path)
         f"import {tmp_path / 'mine.npz'} --task gym:Reacher-v5 {r}",
         f"import {tmp_path / 'mine.npz'} --task gym:Pendulum-v1 {r}",
     )
-    extras = [text.removeprefix("onestride: this needs ").strip() for _, text in said.values()]
+    extras = [text.splitlines()[-1].removeprefix("onestride: this needs ") for _, text in said.values()]
     assert [code for code, _ in said.values()] == [2] * len(said)
     assert extras[0] == "mujoco: pip install onestride[sim]"
     assert extras[1] == extras[2] == "matplotlib: pip install onestride[report]"

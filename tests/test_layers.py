@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -84,9 +85,15 @@ def private_names(module: str) -> frozenset[str]:
     return frozenset(filter(is_private, found))
 
 
+@cache
+def definitions() -> Counter[str]:
+    """How many files define each private name."""
+    return Counter(name for module in FILES for name in private_names(module))
+
+
 def foreign_private_names(module: str) -> set[str]:
     """Private names of other modules of ours that a file imports or accesses."""
-    elsewhere = {name for other in FILES if other != module for name in private_names(other)}
+    elsewhere = {name for name, files in definitions().items() if files > (name in private_names(module))}
     accessed = {node.attr for node in nodes(module) if isinstance(node, ast.Attribute)}
     imported = {
         each.name

@@ -41,6 +41,7 @@ def test_every_record_says_when_it_began_and_in_which_zone():
     assert len(records) > 20
     for path, record in records.items():
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"]), path
+        assert not re.search(r"(^|[\s=])/", record["command"]), f"{path} names a place of the machine that made it"
 
 
 def test_every_row_of_planners_says_its_variant():

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from onestride.card import checkpoint_card, write_card
-from onestride.files import CONFIG, MODEL, CheckpointError, read_json, versions
+from onestride.files import CONFIG, MODEL, CheckpointError, ensure_checkpoint, read_json, versions
 from onestride.seals import check_file, check_seal, seal, sha256
 from onestride.tensors import load_unsealed, opened, save_unsealed
 
@@ -126,10 +126,7 @@ def load_config(folder: Path, kind: Any = Config) -> dict[str, Any]:
         CheckpointError: no checkpoint there, altered, or one of another schema.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        near = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
-        hint = f"; checkpoints beside it: {', '.join(near)}" if near else "; train one first, see `onestride --help`"
-        raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
+    ensure_checkpoint(folder)
     schema = read_json(path, dict[str, Any]).get("schema")
     if schema != SCHEMA:
         raise CheckpointError(f"{folder} has schema {schema!r}, this version reads {SCHEMA}: {AGAIN}")

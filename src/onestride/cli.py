@@ -26,15 +26,15 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
     try:
         with report_user_errors(extra):
             if extra is None:
-                from onestride.commands import program  # torch takes seconds, and may not be installed
+                from onestride.commands import program  # its packages may not be installed
 
                 command = program.parse(arguments)
-                program.carry_out(command, said)
+                program.carry_out(command, arguments, said)
             else:
                 from onestride.commands import light
 
                 command = light.parse(arguments)
-                light.carry_out(command, said)
+                light.carry_out(command, arguments, said)
     except KeyboardInterrupt:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)

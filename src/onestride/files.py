@@ -182,6 +182,14 @@ def ensure_absent(path: Path) -> None:
     ensure_writable(path.parent)
 
 
+def ensure_checkpoint(folder: Path) -> None:
+    """Raise CheckpointError unless ``folder`` holds a finished checkpoint; the message names those beside it."""
+    if not (folder / CONFIG).is_file():
+        near = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
+        hint = f"; checkpoints beside it: {', '.join(near)}" if near else "; train one first, see `onestride --help`"
+        raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically.
 

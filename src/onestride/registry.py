@@ -72,7 +72,7 @@ class Registry(MutableMapping[str, Callable[[], T]]):
 
     def unknown(self, name: str) -> UnknownNameError:
         """The error for a name that stands for nothing."""
-        near = _nearest(name, self)
+        near = nearest(name, self)
         hint = f" Did you mean '{near}'?" if near else ""
         return UnknownNameError(
             f"there is no {self.what} '{name}'.{hint} There are: {', '.join(self)}. Name one of your own by "
@@ -213,11 +213,12 @@ def _absolute(reference: str) -> str:
 
 
 def _like(name: str, known: Iterable[str]) -> str:
-    near = _nearest(name, known)
+    near = nearest(name, known)
     return f"; did you mean '{near}'?" if near else ""
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like ``name``, or None where none is."""
     from difflib import get_close_matches  # only where something is wrong
 
     return next(iter(get_close_matches(name, list(known), 1)), None)

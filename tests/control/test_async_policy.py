@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from onestride.control.async_policy import AsyncPolicy
+from onestride.control.async_policy import AWAY, AsyncPolicy
 from onestride.robot.clock import RealClock
-from onestride.robot.decision import AsyncDecider, Decision, NoPlanError
+from onestride.robot.decision import AsyncDecider, Decision, NoAnswerError, NoPlanError
 
 CLOCK = RealClock()
 LONG = 30.0  # a test that hangs has failed [s]
@@ -123,6 +123,33 @@ def test_a_warm_up_without_a_plan_says_so():
     policy.safety_filter.release()
     with AsyncPolicy(policy, CLOCK) as worker, pytest.raises(NoPlanError, match="trained"):
         worker.warm_up(np.array([1.0]))
+
+
+class Away:
+    """Gives no answer to so many calls, as a server that is late."""
+
+    def __init__(self, calls: int) -> None:
+        self.away, self.asked = calls, 0
+
+    def decide(self, observation):
+        self.asked += 1
+        if self.asked <= self.away:
+            raise NoAnswerError("no answer within 0.1 s")
+        return Decision(observation, np.zeros((4, 2)), np.zeros((1, 4, 2)), np.zeros(1), {})
+
+
+def test_a_warm_up_asks_again_where_a_servers_answer_is_late():
+    policy = Away(3)
+    with AsyncPolicy(policy, CLOCK) as worker:
+        assert worker.warm_up(np.array([1.0]), 2).decision is not None
+    assert policy.asked == 5
+
+
+def test_a_warm_up_gives_up_on_a_server_that_stays_away():
+    policy = Away(1000)
+    with AsyncPolicy(policy, CLOCK) as worker, pytest.raises(NoAnswerError, match=r"within 0\.1 s"):
+        worker.warm_up(np.array([1.0]), 2)
+    assert policy.asked == AWAY
 
 
 def test_leaving_ends_the_thread():

@@ -11,9 +11,11 @@ import pytest
 from gymnasium.spaces import Box
 from pyarrow import parquet
 
+from onestride.data import adapters
 from onestride.data.adapters import read_episodes
 from onestride.data.episode import Episode
 from onestride.data.minari import write_dataset
+from onestride.files import CheckpointError
 from onestride.training.windows import make_windows
 
 LENGTHS = (4, 6)
@@ -175,3 +177,34 @@ def test_the_arrays_own_errors_name_the_file(flat, tmp_path):
     flat["rewards"][3] = np.inf
     np.savez(tmp_path / "mine.npz", **flat)
     refused(tmp_path / "mine.npz", r"mine\.npz: rewards\[3\] is not finite")
+
+
+@pytest.mark.parametrize("write", [as_npz, as_hdf5, as_minari, as_lerobot], ids=lambda f: f.__name__)
+def test_a_number_that_is_none_is_refused_with_the_name_of_the_data(write, flat, episodes, tmp_path):
+    path = write(tmp_path, flat | {"observations": np.where(flat["observations"] > 0, 1.0, np.nan)}, episodes)
+    if write is as_minari:
+        with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+            file["episode_1/observations"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=rf"{path.name}.*observations.* is not finite"):
+        list(read_episodes(path))
+
+
+def test_a_refusal_that_names_no_file_is_given_the_datas(flat, episodes, tmp_path, monkeypatch):
+    """Of its checks, before the first episode, and of a later episode."""
+
+    def checks(*_, **__):
+        raise CheckpointError("row 3 goes back in time")
+
+    def later(*_, **__):
+        yield episodes[0]
+        raise ValueError("episode 1 has images of another size")
+
+    path = as_hdf5(tmp_path, flat, episodes)
+    for reader, said in ((checks, "row 3 goes back"), (later, "episode 1 has images")):
+        monkeypatch.setattr(adapters, "read_d4rl", reader)
+        monkeypatch.setattr(adapters, "on_purpose", lambda error: True)  # as those of the program's own readers
+        with pytest.raises(ValueError, match=rf"^{path}: {said}"):
+            list(read_episodes(path))
+    monkeypatch.setattr(adapters, "on_purpose", lambda error: False)
+    with pytest.raises(ValueError, match=r"^episode 1 has images"):  # a bug of ours shows itself as it is
+        list(read_episodes(path))

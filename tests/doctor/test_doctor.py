@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from onestride.doctor import timing
 from onestride.doctor.diagnose import diagnose
 from onestride.doctor.log import Log
 from onestride.doctor.reference import Reference
@@ -99,6 +100,28 @@ def test_each_fault_is_found_and_named(arm, change, dt, kind, column):
         findings = diagnose(make_log(episodes, seed, change, dt), reference, SPEC).findings
         named += any(f.kind == kind and (column is None or column in f.columns) for f in findings)
     assert named >= 0.95 * LOGS
+
+
+def test_a_wrong_rate_does_not_hide_another_fault(arm):
+    reference, episodes = arm
+    found = diagnose(make_log(episodes, 3, lambda rows: negate(rows)[::2], 0.1), reference, SPEC).findings
+    assert [f.columns for f in found if f.kind == "negated"] == [("position[1]",)]
+    assert [f.kind for f in found if not f.columns] == ["rate"]
+
+
+def test_a_log_and_a_reference_meet_at_the_slower_ones_rate():
+    """By straight lines, of which every row between two others is known."""
+    line = np.arange(11.0)[:, None] * [1.0, -2.0]
+    reference = Reference("line", 0.1, (line,))
+    slow = [(0.2 * np.arange(6), line[::2])]
+    pieces, met = timing.at_one_rate(slow, reference)
+    assert (pieces, met.control_dt) == (slow, 0.2)
+    np.testing.assert_allclose(met.episodes[0], line[::2])
+    fast = [(0.04 * np.arange(26), 0.4 * np.arange(26.0)[:, None] * [1.0, -2.0])]
+    ((times, rows),), met = timing.at_one_rate(fast, reference)
+    assert met is reference
+    np.testing.assert_allclose(times, 0.1 * np.arange(11))
+    np.testing.assert_allclose(rows, line)
 
 
 def test_what_could_not_be_seen_is_said(arm):

@@ -11,7 +11,8 @@ from onestride.engine.engine import Engine
 from onestride.engine.fold.policy import fold
 from onestride.methods.guided import GuidedPlanner
 from onestride.policy.policy import Policy
-from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.runs.pairs import load_pairs, make_pairs
+from onestride.runs.settings import PairsConfig
 
 # What an autograd thread says at its first product, where guidance takes a gradient.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")

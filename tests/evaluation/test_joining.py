@@ -90,6 +90,21 @@ def counting(monkeypatch):
     return rolled
 
 
+def test_a_planner_trained_later_joins_what_is_there(run, evaluated, tmp_path, monkeypatch):
+    there, rows = tmp_path / "run", ("kdm", "kdm-unselected", "ct", "ct-unselected")
+    copy_without(run, there)
+    kdm, ct = ([entry(there, f"{name}-0", selector) for selector in ("iql", "none")] for name in ("kdm", "ct"))
+    evaluate(there, CONFIG, "onestride evaluate", entries=ct)
+    rolled = counting(monkeypatch)
+    folder = evaluate(there, CONFIG, "onestride evaluate", entries=[*kdm, *ct])
+    assert len(rolled) == 2
+    whole = keyed(records_of(evaluated[1]))
+    assert keyed(records_of(folder)) == {key: record for key, record in whole.items() if key[0] in rows}
+    assert tuple(json.loads((folder / "comparison.json").read_text())["rows"]) == rows
+    assert "plans.kdm" in load_tensors(folder / "candidates.safetensors")[0]
+
+
+@pytest.mark.slow
 def test_a_planner_trained_later_joins_the_evaluation(run, evaluated, tmp_path, monkeypatch):
     copy_without(run, tmp_path / "run", "kdm-0")
     folder = evaluate(tmp_path / "run", CONFIG, "onestride evaluate")

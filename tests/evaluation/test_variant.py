@@ -79,7 +79,7 @@ def test_counts_are_at_least_one(field):
 def test_names_for_a_reader():
     labels = {name: variant.label for name, variant in ROWS.items()}
     assert labels["dnk"] == "DNK"
-    assert labels["kdm-f-classifier"] == "KDM-F (classifier)"
+    assert labels["kdm-f-classifier"] == "KDM-F (return model)"
     assert labels["dnk-int8"] == "DNK (IQL, engine in 8 bits)"
     assert Variant(method="dnk", selector="task", backend="engine").label == "DNK (engine)"
     assert labels["teacher-ddim-5"] == "Teacher, DDIM, 5 steps"

@@ -16,46 +16,15 @@ from onestride.card import CARD, NOT_EVALUATED
 from onestride.cli import LIGHT, main
 from onestride.commands.light import COMMANDS
 from onestride.engine.engine import Engine
-from onestride.engine.folder import CHECKSUMS
 from onestride.errors import EXTRAS
 from onestride.files import CONFIG, MODEL
 from onestride.policy.policy import Policy
 from onestride.seals import seal, sha256
+from sharing import NAME, content, pull, push, refused, reseal
 from without import python_without
 
 #: Of the library's own upload of large files, about the client that it uses itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-NAME = "me/arm"
-
-
-def push(folder, *options, to=NAME):
-    main(["push", str(folder), "--to", to, *options])
-
-
-def pull(to, *options, name=NAME):
-    main(["pull", name, "--to", str(to), *options])
-
-
-def refused(capsys, command, *arguments, **options) -> str:
-    with pytest.raises(SystemExit) as stop:
-        command(*arguments, **options)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err.splitlines()
-    (line,) = [line for line in said if line.startswith("onestride: ")]
-    assert said[-1] == line  # nothing after it: one line
-    return line
-
-
-def content(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def reseal(files: dict[str, bytes], name: str, data: bytes) -> None:
-    """Put a file among an exported folder's and list it, as somebody would who wants it fetched."""
-    import hashlib
-
-    files[name] = data
-    files[CHECKSUMS] += f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
 
 
 @pytest.mark.parametrize("which", ["run/dnk-0", "run/ranked-0", "run/medoid", "exported"])
@@ -266,6 +235,24 @@ def test_a_card_that_was_edited_goes_as_it_is_and_one_that_no_hub_can_read_does_
     assert "refuses the card" in refused(capsys, push, folders / "exported")
 
 
+def test_a_licence_that_stands_on_the_hub_alone_stays(hub, folders):
+    folder, licence = (
+        folders / "exported",
+        "license: other\nlicense_name: lab\nlicense_link: https://lab.example/terms\n",
+    )
+    push(folder)
+    card = hub.files(NAME)[CARD].decode().replace("pipeline_tag", f"{licence}pipeline_tag")
+    hub.files(NAME)[CARD] = f"{card}of then".encode()
+    push(folder)
+    head, text = hub.files(NAME)[CARD].decode().split("---\n", 2)[1:]
+    assert head.endswith(licence)
+    assert "of then" not in text
+    (folder / CARD).write_text((folder / CARD).read_text().replace("pipeline_tag", "license: mit\npipeline_tag"))
+    push(folder)
+    head = hub.files(NAME)[CARD].decode().split("---\n", 2)[1]
+    assert [line for line in head.splitlines() if line.startswith("license")] == ["license: mit"]
+
+
 def test_a_folder_without_a_card_gets_one_there(hub, folders):
     for which, name in (("exported", NAME), ("run/dnk-0", "me/policy")):
         card = (folders / which / CARD).read_bytes()
@@ -334,10 +321,8 @@ def test_a_missing_library_is_named_with_its_extra(folders, capsys):
     for blocked, package in (({"huggingface_hub"}, "huggingface_hub"), (EXTRAS, "tyro")):
         for words in (("push", folders / "exported", "--to", NAME), ("pull", NAME)):
             done = python_without(blocked, code, *words, check=False)
-            assert (done.returncode, done.stderr) == (
-                2,
-                f"onestride: this needs {package}: pip install onestride[hub]\n",
-            )
+            assert done.returncode == 2
+            assert done.stderr.splitlines()[-1] == f"onestride: this needs {package}: pip install onestride[hub]"
 
 
 def test_the_light_commands_are_those_that_the_entry_knows():

@@ -16,8 +16,7 @@ from onestride.latency import bench as benching
 from onestride.latency.subjects import subjects_of, trained, untrained, with_parts, work, work_of
 from onestride.reports.table import cells
 from onestride.runs import presets
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import BenchConfig
+from onestride.runs.settings import BenchConfig, PairsConfig
 from onestride.studies.bench import by_candidates, lines, table
 
 pytest.importorskip("onnxruntime")

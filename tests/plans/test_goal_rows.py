@@ -18,7 +18,8 @@ from onestride.plans.given import Given
 from onestride.plans.spec import Block
 from onestride.policy.policy import Policy
 from onestride.policy.store import make_generator
-from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.runs.pairs import load_pairs, make_pairs
+from onestride.runs.settings import PairsConfig
 from onestride.selectors.iql import IQL, CriticSelector, IQLConfig
 from onestride.selectors.returns import ReturnConfig, ReturnModel, ReturnSelector
 from onestride.tasks import CONTROL_SPECS, TASKS

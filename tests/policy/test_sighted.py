@@ -27,7 +27,8 @@ from onestride.policy.store import make_generator
 from onestride.robot.control_spec import ObservationError
 from onestride.runs.collecting import behaviour_stage
 from onestride.runs.ingest import action_space
-from onestride.runs.pairs import PairsConfig, make_block
+from onestride.runs.pairs import make_block
+from onestride.runs.settings import PairsConfig
 from onestride.runs.stages import pairs_stage, train_method, train_selector
 from onestride.tasks import TASKS
 from onestride.training.config import TrainConfig

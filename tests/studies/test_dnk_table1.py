@@ -51,7 +51,7 @@ def lines(table: Table) -> dict[str, dict[str, str]]:
 
 def test_every_ranked_row_stands_beside_the_papers(comparison):
     table = lines(study.table(comparison))
-    assert list(table) == ["Teacher", "Teacher (IQL)", "DNK", "DNK (classifier)", "KDM", "KDM-F", "CD", "CT"]
+    assert list(table) == ["Teacher", "Teacher (IQL)", "DNK", "DNK (return model)", "KDM", "KDM-F", "CD", "CT"]
     assert table["DNK"]["return"] == "0.8000 ± 0.0100"
     assert table["DNK"]["sigma_ep"] == "0.0500"
     assert table["DNK"]["speed-up, times"] == "25.0"
@@ -81,7 +81,7 @@ def test_details_and_generators(comparison):
     table = lines(study.generators_table(comparison))
     assert list(table) == ["Teacher", "DNK", "KDM-F", "CT"]
     assert table["DNK"]["return by IQL"] == "0.8000 ± 0.0100"
-    assert table["DNK"]["return by classifier"] == "0.8200 ± 0.0100"
+    assert table["DNK"]["return by return model"] == "0.8200 ± 0.0100"
     assert table["Teacher"]["return by IQL"] == "0.7000 ± 0.0100"
 
 
@@ -90,7 +90,7 @@ def test_terminal_table_keeps_its_units(comparison):
     console.print(study.terminal_table(comparison))
     text = console.export_text()
     assert "[ms]" in text
-    assert "DNK (classifier)" in text  # fits a narrow terminal
+    assert "DNK (return model)" in text  # fits a narrow terminal
     assert "unselected)" not in text
     assert "…" not in text
 
@@ -108,7 +108,7 @@ def test_a_ratio_is_of_the_teacher_by_the_same_selector_and_says_the_episodes(co
     rows |= named("dnk", "iql", {k: v for k, v in rows["dnk"].items() if k != "variant"}, backend="engine-int8")
     table = {name: line[study.OF_TEACHER.heading] for name, line in lines(study.table(comparison)).items()}
     assert table["DNK"] == table["DNK (IQL, engine in 8 bits)"] == "1.143 (60 / 20)"  # 0.8 of 0.7, not of 0.75
-    assert table["DNK (classifier)"] == "1.093 (60 / 60)"  # 0.82 of 0.75
+    assert table["DNK (return model)"] == "1.093 (60 / 60)"  # 0.82 of 0.75
     assert table["Teacher"] == table["Teacher (IQL)"] == table["KDM"] == UNDEFINED
     (line,) = lines(study.ratio_table({"halfcheetah": comparison})).values()
     assert list(line.values())[:2] == ["halfcheetah", "1.143 (60 / 20)"]
@@ -117,7 +117,7 @@ def test_a_ratio_is_of_the_teacher_by_the_same_selector_and_says_the_episodes(co
 def test_a_teacher_that_earned_nothing_has_no_multiples(comparison):
     comparison["rows"]["teacher"]["return_normalised"] = metric(0.0)
     table = lines(study.table(comparison))
-    assert table["DNK (classifier)"][study.OF_TEACHER.heading] == UNDEFINED
+    assert table["DNK (return model)"][study.OF_TEACHER.heading] == UNDEFINED
     assert table["DNK"][study.OF_TEACHER.heading] != UNDEFINED  # ranked as another teacher is
 
 

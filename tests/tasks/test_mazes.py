@@ -28,8 +28,9 @@ from onestride.robot.clock import ChargedClock
 from onestride.robot.control_spec import ObservationError
 from onestride.robot.decision import Decision
 from onestride.runs import presets
-from onestride.runs.pairs import PairsConfig, load_pairs, make_pairs
+from onestride.runs.pairs import load_pairs, make_pairs
 from onestride.runs.run import preset_of, task_of
+from onestride.runs.settings import PairsConfig
 from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.mazes import demonstrations

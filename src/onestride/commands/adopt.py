@@ -21,6 +21,7 @@ class Adopt(InRun):
     """
 
     resumes: ClassVar[bool] = False
+    doing: ClassVar[str] = "adopting {path} as {run}/{name}"
 
     path: tyro.conf.Positional[Path] = Path()
     name: Annotated[str, tyro.conf.arg(name="as")] = "teacher"

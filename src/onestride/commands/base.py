@@ -1,4 +1,7 @@
-"""What the commands have in common."""
+"""What the commands have in common.
+
+``doing`` of a command: what it is about to do, with its fields in braces; said before anything slow is imported.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from onestride.experiment import Outcome
@@ -29,16 +32,25 @@ class InRun:
 
 @dataclass(frozen=True)
 class Common(InRun):
-    """What every stage takes. sized: what is in the preset is of its task, and the run has to be of it too."""
+    """What every stage takes. sized: what is in the preset is of its task, and the run has to be of it too.
+
+    of_preset: fields that a preset alone can say how they are; options that begin so are checked with its values.
+    """
 
     sized: ClassVar[bool] = True
+    of_preset: ClassVar[tuple[str, ...]] = ()
 
     preset: str = "demo"
     """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
-    for any environment."""
+    for any environment. `onestride presets` lists them."""
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""
+
+    @classmethod
+    def with_preset(cls, name: str) -> Self:
+        """Return the command with a preset's values; one that takes none but the name needs no torch for it."""
+        return cls(preset=name)
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,24 @@ class Scalable:
     cluster; the run's folder must be on a file system that all its machines see)."""
 
 
-def begin(command: Any, said: str | None) -> bool:
+def announce(command: Any, arguments: list[str], said: str | None) -> None:
+    """Say what is about to be done, and ``said``, while nothing slow has been imported; a dry run says nothing."""
+    if not command.dry_run:
+        print(f"onestride: {command.doing.format(**vars(command), arguments=arguments)}", file=sys.stderr, flush=True)
+        if said is not None:
+            print(f"onestride: {said}", file=sys.stderr)
+
+
+def begin(command: Any) -> bool:
     """Return whether a command is to be carried out, or print it where that is all that was asked for.
 
-    ``said`` is printed first. A device or a task that cannot be found is refused here.
+    A device or a task that cannot be found is refused here.
     """
     if command.dry_run:
         print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
+        if hasattr(command, "planned"):
+            print("\n".join(command.planned()), file=sys.stderr)
         return False
-    if said is not None:
-        print(f"onestride: {said}", file=sys.stderr)
     if (device := getattr(command, "device", "cpu")) != "cpu":  # torch takes seconds to import
         from onestride.device import resolve_device
 

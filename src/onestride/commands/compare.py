@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
 
 if TYPE_CHECKING:
+    from onestride.runs.stage import Preset
     from onestride.studies.study import Study
 
 
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
 class Evaluate(Common, Scalable):
     """Compare the run's teacher with its students on the same problems; write results, figures and report."""
 
+    doing: ClassVar[str] = "evaluating the planners in {run}"
+    of_preset: ClassVar[tuple[str, ...]] = ("evaluate",)
+
     evaluate: tyro.conf.AvoidSubcommands[EvaluateConfig | ReturnsConfig] = field(default_factory=EvaluateConfig)
     device: str = "cpu"
     pictures: bool = True
     """Also make figures and film."""
     publish: Path | None = None
     """Also put results, records and pictures here, such as results/kinova; what is there is not overwritten."""
+
+    @classmethod
+    def with_preset(cls, name: str) -> Evaluate:
+        """Return the command with a preset's settings."""
+        return cls(preset=name, evaluate=presets.load(name).evaluate)
 
     def __call__(self) -> None:
         from onestride import experiment
@@ -61,6 +70,8 @@ def studies_of(preset: str) -> list[tuple[str, str]]:
 @dataclass(frozen=True)
 class Quickstart(Common, Scalable):
     """Everything from nothing: data, selectors, teacher, pairs, students, evaluation; ends with table and report."""
+
+    doing: ClassVar[str] = "everything of preset {preset} in {run}"
 
     behaviours: tuple[Path, ...] = ()
     """Behaviour policies to collect with, where the preset's task needs them (see `onestride collect`)."""
@@ -102,6 +113,8 @@ class Quickstart(Common, Scalable):
 class Reproduce(InRun, Scalable):
     """A study from nothing, such as a paper's table: data, training, evaluation, figures, films and page."""
 
+    doing: ClassVar[str] = "study {study} in {run}"
+
     study: tyro.conf.Positional[str] = "dnk-table1"
     """dnk-table1, dnk-ablations (after dnk-table1 of the same runs), kdp-table1 to kdp-table7, onedp-table1,
     onedp-moving-target, or FILE.py:NAME."""
@@ -123,25 +136,29 @@ class Reproduce(InRun, Scalable):
     device: str = "cpu"
     pictures: bool = True
 
+    def planned(self) -> list[str]:
+        """Return what will be done, a line each: said before it begins, and by a dry run."""
+        study, chosen = self._chosen()
+        lines = []
+        for dataset, preset in chosen.items():
+            lines.append(f"{study.name} on {dataset}: {preset.about}")
+            lines.append(f"  stages: {', '.join(stage.name for stage in preset.stages) or 'none'}, then an evaluation")
+        hours = sum(study.hours(preset) for preset in chosen.values())
+        takes = f"It takes about {hours:.2g} hours there" if hours else "It takes a time that is not on record"
+        return [*lines, f"{takes} and goes to {self.run / study.family}; stop it and repeat it as you like."]
+
     def __call__(self) -> None:
         from onestride import experiment
         from onestride.progress import console
-        from onestride.studies import STUDIES
         from onestride.studies.study import Job
 
         began = time.monotonic()
-        study = self._chosen(STUDIES[STUDIES.resolve(self.study)]())
-        datasets = study.datasets if self.task is None else (self.task,)
-        if self.data is not None and len(datasets) > 1:
-            raise ValueError(f"--data is of one data set, {study.name} has {len(datasets)}: say which with --task")
-        chosen = {each: experiment.preset_for(study, each, self.budget) for each in datasets}
+        study, chosen = self._chosen()
         to = self.publish
-        files = {each: experiment.published(to, each + study.ending) if to is not None else {} for each in datasets}
-        root, hours = self.run / study.family, sum(study.hours(preset) for preset in chosen.values())
-        for dataset, preset in chosen.items():
-            console.print(f"[bold]{study.name}[/bold] on {dataset}: {preset.about}", highlight=False)
-        takes = f"It takes about {hours:.2g} hours there" if hours else "It takes a time that is not on record"
-        console.print(f"{takes} and goes to {root}; stop it and repeat it as you like.", highlight=False)
+        files = {each: experiment.published(to, each + study.ending) if to is not None else {} for each in chosen}
+        root = self.run / study.family
+        for line in self.planned():
+            console.print(line, highlight=False, markup=False)
         for dataset, preset in chosen.items():
             job = Job(root, dataset, self.budget, preset, command_line(), self.device, self.pictures, self.behaviours)
             outcome = experiment.reproduce(study, job, self.data)
@@ -149,12 +166,21 @@ class Reproduce(InRun, Scalable):
             experiment.publish(outcome.folder, files[dataset])
         print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
 
-    def _chosen(self, study: Study) -> Study:
-        """Return the study of the methods that were asked for."""
-        if not self.methods:
-            return study
-        unknown = [each for each in self.methods if each not in (study.methods or ())]
-        if unknown:
-            there = f"trains {', '.join(study.methods)}" if study.methods else "has no list of methods to choose from"
-            raise ValueError(f"--methods {' '.join(unknown)}: {study.name} {there}")
-        return replace(study, methods=self.methods)
+    def _chosen(self) -> tuple[Study, dict[str, Preset]]:
+        """Return the study of the methods that were asked for, and what it trains for each data set."""
+        from onestride import experiment
+        from onestride.studies import STUDIES
+
+        study = STUDIES[STUDIES.resolve(self.study)]()
+        if self.methods:
+            unknown = [each for each in self.methods if each not in (study.methods or ())]
+            if unknown:
+                there = (
+                    f"trains {', '.join(study.methods)}" if study.methods else "has no list of methods to choose from"
+                )
+                raise ValueError(f"--methods {' '.join(unknown)}: {study.name} {there}")
+            study = replace(study, methods=self.methods)
+        datasets = study.datasets if self.task is None else (self.task,)
+        if self.data is not None and len(datasets) > 1:
+            raise ValueError(f"--data is of one data set, {study.name} has {len(datasets)}: say which with --task")
+        return study, {each: experiment.preset_for(study, each, self.budget) for each in datasets}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
@@ -30,6 +30,8 @@ class Doctor:
     teleoperated, or replaying them). It is compared with a run's data (--run), a task's own demonstrator (--task), or a
     sample of data that --save wrote (--reference). The exit code is 1 if anything is wrong.
     """
+
+    doing: ClassVar[str] = "comparing {log} with what a policy learns from"
 
     log: tyro.conf.Positional[Path] = Path()
     run: Path | None = None

@@ -17,21 +17,24 @@ import tyro
 from onestride.commands.base import Common
 from onestride.control.fallback import FallbackTimeouts
 from onestride.control.signals import Signals
-from onestride.engine.backends import Backend
-from onestride.engine.folder import Format
+from onestride.engine.folder import Backend, Format
 from onestride.engine.native import Precision
 from onestride.errors import command_line
+from onestride.robot.control_spec import no_goal
 from onestride.runs import presets
 from onestride.runs.settings import BenchConfig
 from onestride.serving.address import KEY
 
 if TYPE_CHECKING:
     from onestride.latency.soak import LoadedPolicy, SoakConfig
+    from onestride.tasks.task import Task
 
 #: A scene's number is below this: those before it are made too.
 SCENES = 10_000
 #: A start farther from the data than so many of their own distances is worth a warning.
 FAR = 3.0
+#: How an episode ends that nothing ended: the loop's word, and a Gymnasium environment's.
+TIME_IS_UP = ("timeout", "time is up")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Run(Common):
 
     resumes: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    doing: ClassVar[str] = "loading what drives the robot"
 
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
@@ -118,8 +122,7 @@ class Run(Common):
             )
         policy.warm_up(first)
         record, _ = run_trial(policy, task, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
-        del record["decision_ms"]
-        print(json.dumps(record, indent=2))
+        print(json.dumps(_said_of(record, task), indent=2))
 
     @contextmanager
     def _loaded(self) -> Iterator[tuple[Path, LoadedPolicy[Any]]]:
@@ -189,6 +192,16 @@ class Run(Common):
                 closing.leave()
 
 
+def _said_of(record: dict[str, Any], task: Task) -> dict[str, Any]:
+    """Return what of a trial is printed: no success, and no time to it, of a task that has no such thing."""
+    hidden = {"decision_ms"}
+    if task.control.goal_reached is no_goal:
+        hidden |= {"completion_time_s"}
+        hidden |= set() if any(metric.name == "success" for metric in task.metrics) else {"success"}
+        hidden |= {"outcome"} if record["outcome"] in TIME_IS_UP else set()
+    return {name: value for name, value in record.items() if name not in hidden}
+
+
 @dataclass(frozen=True)
 class Export:
     """Write a student's whole decision as one folder that runs without this library.
@@ -196,6 +209,8 @@ class Export:
     onnx:    one graph, for ONNX Runtime.
     native:  a program and the C files that run it, for a C compiler alone; the fastest on a CPU.
     """
+
+    doing: ClassVar[str] = "exporting {checkpoint} to {out}"
 
     checkpoint: tyro.conf.Positional[Path] = Path()
     """A trained student's folder, such as runs/demo/dnk-0."""
@@ -243,6 +258,8 @@ class Export:
 @dataclass(frozen=True)
 class Bench:
     """Measure what a decision costs: teacher, student and engine in turns, beside the machine's ceilings."""
+
+    doing: ClassVar[str] = "timing decisions; untrained policies have the sizes of preset {preset}"
 
     run: Path | None = None
     """Trained policies; default: untrained ones of the preset's sizes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from onestride.commands.base import begin
+from onestride.commands.base import announce, begin
 from onestride.commands.serve import Serve
 from onestride.commands.share import Pull, Push
 
@@ -22,7 +22,8 @@ def parse(arguments: list[str]) -> Light:
     return tyro.cli(kind, args=arguments[1:], prog=f"onestride {name}", description=kind.__doc__)
 
 
-def carry_out(command: Light, said: str | None) -> None:
+def carry_out(command: Light, arguments: list[str], said: str | None) -> None:
     """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
-    if begin(command, said):
+    announce(command, arguments, said)
+    if begin(command):
         command()

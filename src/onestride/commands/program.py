@@ -7,45 +7,104 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 import tyro
 
 from onestride.commands.adopt import Adopt
-from onestride.commands.base import Common, InRun, Scalable, begin
+from onestride.commands.base import Common, InRun, Scalable, announce, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
-from onestride.commands.light import COMMANDS, Light
+from onestride.commands.light import COMMANDS as LIGHT
+from onestride.commands.light import Light
+from onestride.commands.presets import Presets
 from onestride.commands.stages import Collect, Import, Pairs, Source, Train, train_command
 from onestride.commands.view import View
-from onestride.methods import METHODS
+from onestride.registry import nearest
 from onestride.runs import presets
-from onestride.runs.stage import Preset
-from onestride.selectors import SELECTORS
+from onestride.runs.trainable import UntrainedError, check_trainable, trainable
 
-Command = InRun | Doctor | Export | Bench | Light
+Command = InRun | Doctor | Export | Bench | Presets | Light
+#: In the order of the list of all.
+COMMANDS: dict[str, type[Command]] = {
+    "collect": Collect,
+    "import": Import,
+    "source": Source,
+    "adopt": Adopt,
+    "train": Train,
+    "pairs": Pairs,
+    "evaluate": Evaluate,
+    "doctor": Doctor,
+    "run": Run,
+    "view": View,
+    "export": Export,
+    **LIGHT,
+    "bench": Bench,
+    "quickstart": Quickstart,
+    "reproduce": Reproduce,
+    "presets": Presets,
+}
 
 
-def _commands(preset: Preset, name: str) -> dict[str, Command]:
-    """Every command with the preset's values as defaults."""
-    return {
-        "collect": Collect(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed),
-        "import": Import(preset=name, task=preset.task),
-        "source": Source(preset=name),
-        "adopt": Adopt(),
-        "train": Train(preset=name),
-        "pairs": Pairs(preset=name, pairs=preset.stage("pairs").config),
-        "evaluate": Evaluate(preset=name, evaluate=preset.evaluate),
-        "doctor": Doctor(),
-        "run": Run(preset=name),
-        "view": View(),
-        "export": Export(),
-        **{name: kind() for name, kind in COMMANDS.items()},  # in the list of all; see light.py
-        "bench": Bench(preset=name),
-        "quickstart": Quickstart(preset=name),
-        "reproduce": Reproduce(),
-    }
+def parse(arguments: list[str]) -> Command:
+    """Return the command that was typed, without a preset's values: they need torch, which takes seconds to import.
+
+    Raises:
+        ValueError: there is no such preset, or nothing of that name to train. SystemExit: tyro refused an option, or
+            printed what was asked for.
+    """
+    if not arguments or arguments[0] not in COMMANDS:
+        return _any_of_all(arguments)
+    kind = COMMANDS[arguments[0]]
+    presets.check(_preset_asked_for(arguments))
+    if kind is Train and (name := _to_train(arguments)) is not None:
+        check_trainable(name)
+    elif kind is Train and not _asks_for_help(arguments):
+        raise ValueError(f"say what to train: `onestride train NAME`. There are: {', '.join(trainable())}, or "
+                         "FILE.py:NAME of your own")  # fmt: skip
+    if _asks_for_help(arguments):
+        return complete(arguments)
+    return _without_preset(kind, arguments)
+
+
+def complete(arguments: list[str]) -> Command:
+    """Return the command that was typed, with its preset's values where none were given."""
+    kind, name = COMMANDS[arguments[0]], _preset_asked_for(arguments)
+    if kind is Train and (trained := _to_train(arguments)) is not None:
+        default: Command = train_command(presets.load(name), name, trained)
+        return _typed(default, arguments, 2)
+    return _typed(kind.with_preset(name) if issubclass(kind, Common) else kind(), arguments)
+
+
+def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
+    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
+    announce(command, arguments, said)
+    if isinstance(command, Common):
+        command = complete(arguments)
+    if not begin(command):
+        return
+    if isinstance(command, Common) and command.sized:
+        from onestride.runs.run import check_preset_matches_task
+
+        preset = presets.load(command.preset)
+        check_preset_matches_task(command.run, command.preset, preset.task, preset.data.name)
+    if isinstance(command, Train):
+        command.check()
+    from onestride.scale.place import working_on
+
+    on = command.on if isinstance(command, Scalable) else "local"
+    try:
+        with working_on(on, getattr(command, "run", Path())):
+            command()  # type: ignore[operator]
+    except UntrainedError as error:  # whatever found that out does not know with which preset
+        if not (isinstance(command, Common) and command.sized):
+            raise
+        raise UntrainedError(error.folder, command.preset) from error
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    return not {"-h", "--help"}.isdisjoint(arguments)
 
 
 def _preset_asked_for(arguments: list[str]) -> str:
@@ -59,55 +118,44 @@ def _preset_asked_for(arguments: list[str]) -> str:
 
 
 def _to_train(arguments: list[str]) -> str | None:
-    """NAME of ``train NAME``; None: another command, or none is named."""
-    if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        return arguments[1]
-    return None
+    """NAME of ``train NAME``; None: none is named."""
+    return arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else None
 
 
-def _nothing_named(preset: Preset) -> ValueError:
-    names = ", ".join(dict.fromkeys((*(s.name for s in preset.stages if s.role != "pairs"), *METHODS, *SELECTORS)))
-    return ValueError(f"say what to train: `onestride train NAME`. There are: {names}, or FILE.py:NAME of your own")
+def _typed(default: Command, arguments: list[str], words: int = 1, **how: Any) -> Any:
+    """Let tyro read what follows the first ``words``, which name the command."""
+    prog, kind = f"onestride {' '.join(arguments[:words])}", type(default)
+    return tyro.cli(kind, default=default, args=arguments[words:], prog=prog, description=kind.__doc__, **how)
 
 
-def _chosen(defaults: dict[str, Command], arguments: list[str]) -> Command:
+def _any_of_all(arguments: list[str]) -> Command:
+    """Let tyro list all commands, or refuse one that there is not."""
     choices = tuple(
-        Annotated[type(default), tyro.conf.subcommand(name, default=default, description=type(default).__doc__)]
-        for name, default in defaults.items()
+        Annotated[kind, tyro.conf.subcommand(name, default=kind(), description=kind.__doc__)]
+        for name, kind in COMMANDS.items()
     )
     return tyro.cli(Union[choices], args=arguments, prog="onestride", description=__doc__)  # type: ignore[arg-type] # noqa: UP007
 
 
-def parse(arguments: list[str]) -> Command:
-    """Return the command that was typed, with its preset's values where none were given.
+def _without_preset(kind: type[Command], arguments: list[str]) -> Command:
+    """Return a command whose settings of a preset are left for later; every other option is checked."""
+    later = kind.of_preset if issubclass(kind, Common) else ()
+    words = 2 if kind is Train else 1
+    if not later:
+        return _typed(kind(), arguments, words)
+    command, unknown = _typed(kind(), arguments, words, return_unknown_args=True)
+    options = [each.split("=")[0] for each in unknown if each.startswith("-") and not _is_number(each)]
+    for option in options:
+        if option.lstrip("-").split(".")[0] not in later:
+            near = nearest(option, [f"--{name}" for name in (*kind.__dataclass_fields__, *later)])
+            hint = f" Did you mean {near}?" if near else ""
+            raise ValueError(f"`onestride {kind.__name__.lower()}` takes no {option}.{hint} See --help")
+    return command
 
-    Raises:
-        ValueError: there is no such preset, or nothing of that name to train. SystemExit: tyro refused an option.
-    """
-    name = _preset_asked_for(arguments)
-    preset = presets.load(name)
-    if arguments == ["train"]:
-        raise _nothing_named(preset)
-    if (trained := _to_train(arguments)) is None:
-        return _chosen(_commands(preset, name), arguments)
-    default = train_command(preset, name, trained)
-    prog, description = f"onestride train {trained}", type(default).__doc__
-    return tyro.cli(type(default), default=default, args=arguments[2:], prog=prog, description=description)
 
-
-def carry_out(command: Command, said: str | None) -> None:
-    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
-    if not begin(command, said):
-        return
-    if isinstance(command, Common) and command.sized:
-        from onestride.runs.run import check_preset_matches_task
-
-        preset = presets.load(command.preset)
-        check_preset_matches_task(command.run, command.preset, preset.task, preset.data.name)
-    if isinstance(command, Train):
-        command.check()
-    from onestride.scale.place import working_on
-
-    on = command.on if isinstance(command, Scalable) else "local"
-    with working_on(on, getattr(command, "run", Path())):
-        command()  # type: ignore[operator]
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True

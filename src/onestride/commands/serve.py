@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -26,6 +27,8 @@ class Serve:
     openpi's own client connects to it. Only this machine can, unless --host says otherwise; then clients have to know a
     key. It is ready when it says so, and ends by Ctrl-C or SIGTERM. GET /healthz answers OK.
     """
+
+    doing: ClassVar[str] = "loading {folder} to serve it on {host}:{port}"
 
     folder: tyro.conf.Positional[Path] = Path()
     """A trained policy's folder, such as runs/demo/dnk-0, or an exported engine's."""

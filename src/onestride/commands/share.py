@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -18,6 +19,8 @@ class Push:
     Its own files alone are sent: no data set, no log, nothing else that lies there. Log in once by `hf auth login`, or
     put a token into $HF_TOKEN. $HF_ENDPOINT names another hub.
     """
+
+    doing: ClassVar[str] = "uploading {folder} to {to}"
 
     folder: tyro.conf.Positional[Path] = Path()
     """A trained planner's or selector's folder, such as runs/demo/dnk-0, or an exported one."""
@@ -45,6 +48,8 @@ class Pull:
     It is held against its digests before it is put in place, and nothing of it is executed. It needs no torch.
     $HF_ENDPOINT names another hub.
     """
+
+    doing: ClassVar[str] = "downloading {name}"
 
     name: tyro.conf.Positional[str] = ""
     """The repository, USER/NAME."""

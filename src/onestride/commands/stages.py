@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
 from onestride.commands.base import Common, Scalable, task_named
 from onestride.runs import presets
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.stage import Preset, Stage
+from onestride.runs.settings import PairsConfig
+
+if TYPE_CHECKING:
+    from onestride.runs.stage import Preset, Stage
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Collect(Common):
     """Make episodes: by the task's own demonstrator, or by behaviour policies in a benchmark's environment."""
 
     sized: ClassVar[bool] = False
+    doing: ClassVar[str] = "collecting episodes into {run}"
 
     task: str | None = "kinova"
     amount: int = 0
@@ -31,6 +34,12 @@ class Collect(Common):
     MODULE:NAME: a function (observation, rng) -> action. After any of them noise=0.1 adds Gaussian noise of that
     deviation to its actions. The ant mazes' own demonstrator needs one actor, which walks an ant to a waypoint."""
     seed: int = 0
+
+    @classmethod
+    def with_preset(cls, name: str) -> Collect:
+        """Return the command with a preset's task and amount."""
+        preset = presets.load(name)
+        return cls(preset=name, task=preset.task, amount=preset.amount, seed=preset.data_seed)
 
     def __call__(self) -> None:
         from onestride.runs.collecting import behaviour_stage, plan_stage
@@ -56,6 +65,7 @@ class Import(Common):
 
     sized: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
+    doing: ClassVar[str] = "importing {path} into {run}"
 
     path: tyro.conf.Positional[Path] = Path()
     task: str | None = "kinova"
@@ -68,6 +78,11 @@ class Import(Common):
     resize: Literal["crop", "stretch"] | None = None
     """How the images of a LeRobotDataset become as large as the task's: the middle of them, of the task's ratio of
     height to width, or all of them stretched. A robot's images have to be made so too."""
+
+    @classmethod
+    def with_preset(cls, name: str) -> Import:
+        """Return the command with a preset's task."""
+        return cls(preset=name, task=presets.load(name).task)
 
     def __call__(self) -> None:
         from onestride.runs.ingest import import_dataset
@@ -87,6 +102,7 @@ class Source(Common):
 
     sized: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
+    doing: ClassVar[str] = "taking the episodes of {of} into {run}"
 
     of: tyro.conf.Positional[Path] = Path()
     """The other run. Its planner that asks for a return (return-diffuser) comes along."""
@@ -105,8 +121,15 @@ class Source(Common):
 class Pairs(Common, Scalable):
     """Let the teacher turn stored noise into plans: what students learn from."""
 
+    doing: ClassVar[str] = "making pairs in {run}"
+
     pairs: PairsConfig = field(default_factory=PairsConfig)
     device: str = "cpu"
+
+    @classmethod
+    def with_preset(cls, name: str) -> Pairs:
+        """Return the command with a preset's pairs."""
+        return cls(preset=name, pairs=presets.load(name).stage("pairs").config)
 
     def __call__(self) -> None:
         from onestride.runs.pairs_stage import pairs_stage
@@ -123,6 +146,11 @@ class Train(Common, Scalable):
 
     NAME is one of the preset's stages, of the methods, of the selectors, or FILE.py:NAME of your own.
     """
+
+    doing: ClassVar[str] = "training {arguments[1]} in {run}"
+    of_preset: ClassVar[tuple[str, ...]] = (
+        "config", "training", "options", "seeds", "selector", "guidance", "horizon", "prefix", "vision",
+    )  # fmt: skip
 
     devices: int = 1
     """Processes that share every batch (DDP), each with a GPU of its own where there are any."""
@@ -152,8 +180,6 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
         UnknownNameError: there is nothing of that name.
     """
     stage = preset.stage(name)
-    if stage.role == "pairs":
-        raise ValueError("pairs are made, not trained: `onestride pairs`")
     described = _described(stage)
     fields: list[tuple[str, Any, Any]] = []
     if stage.config is not None:

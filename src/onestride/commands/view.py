@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from onestride.commands.base import InRun
-from onestride.engine.backends import Backend
-from onestride.latency.soak import SCENES
+from onestride.engine.folder import Backend
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class View(InRun):
     """
 
     resumes: ClassVar[bool] = False
+    doing: ClassVar[str] = "loading what drives"
 
     methods: tuple[str, ...] = ()
     """Folders of the run; default: teacher and dnk-0, where they are there, else the first of its policies."""
@@ -43,6 +43,8 @@ class View(InRun):
     """The checkpoints' task, where it comes from FILE.py:NAME or MODULE:NAME."""
 
     def __call__(self) -> None:
+        from onestride.latency.soak import SCENES
+
         if not 0 <= self.scene < SCENES * SCENES:
             raise ValueError(f"scene is {self.scene}, expected 0 or more, and less than {SCENES * SCENES}")
         if not self.timeout > 0:

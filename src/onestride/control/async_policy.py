@@ -14,7 +14,10 @@ import numpy as np
 from onestride.control.realtime import lower_priority
 from onestride.robot.clock import Clock
 from onestride.robot.control_spec import ObservationError
-from onestride.robot.decision import AsyncAnswer, Decider, NoPlanError, decided
+from onestride.robot.decision import AsyncAnswer, Decider, NoAnswerError, NoPlanError, decided
+
+#: So many answers of a server may stay away one after the other while it warms up.
+AWAY = 20
 
 
 class AsyncPolicy:
@@ -54,7 +57,10 @@ class AsyncPolicy:
     def warm_up(self, observation: np.ndarray, calls: int = 50) -> AsyncAnswer:
         """Decide ``calls`` times in the thread that will decide, and return the last answer.
 
+        A server's first answers may come late: what stays away is asked for again, and does not count.
+
         Raises:
+            NoAnswerError: a server gave no answer so many times in a row.
             NoPlanError: the policy finds no plan for the observation.
             ObservationError: the observation cannot be acted on.
             TimeoutError: a decision took longer than a minute.
@@ -62,14 +68,18 @@ class AsyncPolicy:
         """
         if calls < 1:
             raise ValueError(f"calls is {calls}, expected at least 1")
-        answer = None
-        for _ in range(calls):
+        answer, made, away = None, 0, 0
+        while made < calls:
             self.submit(observation, self.clock.now())
             answer = self.poll(self.clock.now() + 60.0)
             if answer is None:
                 raise TimeoutError("no decision in a minute of warm-up; is the device right for this checkpoint?")
+            away = away + 1 if isinstance(answer.no_plan, NoAnswerError) else 0
+            if away in range(1, AWAY):
+                continue
             if answer.no_plan is not None:
                 raise answer.no_plan
+            made += 1
         assert answer is not None
         return answer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onestride.data.lerobot import read_lerobot, states_of
 from onestride.data.minari import read_dataset
 from onestride.data.resizing import Resizing
 from onestride.data.robomimic import LOW_DIM, is_robomimic, read_robomimic
+from onestride.errors import on_purpose
 from onestride.files import size_of_file
 
 UNDERSTOOD = (
@@ -55,30 +57,47 @@ def read_episodes(
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the format is not known, the path is a pipe or a device, or the format's reader refuses it.
+        ValueError: the format is not known, the path is a pipe or a device, or the format's reader refuses it. The
+            message names the path.
         ImportError: the format needs a package that is not installed.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; a dataset is {UNDERSTOOD}")
+    with _naming(path):
+        return _not_empty(path, _reader(path, notes, mend, keys))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the path in a refusal that does not, as of one file among many in it."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error) or not on_purpose(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _reader(path: Path, notes: list[str] | None, mend: bool, keys: Keys | None) -> Iterator[Episode]:
     if not path.is_dir():
         size_of_file(path)
     if (path / "data" / "metadata.json").is_file():
-        return _not_empty(path, read_dataset(path, notes))
+        return read_dataset(path, notes)
     keys = keys or Keys()
     if (path / "meta" / "info.json").is_file():
         wanted = {"observation": states_of(path), "cameras": keys.cameras, "resize": keys.resize}
-        return _not_empty(path, read_lerobot(path, **wanted, notes=notes, mend=mend))
+        return read_lerobot(path, **wanted, notes=notes, mend=mend)
     if keys.resize is not None:
         raise ValueError(f"{path} is no LeRobotDataset, whose images alone are resized; leave '{keys.resize}' away")
     if is_robomimic(path):
         wanted = {"observation": keys.observation, "cameras": tuple(keys.cameras), "filter_key": keys.filter_key}
-        return _not_empty(path, read_robomimic(path, **wanted, notes=notes))
+        return read_robomimic(path, **wanted, notes=notes)
     if keys.filter_key:
         raise ValueError(f"{path} has no filter keys, which are robomimic's; leave '{keys.filter_key}' away")
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
-        return _not_empty(path, read_d4rl(path, low=None, high=None, notes=notes, mend=mend))  # limits are the task's
+        return read_d4rl(path, low=None, high=None, notes=notes, mend=mend)  # limits are the task's
     if path.is_file() and path.suffix == ".npz":
-        return _not_empty(path, read_npz(path, notes, mend))
+        return read_npz(path, notes, mend)
     raise ValueError(f"{path} is no dataset that is understood here: {UNDERSTOOD}")
 
 
@@ -118,9 +137,10 @@ def read_npz(path: Path, notes: list[str] | None = None, mend: bool = False) -> 
 def _not_empty(path: Path, episodes: Iterator[Episode]) -> Iterator[Episode]:
     """Yield the episodes and raise ValueError where there is none."""
     empty = True
-    for episode in episodes:
-        empty = False
-        yield episode
+    with _naming(path):
+        for episode in episodes:
+            empty = False
+            yield episode
     if empty:
         raise ValueError(
             f"{path}: not one episode is left. Each has a single step, of which nobody knows what its action led to "

@@ -87,10 +87,15 @@ def diagnose(log: Log, reference: Reference, spec: ControlSpec, *, blind: bool =
     pieces = _split(log, reference)
     if not pieces:
         raise ValueError("no episode of the log has two rows or more")
+    as_read, period, as_learnt = pieces, timing.period_of(pieces), reference
+    times_said = f"times: period {period:.4g} s, control period {reference.control_dt:g} s; gaps; repeated values"
+    if timing.is_other_rate(period, reference.control_dt):
+        pieces, reference = timing.at_one_rate(pieces, reference)
+        times_said += f"; all else as if both had a row every {reference.control_dt:.4g} s"
     rows = int(np.median([len(values) for _, values in pieces]))
     calibration = Calibration.of(reference, len(pieces), rows)
     units, which = calibration.units, calibration.which
-    findings += _times(pieces, reference, calibration, names)
+    findings += _times(as_read, as_learnt, calibration, names)
     still = _still(pieces, calibration, names)
     findings += still
     late = timing.late(pieces, reference.episodes, calibration)
@@ -105,8 +110,7 @@ def diagnose(log: Log, reference: Reference, spec: ControlSpec, *, blind: bool =
     checked = (
         f"{len(log.times)} observations in {len(pieces)} episodes, {sum(t[-1] - t[0] for t, _ in pieces):.1f} s, "
         f"against {len(reference.episodes)} episodes of {spec.name}",
-        f"times: period {timing.period_of(pieces):.4g} s, control period {reference.control_dt:g} s; gaps; "
-        "repeated values",
+        times_said,
         f"{len(calibration.centre)} statistics of {int(units.varies.sum())} columns and their rates; "
         f"{len(which.slopes)} pairs of a column and another one's rate, in which delays of 2 periods or more are seen",
         "ranges, and columns that do not change",
@@ -130,7 +134,7 @@ def _times(
     pieces: timing.Pieces, reference: Reference, calibration: Calibration, names: Sequence[str]
 ) -> list[Finding]:
     found, period = [], timing.period_of(pieces)
-    if abs(np.log(period / reference.control_dt)) > timing.RATE:
+    if timing.is_other_rate(period, reference.control_dt):
         said = f"an observation every {period:.4g} s; the policy learnt with one every {reference.control_dt:g} s"
         found.append(Finding("rate", (), said, ADVICE["rate"]))
     if (share := timing.gaps(pieces)) > timing.GAPS:

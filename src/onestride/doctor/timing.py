@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onestride.doctor.calibration import Calibration
+from onestride.doctor.reference import Reference
 
 #: The rate may differ by this share from the control period's.
 RATE = 0.05
@@ -24,6 +25,34 @@ Pieces = Sequence[tuple[np.ndarray, np.ndarray]]
 def period_of(pieces: Pieces) -> float:
     """Return the median time between two rows [s]."""
     return float(np.median(np.concatenate([np.diff(times) for times, _ in pieces])))
+
+
+def is_other_rate(period: float, control_dt: float) -> bool:
+    """Return whether a log's period is not the control period."""
+    return bool(abs(np.log(period / control_dt)) > RATE)
+
+
+def resampled(pieces: Pieces, dt: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the episodes with a row every ``dt`` [s], interpolated between their own; shorter ones are left out."""
+    made = []
+    for times, rows in pieces:
+        at = np.arange(times[0], times[-1] + 1e-6 * dt, dt)
+        if len(at) > 1:
+            made.append((at, np.stack([np.interp(at, times, column) for column in rows.T], axis=1)))
+    return made
+
+
+def at_one_rate(pieces: Pieces, reference: Reference) -> tuple[Sequence[tuple[np.ndarray, np.ndarray]], Reference]:
+    """Return a log and a reference that both have the slower one's period; the faster one is interpolated.
+
+    A slow log is left as it is, since interpolation would show fewer changes than there were.
+    """
+    period, dt = period_of(pieces), reference.control_dt
+    if period < dt:
+        return resampled(pieces, dt) or pieces, reference
+    timed = [(dt * np.arange(len(rows)), rows) for rows in reference.episodes]
+    episodes = tuple(rows for _, rows in resampled(timed, period) if len(rows) > 2)  # as a reference has them
+    return pieces, replace(reference, control_dt=period, episodes=episodes) if episodes else reference
 
 
 def gaps(pieces: Pieces) -> float:

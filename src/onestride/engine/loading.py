@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from onestride.engine.engine import Engine
 from onestride.engine.folder import CONTRACT, backend_of, load_contract
 from onestride.errors import naming_extras
+from onestride.files import ensure_checkpoint
 
 if TYPE_CHECKING:
     from onestride.engine.backends import Backend
@@ -32,6 +33,7 @@ def load_decider(folder: Path, device: str = "cpu", engine: Backend | None = Non
         if device != "cpu":
             raise ValueError(f"{folder} is for {backend}, which runs on the CPU; leave --device {device} away")
         return made
+    ensure_checkpoint(folder)  # a wrong path needs no torch
     with naming_extras():
         from onestride.policy.policy import Policy
 

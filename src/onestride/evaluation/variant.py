@@ -18,7 +18,7 @@ from onestride.methods.method import Method, Stepped
 #: ``Variant.ranking`` -> its name for a reader, in the order of every table.
 RANKINGS = {
     "task": "the task's own", "iql": "IQL", "engine": "IQL, engine", "int8": "IQL, engine in 8 bits",
-    "mixture": "IQL, λ of training", "first": "IQL, first action", "classifier": "classifier",
+    "mixture": "IQL, λ of training", "first": "IQL, first action", "classifier": "return model",
     "unselected": "unselected",
 }  # fmt: skip
 ALL = 1_000_000  # steps of a teacher, in the order of rows, where it takes its own sampler's
@@ -120,7 +120,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """The row's name for a reader: "DNK (classifier)", "Teacher, DDIM, 5 steps"."""
+        """The row's name for a reader: "DNK (return model)", "Teacher, DDIM, 5 steps"."""
         known = method_of(self.method)
         name = known.label if known is not None else self.method
         if self.setting:

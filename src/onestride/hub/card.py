@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from onestride.hub.folder import list_of
 from onestride.seals import check_seal, read_result
 
 COMPARISON = Path("evaluation") / "comparison.json"  # of a run
+_HEAD = re.compile(r"---\r?\n(.*?^)---\r?$", re.DOTALL | re.MULTILINE)
+#: The entries of a head that say the licence, each with its further lines.
+_LICENCE = re.compile(r"^license(?:_name|_link)?:.*\n(?:[ \t-].*\n)*", re.MULTILINE)
 
 
 def card_of(folder: Path) -> str:
@@ -28,6 +32,15 @@ def card_of(folder: Path) -> str:
     if NOT_EVALUATED not in text:
         return text
     return text.replace(NOT_EVALUATED, results_of(folder.resolve().parent, config) or NOT_EVALUATED)
+
+
+def with_licence_of(card: str, there: str) -> str:
+    """Return a card with the licence of the card that is on the hub, if it has none itself."""
+    mine, theirs = _HEAD.match(card), _HEAD.match(there)
+    if mine is None or theirs is None or _LICENCE.search(mine[1]):
+        return card
+    licence = "".join(_LICENCE.findall(theirs[1]))
+    return f"{card[: mine.end(1)]}{licence}{card[mine.end(1) :]}"
 
 
 def results_of(run: Path, config: dict[str, Any]) -> str | None:

@@ -49,8 +49,8 @@ from onestride.methods.guided import GuidedPlanner
 from onestride.methods.settings import solver
 from onestride.policy.policy import Policy
 from onestride.progress import track
-from onestride.runs.pairs import PairsConfig, make_block
-from onestride.runs.settings import BenchConfig
+from onestride.runs.pairs import make_block
+from onestride.runs.settings import BenchConfig, PairsConfig
 from onestride.runs.stage import Preset
 from onestride.tasks.task import Task
 

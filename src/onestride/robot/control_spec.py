@@ -45,7 +45,8 @@ class ControlSpec:
         horizon: H, rows of a plan.
         control_dt: control period [s].
         validate_observation: raises ObservationError for an observation that cannot be acted on.
-        goal_reached: returns whether the goal is reached. It must stay reached for ``dwell_steps`` control periods.
+        goal_reached: returns whether the goal is reached, which must hold for ``dwell_steps`` control periods;
+            ``no_goal`` where there is none.
         limits: on commands.
         commands: maps a plan (H, D) and an observation to the command of every row (H, A) in the robot's units, which
             may be sent while the next decision is late; None where only the first row is a command.
@@ -149,6 +150,12 @@ class ControlSpec:
     def transition_dim(self) -> int:
         """D = O + A, the columns of a plan."""
         return self.state_dim + self.action_dim
+
+
+def no_goal(observation: np.ndarray) -> bool:
+    """Return False: of a task without a goal that ends an episode."""
+    del observation
+    return False
 
 
 def as_they_are(commands: np.ndarray, observation: np.ndarray) -> np.ndarray:
@@ -269,7 +276,7 @@ def plain_control(
         horizon=horizon,
         control_dt=control_dt,
         validate_observation=lambda observation: check_numbers(observation, observation_dim, f" of {name}"),
-        goal_reached=lambda _observation: False,
+        goal_reached=no_goal,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan[:, observation_dim:].clip(low, high),
         action_columns=as_they_are,

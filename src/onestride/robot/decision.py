@@ -71,6 +71,10 @@ class NoPlanError(ArithmeticError):
     """Raised where no candidate is finite, so that there is nothing to send."""
 
 
+class NoAnswerError(NoPlanError):
+    """Raised where a server gave no answer: it is late, gone, or failed. There is nothing to send to the robot."""
+
+
 def none_finite(candidates: int) -> NoPlanError:
     """Return the error for a decision whose ``candidates`` are all not finite."""
     return NoPlanError(

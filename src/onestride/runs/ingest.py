@@ -17,11 +17,14 @@ from onestride.data.minari import read_metadata, write_dataset
 from onestride.data.recording import Recording, differing_settings, read_recording
 from onestride.data.resizing import check_resizing
 from onestride.files import ensure_writable, exclusive
+from onestride.robot.fields import columns_of
 from onestride.tasks import TASKS
+from onestride.tasks.lockstep import make_environment
 from onestride.tasks.task import Task
 from onestride.training.windows import check_images
 
 TOLERANCE = 1e-5  # actions may exceed the limits by this, because recordings are rounded
+LISTED = 5  # columns that leave the environment's space are listed up to so many
 OTHER_RATE = 0.01  # largest relative error of the control period
 
 
@@ -76,7 +79,7 @@ def import_dataset(
     read = read_episodes(path, said, mend, _keys(task, filter_key, resize))
     episodes = _ends(list(_of_task(read, task, path)), task, said)
     _check_lengths(episodes, task, path)
-    notes = (*said, *check_trainable(episodes, task, path))
+    notes = (*said, *check_trainable(episodes, task, path), *_outside(episodes, task))
     terminated, steps = sum(e.terminated for e in episodes), sum(map(len, episodes))
     made = ImportReport(len(episodes), steps, terminated, notes)
     if there is not None:
@@ -210,6 +213,30 @@ def _of_task(episodes: Iterator[Episode], task: Task, path: Path) -> Iterator[Ep
                 f"{low[j]:g} ... {high[j]:g}; scale the actions first"
             )
         yield e
+
+
+def _outside(episodes: Sequence[Episode], task: Task) -> tuple[str, ...]:
+    """Return notes on observations that the task's environment says it never gives; actions were checked before."""
+    if task.benchmark is None or not episodes:
+        return ()
+    try:
+        environment = make_environment(task.benchmark.environment)
+    except ModuleNotFoundError:  # its simulator is not installed, so that nobody can say
+        return ()
+    space, names = environment.observation_space, [column.name for column in columns_of(task.control)]
+    environment.close()
+    if not isinstance(space, Box) or space.shape != (len(names),):
+        return ()
+    lowest = np.min([e.observations.min(0) for e in episodes], axis=0)
+    highest = np.max([e.observations.max(0) for e in episodes], axis=0)
+    room = TOLERANCE * np.maximum(1.0, np.abs(space.low)), TOLERANCE * np.maximum(1.0, np.abs(space.high))
+    columns = np.flatnonzero((lowest < space.low - room[0]) | (highest > space.high + room[1])).tolist()
+    notes = [
+        f"{names[i]} goes from {lowest[i]:.4g} to {highest[i]:.4g}, and {task.benchmark.environment} gives "
+        f"{space.low[i]:.4g} to {space.high[i]:.4g}: is it in another unit, or not from there?"
+        for i in columns[:LISTED]
+    ]
+    return (*notes, *([f"so do {len(columns) - LISTED} more columns"] if len(columns) > LISTED else []))
 
 
 def check_trainable(episodes: Sequence[Episode], task: Task, path: Path) -> tuple[str, ...]:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from onestride.checkpoint import plain
-from onestride.diffusion.samplers import SOLVERS
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.methods.asked import drawn
@@ -31,8 +30,8 @@ from onestride.plans.given import make_prior
 from onestride.policy.embedding import embedded
 from onestride.policy.policy import Policy
 from onestride.progress import console, track
+from onestride.runs.settings import PairsConfig
 from onestride.seals import check_file, check_seal, seal, sha256
-from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES
 from onestride.tensors import opened, save_unsealed
 from onestride.training.datasets import Rows
 
@@ -57,37 +56,6 @@ class Manifest(TypedDict):
     identity: dict[str, Any]
     shards: dict[str, Shard]
     count: int
-
-
-@dataclass(frozen=True)
-class PairsConfig:
-    """How many pairs, from which noise. Temperatures and their probabilities are the paper's (section V-A)."""
-
-    count: int = 100_000
-    shards: int = 8
-    temperatures: tuple[float, ...] = TEMPERATURES
-    probabilities: tuple[float, ...] = SHARES
-    solver: Literal["ddim", "ddpm", "dpm++2m"] = "ddim"  # "ddpm" is the paper's literal reading
-    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the teacher's products
-    teacher: str = "teacher"  # the folder in the run of the planner that makes them
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.shards < 1:
-            raise ValueError(f"pairs need count and shards of at least 1, got {self.count} and {self.shards}")
-        if len(self.temperatures) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
-            raise ValueError(
-                f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
-            )
-        if self.jitter < 0:
-            raise ValueError(f"pairs.jitter is {self.jitter}, expected at least 0")
-        if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
-            raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
-        if not self.teacher or Path(self.teacher).name != self.teacher:
-            raise ValueError(f"pairs.teacher is {self.teacher!r}, expected a folder's name in the run")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(SOLVERS)}")
 
 
 class Cut(NamedTuple):

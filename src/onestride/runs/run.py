@@ -15,6 +15,7 @@ from onestride.files import CheckpointError
 from onestride.methods import METHODS
 from onestride.methods.method import Domain
 from onestride.networks.normalizer import Normalizer
+from onestride.runs.trainable import UntrainedError
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
 from onestride.tasks.bodies import BODIES
@@ -196,10 +197,7 @@ def checkpoint_id(folder: Path) -> str:
     if not (folder / CONFIG).is_file():
         run = folder.parent
         preset = preset_of(task_of(run), str(metadata_of(run).get("dataset", "")))
-        raise CheckpointError(
-            f"{folder} is not trained yet, and comes first: `onestride train {folder.name} --preset {preset} --run "
-            f"{folder.parent}`, or the preset you train with"
-        )
+        raise UntrainedError(folder, preset)
     return load_config(folder)["training"]["id"]
 
 

@@ -1,9 +1,45 @@
-"""How planners are evaluated and timed: the settings of commands that measure."""
+"""Settings of commands: how pairs are made, how planners are evaluated and timed. Read without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
+
+from onestride.selectors.candidate_sampling import SHARES, TEMPERATURES
+
+Solver = Literal["ddim", "ddpm", "dpm++2m"]
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """How many pairs, from which noise. Temperatures and their probabilities are the paper's (section V-A)."""
+
+    count: int = 100_000
+    shards: int = 8
+    temperatures: tuple[float, ...] = TEMPERATURES
+    probabilities: tuple[float, ...] = SHARES
+    solver: Solver = "ddim"  # "ddpm" is the paper's literal reading
+    jitter: float = 0.0  # starts are moved by this much noise, in their standard deviations
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the teacher's products
+    teacher: str = "teacher"  # the folder in the run of the planner that makes them
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.shards < 1:
+            raise ValueError(f"pairs need count and shards of at least 1, got {self.count} and {self.shards}")
+        if len(self.temperatures) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(
+                f"temperatures {self.temperatures} need as many probabilities, adding up to 1, got {self.probabilities}"
+            )
+        if self.jitter < 0:
+            raise ValueError(f"pairs.jitter is {self.jitter}, expected at least 0")
+        if min(self.probabilities) < 0 or min(self.temperatures) <= 0:
+            raise ValueError(f"probabilities {self.probabilities} or temperatures {self.temperatures} are negative")
+        if not self.teacher or Path(self.teacher).name != self.teacher:
+            raise ValueError(f"pairs.teacher is {self.teacher!r}, expected a folder's name in the run")
+        if self.solver not in get_args(Solver):
+            raise ValueError(f"pairs.solver is {self.solver!r}; there are {', '.join(get_args(Solver))}")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from onestride.methods import METHODS
 from onestride.methods.dynamics import ContextsConfig
 from onestride.networks.vision import VisionConfig
 from onestride.registry import UnknownNameError
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import EvaluateConfig, ReturnsConfig
+from onestride.runs.settings import EvaluateConfig, PairsConfig, ReturnsConfig
+from onestride.runs.trainable import CONTEXTS, PAIRS, TEACHER, check_trainable
 from onestride.selectors import SELECTORS
 from onestride.training.config import TrainConfig
 
-PAIRS, TEACHER, CONTEXTS = "pairs", "teacher", "contexts"
 #: How a stage without settings of its own is trained.
 TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
 #: How contexts are: small networks, whose differences of probabilities matter.
@@ -130,10 +129,8 @@ class Preset:
             kind = _kind_of(name)
             name = kind.add(name)
         if name not in kind:
-            own = ", ".join(dict.fromkeys((*(s.name for s in self.stages if s.role != "pairs"), *METHODS, *SELECTORS)))
-            raise UnknownNameError(
-                f"there is nothing called '{name}' to train. There are: {own}. Name one of your own by FILE.py:NAME"
-            )
+            check_trainable(name)
+            raise UnknownNameError(f"this preset has no '{name}'; train a method by its own name, such as diffuser")
         role = "selector" if kind is SELECTORS else "method"
         ranked = kind is METHODS and METHODS[name]().ranked
         return Stage(name=name, role=role, selector=self.ranked_by if ranked else None).complete()

@@ -9,9 +9,10 @@ everywhere else the most precise candidates decide among themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: How noise is scaled in training, and what share of it each way (DNK, section V-A). Of decisions it says nothing.
 TEMPERATURES, SHARES = (0.3, 0.5, 0.7), (0.25, 0.5, 0.25)
@@ -49,6 +50,8 @@ class CandidateSampling:
 
     def temperatures_of(self, candidates: int) -> Tensor:
         """The temperature of each candidate (N,)."""
+        import torch  # takes seconds, and a command's settings are read without it
+
         bounds = (torch.tensor(self.probabilities).cumsum(0) * candidates).round()
         which = torch.searchsorted(bounds, torch.arange(candidates) + 0.5)
         return torch.tensor(self.temperatures)[which.clamp(max=len(self.temperatures) - 1)]

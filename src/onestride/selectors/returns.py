@@ -112,5 +112,5 @@ def _data(material: Any, config: ReturnConfig) -> Any:
 
 
 RETURNS = SelectorKind(
-    name="returns", label="classifier", make=_make, config=ReturnConfig(), build=ReturnModel, data=_data
+    name="returns", label="return model", make=_make, config=ReturnConfig(), build=ReturnModel, data=_data
 )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from onestride.robot.control_spec import ControlSpec, ObservationError
-from onestride.robot.decision import Decision, NoPlanError
+from onestride.robot.decision import Decision, NoAnswerError, NoPlanError
 from onestride.robot.fields import decision_vector
 from onestride.serving.connection import Connection, RefusedError
 from onestride.serving.messages import MessageError, pack, unpack
@@ -26,10 +26,6 @@ from onestride.serving.observations import request_of
 from onestride.serving.session import CONDITIONS, INFER_PLAN, NO_PLAN, REFUSED, RESET
 
 CONNECT = 10.0  # how long the first connection may take [s]
-
-
-class NoAnswerError(NoPlanError):
-    """Raised where the server gave no answer: it is late, gone, or failed. There is nothing to send to the robot."""
 
 
 class RemotePolicy:

@@ -29,10 +29,9 @@ from onestride.reports.captions import counts, generators
 from onestride.reports.documents import records
 from onestride.reports.style import GREY, GRID, STYLE, colour
 from onestride.reports.table import Row, Table, terminal, variants
-from onestride.runs.pairs import PairsConfig
 from onestride.runs.pairs_stage import pairs_stage
 from onestride.runs.run import PAIRS, TEACHER, checkpoint_id, task_of
-from onestride.runs.settings import ReturnsConfig
+from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset
 from onestride.runs.stages import train_method
 from onestride.studies.dnk_table1 import DISTANCE, LATENCY, NFE, RETURN, SPREAD, UNSELECTED, WORST

@@ -1,119 +1,121 @@
-"""Presets by name: everything a run needs, chosen together. A preset is a Python function; nothing is set twice."""
+"""Presets by name: everything a run needs, chosen together. A preset is a Python function; nothing is set twice.
+
+A preset's file is imported when the preset is asked for, since it needs torch, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from onestride.runs.presets import (
-    adroit,
-    cubes,
-    for_gpu,
-    kinova,
-    locomotion,
-    mazes,
-    off_dynamics,
-    onedp,
-    pusht,
-    quadrotor,
-    scenes,
-)
-from onestride.runs.stage import Preset
 from onestride.tasks.bodies import BODIES
+from onestride.tasks.modified_bodies.variants import CHANGES
 
-BUDGETS = (("small", locomotion.small), ("full", locomotion.full), ("tiny", locomotion.tiny))
+if TYPE_CHECKING:
+    from onestride.runs.stage import Preset
+
+BUDGETS = ("small", "full", "tiny")
 #: Levels of a Diffuser's U-Net. Plans of all these have a horizon that it halves three times.
 LEVELS = (1, 2, 4, 8)
+#: An unknown name is answered with so many of the nearest.
+NEAREST = 5
 
 
-def _full(small: Callable[..., Preset], *arguments: str, levels: tuple[int, ...] | None = None) -> Preset:
-    return for_gpu.full(small(*arguments), multipliers=levels)
+def _function(place: str) -> Callable[..., Any]:
+    """Return FILE.FUNCTION of this folder."""
+    file, _, name = place.partition(".")
+    return getattr(import_module(f"onestride.runs.presets.{file}"), name)
+
+
+def _of(place: str, *arguments: str) -> Callable[[], Preset]:
+    return lambda: _function(place)(*arguments)
+
+
+def _full(small: str, *arguments: str, levels: tuple[int, ...] | None = LEVELS) -> Callable[[], Preset]:
+    """Return what makes a small preset of the field's sizes. levels: None: its plans are action chunks."""
+    return lambda: _function("for_gpu.full")(_of(small, *arguments)(), multipliers=levels)
+
+
+def _each(name: str, file: str, *arguments: str, levels: tuple[int, ...] | None = LEVELS) -> dict[str, Any]:
+    """Return the three budgets of a file that has a small and a tiny one."""
+    return {
+        f"{name}-small": _of(f"{file}.small", *arguments),
+        f"{name}-full": _full(f"{file}.small", *arguments, levels=levels),
+        f"{name}-tiny": _of(f"{file}.tiny", *arguments),
+    }
+
+
+def _medium(body: str, budget: str) -> Callable[[], Preset]:
+    return lambda: _function("locomotion.medium")(_function(f"locomotion.{budget}"), body)
 
 
 def _dp_full() -> Preset:
-    return onedp.with_onedp(_full(pusht.small))
+    return _function("onedp.with_onedp")(_full("pusht.small", levels=None)())
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {
-    "demo": kinova.demo,
-    "full": kinova.full,
-    "paper": kinova.paper,
-    "tiny": kinova.tiny,
-    **{
-        f"{body}-{budget}": partial(make, body)
-        for body in ("halfcheetah", "walker2d", "hopper")
-        for budget, make in BUDGETS
-    },
-    **{
-        f"{body}-medium-{budget}": partial(locomotion.medium, make, body)
-        for body in ("halfcheetah", "walker2d", "hopper")
-        for budget, make in BUDGETS
-    },
-    **{
-        f"{hand}-{budget}": partial(make, hand)
-        for hand in ("adroit-pen", "adroit-door", "adroit-hammer", "adroit-relocate")
-        for budget, make in (
-            ("small", adroit.small),
-            ("full", partial(_full, adroit.small, levels=LEVELS)),
-            ("tiny", adroit.tiny),
-        )
-    },
-    "gym-small": locomotion.gym_small,
-    "gym-tiny": locomotion.gym_tiny,
-    **{
-        f"{maze}-{budget}": partial(make, maze)
-        for maze in mazes.SIZES
-        for budget, make in (
-            ("small", mazes.small),
-            ("full", partial(_full, mazes.small, levels=LEVELS)),
-            ("tiny", mazes.tiny),
-        )
-    },
-    "pusht-small": pusht.small,
-    "pusht-full": partial(_full, pusht.small),
-    "pusht-tiny": pusht.tiny,
-    "pusht-dp-small": onedp.small,
+    **{name: _of(f"kinova.{name}") for name in ("demo", "full", "paper", "tiny")},
+    **{f"{body}-{budget}": _of(f"locomotion.{budget}", body) for body in BODIES for budget in BUDGETS},
+    **{f"{body}-medium-{budget}": _medium(body, budget) for body in BODIES for budget in BUDGETS},
+    **_each("adroit-pen", "adroit", "adroit-pen"),
+    **_each("adroit-door", "adroit", "adroit-door"),
+    **_each("adroit-hammer", "adroit", "adroit-hammer"),
+    **_each("adroit-relocate", "adroit", "adroit-relocate"),
+    "gym-small": _of("locomotion.gym_small"),
+    "gym-tiny": _of("locomotion.gym_tiny"),
+    **_each("pointmaze-umaze", "mazes", "pointmaze-umaze"),
+    **_each("pointmaze-medium", "mazes", "pointmaze-medium"),
+    **_each("pointmaze-large", "mazes", "pointmaze-large"),
+    **_each("antmaze-umaze", "mazes", "antmaze-umaze"),
+    **_each("antmaze-medium", "mazes", "antmaze-medium"),
+    **_each("antmaze-large", "mazes", "antmaze-large"),
+    **_each("pusht", "pusht", levels=None),
+    "pusht-dp-small": _of("onedp.small"),
     "pusht-dp-full": _dp_full,
-    "pusht-dp-tiny": onedp.tiny,
-    "pusht-image-small": pusht.image_small,
-    "pusht-image-full": partial(_full, pusht.image_small),
-    "pusht-image-tiny": pusht.image_tiny,
-    "quadrotor-small": quadrotor.small,
-    "quadrotor-full": partial(_full, quadrotor.small, levels=LEVELS),
-    "quadrotor-tiny": quadrotor.tiny,
+    "pusht-dp-tiny": _of("onedp.tiny"),
+    "pusht-image-small": _of("pusht.image_small"),
+    "pusht-image-full": _full("pusht.image_small", levels=None),
+    "pusht-image-tiny": _of("pusht.image_tiny"),
+    **_each("quadrotor", "quadrotor"),
+    **_each("cube-single", "cubes", "cube-single", levels=None),
+    **_each("cube-double", "cubes", "cube-double", levels=None),
+    **_each("scene-drawer", "scenes", "scene-drawer", levels=None),
+    **_each("scene-window", "scenes", "scene-window", levels=None),
+    **_each("scene", "scenes", "scene", levels=None),
     **{
-        f"{task}-{budget}": partial(make, task)
-        for task in ("cube-single", "cube-double")
-        for budget, make in (("small", cubes.small), ("full", partial(_full, cubes.small)), ("tiny", cubes.tiny))
+        f"{change.body}-v5-{change.name}-{budget}": _of(
+            "off_dynamics.target", f"{change.body}-v5-{change.name}", budget
+        )
+        for change in CHANGES
+        if "-to-" in change.name
+        for budget in BUDGETS
     },
     **{
-        f"{task}-{budget}": partial(make, task)
-        for task in scenes.ABOUT
-        for budget, make in (("small", scenes.small), ("full", partial(_full, scenes.small)), ("tiny", scenes.tiny))
-    },
-    **{
-        f"{task}-{budget}": partial(off_dynamics.target, task, budget)
-        for task in off_dynamics.BODIES
-        if "-to-" in task
-        for budget in ("small", "full", "tiny")
-    },
-    **{
-        f"{body}-source-{budget}": partial(off_dynamics.source, f"{body}-v5", budget)
+        f"{body}-source-{budget}": _of("off_dynamics.source", f"{body}-v5", budget)
         for body in BODIES
-        for budget in ("small", "full", "tiny")
+        for budget in BUDGETS
     },
 }
+
+
+def check(name: str) -> None:
+    """Raise ValueError where there is no preset of that name; the message has the nearest, and how to list all."""
+    if name not in PRESETS:
+        within = [each for each in PRESETS if name and name in each]  # halfcheetah, without a budget
+        near = list(dict.fromkeys([*within, *difflib.get_close_matches(name, PRESETS, NEAREST)]))[:NEAREST]
+        said = f" The nearest: {', '.join(near)}." if near else ""
+        raise ValueError(f"there is no preset '{name}'.{said} `onestride presets` lists all {len(PRESETS)}")
 
 
 def load(name: str) -> Preset:
     """Return the preset of that name.
 
     Raises:
-        ValueError: there is none; the message names the nearest and all of them.
+        ValueError: there is none; the message names the nearest.
     """
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
+    check(name)
     return PRESETS[name]()
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
-from onestride.runs.pairs import PairsConfig
 from onestride.runs.presets.baselines import FAMILIES, baselines
 from onestride.runs.presets.locomotion import critic_training, ranking
-from onestride.runs.settings import ReturnsConfig
+from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset, distilled
 from onestride.selectors.iql import IQLConfig
 from onestride.selectors.returns import ReturnConfig

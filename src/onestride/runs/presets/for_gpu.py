@@ -13,8 +13,7 @@ from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.networks.unet1d import FilmUNetConfig
 from onestride.networks.vision import VisionConfig
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import EvaluateConfig
+from onestride.runs.settings import EvaluateConfig, PairsConfig
 from onestride.runs.stage import TEACHER, Preset, Stage
 from onestride.training.config import TrainConfig
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import EvaluateConfig
+from onestride.runs.settings import EvaluateConfig, PairsConfig
 from onestride.runs.stage import Preset, distilled
 from onestride.training.config import TrainConfig
 

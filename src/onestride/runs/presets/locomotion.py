@@ -9,8 +9,7 @@ from onestride.methods.consistency import ConsistencyConfig
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.edm import EDMConfig
 from onestride.methods.koopman import KoopmanConfig
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import ReturnsConfig
+from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Ablations, DataSet, Preset, Stage, distilled
 from onestride.selectors.iql import CriticOptions, IQLConfig
 from onestride.selectors.returns import ReturnConfig

@@ -9,8 +9,7 @@ from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.dynamics import ContextsConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.methods.score_distillation import ScoreDistillationConfig
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import ReturnsConfig
+from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import CONTEXTS, DataSet, Preset, Stage
 from onestride.tasks.modified_bodies.variants import CHANGES
 from onestride.training.config import TrainConfig

@@ -7,8 +7,7 @@ from dataclasses import replace
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.networks.vision import VisionConfig
-from onestride.runs.pairs import PairsConfig
-from onestride.runs.settings import ReturnsConfig
+from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset, Stage, distilled
 from onestride.training.config import TrainConfig
 

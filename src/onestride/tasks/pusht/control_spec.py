@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onestride.robot.control_spec import ControlSpec, as_they_are, check_numbers
+from onestride.robot.control_spec import ControlSpec, as_they_are, check_numbers, no_goal
 from onestride.robot.fields import Field, camera
 from onestride.robot.limits import Limits
 
@@ -32,7 +32,7 @@ def control_spec() -> ControlSpec:
         horizon=HORIZON,
         control_dt=CONTROL_DT,
         validate_observation=lambda observation: check_numbers(observation, size, " of pusht"),
-        goal_reached=lambda _observation: False,
+        goal_reached=no_goal,
         limits=Limits(low, high),
         commands=lambda plan, _observation: plan.clip(low, high),
         action_columns=as_they_are,
