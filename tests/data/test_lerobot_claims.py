@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from onestride.data import claims, lerobot
+from onestride.data import claims
+from onestride.data.parquet import read_columns
 from onestride.files import CheckpointError
 
 
@@ -21,7 +22,7 @@ def path(tmp_path):
 
 
 def read(folder, columns=("n", "state")):
-    return lerobot._read_columns(folder, "data", list(columns))
+    return read_columns(folder, "data", list(columns), "chunk-*/*.parquet")
 
 
 def test_repeated_numbers_beyond_what_any_file_may_claim(path, tmp_path):

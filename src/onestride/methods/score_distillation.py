@@ -92,7 +92,7 @@ class ScoreDistillationConfig:
             )
         if not 0 <= self.beta1 < 1:
             raise ValueError(f"config.beta1 is {self.beta1}, expected 0 <= beta1 < 1")
-        if METHODS[self.planner]().build not in SETTINGS:
+        if self.planner not in METHODS or METHODS[self.planner]().build not in SETTINGS:
             raise ValueError(
                 f"'{self.teacher}' is a checkpoint of method '{self.planner}', which has no score to learn from; name "
                 "by config.teacher a folder of a diffusion planner, such as diffuser, dp or edm"
