@@ -23,7 +23,7 @@ from onestride.scale.cluster import connected
 from onestride.scale.place import using
 from onestride.scale.units import Unit
 from onestride.scale.worker import TOKEN
-from onestride.tensors import load_tensors
+from onestride.tensors import load_tensors, load_unsealed
 from tiny_run import CONFIG, PRESET, copy_without, entry, keyed, records_of
 
 pytest.importorskip("ray")
@@ -99,7 +99,7 @@ def test_pairs_and_trainings(run, cluster, tmp_path):
         run_stages(there, [replace(preset.stage("dnk"), seeds=(0, 1)), preset.stage("kdm")])
     assert load_manifest(one)["shards"] == load_manifest(two)["shards"]
     for name in ("dnk-0", "kdm-0"):
-        ours, theirs = (load_tensors(each / name / "model.safetensors")[0] for each in (run, there))
+        ours, theirs = (load_unsealed(each / name / "model.safetensors")[0] for each in (run, there))
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert (there / "dnk-1" / "model.safetensors").is_file()
     shutil.rmtree(there)
