@@ -158,12 +158,13 @@ def disagreement(
         seed: of the noise.
     """
     count = min(len(rows) // 2 * 2, 2 * CHECKED)
-    rows, found = rows[:: len(rows) // count][:count], {}  # of every part of the data
+    rows = rows[:: len(rows) // count][:count]  # of every part of the data
+    found: dict[str, float] = {}
     for group in learner.groups():  # type: ignore[operator]
         whole = _gradient(learner, group.phase, batch(rows), seed, Ranks(), count)
         halves = [Ranks(rank, 2, 2) for rank in range(2)]
         parts = [_gradient(learner, group.phase, batch(each.share(rows)), seed, each, count) for each in halves]
-        found[group.phase] = float((sum(parts) / 2 - whole).norm() / whole.norm().clamp(min=1e-30))
+        found[group.phase] = float((torch.stack(parts).mean(0) - whole).norm() / whole.norm().clamp(min=1e-30))
     return found
 
 
