@@ -37,8 +37,8 @@ from onestride.scale.place import working_on
 from onestride.scale.units import Unit
 
 COLUMNS = (
-    Column("wall_s", "time", "s", 1), Column("speed_up", "x one process of Ray", kind="times"),
-    Column("units", "units", digits=0), Column("cpu_s", "CPU time of a unit", "s", 3),
+    Column("wall_s", "time", "s", 1, spread=False), Column("speed_up", "x one process of Ray", spread=False),
+    Column("units", "units", digits=0), Column("cpu_s", "CPU time of a unit", "s", 3, spread=False),
 )  # fmt: skip
 NODES = (10, 100, 1000)
 CORES = 16  # of a machine in the forecast
@@ -51,17 +51,18 @@ FORECAST = (
 
 @dataclass(frozen=True)
 class Load:
-    """A piece of work of a paper's size. unit: the row that says what one costs."""
+    """A piece of work of a paper's size. unit: the row that says what one costs; per: the setting that says its size."""
 
     name: str
     unit: str
-    units: int
+    amount: int
+    per: str = ""
 
 
 #: The sizes of the DNK paper's Table I for one body: 12 rows of 5 seeds and 500 episodes, 500 000 pairs, 5 seeds of
 #: each of 6 students.
 LOADS = (
-    Load("evaluation: 12 rows, 5 seeds, 500 episodes", "a batch of episodes", 12 * 5 * 500 // 10),
+    Load("evaluation: 12 rows, 5 seeds, 500 episodes", "a batch of episodes", 12 * 5 * 500, "width"),
     Load("500 000 pairs, a block to a shard", "a block of pairs", math.ceil(500_000 / BLOCK)),
     Load("trainings: 6 students, 5 seeds", "a training", 6 * 5),
 )
@@ -168,12 +169,12 @@ def forecast(record: dict[str, Any]) -> Table:
     starts, handing = rows["to connect"]["wall_s"]["mean"], rows["handing out a unit"]["cpu_s"]["mean"]
     made: dict[str, Row] = {}
     for load in LOADS:
-        cost = rows[load.unit]["cpu_s"]["mean"]
-        times = {n: parts(load.units, cost, n * cores, starts, handing) for n in NODES}
+        cost, units = rows[load.unit]["cpu_s"]["mean"], math.ceil(load.amount / record["config"].get(load.per, 1))
+        times = {n: parts(units, cost, n * cores, starts, handing) for n in NODES}
         last = times[NODES[-1]]
         made[load.name] = {
-            "units": single(load.units),
-            "one": single(load.units * cost / 3600),
+            "units": single(units),
+            "one": single(units * cost / 3600),
             **{f"on_{n}": single(sum(each.values()) / 60) for n, each in times.items()},
             "stops": {"text": max(last, key=last.__getitem__)},
         }
