@@ -109,9 +109,9 @@ def driven(decider: Any, task: Task, seconds: float, turn: int, tap: Tap | None 
     """Drive for so long, scene after scene, and return the episodes' logs."""
     clock, logs, scenes = RealClock(), [], task.scenes(SCENES, 0)
     control = replace(task.control, goal_reached=lambda _observation: False)  # the robot stays at its goal
-    until = clock.now() + seconds
     with AsyncPolicy(decider, clock) as policy:
         policy.warm_up(task.first_observation(scenes[turn % SCENES]), WARM_UP)
+        until = clock.now() + seconds
         while (left := until - clock.now()) > 0:
             robot = task.environment(scenes[(turn + len(logs)) % SCENES], clock)
             log = EpisodeLog.lasting(left, control.control_dt)
