@@ -89,14 +89,16 @@ def test_what_is_dragged_is_placed_at_the_next_reading_and_forgotten_at_the_next
     assert other.placed == {}
 
 
-def test_nothing_is_moved_and_no_fault_injected_on_a_robot():
+def test_a_viewer_can_only_look_at_a_robot():
     tap, link = tapped(where=None)
     state, robot = LoopState(link), Drifting()
     seen = tap.begin(robot, EpisodeLog(4))
     state.move(0, np.ones(3))
     state.inject(FAULTS.index("sensor gives NaN"), 60.0)
+    state.restart(3)
     assert np.isfinite(seen.read()).all()
     assert robot.placed == {}
+    assert seen.fault() is None
 
 
 @pytest.mark.parametrize("fault", FAULTS[1:])

@@ -92,7 +92,8 @@ def measure(
     rows = {name: summary(each) for name, each in logs.items()}
     rows["with"] |= quantiles("tap_us", 1e6 * np.array(spent)) | quantiles("drag_ms", 1e3 * np.array(delays))
     for name in ("decision_ms_p99", "jitter_ms_p99", "age_ms_p99"):
-        rows["with"][f"{name}_change"] = single(rows["with"][name]["mean"] / rows["without"][name]["mean"] - 1)
+        before, after = (rows[which][name]["mean"] for which in ("without", "with"))
+        rows["with"][f"{name}_change"] = single(after / before - 1 if before and after is not None else None)
     notes = [
         "turns without and with a viewer one after another, wall time, asynchronous inference; the same scenes",
         "tap: what a reading is delayed by; drag to plan: from a wish to the first decision about what was moved",

@@ -29,11 +29,17 @@ class SceneDrawing:
         task: of the loop.
         view: how the task is shown.
         offset: where the scene stands (3,) [m].
-        on_drag: told of what is dragged.
+        on_drag: told of what is dragged; None: nothing can be.
     """
 
     def __init__(
-        self, scene: viser.SceneApi, state: LoopState, task: Task, view: View, offset: np.ndarray, on_drag: OnDrag
+        self,
+        scene: viser.SceneApi,
+        state: LoopState,
+        task: Task,
+        view: View,
+        offset: np.ndarray,
+        on_drag: OnDrag | None,
     ) -> None:
         self.scene, self.state, self.task, self.view, self.offset = scene, state, task, view, offset
         self.shows_candidates = True
@@ -88,7 +94,7 @@ class SceneDrawing:
             made = scene.add_cylinder(name, radius=part.size[0], height=part.size[1], **look)
         else:
             made = scene.add_mesh_simple(name, *capsule(*part.size), **look)
-        if part.handle:
+        if part.handle and self._on_drag is not None:
             made.on_drag("left")(lambda event: self._dragged(event, part, level=True))
             if not self.view.flat:
                 made.on_drag("left", modifier="shift")(lambda event: self._dragged(event, part, level=False))
@@ -103,7 +109,7 @@ class SceneDrawing:
             self._grabbed = grip, centre - grip
         grip, beside = self._grabbed
         target = on_level(eye, pointer, grip[2]) if level else np.array([grip[0], grip[1], pointer[2]])
-        if target is not None:
+        if target is not None and self._on_drag is not None:
             self._on_drag(self.view.handles.index(part.handle), target + beside - self.offset)
         if event.phase == "end":
             self._grabbed = None

@@ -31,9 +31,12 @@ class Panel:
         states: of the loops.
         task: of all loops.
         hint: what can be done with the scene; "": there is none, and the observation's numbers are plotted.
+        interactive: whether faults can be injected and episodes begun.
     """
 
-    def __init__(self, gui: viser.GuiApi, states: Sequence[LoopState], task: Task, hint: str) -> None:
+    def __init__(
+        self, gui: viser.GuiApi, states: Sequence[LoopState], task: Task, hint: str, interactive: bool
+    ) -> None:
         self.states = states
         names = tuple(state.link.name for state in states)
         columns = [column.name for column in columns_of(task.control)][:PLOTTED]
@@ -42,12 +45,12 @@ class Panel:
         self._levels = _plot(gui, "fallback: 0 none, 1 last plan, 2 hold, 3 stop", names, {"range": (-0.3, 3.3)})
         self._numbers = None if hint else _plot(gui, f"what {names[0]} observes", columns, {})
         with gui.add_folder("Scene"):
-            if hint:
+            if hint and interactive:
                 gui.add_markdown(hint)
             self.candidates = gui.add_checkbox("candidates", initial_value=True, visible=bool(hint))
-            scene = gui.add_number("scene", initial_value=0, min=0, max=9999, step=1)
-            begin = gui.add_button("begin there")
-        with gui.add_folder("Faults"):
+            scene = gui.add_number("scene", initial_value=0, min=0, max=9999, step=1, visible=interactive)
+            begin = gui.add_button("begin there", visible=interactive)
+        with gui.add_folder("Faults", visible=interactive):
             kind = gui.add_dropdown("fault", FAULTS[1:])
             who = gui.add_dropdown("of", (*names, EVERYONE) if len(names) > 1 else names)
             length = gui.add_slider("lasts [ms]", 20, 1000, 20, 200)

@@ -29,13 +29,14 @@ class Viewer:
         task: of all of them.
         host: that is listened at; "0.0.0.0" lets other computers in, who may then drag and inject faults.
         port: that is listened at.
+        interactive: whether something can be dragged, faults injected and episodes begun.
 
     Raises:
         OSError: the port is taken.
         ModuleNotFoundError: viser is not installed.
     """
 
-    def __init__(self, links: Sequence[Link], task: Task, host: str, port: int) -> None:
+    def __init__(self, links: Sequence[Link], task: Task, host: str, port: int, interactive: bool = True) -> None:
         check_port(host, port)
         with naming_extras():
             import viser
@@ -44,7 +45,8 @@ class Viewer:
         self.server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         self.server.gui.main_panel.dock_right()  # beside the scene, not over it
         view = view_of(task)
-        self.panel = Panel(self.server.gui, self.states, task, _hint(view))
+        self.interactive = interactive
+        self.panel = Panel(self.server.gui, self.states, task, _hint(view), interactive)
         self.drawings = [] if view is None else [self._scene(number, task, view) for number in range(len(links))]
         self._drawn = 0.0
 
@@ -57,7 +59,7 @@ class Viewer:
             self.server.initial_camera.position = tuple((np.array(view.eye) + middle).tolist())
             self.server.initial_camera.look_at = tuple((np.array(view.gaze) + middle).tolist())
         offset = number * np.array(view.spacing)
-        made = SceneDrawing(scene, state, task, view, offset, self.drag)
+        made = SceneDrawing(scene, state, task, view, offset, self.drag if self.interactive else None)
         scene.add_label(f"/{state.link.name}/name", state.link.name, position=view.label, font_screen_scale=1.3)
         return made
 

@@ -31,8 +31,8 @@ class Tap:
         link: the rings.
         control: the loop's control interface.
         handles: names of the things that can be dragged, in the order of the rings.
-        place: moves one of them in a simulated robot's world; it raises ValueError where it cannot be. None: nothing
-            can be moved, and no fault injected, as on a robot.
+        place: moves one of them in a simulated robot's world; it raises ValueError where it cannot be. None: a viewer
+            can only look, as at a robot: nothing is moved, no fault injected, no episode ended.
 
     Raises:
         ValueError: the link was made for another control interface.
@@ -197,9 +197,9 @@ class WatchedRobot:
         self.tap.sent(command)
 
     def fault(self) -> str | None:
-        """Return the robot's fault, or that a viewer asked for another episode."""
-        quits, restarts, _ = self.tap.asked_for
-        return "ended by the viewer" if quits or restarts else self.robot.fault()
+        """Return the robot's fault, or that a viewer asked for another episode of a simulated one."""
+        ended = self.tap.place is not None and any(self.tap.asked_for[:2])
+        return "ended by the viewer" if ended else self.robot.fault()
 
 
 class WatchedDecider:

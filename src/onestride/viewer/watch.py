@@ -111,7 +111,7 @@ def viewer_beside(
     check_port(host, port)
     view, link, context = view_of(task), Link.of(name, task.control), get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=show, args=([link], task.name, host, port, ready), name="viewer", daemon=True)
+    process = context.Process(daemon=True, target=show, args=([link], task.name, host, port, ready, place is not None))
     process.start()
     try:
         while not ready.wait(LOOK):
@@ -123,11 +123,11 @@ def viewer_beside(
         process.join(ENDS_WITHIN)
 
 
-def show(links: Sequence[Link], task: str, host: str, port: int, ready: Event) -> None:
+def show(links: Sequence[Link], task: str, host: str, port: int, ready: Event, interactive: bool) -> None:
     """Show loops until the process that started this one ends; ``ready`` is set when the page is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     end_with_the_parent()
-    viewer = Viewer(links, TASKS[task](), host, port)
+    viewer = Viewer(links, TASKS[task](), host, port, interactive)
     ready.set()
     viewer.run(threading.Event())
 
