@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Called with the number of a handle and the position that it was dragged to (3,) [m], in the scene's own frame.
 OnDrag = Callable[[int, np.ndarray], None]
-THIN, THICK = 1.0, 8.0  # lines of candidates and of the chosen plan [px]
+THIN, THICK = 1.0, 6.0  # lines of candidates and of the chosen plan [px]
 
 
 class SceneDrawing:
