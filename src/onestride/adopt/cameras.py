@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,38 +28,29 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 EPSILON = 1e-5  # of torchvision's BatchNorm
 
 
-class EncoderSettings(Protocol):
-    """What is needed of config.json."""
-
-    vision_backbone: str
-    use_group_norm: bool
-    spatial_softmax_num_keypoints: int
-    resize_shape: tuple[int, int] | None
-    crop_ratio: float
-    crop_shape: tuple[int, int] | None
-    crop_is_random: bool
-
-
-def vision_of(settings: EncoderSettings, where: str) -> RgbEncoderConfig:
-    """Return how a policy's cameras are encoded.
+def vision_of(
+    where: str,
+    *,
+    backbone: str,
+    group_norm: bool,
+    keypoints: int,
+    resize: tuple[int, int] | None,
+    crop_ratio: float,
+    crop: tuple[int, int] | None,
+    random_crop: bool,
+) -> RgbEncoderConfig:
+    """Return how a policy's cameras are encoded, by the entries of its config.json.
 
     Raises:
         CheckpointError: by another network than a ResNet-18.
     """
-    if settings.vision_backbone != BACKBONE:
-        raise CheckpointError(f"{where} sees by {settings.vision_backbone!r:.40}; {BACKBONE} can be adopted")
-    crop, resize = settings.crop_shape, settings.resize_shape
-    if resize is not None:  # where LeRobot resizes, it derives the crop
-        share = settings.crop_ratio
-        crop = (int(resize[0] * share), int(resize[1] * share)) if share < 1 else None
+    if backbone != BACKBONE:
+        raise CheckpointError(f"{where} sees by {backbone!r:.40}; {BACKBONE} can be adopted")
+    if resize is not None:  # then LeRobot derives the crop from it
+        crop = (int(resize[0] * crop_ratio), int(resize[1] * crop_ratio)) if crop_ratio < 1 else None
+    norm = "group" if group_norm else "fixed"
     try:
-        return RgbEncoderConfig(
-            norm="group" if settings.use_group_norm else "fixed",
-            keypoints=settings.spatial_softmax_num_keypoints,
-            resize=resize,
-            crop=crop,
-            random_crop=settings.crop_is_random,
-        )
+        return RgbEncoderConfig(norm, keypoints, resize=resize, crop=crop, random_crop=random_crop)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
 

@@ -21,7 +21,7 @@ from onestride.adopt.foreign import ForeignPolicy, network_of, renamed, sampling
 from onestride.data.lerobot import ENVIRONMENT, STATE
 from onestride.files import CheckpointError, read_json
 from onestride.methods.diffusion_planner import TeacherConfig
-from onestride.networks.rgb_encoder import COLOURS
+from onestride.networks.rgb_encoder import COLOURS, RgbEncoderConfig
 from onestride.tensors import load_unsealed
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -91,7 +91,7 @@ def read_lerobot(folder: Path) -> ForeignPolicy:
     said = _normalisation(folder, settings, others)
     step = Columns(*(torch.cat(parts) for parts in zip(*(said(name, size) for name, size in features), strict=True)))
     actions = said(ACTION, action_dim)
-    vision = vision_of(settings, str(folder)) if sizes else None
+    vision = _vision(settings, folder) if sizes else None
     colours = {name: said(name, COLOURS) for name in sizes}
     cameras = () if vision is None else cameras_of(sizes, colours, encoders, vision, str(folder))
     if encoders and vision is None:
@@ -118,6 +118,20 @@ def read_lerobot(folder: Path) -> ForeignPolicy:
         actions=actions,
         cameras=cameras,
         vision=vision,
+    )
+
+
+def _vision(settings: DiffusionSettings, folder: Path) -> RgbEncoderConfig:
+    """How cameras are encoded."""
+    return vision_of(
+        str(folder),
+        backbone=settings.vision_backbone,
+        group_norm=settings.use_group_norm,
+        keypoints=settings.spatial_softmax_num_keypoints,
+        resize=settings.resize_shape,
+        crop_ratio=settings.crop_ratio,
+        crop=settings.crop_shape,
+        random_crop=settings.crop_is_random,
     )
 
 

@@ -85,13 +85,14 @@ def _reader(path: Path, notes: list[str] | None, mend: bool, keys: Keys | None) 
         return read_dataset(path, notes)
     keys = keys or Keys()
     if (path / "meta" / "info.json").is_file():
-        wanted = {"observation": states_of(path), "cameras": keys.cameras, "resize": keys.resize}
-        return read_lerobot(path, **wanted, notes=notes, mend=mend)
+        return read_lerobot(
+            path, observation=states_of(path), cameras=keys.cameras, resize=keys.resize, notes=notes, mend=mend
+        )
     if keys.resize is not None:
         raise ValueError(f"{path} is no LeRobotDataset, whose images alone are resized; leave '{keys.resize}' away")
     if is_robomimic(path):
-        wanted = {"observation": keys.observation, "cameras": tuple(keys.cameras), "filter_key": keys.filter_key}
-        return read_robomimic(path, **wanted, notes=notes)
+        cameras, filter_key = tuple(keys.cameras), keys.filter_key
+        return read_robomimic(path, observation=keys.observation, cameras=cameras, filter_key=filter_key, notes=notes)
     if keys.filter_key:
         raise ValueError(f"{path} has no filter keys, which are robomimic's; leave '{keys.filter_key}' away")
     if path.is_file() and path.suffix in (".hdf5", ".h5"):
