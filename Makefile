@@ -18,11 +18,12 @@ test: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The LeRobot plug-in's tests, in an environment of their own: LeRobot needs Python 3.12 and has another torch.
+# The tests with LeRobot, in an environment of their own: it needs Python 3.12 and has another torch.
 test-lerobot:
 	python3.12 -m venv $(VENV)-lerobot
 	$(VENV)-lerobot/bin/pip install --quiet -e . -e "integrations/lerobot_policy_onestride[test]"
 	cd integrations/lerobot_policy_onestride && $(abspath $(VENV)-lerobot)/bin/pytest -m ""
+	$(VENV)-lerobot/bin/pytest --noconftest -m "" tests/robots/test_so100.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -81,8 +81,8 @@ def connect(arguments):
     arm.connect(calibrate=False)  # which would ask at the keyboard
     if not arm.is_calibrated:
         raise SystemExit(f"the servos were calibrated otherwise than {arm.calibration_fpath}: run lerobot-calibrate")
-    with_torque = arm.bus.sync_read("Present_Position", num_retry=RETRIES)
-    arm.bus.sync_write("Goal_Position", with_torque, num_retry=RETRIES)
+    here = arm.bus.sync_read("Present_Position", num_retry=RETRIES)
+    arm.bus.sync_write("Goal_Position", here, num_retry=RETRIES)
     return SO100(arm)
 
 

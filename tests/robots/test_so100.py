@@ -35,7 +35,7 @@ watchdog.main(so100.connect, so100.PARSER)
 """
 needs_lerobot = pytest.mark.skipif(
     find_spec("lerobot") is None or find_spec("scservo_sdk") is None,
-    reason="LeRobot with its Feetech extra is not installed here",
+    reason="LeRobot with its Feetech extra is not installed here; `make test-lerobot` has it",
 )
 
 
