@@ -51,7 +51,7 @@ FORECAST = (
 
 @dataclass(frozen=True)
 class Load:
-    """A piece of work of a paper's size. unit: the row of what one costs; per: the setting that says its size."""
+    """A piece of work of a paper's size. unit: the row that says what one costs; per: the setting with its size."""
 
     name: str
     unit: str
