@@ -48,7 +48,9 @@ class Steady:
 @pytest.fixture
 def task():
     made = TASKS["halfcheetah-v5"]()
-    reaching = made.with_control(position_commands=True, goal_reached=lambda observation: bool(observation[0] >= 0.8))
+    reaching = made.with_control(
+        position_commands=True, rest=None, goal_reached=lambda observation: bool(observation[0] >= 0.8)
+    )
     return replace(reaching, environment=lambda scene, clock: Hand(clock, made.control.control_dt))
 
 

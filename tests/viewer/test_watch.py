@@ -25,7 +25,7 @@ def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         main(["view", *map(str, arguments)])
     assert stop.value.code == 2
-    said = capsys.readouterr().err
+    said = capsys.readouterr().err.partition("\n")[2]  # after what is begun
     assert said.count("\n") == 1
     return said
 
