@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -45,7 +46,7 @@ def read_d4rl(
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"{path} is not a file; a D4RL dataset is one .hdf5 file")
     with open_hdf5(path) as file:
-        arrays = _read(path, file)
+        arrays: dict[str, Any] = _read(path, file)
     return episodes_from_arrays(
         **arrays, max_steps=max_steps, low=low, high=high, source=str(path), notes=notes, mend=mend
     )

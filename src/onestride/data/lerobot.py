@@ -81,7 +81,7 @@ def read_lerobot(
     _check_columns(folder, wanted, features)
     marks = [name for name in (DONE, TRUNCATED, TIME) if name in features]
 
-    frames = read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks], _files(info))
+    frames = read_columns(folder, "data", [EPISODE, FRAME, *wanted, *marks], _files(info) or "")  # known
     order = np.lexsort((frames[FRAME][:, 0], frames[EPISODE][:, 0]))
     frames = {name: values[order] for name, values in frames.items()}
     episode = frames[EPISODE][:, 0]

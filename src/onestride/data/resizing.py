@@ -38,4 +38,4 @@ def resized(image: np.ndarray, size: tuple[int, int], how: Resizing | None) -> n
         kept = max(round(scale * size[0]), 1), max(round(scale * size[1]), 1)
         top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
         image = image[top : top + kept[0], left : left + kept[1]]
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))

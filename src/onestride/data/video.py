@@ -111,5 +111,5 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if stream.codec_context is None:
                 raise ValueError(f"{path} is in a format that the installed PyAV does not decode")
             yield container, stream
-    except av.error.FFmpegError as error:
+    except av.FFmpegError as error:  # pyright: ignore[reportPrivateImportUsage]
         raise ValueError(f"{path} cannot be read as a video ({error!s:.120}); was it downloaded whole?") from error

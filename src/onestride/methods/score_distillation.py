@@ -161,7 +161,7 @@ class ScoreDistillation(nn.Module):
             raise ValueError("the teacher's plans have other shapes or other known entries than the student's")
         conditions = getattr(teacher, "conditions", None)
         self._embedded = 0 if conditions is None else conditions.width  # last columns of the context
-        self._weight: float = 0.0 if conditions is None else teacher.config.condition_weight  # of guidance
+        self._weight: float = getattr(teacher.config, "condition_weight", 0.0)  # of guidance
         if conditions is not None:
             teacher = without_conditions(teacher)  # type: ignore[arg-type]
         self.config, self.deployed = student.config, student
@@ -218,7 +218,7 @@ class ScoreDistillation(nn.Module):
         """The teacher's estimate of plans x (B, H, D), guided to what the context's last columns ask for."""
         teacher = self._teacher[0]
         estimate = teacher.denoise(x, level, context)
-        if not self._weight:
+        if not (self._embedded and self._weight):
             return estimate
         assert context is not None
         nothing = context.clone()

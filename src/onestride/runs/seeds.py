@@ -111,7 +111,7 @@ def train_seed(arguments: Mapping[str, Any]) -> Result:
 
 def stage_of(said: Mapping[str, Any]) -> Stage:
     """Return a stage from what JSON says of it."""
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     plain_stage = Stage(name=made["name"], role=made["role"], of=made["of"]).complete()
     kinds = {
         "config": ContextsConfig if plain_stage.role == "contexts" else type(plain_stage.config),

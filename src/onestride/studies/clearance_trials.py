@@ -1,5 +1,7 @@
 """Robots with a clearance filter driven by plans that want to collide, and certificates held against the simulator."""
 
+# mujoco is compiled, its names are not seen:
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import time
@@ -266,7 +268,8 @@ def trial(
 ) -> Trial:  # fmt: skip
     """Drive one scene, and hold every certificate against the simulator. clock: by default decisions are late."""
     clock = clock or Late(0.5 * task.control.control_dt, rng)
-    environment = moving(task.environment, body.speed, rng) if moves else task.environment
+    still: Any = task.environment
+    environment = moving(still, body.speed, rng) if moves else still
     robot = environment(scene, clock)
     log = run_episode(robot, clock, decider, task.control, timeout=timeout, clearance=clearance)
     ended = clock.now()

@@ -28,6 +28,7 @@ def launch(command: Sequence[str], count: int) -> int:
 
     The first process has this one's terminal; of the others only an error is shown, where the first has none.
     """
+    code = 0
     for again in range(RESTARTS + 1):
         code = _once(command, count)
         if code >= 0:
@@ -73,7 +74,8 @@ def _start(command: Sequence[str], rank: int, count: int, port: int, said: IO[by
         environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // count))
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": said} if rank else {}
     # In a session of their own: Ctrl-C reaches this process, which passes it on once.
-    return subprocess.Popen(list(command), env=environment, start_new_session=True, **quiet)
+    made: Any = subprocess.Popen(list(command), env=environment, start_new_session=True, **quiet)
+    return made
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], until: float = float("inf")) -> list[int]:

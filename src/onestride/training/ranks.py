@@ -60,8 +60,8 @@ class Ranks:
         if self.alone:
             made = Fabric(accelerator=accelerator, devices=1, precision=precision)
         else:
-            from lightning_fabric.plugins.environments import TorchElasticEnvironment
-            from lightning_fabric.strategies import DDPStrategy
+            from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+            from lightning_fabric.strategies.ddp import DDPStrategy
 
             end_with_launcher()
             made = Fabric(

@@ -47,7 +47,7 @@ class ArmParts:
         model, kind = self.model, int(self.model.geom_type[geom])
         if kind not in SHAPES:
             return None
-        wxyz = np.empty(4)
+        wxyz: Any = np.empty(4)
         mujoco.mju_mat2Quat(wxyz, self.data.geom_xmat[geom])
         radius, half = model.geom_size[geom, :2]
         shell = model.geom_matid[geom] == model.material("shell").id

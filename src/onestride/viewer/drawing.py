@@ -68,7 +68,9 @@ class SceneDrawing:
         for name in [name for name in self._drawn if name not in shown]:
             self._drawn.pop(name)[1].remove()
         for part in parts:
-            before, handle = self._drawn.get(part.name, (None, None))
+            kept: tuple[Part | None, Any] = self._drawn.get(part.name, (None, None))
+            before = kept[0]
+            handle: Any = kept[1]
             if before is not None and _looks(before) == _looks(part):
                 if not np.array_equal(before.position, part.position):
                     handle.position = part.position
@@ -93,7 +95,7 @@ class SceneDrawing:
         elif part.shape == "cylinder":
             made = scene.add_cylinder(name, radius=part.size[0], height=part.size[1], **look)
         else:
-            made = scene.add_mesh_simple(name, *capsule(*part.size), **look)
+            made = scene.add_mesh_simple(name, *capsule(part.size[0], part.size[1]), **look)
         if part.handle and self._on_drag is not None:
             made.on_drag("left")(lambda event: self._dragged(event, part, level=True))
             if not self.view.flat:

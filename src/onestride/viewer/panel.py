@@ -96,8 +96,8 @@ def table(states: Sequence[LoopState]) -> str:
     rows: dict[str, list[str]] = {}
     for state in states:
         took = 1e3 * np.array([each for _, each in state.latencies])
-        tick, some = state.tick, len(took) > 0
-        counted = tick is not None and state.phase in ("driving", "over")
+        tick: Any = {} if state.tick is None else state.tick
+        some, counted = len(took) > 0, state.tick is not None and state.phase in ("driving", "over")
         facts = {
             "loop": _doing(state),
             "time": f"{tick['passed']:.1f} s" if counted else "-",

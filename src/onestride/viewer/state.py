@@ -46,7 +46,7 @@ class LoopState:
         self.levels: deque[tuple[float, int]] = deque()
         self._observations: deque[tuple[float, np.ndarray]] = deque(maxlen=KEPT)
         self._counts = {"ticks": 0, "decisions": 0}
-        self._wishes = np.zeros((), link.wishes.dtype)
+        self._wishes: Any = np.zeros((), link.wishes.dtype)
         self._writing = threading.Lock()  # browsers' events come in threads of their own
 
     def update(self) -> None:

@@ -50,7 +50,7 @@ class Tap:
         self.link, self.control, self.handles, self.place = link, control, handles, place
         self.spent: list[float] | None = None  # where it is a list, how long each reading was delayed [s]
         self._log = EpisodeLog(1)
-        self._wishes = np.zeros((), link.wishes.dtype)
+        self._wishes: Any = np.zeros((), link.wishes.dtype)
         self._seen = 0  # of the wishes
         self._moved = np.zeros_like(self._wishes["moved"])
         self._faults = self._restarts = self._episode = 0
