@@ -2,7 +2,7 @@
 
 python -m onestride.studies clearance --arms 10000 --flights 2000 [--policy runs/demo/dnk-0] [--out FILE]
 
-Every fourth scene is driven by each kind of plan (``clearance_trials.Plan``), and in every second round of them the
+Each kind of plan drives every fourth scene (``clearance_trials.Plan``), and in every second round of them the
 obstacles move. A certificate counts as broken where the simulated body comes nearer than the margin while it holds.
 ``--policy``: a trained policy's folder, to be driven in ``--trials`` scenes of evaluations with and without the filter.
 Decisions take a random part of half a control period, in simulated time; durations of the filter are wall time.
@@ -122,7 +122,7 @@ def durations(took: Sequence[float]) -> dict[str, Any]:
 
 
 def ranking_times(task: Task, scene: Any, rng: np.random.Generator, times: int = 4) -> list[float]:
-    """Return how long it takes to rank random candidates from random places near the start of a scene [s]."""
+    """Return how long it takes to rank random candidates at the start of a scene, ``times`` durations [s]."""
     clearance, made = FILTERS[task.name](), []
     for _ in range(times):
         clearance.begin()
