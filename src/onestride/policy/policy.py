@@ -108,10 +108,7 @@ class Policy:
         return self.generator.nfe
 
     def with_settings(self, change: Callable[[Any], Any]) -> Policy:
-        """Return this policy, its generator sampled with other settings; all else is shared, noise too.
-
-        change: the generator's settings -> the other ones, see ``methods.settings.with_settings``.
-        """
+        """Return this policy, its generator sampled with other settings (old -> new); all else is shared, noise too."""
         made = copy.copy(self)
         made.generator = with_settings(self.generator, change)
         return made
@@ -331,18 +328,11 @@ class Policy:
             # It is asked for what is good, and nobody ranks: more candidates than one would be drawn for nothing.
             parts, candidates = replace(parts, selector=unselected), candidates or 1
         return cls(
-            parts.task,
-            parts.generator,
-            parts.normalizer,
-            selector=parts.selector,
-            candidates=parts.candidates if candidates is None else candidates,
-            sampling=parts.sampling,
-            seed=seed,
-            device=device,
-            precision=precision,
-            config=config,
+            parts.task, parts.generator, parts.normalizer, selector=parts.selector,
+            candidates=parts.candidates if candidates is None else candidates, sampling=parts.sampling, seed=seed,
+            device=device, precision=precision, config=config,
             conditions=parts.asked if conditions is None else conditions,
-        )
+        )  # fmt: skip
 
 
 def unselected(plans: Tensor, observation: Tensor, frame: Any) -> Tensor:
