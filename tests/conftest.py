@@ -46,9 +46,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _interrupted_by_ctrl_c():
-    """As in a terminal: a shell starts background jobs that ignore it, and their tests' workers too."""
+    """As in a terminal: a shell starts background jobs that ignore it, and a test before may have left it otherwise."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
