@@ -35,6 +35,20 @@ def edited(folder, change, name="config.json"):
     (folder / name).write_text(json.dumps(said))
 
 
+def as_before_04(folder):
+    """Move a LeRobot policy's statistics to where the library had them before 0.4: among the weights."""
+    weights = load_file(folder / "model.safetensors")
+    for module, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
+        (statistics,) = folder.glob(f"policy_{file}processor_*.safetensors")
+        for name, value in load_file(statistics).items():
+            feature, _, statistic = name.rpartition(".")
+            weights[f"{module}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
+    for file in folder.glob("policy_*"):
+        file.unlink()
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
 def whole(name, folder):
     """Copy a policy with cameras, whose weights are drawn again, as ``make_image_fixtures.py`` did."""
     made = Path(shutil.copytree(FIXTURES / name, folder / name))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adopted_files import DDIM, DDPM, FIXTURES, ORIGINAL, copied, edited, golden_of
+from adopted_files import DDIM, DDPM, FIXTURES, ORIGINAL, as_before_04, copied, edited, golden_of
 from onestride.adopt.adopting import Sampling, adopt, policy_of, read_policy
 from onestride.cli import main
 from onestride.diffusion.samplers import sample
@@ -152,16 +152,7 @@ def test_a_column_that_hardly_changed_is_refused(pusht, tmp_path):
 
 def test_before_lerobot_04_the_normalisation_is_among_the_weights(pusht, tmp_path):
     """The same policy in the older layout: buffers for statistics, and no processors' files."""
-    folder = copied(DDPM, tmp_path)
-    weights = load_file(folder / "model.safetensors")
-    for module, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
-        (statistics,) = folder.glob(f"policy_{file}processor_*.safetensors")
-        for name, value in load_file(statistics).items():
-            feature, _, statistic = name.rpartition(".")
-            weights[f"{module}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
-    for file in folder.glob("policy_*"):
-        file.unlink()
-    save_file(weights, folder / "model.safetensors")
+    folder = as_before_04(copied(DDPM, tmp_path))
     assert_the_librarys_actions(adopt(tmp_path / "run", folder, pusht).policy, golden_of(DDPM))
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from adopt.seeded_weights import images as drawn_images
-from adopted_files import FIXTURES, golden_of, task_with, whole
+from adopted_files import FIXTURES, as_before_04, golden_of, task_with, whole
 from onestride.adopt.adopting import Sampling, adopt, policy_of, read_policy
 from onestride.networks.rgb_encoder import resizing_matrix
 from onestride.policy.policy import Policy
@@ -107,16 +106,7 @@ def test_images_are_cropped_anywhere_in_training_where_the_policy_was_trained_so
 
 
 def test_before_lerobot_04_the_statistics_of_images_are_among_the_weights(folders, tmp_path):
-    folder = whole(GROUP, tmp_path)
-    weights = load_file(folder / "model.safetensors")
-    for module, file in (("normalize_inputs", "pre"), ("unnormalize_outputs", "post")):
-        (statistics,) = folder.glob(f"policy_{file}processor_*.safetensors")
-        for name, value in load_file(statistics).items():
-            feature, _, statistic = name.rpartition(".")
-            weights[f"{module}.buffer_{feature.replace('.', '_')}.{statistic}"] = value
-    for file in folder.glob("policy_*"):
-        file.unlink()
-    save_file(weights, folder / "model.safetensors")
+    folder = as_before_04(whole(GROUP, tmp_path))
     foreign = read_policy(folder)
     made = policy_of(foreign, FITTING[GROUP](), folder, Sampling())
     assert_the_librarys_actions(made, foreign, golden_of(folders[GROUP]))

@@ -8,38 +8,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
+from asked_policy import SETTINGS, asked_policy, asked_task
 from onestride.engine.engine import Engine
 from onestride.engine.export import export
 from onestride.engine.folder import load_contract
 from onestride.methods.koopman import KoopmanConfig, KoopmanStudent
-from onestride.networks.normalizer import Normalizer
 from onestride.policy.policy import Policy, unselected
-from onestride.policy.store import make_generator
-from onestride.tasks import TASKS
-from onestride.tasks.task import Condition
 
-SETTINGS = {"operator": "dnk", "latent_dim": 32, "hidden": 48, "gain_hidden": 16}
-CONDITIONS = (Condition("return", 1, low=-1.0, high=1.0), Condition("place", 2, low=0.0, high=1.0))
 ASKED = ({}, {"return": 1.0}, {"place": (0.2, 0.9)}, {"return": -0.5, "place": (1.0, 0.0)})
 
 
 @pytest.fixture(scope="module")
 def task():
-    return replace(TASKS["halfcheetah-v5"](), conditions=CONDITIONS)
+    return asked_task()
 
 
 @pytest.fixture
-def policy(task):
+def policy():
     """A student of random weights whose plans may be asked for."""
-    torch.manual_seed(0)
-    generator = make_generator(task, "dnk", SETTINGS)
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    generator.conditions.limit({each.name: (each.low, each.high) for each in CONDITIONS})
-    return Policy(task, generator, Normalizer.empty(task.control.transition_dim, 0), selector=unselected, candidates=3)
+    return asked_policy(candidates=3)
 
 
 @pytest.fixture

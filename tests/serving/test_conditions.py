@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from websockets.sync.client import connect
 
+from asked_policy import asked_policy
 from onestride.engine.engine import Engine
-from onestride.networks.normalizer import Normalizer
-from onestride.plans.asking import Condition
-from onestride.policy.policy import Policy, unselected
-from onestride.policy.store import make_generator
 from onestride.serving.client import RemotePolicy
 from onestride.serving.messages import pack, unpack
 from onestride.serving.metadata import asking_of, metadata_of
 from onestride.serving.session import Session
-from onestride.tasks import TASKS
 from served import Told, received, served, spec_of
 
-SETTINGS = {"operator": "dnk", "latent_dim": 32, "hidden": 48, "gain_hidden": 16}
-CONDITIONS = (Condition("return", 1, low=-1.0, high=1.0), Condition("place", 2, low=0.0, high=1.0))
 USUAL = {"return": 0.5}
 ASKED = ({"return": 1.0}, {"place": [0.25, 0.75]}, {})
 OBSERVATION = np.random.default_rng(0).normal(size=17)
@@ -33,15 +25,7 @@ SEEN = {"state": OBSERVATION}
 @pytest.fixture
 def policy():
     """A student of random weights whose plans may be asked for."""
-    task = replace(TASKS["halfcheetah-v5"](), conditions=CONDITIONS)
-    torch.manual_seed(0)
-    generator = make_generator(task, "dnk", SETTINGS)
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    generator.conditions.limit({each.name: (each.low, each.high) for each in CONDITIONS})
-    normalizer = Normalizer.empty(task.control.transition_dim, 0)
-    return Policy(task, generator, normalizer, selector=unselected, candidates=2, conditions=USUAL)
+    return asked_policy(candidates=2, conditions=USUAL)
 
 
 @pytest.fixture(params=["policy", "engine"])

@@ -93,7 +93,7 @@ class Ranks:
         if self.alone:
             return flag
         said = torch.tensor(float(flag), device=device)
-        torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
+        torch.distributed.all_reduce(said)  # how many say so
         return bool(said)
 
 
