@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from kinds import METHOD_OF
 from made_once import made_once
+from onestride.control.signals import ENDING
 from onestride.data.episode import Episode
 from onestride.evaluation import returns
 from onestride.evaluation.evaluate import evaluate
@@ -46,10 +48,26 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _interrupted_by_ctrl_c():
-    """As in a terminal: a shell starts background jobs that ignore it, and a test before may have left it otherwise."""
+    """As in a terminal: a shell starts background jobs that ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before():
+    """No test leaves signal handlers or real-time scheduling to those that come after it."""
+    before = _handlers_and_policy()
+    yield
+    left = _handlers_and_policy()
+    for number, handler in before[0].items():
+        signal.signal(number, handler)
+    assert left == before
+
+
+def _handlers_and_policy():
+    policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+    return {number: signal.getsignal(number) for number in ENDING}, policy
 
 
 # ---- a small task: observation [position 2, goal 2], plans [position 2 | displacement 2] of 4 rows ----

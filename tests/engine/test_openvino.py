@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,3 +56,26 @@ def test_a_forked_child_is_told_to_make_its_own(make, observations, tmp_path):
 
     assert in_child(refused) == b"refused"
     assert os.getpid() == runner.process
+
+
+SIGNALLED = """
+import faulthandler, gc, pathlib, signal, sys
+from onestride.engine.openvino_runner import OpenVinoRunner
+faulthandler.enable()
+graph = pathlib.Path(sys.argv[1]).read_bytes()
+first, second = OpenVinoRunner(graph, 1), OpenVinoRunner(graph, 1)
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_heard_when_engines_came_and_went(make, tmp_path):
+    """The second core's end put a freed stack for signals back: the next Ctrl-C was a segmentation fault."""
+    export(make(), tmp_path / "e", form="onnx", draws=1, seed=0, checkpoint=None)
+    command = [sys.executable, "-c", SIGNALLED, str(tmp_path / "e" / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

@@ -1,6 +1,8 @@
 """A measured run: everything is accounted for, written once, and what is wrong is said before anything moves."""
 
 import json
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from onestride.control.fallback import FallbackTimeouts
 from onestride.control.log import EpisodeLog
+from onestride.control.signals import ENDING
 from onestride.latency import soak
 from onestride.latency.fault_injection import Fault
 from onestride.latency.soak import LoadedPolicy, Record, SoakConfig, run_soak
@@ -123,6 +126,14 @@ def test_a_task_without_a_simulated_robot_is_refused(loaded):
 def test_scenes_that_end_before_they_begin_end_the_run(loaded):
     with pytest.raises(ValueError, match="the last one ended: worn out"):
         run_soak(loaded, [1, 1], config())
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_signals_have_their_earlier_handlers_when_it_is_over(loaded, ends):
+    before = [signal.getsignal(number) for number in ENDING]
+    with nullcontext() if ends else pytest.raises(ValueError, match="worn out"):
+        run_soak(loaded, [11 if ends else 1], config(duration=0.05))
+    assert [signal.getsignal(number) for number in ENDING] == before
 
 
 def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_path):

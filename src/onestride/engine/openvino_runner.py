@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -43,10 +44,10 @@ class OpenVinoRunner:
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has units for it
             "ENABLE_CPU_PINNING": False,  # which cores a robot's threads run on is its operator's affair
         }
-        core: Any = openvino.Core()
+        core = _core(self.process)
         compiled = core.compile_model(core.read_model(graph), "CPU", settings)
         self._request: Any = compiled.create_infer_request()
-        for each in (core, compiled, self._request):
+        for each in (compiled, self._request):
             never_freed_in_children(each)
         self.inputs, self.outputs = _shapes(compiled.inputs, GIVEN), _shapes(compiled.outputs, OUTPUTS)
         self._arrays = {v.name: np.zeros(v.shape, v.dtype) for v in (*self.inputs, *self.outputs)}
@@ -78,6 +79,20 @@ class OpenVinoRunner:
         return Answer(
             arrays["action"], float(arrays["score"]), int(arrays["winner"]), arrays["scores"], arrays.get("plan")
         )
+
+
+@cache
+def _core(process: int) -> Any:
+    """Return a process's one core, which lives as long as it does.
+
+    A core gives the thread that made it another stack for signals. Where two cores end in the order they were made, the
+    memory of that stack is gone, and the next Ctrl-C is a segmentation fault (seen in OpenVINO 2026.4). A forked child
+    has none of a core's threads and makes its own.
+    """
+    del process  # the key
+    made = importlib.import_module("openvino").Core()
+    never_freed_in_children(made)
+    return made
 
 
 def _shapes(ports: Any, known: tuple[str, ...]) -> list[Shape]:

@@ -184,13 +184,14 @@ def run_soak(
 
     Args:
         record: filled as the run goes on, so that the caller has it after an exception too.
-        closing: holds back signals that come after the one that ended the run, until the caller has written the record.
+        closing: holds back signals that come after the one that ended the run, until the caller has written the record
+            and calls its ``leave``. Without it the earlier handlers are back when this returns.
 
     Raises:
         ValueError: the task has no simulated robot, or in none of the scenes it can begin.
     """
     task, clock = loaded.task, RealClock()
-    record, closing = record or Record(config), closing or Signals()
+    record, signals = record or Record(config), closing or Signals()
     if not scenes or task.environment(scenes[0], clock) is None:
         raise ValueError(f"task '{task.name}' has no simulated robot to run on")
     faulty = FaultInjection(loaded.decider, config.fault) if config.fault is not None else None
@@ -204,12 +205,14 @@ def run_soak(
             record.begin()
             try:
                 with _watching(record, bar, config.duration), faulty or nullcontext():
-                    _drive(worker, clock, task, scenes, config, record, closing)
+                    _drive(worker, clock, task, scenes, config, record, signals)
             except BaseException as error:
                 record.ended_by = type(error).__name__
                 raise
             finally:
                 record.end(faulty.moments if faulty is not None else ())
+                if closing is None:
+                    signals.leave()
             bar.update(math.ceil(config.duration))
     return record
 
