@@ -1,6 +1,7 @@
 """Does clearance hold that is proved? Random scenes and plans that want to collide, and what the proofs cost.
 
-python -m onestride.studies clearance --arms 10000 --flights 2000 [--policy runs/demo/dnk-0] [--out FILE]
+python -m onestride.studies clearance --arms 10000 --flights 2000 --workers 2 --kept runs/clearance.jsonl \\
+    [--policy runs/demo/dnk-0] [--out FILE]
 
 Each kind of plan drives every fourth scene (``clearance_trials.Plan``), and in every second round of them the
 obstacles move. A certificate counts as broken where the simulated body comes nearer than the margin while it holds.
@@ -11,9 +12,12 @@ Decisions take a random part of half a control period, in simulated time; durati
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,8 @@ import numpy as np
 from onestride.clearance import FILTERS
 from onestride.clearance.ranking import certified_first
 from onestride.evaluation.metrics import single
+from onestride.evaluation.records import Store
+from onestride.processes import run_jobs
 from onestride.progress import track
 from onestride.reports.documents import records
 from onestride.reports.table import Column, Table
@@ -30,6 +36,7 @@ from onestride.studies.clearance_trials import (
     PLANS,
     Adversary,
     Body,
+    Plan,
     Recorded,
     Trial,
     random_scenes,
@@ -60,31 +67,33 @@ DECISION = 0.005  # of a policy's decision [s]
 
 
 def measure(
-    arms: int = 300, flights: int = 100, seed: int = 0, policy: Path | None = None, trials: int = 200
-) -> dict[str, Any]:
+    arms: int = 300, flights: int = 100, seed: int = 0, workers: int = 1, kept: Path | None = None,
+    policy: Path | None = None, trials: int = 200,
+) -> dict[str, Any]:  # fmt: skip
     """Return the record of so many scenes of the arm and flights of the quadrotor.
 
-    policy: of a trained policy's folder, or none. trials: of it, with the filter and without.
+    workers: processes that drive them. kept: file that gets every scene as it was driven; with the same file, a call
+    that was stopped goes on. policy: a trained policy's folder, or none. trials: of it, with the filter and without.
     """
     if min(arms, flights, trials) < 1:
         raise ValueError(f"{arms=}, {flights=}, {trials=}: expected at least 1 of each")
-    rows: dict[str, Any] = {}
-    with track("driving", arms + flights) as bar:
-        done = 0
-        for name, count in (("kinova", arms), ("quadrotor", flights)):
-            body, task = BODIES[name], TASKS[name]()
-            groups: dict[str, list[Trial]] = {}
-            ranked: list[float] = []
-            for number, scene in enumerate(random_scenes(body, count, seed)):
-                plan, moves = PLANS[number % len(PLANS)], number // len(PLANS) % 2 == 1
-                rng = np.random.default_rng((seed, number))
-                clearance = Recorded.of(FILTERS[name](obstacle_speed=body.speed * moves))
-                made = trial(body, task, scene, Adversary(body, task, plan, rng), clearance, rng, moves=moves)
-                groups.setdefault(f"{name}, {plan}, obstacles {'move' if moves else 'stand'}", []).append(made)
-                ranked += ranking_times(task, scene, rng)
+    counts = {"kinova": arms, "quadrotor": flights}
+    jobs = [(name, number) for name, count in counts.items() for number in range(count)]
+    groups = {job: group_of(*job) for job in jobs}
+    with TemporaryDirectory() as empty:
+        made_by = {(groups[job], seed): {"reference": assumed(job[0])} for job in jobs}
+        store = Store(kept or Path(empty) / "scenes.jsonl", made_by)
+        left = [job for job in jobs if (groups[job], seed, job[1]) not in store.done]
+        done = len(jobs) - len(left)
+        with track("driving", len(jobs), done) as bar:
+            for job, made in run_jobs(partial(driver, counts, seed), left, min(workers, len(left))):
+                store.add(groups[job], seed, [{"scene": job[1], **made}])
                 bar.update(done := done + 1)
-            rows |= {group: summary(each) for group, each in sorted(groups.items())}
-            rows[f"{name}, ranking of {CANDIDATES}"] = durations(ranked)
+    rows: dict[str, Any] = {}
+    for name, count in counts.items():
+        mine = [r for r in store.records if r["row"].startswith(name) and r["scene"] < count]
+        rows |= {group: summary([r for r in mine if r["row"] == group]) for group in sorted({r["row"] for r in mine})}
+        rows[f"{name}, ranking of {CANDIDATES}"] = durations([us for r in mine for us in r["ranking_us"]])
     if policy is not None:
         rows |= with_policy(policy, trials)
     config = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "trials": trials if policy else 0}
@@ -98,27 +107,80 @@ def measure(
     return {"config": config, "seeds": {"scenes": seed}, "rows": rows, "notes": notes}
 
 
-def summary(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return one row of results."""
-    counts = totals(list(trials))
-    numbers = {
-        "episodes": len(trials),
-        "collided": sum(each.collided for each in trials),
-        "collided_certified": sum(name.startswith("fault") for each in trials for name in each.log.violations),
-        "certificates": sum(each.proved for each in trials),
-        "broken": sum(each.broken for each in trials),
+def dealt(number: int) -> tuple[Plan, bool]:
+    """Return a scene's kind of plan, and whether its obstacles move."""
+    return PLANS[number % len(PLANS)], number // len(PLANS) % 2 == 1
+
+
+def group_of(name: str, number: int) -> str:
+    """Return the row that a scene counts in."""
+    plan, moves = dealt(number)
+    return f"{name}, {plan}, obstacles {'move' if moves else 'stand'}"
+
+
+def assumed(name: str) -> str:
+    """Return what must be the same for scenes to be counted together."""
+    body = BODIES[name]
+    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s"
+
+
+@contextmanager
+def driver(counts: dict[str, int], seed: int) -> Iterator[Callable[[tuple[str, int]], dict[str, Any]]]:
+    """Give what drives a scene, by robot and number, and returns what came of it."""
+
+    @cache
+    def scenes(name: str) -> list[Any]:
+        return random_scenes(BODIES[name], counts[name], seed)
+
+    def drive(job: tuple[str, int]) -> dict[str, Any]:
+        name, number = job
+        body, task, scene, (plan, moves) = BODIES[name], TASKS[name](), scenes(name)[number], dealt(number)
+        rng = np.random.default_rng((seed, number))
+        clearance = Recorded.of(FILTERS[name](obstacle_speed=body.speed * moves))
+        made = counted(trial(body, task, scene, Adversary(body, task, plan, rng), clearance, rng, moves=moves))
+        return made | {"ranking_us": in_us(ranking_times(task, scene, rng))}
+
+    yield drive
+
+
+def counted(made: Trial) -> dict[str, Any]:
+    """Return what is kept of a trial."""
+    counts = totals([made])
+    return {
+        "collided": int(made.collided),
+        "collided_certified": int(any(name.startswith("fault") for name in made.log.violations)),
+        "certificates": made.proved,
+        "broken": made.broken,
         "violations": sum(count for name, count in counts.items() if name.startswith("violation")),
-        "success": float(np.mean([each.log.success for each in trials])),
-        "least_mm": 1e3 * min((each.least for each in trials), default=np.inf),
-    } | {name: counts[name] for name in OUTCOMES}
-    numbers = {key: value for key, value in numbers.items() if np.isfinite(value)}
-    took = [seconds for each in trials for seconds in each.took]
+        "success": bool(made.log.success),
+        "least_mm": 1e3 * made.least if np.isfinite(made.least) else None,
+        "outcomes": {name: counts[name] for name in OUTCOMES if counts[name]},
+        "took_us": in_us(made.took),
+    }
+
+
+def in_us(seconds: Sequence[float]) -> list[int]:
+    """Return durations in whole microseconds."""
+    return [round(1e6 * each) for each in seconds]
+
+
+def summary(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one row of results."""
+    numbers: dict[str, float] = {"episodes": len(made)}
+    sums = ("collided", "collided_certified", "certificates", "broken", "violations")
+    numbers |= {name: sum(each[name] for each in made) for name in sums}
+    numbers["success"] = float(np.mean([each["success"] for each in made]))
+    least = [each["least_mm"] for each in made if each["least_mm"] is not None]
+    if least:
+        numbers["least_mm"] = min(least)
+    numbers |= {name: sum(each["outcomes"].get(name, 0) for each in made) for name in OUTCOMES}
+    took = [us for each in made for us in each["took_us"]]
     return {key: single(float(value)) for key, value in numbers.items()} | durations(took)
 
 
-def durations(took: Sequence[float]) -> dict[str, Any]:
-    """Return p50 and p99 of durations [s] in milliseconds, or nothing of none."""
-    return {f"filter_ms_p{p}": single(float(1e3 * np.percentile(took, p))) for p in (50, 99)} if len(took) else {}
+def durations(took: Sequence[int]) -> dict[str, Any]:
+    """Return p50 and p99 of durations [us] in milliseconds, or nothing of none."""
+    return {f"filter_ms_p{p}": single(float(1e-3 * np.percentile(took, p))) for p in (50, 99)} if len(took) else {}
 
 
 def ranking_times(task: Task, scene: Any, rng: np.random.Generator, times: int = 4) -> list[float]:
@@ -149,7 +211,7 @@ def with_policy(folder: Path, trials: int) -> dict[str, Any]:
         for number, scene in enumerate(task.scenes(trials, 0)):
             decider.reset(number)
             clearance = Recorded.of(FILTERS[task.name]()) if name == "with" else None
-            made.append(_trial_of(decider, body, task, scene, clearance))
+            made.append(counted(_trial_of(decider, body, task, scene, clearance)))
         rows[f"{task.name}, policy {name} the filter"] = summary(made)
     return rows
 

@@ -1,0 +1,59 @@
+"""The study of clearance: the same counts by one process, by two, and after a stop; a policy beside them."""
+
+import json
+
+import pytest
+
+from onestride.studies import clearance
+
+TIMES = ("filter_ms_p50", "filter_ms_p99")
+
+
+def counts(record):
+    return {name: {k: v for k, v in row.items() if k not in TIMES} for name, row in record["rows"].items()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    kept = tmp_path_factory.mktemp("clearance") / "scenes.jsonl"
+    return clearance.measure(arms=5, flights=1, kept=kept), kept.read_text()
+
+
+def test_every_scene_counts_once_in_the_row_of_its_plan(whole):
+    record, _ = whole
+    episodes = {name: row["episodes"]["mean"] for name, row in record["rows"].items() if "episodes" in row}
+    arms = ("kinova, goal, obstacles stand", "kinova, jerky, obstacles stand", "kinova, obstacle, obstacles stand")
+    assert episodes == dict.fromkeys(arms, 1.0) | {
+        "kinova, random, obstacles stand": 1.0, "kinova, random, obstacles move": 1.0,
+        "quadrotor, random, obstacles stand": 1.0,
+    }  # fmt: skip
+    assert all(row["certificates"]["mean"] > 0 for row in record["rows"].values() if "episodes" in row)
+    assert all(name in record["rows"]["kinova, ranking of 64"] for name in TIMES)
+
+
+def test_a_stopped_call_goes_on_and_two_processes_count_the_same(whole, tmp_path):
+    record, lines = whole
+    kept = tmp_path / "scenes.jsonl"
+    kept.write_text("\n".join(lines.splitlines()[:2]) + "\n" + lines.splitlines()[2][:40])
+    again = clearance.measure(arms=5, flights=1, workers=2, kept=kept)
+    assert counts(again) == counts(record)
+    assert kept.read_text().splitlines()[:2] == lines.splitlines()[:2]
+    assert len(kept.read_text().splitlines()) == 6
+
+
+def test_scenes_of_another_margin_are_not_counted(whole, tmp_path):
+    record, lines = whole
+    made = [json.loads(line) for line in lines.splitlines()]
+    assert {line["reference"] for line in made if line["row"].startswith("kinova")} == {
+        "margin 0.003 m, obstacles at 0.1 m/s"
+    }
+    kept = tmp_path / "scenes.jsonl"
+    kept.write_text(lines)
+    fewer = clearance.measure(arms=1, flights=1, kept=kept)
+    assert sum(row["episodes"]["mean"] for row in fewer["rows"].values() if "episodes" in row) == 2
+    assert counts(fewer)["kinova, random, obstacles stand"] == counts(record)["kinova, random, obstacles stand"]
+
+
+def test_no_scene_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        clearance.measure(arms=0)
