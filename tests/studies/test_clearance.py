@@ -54,6 +54,13 @@ def test_scenes_of_another_margin_are_not_counted(whole, tmp_path):
     assert counts(fewer)["kinova, random, obstacles stand"] == counts(record)["kinova, random, obstacles stand"]
 
 
+def test_an_episode_that_ends_before_its_first_command_counts(whole):
+    """In this scene an obstacle moves into the arm at once."""
+    with clearance.driver({"kinova": 32}, 0) as drive:
+        made = drive(("kinova", 31))
+    assert (made["certificates"], made["took_us"]) == (0, [])
+
+
 def test_no_scene_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         clearance.measure(arms=0)

@@ -296,7 +296,7 @@ def check(made: Trial, body: Body, robot: Any, clearance: Recorded, ended: float
         least = distances(body, axes, RoundedBoxes.of(robot.scene.obstacles)).min(1)
     times, made.took = robot.times, clearance.took
     last = ended if clearance.obstacle_speed else np.inf
-    for (begin, proved), (end, _) in zip(clearance.calls, [*clearance.calls[1:], (last, False)], strict=True):
+    for (begin, proved), (end, _) in zip(clearance.calls, [*clearance.calls, (last, False)][1:], strict=True):
         held = least[(times >= begin - 1e-9) & (times <= end + 1e-9)]
         if proved and len(held):
             made.proved += 1
