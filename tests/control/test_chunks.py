@@ -92,6 +92,7 @@ def test_a_chunk_is_carried_out_before_the_next_decision():
     assert planner.about == [0, 4, 8, 12, 16]
     assert of(told) == [(k, 4 * (k // 4), k) for k in range(20)]
     assert (log.executed, log.overruns, log.ticks, len(log.decision_times.rows)) == (20, 0, 20, 5)
+    np.testing.assert_allclose(log.command_age.rows[:, 1], [k % 4 * DT for k in range(20)], atol=1e-9)
 
 
 def test_rows_whose_period_a_slow_decision_took_are_left_out():

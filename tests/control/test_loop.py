@@ -87,6 +87,7 @@ def test_a_fast_decision_makes_one_command_per_period_at_absolute_deadlines():
     assert log.success
     assert log.outcome == "arrived"
     assert log.overruns == log.starved == 0
+    np.testing.assert_allclose(log.command_age.rows[:, 1], 0.004, atol=1e-9)  # from reading to writing
     sent = np.array([t for t, _ in robot.sent])
     np.testing.assert_allclose(sent, DT * np.arange(len(sent)) + 0.004, atol=1e-9)
     # 20 cm in steps of 2 cm, then the dwell: arrived once, and for `dwell` periods more.

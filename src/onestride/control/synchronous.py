@@ -21,6 +21,7 @@ class SynchronousTick:
         self.episode, self.policy = episode, policy
         self._rows: np.ndarray | None = None  # commands of the plan in hand
         self._began = episode.start  # when its first was sent [s]
+        self._observed = episode.start  # when what it is about was observed [s]
         self._usable = episode.start  # when the last observation that could be acted on was used [s]
 
     def catch_up(self, periods: int) -> None:
@@ -66,7 +67,7 @@ class SynchronousTick:
         if row is not None and e.control.limits.violation(row, reading.observation) is None:
             self._send(row, reading)
             return
-        self._rows = None
+        self._rows, self._observed = None, reading.time
         decision = self._decide(reading)
         if decision is None:
             return
@@ -107,8 +108,9 @@ class SynchronousTick:
 
     def _send(self, command: np.ndarray, reading: Reading) -> None:
         e = self.episode
-        hold = e.control.hold(reading.observation)
-        sent = e.send(command, hold, e.clock.now())
+        hold, now = e.control.hold(reading.observation), e.clock.now()
+        sent = e.send(command, hold, now)
+        e.log.command_age.add(now - e.start, now - self._observed)
         e.fallback.mark_sent(sent, hold, e.clock.now())
         e.log.executed += 1
 
