@@ -184,6 +184,7 @@ def test_a_horizon_or_candidates_beyond_all_measure(saved, entry, value):
     refused(saved, rf"{entry}|has shape .* implies")
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused_by_name(saved):
     """In the config every byte, in the weights a sample: header, first and last numbers, and some between."""
     rng = np.random.default_rng(0)

@@ -78,6 +78,7 @@ def test_the_users_part_is_short():
     assert lines < 150
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_by_its_own_selector_and_metric(made):
     rows = json.loads((made[0] / "evaluation" / "comparison.json").read_text())["rows"]
     assert {"teacher-nearest", "dnk-nearest", "dnk-unselected"} <= rows.keys()
@@ -87,6 +88,7 @@ def test_it_is_evaluated_by_its_own_selector_and_metric(made):
     assert 0 < left["mean"] < 1200
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_driven_in_real_time(made):
     _, folder, driven = made
     contract = json.loads((folder / "contract.json").read_text())
@@ -95,6 +97,7 @@ def test_it_is_exported_and_driven_in_real_time(made):
     assert driven["held_commands"] == 0
 
 
+@pytest.mark.slow
 def test_an_exported_folder_acts_where_its_package_is_not_and_what_would_simulate_it_says_so(made):
     code = f"""
 import numpy as np

@@ -61,6 +61,7 @@ def exported(tiny_run, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_student_drives_as_an_exported_engine(tiny_run, exported, tmp_path, capsys):
     folder = shutil.copytree(exported, tmp_path / "engine")
     r = ("run", "--checkpoint", str(folder), "--clock", "charged", "--timeout", "0.5")
@@ -146,6 +147,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(tiny_run, tmp
     assert "cannot be written" in refused(capsys, "run", "--run", str(tiny_run), "--duration", "600", "--out", out)
 
 
+@pytest.mark.slow
 def test_what_an_exported_folder_was_not_made_for_is_refused(exported, capsys):
     r = ("run", "--checkpoint", str(exported))
     assert "was exported for onnx-int8, which runs it; leave --engine onnx away" in refused(

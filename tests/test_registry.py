@@ -107,6 +107,7 @@ def test_a_file_may_import_the_files_beside_it(tmp_path, monkeypatch):
     assert attribute(f"{tmp_path / 'importing.py'}:WORD", "task") == "here"
 
 
+@pytest.mark.slow
 def test_a_task_of_a_file_goes_through_the_program(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     code = f"""

@@ -38,6 +38,7 @@ def test_the_data_are_as_the_tasks_camera_has_them(run):
     assert [e.images["top"].shape for e in episodes] == [(n, 96, 96, 3) for n in (5, 3, 4)]
 
 
+@pytest.mark.slow
 def test_a_student_is_distilled_with_its_teachers_encoders(run):
     settings = ["--training.steps", "2", "--training.batch-size", "4", "--training.precision", "32-true"]
     main(["train", "onedp-s", "--preset", "pusht-image-tiny", "--run", str(run), *settings])

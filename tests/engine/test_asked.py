@@ -99,7 +99,7 @@ def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_
         engine.ask(mass=7.0)
 
 
-@pytest.mark.parametrize("form", ["native", "onnx"])
+@pytest.mark.parametrize("form", [pytest.param("native", marks=pytest.mark.slow), "onnx"])
 def test_the_examples_beside_it_ask_as_the_policy_does(policy, task, tmp_path, form):
     """The program that is written decides what the policy does at an episode's first observation."""
     pytest.importorskip("onnxruntime")

@@ -136,7 +136,9 @@ def test_a_decision_with_products_in_bfloat16(make, selector):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("guide", [None, {"width": 16, "blocks": 1}, UNET], ids=["", "guided", "guided-unet"])
-@pytest.mark.parametrize("network", [{"width": 16, "blocks": 1}, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize(
+    "network", [{"width": 16, "blocks": 1}, pytest.param(UNET, marks=pytest.mark.slow)], ids=["mlp", "unet"]
+)
 def test_a_teachers_whole_sampling(solver, prediction, guide, network):
     settings = network | {"n_steps": 4, "solver": solver, "prediction": prediction}
     planner = make_generator(CHEETAH, "diffuser", settings)

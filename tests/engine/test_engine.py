@@ -95,6 +95,7 @@ def test_buffers_are_made_once(make, observations):
     assert one.scores is two.scores
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell where threads may run")
 @pytest.mark.parametrize("backend", ["native", "onnx"])
 def test_a_decision_of_two_threads_is_bound_to_no_core(make, observations, backend):

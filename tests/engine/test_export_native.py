@@ -79,6 +79,7 @@ def test_the_example_in_c_decides_as_the_engine_does(exported, tmp_path):
     assert subprocess.run([tmp_path / "example"], cwd=tmp_path, capture_output=True, check=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_the_example_in_python_needs_neither_this_library_nor_a_runtime(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "e")
     (folder / f"decide-{platform.node()}.so").write_bytes(b"what somebody left there")

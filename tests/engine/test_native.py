@@ -142,6 +142,7 @@ def test_a_forked_process_ends_with_the_engine_it_was_given(make):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names vectors of x86")
 @pytest.mark.parametrize("flags", [pytest.param("-mno-avx512f", marks=pytest.mark.slow), "-march=x86-64"])
 def test_narrower_vectors_decide_the_same(make, make_arm_policy, arm_rows, flags, tmp_path, monkeypatch):

@@ -193,6 +193,7 @@ def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_pa
             Engine.from_policy(make(), "native", draws=1)
 
 
+@pytest.mark.slow
 def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, monkeypatch):
     monkeypatch.setenv("CFLAGS", "-Ofast")
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
@@ -232,6 +233,7 @@ sys.exit(int(before != np.float32(1e-39) * np.float32(0.5)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="flags of gcc")
 @pytest.mark.parametrize(
     ("flags", "code"),

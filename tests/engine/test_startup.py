@@ -57,7 +57,13 @@ print(json.dumps([len(action), refused, log.executed, *late, len(robot.told), so
 """
 
 
-@pytest.mark.parametrize(("form", "task"), [("native", "cheetah"), ("native", "arm"), ("onnx", "arm")])
+@pytest.mark.parametrize(
+    ("form", "task"),
+    [
+        ("native", "arm"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("native", "cheetah"), ("onnx", "arm"))),
+    ],
+)
 def test_an_exported_folder_starts_and_drives_without_torch(make, make_arm_policy, tmp_path, form, task):
     if form == "native" and shutil.which("cc") is None:
         pytest.skip("needs a C compiler")

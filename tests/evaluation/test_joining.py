@@ -90,6 +90,7 @@ def counting(monkeypatch):
     return rolled
 
 
+@pytest.mark.slow
 def test_a_planner_trained_later_joins_what_is_there(run, evaluated, tmp_path, monkeypatch):
     there, rows = tmp_path / "run", ("kdm", "kdm-unselected", "ct", "ct-unselected")
     copy_without(run, there)

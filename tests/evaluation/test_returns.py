@@ -96,6 +96,7 @@ def test_a_process_that_is_killed_between_two_submissions_is_said(run, monkeypat
     assert not active_children()
 
 
+@pytest.mark.slow
 def test_who_stops_listening_leaves_no_process(run):
     stage = rollouts.Stage(run, "hopper-v5", "Hopper-v5", CONFIG.width, "cpu", "32-true")
     many = [rollouts.Batch(entry(run, "dnk-0"), first, 2) for first in range(100)]
@@ -204,6 +205,7 @@ def test_lost_records_are_made_again_the_same(again, evaluated, lost):
         assert after["rows"][row] == before["rows"][row]
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monkeypatch):
     copy_without(run, tmp_path / "run")
     made, honest = [], rollouts.roll
@@ -279,6 +281,7 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
     assert "own_action_spread" not in made
 
 
+@pytest.mark.slow
 def test_the_distance_from_the_teacher_is_of_the_same_noise_also_where_it_is_scaled_otherwise(again):
     quiet = again / "quiet"
     shutil.copytree(again / "teacher", quiet)

@@ -118,6 +118,7 @@ def test_another_evaluations_folder_is_refused_unless_nothing_was_begun(run, tri
     assert (run / "evaluation" / "episodes.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_planners_trained_later_join_and_those_trained_anew_are_evaluated_anew(run, tried, make_arm_policy):
     evaluate(run, CONFIG, "test")
     first = records_of(run)

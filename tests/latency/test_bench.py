@@ -67,6 +67,7 @@ def record(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_record_is_of_the_schema(record):
     said = json.loads(record.read_text())
     names = ["teacher", "student", "engine", "engine-int8"]  # the teacher is guided
@@ -105,6 +106,7 @@ def test_an_unguided_teacher_is_timed_as_one_graph_too():
     assert made["teacher-optimised"].flop < made["teacher"].flop
 
 
+@pytest.mark.slow
 def test_pairs_are_rows_of_their_own(record):
     teacher, config = untrained(presets.load("halfcheetah-tiny"))["teacher"], PairsConfig()
     rows = benching._pairs(teacher, [np.zeros(17), np.ones(17)], config, 8, torch.device("cpu"))
@@ -154,6 +156,7 @@ def test_without_a_gpu_it_says_so(capsys):
     assert "cannot use device 'cuda' here" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_record_is_not_overwritten(record, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--preset", "halfcheetah-tiny", "--out", str(record)])

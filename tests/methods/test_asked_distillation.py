@@ -45,6 +45,7 @@ def two_sides(tmp_path_factory):
     return train(teacher, data | {"condition.side": side}, config, folder, title="sides", identity={})[0]
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_comes_in_one_call_and_without_asking_both_do(two_sides, tmp_path):
     learner = learner_of(two_sides, learning_rate=1e-3, score_learning_rate=3e-3)
     data = {"plans": torch.zeros(256, 1, 1), "context": torch.zeros(256, 0)}

@@ -234,6 +234,7 @@ class TwoModes(EDMPlanner):
         return side + 0.04 / (0.04 + sigma**2) * (x - side)
 
 
+@pytest.mark.slow
 def test_one_call_keeps_both_modes_of_its_teacher(tmp_path):
     torch.manual_seed(0)
     spec, size = spec_of(torch.zeros(1, 1, dtype=torch.bool), 1), {"width": 32, "blocks": 1}

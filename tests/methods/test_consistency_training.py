@@ -120,6 +120,7 @@ def statistics(plans):
     return tuple(x.item() for x in numbers)
 
 
+@pytest.mark.slow
 def test_ct_learns_spread_and_modes_without_a_teacher(tmp_path):
     torch.manual_seed(0)
     config = ConsistencyConfig(method="ct", width=64, blocks=2, curriculum_steps=1000)

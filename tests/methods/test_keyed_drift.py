@@ -75,7 +75,7 @@ def judged(planner, key_dim):
     return float(inside.float().mean()), float((side[inside] > 0).float().mean()), float(deviation)
 
 
-@pytest.mark.parametrize("key_dim", [1, 4])
+@pytest.mark.parametrize("key_dim", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_both_modes_are_kept_in_their_shares_and_between_them_there_is_nothing(key_dim, tmp_path):
     config = replace(SMALL, neighbours=15, samples=16, row_share=0.0)
     spec = PlanSpec(horizon=1, state_dim=key_dim, action_dim=2)
@@ -110,6 +110,7 @@ def slope(config, folder):
     return float((made * true).sum() / true.square().sum())
 
 
+@pytest.mark.slow
 def test_the_papers_mask_makes_the_mean_too_large_and_independent_negatives_do_not(tmp_path):
     paper = replace(SMALL, form="paper", neighbours=0, width=32, normalise=False)
     assert slope(paper, tmp_path) > 1.5

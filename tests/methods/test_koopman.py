@@ -46,6 +46,7 @@ def gaussian_targets(prior, variances, rotation, schedule):
     return sample(denoise, prior, torch.zeros(1, 6, dtype=torch.bool), schedule)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotated", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_fdk_finds_the_slopes_of_the_teacher(rotated):
     schedule = Schedule.cosine(20)

@@ -183,6 +183,7 @@ def test_it_trains_where_the_rest_is_in_bfloat16(tmp_path):
 # ---- what it learns ----
 
 
+@pytest.mark.slow
 def test_one_call_keeps_both_modes(tmp_path):
     torch.manual_seed(0)
     planner = MeanFlowPlanner(MeanFlowConfig(width=32, blocks=1), spec_of(torch.zeros(1, 1, dtype=torch.bool), 1))

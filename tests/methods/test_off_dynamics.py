@@ -32,6 +32,7 @@ def test_guidance_of_noise_and_of_plans_agree_and_the_printed_sign_does_not_hold
     assert torch.equal(classifier_free(with_it, without, 0.0), with_it)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_moves_a_gaussian_plan_as_its_conditional_mean(tmp_path):
     """T-OD-4: x = 0.8 y + 0.6 e, y of a unit normal law: E[x | y] = 0.8 y, at y = -2 and 2 too; asked nothing: 0."""
     torch.manual_seed(0)

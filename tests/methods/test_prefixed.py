@@ -77,6 +77,7 @@ def test_prefixes_are_as_long_as_chance_has_it(task):
     assert torch.equal(drawn[there], plans[:, :P, task.control.state_dim :][there])
 
 
+@pytest.mark.slow
 def test_a_trained_planner_says_the_conditional_mean_of_a_gaussian_process():
     """x_0 ~ N(0, 1), x_j = rho x_(j-1) + noise: given n rows, the mean of row j >= n is rho^(j - n + 1) x_(n-1)."""
     rho, h = 0.9, 5

@@ -121,7 +121,9 @@ def selector_of(kind, task, normalizer):
     return CriticSelector(IQL(IQLConfig(hidden=16), 2, 2), normalizer, low, high)
 
 
-@pytest.mark.parametrize("generator", ["student", "consistency", "kdp"])
+@pytest.mark.parametrize(
+    "generator", ["student", *(pytest.param(name, marks=pytest.mark.slow) for name in ("consistency", "kdp"))]
+)
 @pytest.mark.parametrize("ranks", ["own", "critic", "returns"])
 @pytest.mark.parametrize("plan", [False, True])
 def test_an_engine_decides_as_its_policy(make, reaching, generator, ranks, plan):

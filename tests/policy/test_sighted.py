@@ -153,6 +153,7 @@ def test_students_take_their_teachers_encoders_as_they_are(run, wanted, monkeypa
     assert np.isfinite(student.decide(seen()).action).all()
 
 
+@pytest.mark.slow
 def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
     policy = Policy.from_pretrained(run / "teacher", candidates=32)
     agreement = export(policy, tmp_path / "out", draws=4, seed=0, checkpoint=run / "teacher")

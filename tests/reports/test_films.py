@@ -63,6 +63,7 @@ def test_arm_motion_is_read_by_variant(motion, tmp_path):
         ArmMotion.load(path, {"kdm": KDM})
 
 
+@pytest.mark.slow
 def test_film_without_opengl_is_drawn(motion, tmp_path, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     mp4, gif = tmp_path / "arms.mp4", tmp_path / "arms.gif"
@@ -198,6 +199,7 @@ def test_what_is_rendered_is_what_was_done():
     env.close()
 
 
+@pytest.mark.slow
 def test_no_opengl_is_said(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     with pytest.raises(RenderError, match="MUJOCO_GL=nonsense"):

@@ -152,6 +152,7 @@ def test_a_trained_student_drives_the_body_that_does_not_wait(run, capsys):
     assert {"return_raw", "return_normalised"} <= record.keys()
 
 
+@pytest.mark.slow
 def test_quickstart_takes_what_is_there_and_ends_with_a_report(run, tmp_path, capsys):
     """Data is not made again, nor asked for its policies; the evaluation is the preset's own."""
     copy_without(run, tmp_path / "run")

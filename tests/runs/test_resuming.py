@@ -25,13 +25,18 @@ from toy_training import CONFIG, Toy, run, same_bits
 
 # ---- killed and resumed ----
 
+#: One network, one with random draws of its own, and several optimisers. The others are marked slow.
+SOON = ("toy", "mlp teacher", "kdp", "onedp-s", "iql")
+
 
 @pytest.mark.parametrize(
     ("name", "dies_at", "optimizer"),
     [
-        *((name, 115, "adamw") for name in METHODS),
+        *(pytest.param(name, 115, "adamw", marks=[pytest.mark.slow] * (name not in SOON)) for name in METHODS),
         *(("toy", dies_at, "adamw") for dies_at in (51, 60, 119)),
-        *((name, 115, "muon") for name in ("toy", "dnk", "kdm-f", "iql")),  # with and without what is no matrix
+        ("toy", 115, "muon"),
+        # with and without what is no matrix
+        *(pytest.param(name, 115, "muon", marks=pytest.mark.slow) for name in ("dnk", "kdm-f", "iql")),
     ],
 )
 def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tmp_path, monkeypatch):

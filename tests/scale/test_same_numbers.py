@@ -43,6 +43,7 @@ def same_tensors(one, other):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_an_evaluation(run, evaluated):
     entries = [entry(run, "dnk-0"), entry(run, "dnk-0", "none"), entry(run, "teacher", "none")]
     config = replace(CONFIG, episodes=2, width=1)

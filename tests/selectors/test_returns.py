@@ -74,6 +74,7 @@ def test_the_loss_is_the_squared_error_at_every_noise_level_data_included(make, 
     assert torch.equal(loss, again)
 
 
+@pytest.mark.slow
 def test_it_learns_a_quadratic_return_from_plans_at_any_noise_level(make, fixed):
     """Plans are N(0, I) and worth -(x - c)^2 in one entry: given x_k that is -(alpha x_k - c)^2 - sigma^2."""
     c, n = 0.8, 512

@@ -32,6 +32,7 @@ def started(*arguments, **environment):
     return process, lines[1].split()[-1], lines[0]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_served_until_ctrl_c(make_arm_policy, observation, tmp_path):
     policy = make_arm_policy("student")
     policy.save(tmp_path / "dnk-0", {})

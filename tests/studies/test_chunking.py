@@ -55,6 +55,7 @@ def folders(tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_every_execution_is_measured_at_every_latency(folders):
     record = measure(*folders, scenes=1, latencies=(0, 2), timeout=0.4)
     assert list(record["rows"]) == [

@@ -153,6 +153,7 @@ def test_actions_are_clipped_to_the_changed_range():
     np.testing.assert_array_equal(np.concatenate([e.actions for e in episodes]), np.full((200, 6), 0.5, np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_chunks")
 def test_its_data_train_with_the_presets_of_its_body_and_the_planner_acts_in_others(tmp_path, capsys):
     """And not in a body of wider limits than it was trained within."""

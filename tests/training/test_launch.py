@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from onestride.training.launch import launch
 
 #: Each notes that it began. The second one is killed the first time.
@@ -40,6 +42,7 @@ def test_all_begin_again_when_one_is_killed(tmp_path, capfd):
     assert said["0-1"][2] == said["1-1"][2]
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_again_and_again_ends_it(tmp_path):
     assert launch(python(KILLED, tmp_path, 9), 2) == 128 + 9
     assert len(list(tmp_path.glob("1-*"))) == 4

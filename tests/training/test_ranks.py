@@ -159,6 +159,7 @@ def test_devices_that_cannot_be(arguments, said, tmp_path, capsys, monkeypatch):
 # ---- two processes ----
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     alone = Toy()
     ema, log = run(alone, tmp_path / "alone")
