@@ -114,8 +114,10 @@ def test_a_ratio_is_of_the_teacher_by_the_same_selector_and_says_the_episodes(co
     assert list(line.values())[:2] == ["halfcheetah", "1.143 (60 / 20)"]
 
 
-def test_a_teacher_that_earned_nothing_has_no_multiples(comparison):
-    comparison["rows"]["teacher"]["return_normalised"] = metric(0.0)
+@pytest.mark.parametrize("earned", [0.0, -1453.7])
+def test_a_teacher_that_earned_nothing_has_no_multiples(comparison, earned):
+    """Of two losses the worse one would be the larger multiple."""
+    comparison["rows"]["teacher"]["return_normalised"] = metric(earned)
     table = lines(study.table(comparison))
     assert table["DNK (return model)"][study.OF_TEACHER.heading] == UNDEFINED
     assert table["DNK"][study.OF_TEACHER.heading] != UNDEFINED  # ranked as another teacher is

@@ -9,7 +9,7 @@ import pytest
 from onestride.cli import main
 from onestride.evaluation.variant import Variant
 from onestride.experiment import behaviours_in, preset_for
-from onestride.reports.table import cells
+from onestride.reports.table import UNDEFINED, cells
 from onestride.runs import presets
 from onestride.runs.presets.kdp import SIZES, kdp_stages, with_kdp
 from onestride.studies import STUDIES, across
@@ -68,6 +68,14 @@ def test_what_a_task_has_not_is_of_its_own_networks_sizes():
         }
     names = [stage.name for stage in with_kdp(own).stages]
     assert len(names) == len(set(names))
+
+
+def test_of_a_loss_there_are_no_multiples():
+    study = STUDIES["kdp-table1"]()
+    found = {study.datasets[0]: comparison(row(-2.0, "teacher", "returns"), row(-1.0, "kdp", "returns"))}
+    heading, *lines = cells(across.table(study, found))
+    place = heading.index(next(name for name in heading if across.OF_DIFFUSER in name))
+    assert {line[place] for line in lines} == {UNDEFINED}
 
 
 def test_averages_and_ratios_are_of_a_family_and_like_with_like():

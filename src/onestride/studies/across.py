@@ -84,7 +84,7 @@ def cells(study: Study, variant: Variant, ours: Rows, shown: Mapping[str, Sequen
         metric = study.columns[0].metric
         made[f"{family}: ratio"] = {"text": UNDEFINED}
         above, below = average(mine, sets, metric), average(beside, sets, metric)
-        if mine is not beside and above is not None and below:
+        if mine is not beside and above is not None and below is not None and below > 0:  # a cost has no multiples
             episodes = " / ".join(count(each, sets, metric) for each in (mine, beside))
             made[f"{family}: ratio"] = {"text": f"{above / below:.3f} ({episodes})"}
     return made

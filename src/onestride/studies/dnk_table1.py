@@ -138,10 +138,10 @@ def best_unselected(rows: Mapping[str, Row]) -> list[str]:
 def of_teacher(rows: Mapping[str, Row], variant: Variant) -> dict[str, str]:
     """Return a row's return as a multiple of the teacher's by the same selector, with the episodes of both.
 
-    A teacher that earned nothing has no multiples.
+    A teacher that earned nothing, or less, has no multiples.
     """
     mine, theirs = (rows.get(v.row, {}) for v in (variant, replace(variant, method="teacher", backend="torch")))
-    if RETURN.metric not in mine or not theirs.get(RETURN.metric, {}).get("mean") or mine is theirs:
+    if RETURN.metric not in mine or not theirs.get(RETURN.metric, {}).get("mean", 0.0) > 0 or mine is theirs:
         return {"text": UNDEFINED}
     ratio = mine[RETURN.metric]["mean"] / theirs[RETURN.metric]["mean"]
     episodes = (f"{each['episodes']['mean']:.0f}" for each in (mine, theirs))
