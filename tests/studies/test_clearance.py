@@ -43,8 +43,8 @@ def test_a_stopped_call_goes_on_and_two_processes_count_the_same(whole, tmp_path
 def test_scenes_of_another_margin_are_not_counted(whole, tmp_path):
     record, lines = whole
     made = [json.loads(line) for line in lines.splitlines()]
-    assert {line["reference"] for line in made if line["row"].startswith("kinova")} == {
-        "margin 0.003 m, obstacles at 0.1 m/s"
+    assert {line["reference"] for line in made if line["row"].startswith("quadrotor")} == {
+        "margin 0.005 m, obstacles at 0.2 m/s, tracking errors 54 mm"
     }
     kept = tmp_path / "scenes.jsonl"
     kept.write_text(lines)

@@ -32,7 +32,7 @@ LIMITS = VelocityLimits(
     control_dt=CONTROL_DT,
     # What ``results/clearance/tracking.json`` has measured, and a third more.
     reaction=0.08,
-    tracking=0.034,
+    tracking=0.054,
 )
 
 

@@ -31,6 +31,7 @@ from onestride.progress import track
 from onestride.reports.documents import records
 from onestride.reports.table import Column, Table
 from onestride.robot.decision import Decision
+from onestride.studies.clearance_tracking import ASSUMED
 from onestride.studies.clearance_trials import (
     BODIES,
     PLANS,
@@ -121,7 +122,8 @@ def group_of(name: str, number: int) -> str:
 def assumed(name: str) -> str:
     """Return what must be the same for scenes to be counted together."""
     body = BODIES[name]
-    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s"
+    errors = " ".join(f"{1e3 * error:g}" for error in ASSUMED[name].values())
+    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s, tracking errors {errors} mm"
 
 
 @contextmanager
