@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from onestride.errors import on_purpose
+from onestride.own_code import OwnCodeError
 from onestride.registry import Registry, UnknownNameError, attribute
 from onestride.tasks import TASKS, VARIABLE
 from onestride.tasks.gym import gym_task
@@ -66,6 +68,33 @@ def test_a_file_is_imported_where_it_is_named(registry, tmp_path):
 def test_what_cannot_be_imported_is_said(registry, reference, said):
     with pytest.raises(UnknownNameError, match=said.replace("?", r"\?")):
         registry.resolve(reference)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ndef make(:\n", "{file}:2: SyntaxError: "),
+        ("x = 1\nx = 1 / 0\n", "{file}:2 raised ZeroDivisionError: division by zero\n  File"),
+        ("def make():\n    return dict()['size']\n", "{file}:2 raised KeyError: 'size'\n  File"),
+        ("import json\nx = json.loads('{')\n", "{file}:2 raised JSONDecodeError: "),
+        ("x = 1\nimport no_such_module\n", "{file}:2 imports 'no_such_module', which is not there: install it"),
+    ],
+)
+def test_an_error_in_a_file_is_told_by_its_line(registry, text, said, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    for _ in range(2):  # nothing of it is left behind
+        with pytest.raises(OwnCodeError) as error:
+            registry.resolve(f"{file}:make")
+        assert str(error.value).startswith(said.format(file=file))
+        assert "registry.py" not in str(error.value)
+        assert on_purpose(error.value)  # so that the program prints it in place of a traceback
+
+
+def test_what_this_library_refuses_in_a_file_is_said_as_it_is(registry, tmp_path):
+    (tmp_path / "refused.py").write_text(OWN.replace("horizon=8", "scailing=None"))
+    with pytest.raises(ValueError, match=r"^gym_task takes no scailing"):
+        registry.resolve(f"{tmp_path / 'refused.py'}:pendulum")
 
 
 def test_a_name_that_is_taken_is_refused(registry, tmp_path):
