@@ -91,7 +91,11 @@ def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
 
 def test_a_benchmarks_data_needs_behaviour_policies(capsys, tmp_path):
     r = ("--preset", "hopper-tiny", "--run", str(tmp_path / "r"))
-    assert "name one or more with --behaviours" in refused(capsys, "quickstart", *r)
+    message = refused(capsys, "quickstart", *r)
+    assert (
+        "name one or more with --behaviours, such as FILE.py:NAME, a function (observation, rng) -> action" in message
+    )
+    assert "`onestride import` first" in message
     assert "no behaviour policy's file at" in refused(capsys, "collect", *r, "--behaviours", str(tmp_path / "x.npz"))
     assert list(tmp_path.iterdir()) == []
 
