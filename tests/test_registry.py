@@ -121,6 +121,21 @@ def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():
         gym_task("Pendulum-v1", scailing=None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"horizon": 0}, "horizon is 0, expected at least 1"),
+        ({"control_dt": -1.0}, "control_dt is -1.0, expected a positive number of seconds"),
+        ({"control_dt": 0.0}, "control_dt is 0.0, expected a positive number of seconds"),
+        ({"name": "swing up"}, "name is 'swing up', expected letters"),
+        ({"name": "swing/up"}, "name is 'swing/up', expected letters"),
+    ],
+)
+def test_a_gymnasium_task_that_cannot_be_is_refused(settings, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        gym_task("Pendulum-v1", **settings)
+
+
 def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):
     """Neither a file nor a module that an environment's id names."""
     (tmp_path / "trap.py").write_text("raise SystemExit(99)")
