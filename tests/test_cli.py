@@ -56,6 +56,11 @@ def test_an_unknown_preset_names_the_nearest_few(capsys):
     assert len(message) < 250
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("--verison", "--version")])
+def test_a_mistyped_command_names_the_nearest(typed, meant, capsys):
+    assert f"there is no command '{typed}'. Did you mean '{meant}'? There are: collect, " in refused(capsys, typed, "x")
+
+
 def test_presets_are_listed_with_what_they_are_about(capsys):
     lines = run(capsys, "presets", "hopper-medium").splitlines()
     assert [line.split()[0] for line in lines] == ["hopper-medium-small", "hopper-medium-full", "hopper-medium-tiny"]
