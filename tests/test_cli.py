@@ -17,7 +17,9 @@ from onestride.commands.stages import Pairs, Train, train_command
 from onestride.control.fallback import FallbackTimeouts
 from onestride.errors import on_purpose
 from onestride.runs import presets
+from onestride.runs import run as run_folder
 from onestride.runs.trainable import UntrainedError
+from onestride.tasks import TASKS
 from typed import refused, run
 
 
@@ -59,6 +61,14 @@ def test_an_unknown_preset_names_the_nearest_few(capsys):
 @pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("--verison", "--version")])
 def test_a_mistyped_command_names_the_nearest(typed, meant, capsys):
     assert f"there is no command '{typed}'. Did you mean '{meant}'? There are: collect, " in refused(capsys, typed, "x")
+
+
+def test_a_run_of_any_environment_is_told_both_presets(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(run_folder, "task_of", lambda run: TASKS["gym:Pendulum-v1"]())
+    monkeypatch.setattr(run_folder, "metadata_of", lambda run: {})
+    with pytest.raises(ValueError, match="give --preset gym-small, or gym-tiny, as the run was made"):
+        run_folder.check_preset_matches_task(tmp_path, "demo", "kinova")
 
 
 def test_presets_are_listed_with_what_they_are_about(capsys):
