@@ -17,7 +17,9 @@ from onestride.commands.stages import Pairs, Train, train_command
 from onestride.control.fallback import FallbackTimeouts
 from onestride.errors import on_purpose
 from onestride.runs import presets
+from onestride.runs import run as run_folder
 from onestride.runs.trainable import UntrainedError
+from onestride.tasks import TASKS
 from typed import refused, run
 
 
@@ -56,6 +58,19 @@ def test_an_unknown_preset_names_the_nearest_few(capsys):
     assert len(message) < 250
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("--verison", "--version")])
+def test_a_mistyped_command_names_the_nearest(typed, meant, capsys):
+    assert f"there is no command '{typed}'. Did you mean '{meant}'? There are: collect, " in refused(capsys, typed, "x")
+
+
+def test_a_run_of_any_environment_is_told_both_presets(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(run_folder, "task_of", lambda run: TASKS["gym:Pendulum-v1"]())
+    monkeypatch.setattr(run_folder, "metadata_of", lambda run: {})
+    with pytest.raises(ValueError, match="give --preset gym-small, or gym-tiny, as the run was made"):
+        run_folder.check_preset_matches_task(tmp_path, "demo", "kinova")
+
+
 def test_presets_are_listed_with_what_they_are_about(capsys):
     lines = run(capsys, "presets", "hopper-medium").splitlines()
     assert [line.split()[0] for line in lines] == ["hopper-medium-small", "hopper-medium-full", "hopper-medium-tiny"]
@@ -91,7 +106,11 @@ def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
 
 def test_a_benchmarks_data_needs_behaviour_policies(capsys, tmp_path):
     r = ("--preset", "hopper-tiny", "--run", str(tmp_path / "r"))
-    assert "name one or more with --behaviours" in refused(capsys, "quickstart", *r)
+    message = refused(capsys, "quickstart", *r)
+    assert (
+        "name one or more with --behaviours, such as FILE.py:NAME, a function (observation, rng) -> action" in message
+    )
+    assert "`onestride import` first" in message
     assert "no behaviour policy's file at" in refused(capsys, "collect", *r, "--behaviours", str(tmp_path / "x.npz"))
     assert list(tmp_path.iterdir()) == []
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from onestride.errors import on_purpose
+from onestride.own_code import OwnCodeError
 from onestride.registry import Registry, UnknownNameError, attribute
 from onestride.tasks import TASKS, VARIABLE
 from onestride.tasks.gym import gym_task
@@ -68,6 +70,33 @@ def test_what_cannot_be_imported_is_said(registry, reference, said):
         registry.resolve(reference)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ndef make(:\n", "{file}:2: SyntaxError: "),
+        ("x = 1\nx = 1 / 0\n", "{file}:2 raised ZeroDivisionError: division by zero\n  File"),
+        ("def make():\n    return dict()['size']\n", "{file}:2 raised KeyError: 'size'\n  File"),
+        ("import json\nx = json.loads('{')\n", "{file}:2 raised JSONDecodeError: "),
+        ("x = 1\nimport no_such_module\n", "{file}:2 imports 'no_such_module', which is not there: install it"),
+    ],
+)
+def test_an_error_in_a_file_is_told_by_its_line(registry, text, said, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    for _ in range(2):  # nothing of it is left behind
+        with pytest.raises(OwnCodeError) as error:
+            registry.resolve(f"{file}:make")
+        assert str(error.value).startswith(said.format(file=file))
+        assert "registry.py" not in str(error.value)
+        assert on_purpose(error.value)  # so that the program prints it in place of a traceback
+
+
+def test_what_this_library_refuses_in_a_file_is_said_as_it_is(registry, tmp_path):
+    (tmp_path / "refused.py").write_text(OWN.replace("horizon=8", "scailing=None"))
+    with pytest.raises(ValueError, match=r"^gym_task takes no scailing"):
+        registry.resolve(f"{tmp_path / 'refused.py'}:pendulum")
+
+
 def test_a_name_that_is_taken_is_refused(registry, tmp_path):
     (tmp_path / "mine.py").write_text("class T:\n    name = 'one'\n\ndef make():\n    return T()\n")
     with pytest.raises(UnknownNameError, match="makes a thing named 'one', and there is another of that name"):
@@ -90,6 +119,21 @@ def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():
     assert (task.control.frozen_after, task.early_oversampling) == (math.inf, (5, 2))
     with pytest.raises(ValueError, match="gym_task takes no scailing; beside its own arguments"):
         gym_task("Pendulum-v1", scailing=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"horizon": 0}, "horizon is 0, expected at least 1"),
+        ({"control_dt": -1.0}, "control_dt is -1.0, expected a positive number of seconds"),
+        ({"control_dt": 0.0}, "control_dt is 0.0, expected a positive number of seconds"),
+        ({"name": "swing up"}, "name is 'swing up', expected letters"),
+        ({"name": "swing/up"}, "name is 'swing/up', expected letters"),
+    ],
+)
+def test_a_gymnasium_task_that_cannot_be_is_refused(settings, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        gym_task("Pendulum-v1", **settings)
 
 
 def test_a_name_from_data_imports_nothing(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from onestride.own_code import own_code
+
 T = TypeVar("T")
 
 
@@ -135,7 +137,8 @@ class Registry(MutableMapping[str, Callable[[], T]]):
     def _add(self, reference: str) -> str:
         make = _making(attribute(_absolute(reference), self.what))
         self._read.add(_absolute(reference))
-        made = make()
+        with own_code():
+            made = make()
         if not hasattr(made, "name"):
             raise UnknownNameError(
                 f"{reference} makes a {type(made).__name__}, expected a {self.what}; does the function return it?"
@@ -168,6 +171,7 @@ def attribute(reference: str, what: str) -> Any:
 
     Raises:
         UnknownNameError: there is no such file, module or name.
+        OwnCodeError: it cannot be imported.
     """
     place, _, name = reference.rpartition(":")
     if not place or not name:
@@ -175,16 +179,21 @@ def attribute(reference: str, what: str) -> Any:
     if place.endswith(".py"):
         module = _module_of(Path(place), reference, what)
     else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is not None and not place.startswith(error.name):
-                raise  # the module is there, and something that it imports is not
-            raise UnknownNameError(f"{what} '{reference}': there is no module '{place}' to import") from error
+        with own_code():
+            module = _imported(place, reference, what)
     if not hasattr(module, name):
         there = _like(name, (n for n in vars(module) if not n.startswith("_")))
         raise UnknownNameError(f"{what} '{reference}': {place} has no '{name}'{there}")
     return getattr(module, name)
+
+
+def _imported(place: str, reference: str, what: str) -> Any:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not place.startswith(error.name):
+            raise  # the module is there, and something that it imports is not
+        raise UnknownNameError(f"{what} '{reference}': there is no module '{place}' to import") from error
 
 
 def _module_of(path: Path, reference: str, what: str) -> Any:
@@ -202,7 +211,12 @@ def _module_of(path: Path, reference: str, what: str) -> Any:
     beside = str(path.resolve().parent)
     if beside not in sys.path:  # it may import the files beside it, as when Python runs it
         sys.path.append(beside)
-    spec.loader.exec_module(module)
+    try:
+        with own_code():
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half of it is not to be found again
+        raise
     return module
 
 

@@ -99,14 +99,16 @@ def test_two_phases_with_their_own_optimisers_are_the_loop_written_out(tmp_path)
     assert report["history"]["score/loss"][-1][1] < report["history"]["score/loss"][0][1]
 
 
-def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path):
+def test_killed_and_resumed_it_ends_with_the_same_bits(tmp_path, capsys):
     whole = Two()
     ema, report = run(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(Two(dies_at=77), tmp_path / "killed")
     assert (tmp_path / "killed" / STATE).exists()
     again = Two()
+    assert "going on" not in capsys.readouterr().err
     ema_again, report_again = run(again, tmp_path / "killed")
+    assert f"going on at step 50 of {report['steps']}" in " ".join(capsys.readouterr().err.split())
     same_bits(again, whole)
     same_bits(ema_again, ema)
     assert report_again["history"] == report["history"]

@@ -51,10 +51,14 @@ def parse(arguments: list[str]) -> Command:
     """Return the command that was typed, without a preset's values: they need torch, which takes seconds to import.
 
     Raises:
-        ValueError: there is no such preset, or nothing of that name to train. SystemExit: tyro refused an option, or
-            printed what was asked for.
+        ValueError: there is no such command or preset, or nothing of that name to train.
+        SystemExit: tyro refused an option, or printed what was asked for.
     """
     if not arguments or arguments[0] not in COMMANDS:
+        if arguments and not _asks_for_help(arguments):
+            near = nearest(arguments[0], [*COMMANDS, "--version", "--help"])
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise ValueError(f"there is no command '{arguments[0]}'.{hint} There are: {', '.join(COMMANDS)}")
         return _any_of_all(arguments)
     kind = COMMANDS[arguments[0]]
     presets.check(_preset_asked_for(arguments))
@@ -129,7 +133,7 @@ def _typed(default: Command, arguments: list[str], words: int = 1, **how: Any) -
 
 
 def _any_of_all(arguments: list[str]) -> Command:
-    """Let tyro list all commands, or refuse one that there is not."""
+    """Let tyro list all commands."""
     choices = tuple(
         Annotated[kind, tyro.conf.subcommand(name, default=kind(), description=kind.__doc__)]
         for name, kind in COMMANDS.items()

@@ -146,7 +146,9 @@ def film_bodies(
 
     def view(row: str, step: int, period: float | None = None) -> View:
         frame, travelled = rendered[row][step]
-        text = f"{step * dt:.1f} s, {round(travelled, 1) + 0.0:.1f} m"  # + 0.0: no -0.0
+        text = f"{step * dt:.1f} s"
+        if not math.isnan(travelled):
+            text += f", {round(travelled, 1) + 0.0:.1f} m"  # + 0.0: no -0.0
         if period is not None:
             text = ("full speed: " if period == dt else f"{period / dt:.1f}x slower: ") + text
         return View(variants[row], frame, text, "fell" if motion.is_down(row, step) else "")

@@ -1,4 +1,4 @@
-"""Frames of recorded motions, rendered by MuJoCo.
+"""Frames of recorded motions, rendered by MuJoCo, or by an environment that draws itself.
 
 MuJoCo renders in a process of its own: OpenGL's backend is fixed when ``mujoco`` is first imported, and one that is not
 installed fails there.
@@ -17,7 +17,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.envs.registration import EnvSpec
+from PIL import Image, ImageOps
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
@@ -28,10 +30,12 @@ from onestride.tasks.physics import mujoco
 from onestride.tasks.scenery import CAMERA, render_frames
 
 Size = tuple[int, int]  # width, height [px]
+#: The camera of Gymnasium's bodies that travel.
+FOLLOWING = "track"
 
 
 class RenderError(RuntimeError):
-    """No OpenGL works here; the message has every backend's complaint."""
+    """No OpenGL works here, or an environment draws no pictures; the message has every backend's complaint."""
 
 
 def render_arm(scene: Scene, joints: np.ndarray, size: Size) -> np.ndarray:
@@ -61,12 +65,14 @@ def render_body(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return frames (n, h, w, 3) uint8 of a body after so many control periods each, and how far it came (n,) [m].
 
+    How far is NaN in an environment whose body does not travel.
+
     Args:
         environment: Gymnasium's id. seed: of its start. actions: (T, A), what the body did.
         steps: (n,), in order.
 
     Raises:
-        RenderError: no OpenGL works here.
+        RenderError: no OpenGL works here, or the environment draws no pictures.
     """
     about = {"environment": _specification(environment), "seed": seed}
     return _rendered({"actions": actions, "steps": steps.astype(np.int64)}, about, len(steps), size)
@@ -93,7 +99,7 @@ def _rendered(
     text = json.dumps(about | {"size": size}).encode()
     sent = to_bytes({**request, "about": np.frombuffer(text, np.uint8)})
     shape = (count, size[1], size[0], 3)
-    reasons = []
+    reasons: dict[str, str] = {}  # backend -> its complaint
     for backend in _backends():
         variables = os.environ | ({"MUJOCO_GL": backend} if backend else {}) | {"PYTHONPATH": os.pathsep.join(sys.path)}
         answer = subprocess.run(
@@ -104,8 +110,11 @@ def _rendered(
             frames = np.frombuffer(answer.stdout, np.uint8, pixels).reshape(shape)
             return frames, np.frombuffer(answer.stdout[pixels:], np.float64)
         complaints = answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        reasons.append(f"MUJOCO_GL={backend or 'unset'}: {complaints[-1]}")
-    raise RenderError("; ".join(reasons))
+        reasons[f"MUJOCO_GL={backend or 'unset'}"] = complaints[-1]
+    said = set(reasons.values())
+    if len(reasons) > 1 and len(said) == 1:  # which has nothing to do with OpenGL
+        raise RenderError(said.pop())
+    raise RenderError("; ".join(f"{backend}: {reason}" for backend, reason in reasons.items()))
 
 
 # --- the other process -------------------------------------------------------------------------------------------
@@ -114,12 +123,15 @@ def _rendered(
 def worker_main() -> None:
     """Answer a request on the standard input: raw frames on the standard output, then a distance for each."""
     request = from_bytes(sys.stdin.buffer.read())
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what an environment prints is no frame
     about = json.loads(request["about"].tobytes())
     distances = []
     for frame, distance in (_body if "environment" in about else _arm)(request, about):
-        sys.stdout.buffer.write(frame.tobytes())
+        output.write(frame.tobytes())
         distances.append(distance)
-    sys.stdout.buffer.write(np.array(distances, np.float64).tobytes())
+    output.write(np.array(distances, np.float64).tobytes())
+    output.close()
 
 
 def _arm(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tuple[np.ndarray, float]]:
@@ -129,23 +141,38 @@ def _arm(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tupl
 
 
 def _body(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tuple[np.ndarray, float]]:
-    width, height = about["size"]
-    # The camera is named, or it would stay where the body started.
-    settings = {"camera_name": "track", "width": width, "height": height}
-    what = about["environment"]
-    spec = EnvSpec.from_json(what) if what.startswith("{") else what
-    env: Any = make_environment(spec, render_mode="rgb_array", **settings)
-    model = env.unwrapped.model
-    floor = model.geom("floor")  # a quick body leaves the 40 m of it that are drawn; the plane itself has no end
-    floor.size[:2] *= 10
-    model.mat_texrepeat[floor.matid] *= 10
+    env, travels = _filmable(about["environment"], about["size"])
     env.reset(seed=about["seed"])
     for step in range(request["steps"].max() + 1):
         if step:
             env.step(request["actions"][step - 1])
         if step in request["steps"]:
-            yield np.asarray(env.render()), float(env.unwrapped.data.qpos[0])
+            frame = Image.fromarray(np.asarray(env.render(), np.uint8))  # of a size of its own, where it takes none
+            distance = float(env.unwrapped.data.qpos[0]) if travels else np.nan
+            yield np.asarray(ImageOps.pad(frame, about["size"], color="white")), distance
     env.close()
+
+
+def _filmable(what: str, size: Size) -> tuple[Any, bool]:
+    """Return an environment that renders pictures, and whether it is a body that travels, which a camera follows."""
+    spec = EnvSpec.from_json(what) if what.startswith("{") else what
+    env: Any = make_environment(spec, render_mode="rgb_array")
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        sys.exit("the environment renders no pictures (its render_modes have no 'rgb_array')")
+    if not isinstance(env.unwrapped, MujocoEnv):
+        return env, False
+    cameras = [env.unwrapped.model.camera(i).name for i in range(env.unwrapped.model.ncam)]
+    env.close()
+    travels = FOLLOWING in cameras
+    # The camera is named, or it would stay where the body started.
+    followed = {"camera_name": FOLLOWING} if travels else {}
+    env = make_environment(spec, render_mode="rgb_array", width=size[0], height=size[1], **followed)
+    if travels:
+        model = env.unwrapped.model
+        floor = model.geom("floor")  # a quick body leaves the 40 m of it that are drawn; the plane itself has no end
+        floor.size[:2] *= 10
+        model.mat_texrepeat[floor.matid] *= 10
+    return env, travels
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +97,10 @@ class ControlSpec:
     named: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"horizon is {self.horizon}, expected at least 1")
+        if not 0 < self.control_dt < inf:
+            raise ValueError(f"control_dt is {self.control_dt}, expected a positive number of seconds")
         if self.n_obs_steps < 1 or self.observation_dim % self.n_obs_steps:
             raise ValueError(
                 f"a decision's observation has {self.observation_dim} numbers, which are no {self.n_obs_steps} "

@@ -174,7 +174,9 @@ def check_preset_matches_task(run: Path, preset: str, of: str, dataset: str = ""
         return  # of any environment
     said = metadata_of(run)
     found = str(said.get("dataset", ""))
-    advice = f"give --preset {preset_of(task, found)}, or another of its body"
+    fits = preset_of(task, found)
+    other = "gym-tiny, as the run was made" if fits == "gym-small" else "another of its body"
+    advice = f"give --preset {fits}, or {other}"  # nothing in a run says with which preset it was made
     if _body(task.name) != _body(of):
         raise ValueError(f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; {advice}")
     made_by = [str(each["name"]) for each in said.get("behaviours", ())]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from onestride.methods import METHODS
 from onestride.methods.dynamics import ContextsConfig
 from onestride.networks.vision import VisionConfig
+from onestride.own_code import own_code
 from onestride.registry import UnknownNameError
 from onestride.runs.settings import EvaluateConfig, PairsConfig, ReturnsConfig
 from onestride.runs.trainable import CONTEXTS, PAIRS, TEACHER, check_trainable
@@ -172,7 +173,8 @@ def _kind_of(reference: str) -> Any:
     from onestride.selectors.selector import SelectorKind
 
     found = attribute(reference, "method or selector")
-    made = found() if callable(found) else found
+    with own_code():
+        made = found() if callable(found) else found
     if isinstance(made, Method):
         return METHODS
     if isinstance(made, SelectorKind):

@@ -36,7 +36,10 @@ def behaviour_source(task: Task, policies: Sequence[Behaviour], steps: int | Non
     if task.benchmark is None:
         raise ValueError(f"task '{task.name}' has no Gymnasium environment that a behaviour policy could act in")
     if not policies:
-        raise ValueError("no behaviour policy to collect with: name one or more with --behaviours")
+        raise ValueError(
+            "no behaviour policy to collect with: name one or more with --behaviours, such as FILE.py:NAME, a function "
+            "(observation, rng) -> action of yours; or bring episodes that there are with `onestride import` first"
+        )
     for policy in policies:
         sizes = (policy.observation_dim, policy.action_dim)
         if None not in sizes and sizes != (task.control.step_dim, task.control.action_dim):

@@ -7,6 +7,7 @@ A plan's row is [observation | action] in the environment's own units, and there
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -116,13 +117,16 @@ def gym_task(
 
     Raises:
         ValueError: there is no such environment, or its spaces are no flat Box, or its actions have no limits, or
-            neither record has such a field.
+            neither record has such a field, or the name, the horizon or the control period cannot be one.
     """
+    if name is not None and not re.fullmatch(r"[\w.:-]+", name):
+        raise ValueError(f"name is '{name}', expected letters, digits, '-', '_', '.' and ':', to be typed with --task")
     try:
         env = make_environment(environment)
     except gymnasium.error.Error as error:
         raise ValueError(f"there is no environment '{environment}' ({error}); install or import its package") from error
-    observations, actions, dt = env.observation_space, env.action_space, control_dt or _control_dt(env)
+    observations, actions = env.observation_space, env.action_space
+    dt = _control_dt(env) if control_dt is None else control_dt
     env.close()
     for what, space in (("observations", observations), ("actions", actions)):
         if not (isinstance(space, Box) and len(space.shape) == 1):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from onestride.files import exclusive
 from onestride.memory import keep_freed_memory
-from onestride.progress import track
+from onestride.progress import console, track
 from onestride.training.config import TrainConfig
 from onestride.training.datasets import Columns, Dataset, Order, as_dataset, mix
 from onestride.training.interrupt import DeferredInterrupt
@@ -94,6 +94,8 @@ def train(
     if state_file.exists():
         progress = kept.restore(fingerprint)
         terms.restore(progress.terms)
+        if ranks.first:
+            console.print(f"{title}: going on at step {progress.step} of {config.steps}", highlight=False)
     log = Log(folder / "log", progress.history, config.tensorboard, written=ranks.first)
     started = saved = time.monotonic()
     rng = torch.Generator(device)
