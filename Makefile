@@ -49,6 +49,7 @@ clean:
 
 # torch 2.13.0 first: its pinned CPU wheel, where one is offered, instead of several GB of CUDA.
 $(READY): pyproject.toml
+	@echo "Installing onestride into $(VENV) with all its extras and what its tests need: some minutes, a few GB."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -e ".[dev]"

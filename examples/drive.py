@@ -13,12 +13,14 @@ import sys
 from onestride import Policy
 from onestride.control.async_policy import AsyncPolicy
 from onestride.control.loop import run_episode
+from onestride.errors import report_user_errors
 from onestride.robot.clock import RealClock
 from onestride.tasks.kinova.simulation import SimulatedArm
 
 if len(sys.argv) != 2:
     sys.exit("usage: python examples/drive.py CHECKPOINT, such as runs/demo/dnk-0")
-policy = Policy.from_pretrained(sys.argv[1])
+with report_user_errors():  # a wrong folder is told in one line
+    policy = Policy.from_pretrained(sys.argv[1])
 scene = policy.task.scenes(1, 0)[0]
 
 clock = RealClock()

@@ -10,10 +10,12 @@ import yaml
 
 from onestride.card import CARD, NOT_EVALUATED, checkpoint_card, exported_card
 from onestride.checkpoint import CONFIG, load_config
+from onestride.cli import main
 from onestride.engine.export import export
 from onestride.engine.folder import CHECKSUMS
 from onestride.policy.policy import Policy
 from onestride.runs.finished import record
+from onestride.seals import seal
 from onestride.selectors import SELECTORS
 from onestride.selectors.store import save_selector
 from onestride.training.config import TrainConfig
@@ -91,6 +93,21 @@ def test_an_exported_folders_card(saved, tmp_path, observation):
     names = {"observation": observation}
     exec(text.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(out)), names)
     assert names["action"].shape == (3,)
+
+
+def test_an_exported_folders_card_has_what_the_run_measured(saved, tmp_path):
+    success = {"mean": 0.875, "std": 0.1, "n": 40, "per_seed": [0.9, 0.85]}
+    report = {
+        "rows": {"dnk": {"variant": {"method": "dnk"}, "success": success}},
+        "config": {"dnk-7": load_config(saved)},
+    }
+    report |= {"command": "onestride evaluate", "seeds": {"training": [7]}, "machine": {"cpu": "a CPU"}}
+    (tmp_path / "evaluation").mkdir()
+    seal(tmp_path / "evaluation/comparison.json", report)
+    main(["export", str(saved), "--out", str(tmp_path / "out"), "--format", "native", "--draws", "2"])
+    text = (tmp_path / "out" / CARD).read_text()
+    assert "| dnk | success | 0.875 | 0.1 | 40 |" in text
+    assert NOT_EVALUATED not in text
 
 
 def test_a_selectors_card_says_that_it_makes_no_plans(policy, tmp_path):

@@ -7,20 +7,26 @@ import importlib
 import re
 import shlex
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from onestride.cli import main
+from onestride.doctor.log import read_log
 from onestride.plans.spec import PlanSpec
 from onestride.registry import attribute
 from onestride.reports.documents import documents
 from onestride.reports.numbers import MARKED
+from onestride.robot.clock import ChargedClock, RealClock
+from onestride.robot.robot import TimedObservation
+from onestride.tasks.kinova.simulation import SimulatedArm
 
 ROOT = Path(__file__).parent.parent
 TEXTS = documents(ROOT)
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 #: Commands that the arm's presets do not have.
@@ -45,7 +51,7 @@ def anchors(text):
 
 
 def python_blocks(text):
-    return [block for language, block in FENCED.findall(text) if language == "python"]
+    return [textwrap.dedent(block) for language, block in FENCED.findall(text) if language == "python"]
 
 
 def commands(program):
@@ -137,6 +143,36 @@ def test_the_first_pages_python_drives_the_arm(make_arm_policy, tmp_path, capsys
     assert "timeout=30.0" in block
     exec(block.replace("runs/demo/dnk-0", str(tmp_path / "dnk-0")).replace("timeout=30.0", "timeout=0.2"))
     assert "commands" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["docs/robot.md", "docs/robots.md"])
+def test_the_log_that_is_shown_is_recorded(page, make_arm_policy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("onestride.robot.clock.RealClock", ChargedClock)
+    policy = make_arm_policy("student")
+    policy.save(tmp_path / "runs/mine/dnk-0", {})
+    (block,) = (b for b in python_blocks((ROOT / page).read_text()) if "write_log" in b)
+    arm = SimulatedArm(policy.task.scenes(1, 0)[0], ChargedClock())
+    exec(block, {"robot": arm} | ({"policy": policy} if page == "docs/robot.md" else {}))
+    assert len(read_log(tmp_path / "log.npz", policy.control).times) == 60 / policy.control.control_dt
+
+
+def test_the_dry_run_that_is_shown_moves_nothing(make_arm_policy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "examples/robots"), *sys.path])
+    policy = make_arm_policy("student")
+    policy.save(tmp_path / "runs/mine/dnk-0", {})
+    (block,) = (b for b in python_blocks((ROOT / "docs/robots.md").read_text()) if "dry_run" in b)
+    assert "timeout=10.0" in block
+    arm = SimulatedArm(policy.task.scenes(1, 0)[0], RealClock())
+    read, written = arm.read, []
+    monkeypatch.setattr(arm, "write", written.append)
+    monkeypatch.setattr(arm, "read", lambda: TimedObservation(read(), time.perf_counter()))  # as a bound robot's
+    shown = {"robot": arm}
+    exec(block.replace("timeout=10.0", "timeout=0.3"), shown)
+    assert "log" in shown
+    assert (tmp_path / "commands.csv").read_text().endswith("stop\n")
+    assert not written
 
 
 def test_the_method_that_is_shown_learns(tmp_path, monkeypatch):

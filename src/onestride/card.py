@@ -14,7 +14,7 @@ from typing import Any
 from onestride.files import write_atomically
 
 CARD = "README.md"
-NOT_EVALUATED = "It was not evaluated: no result is stored with it."
+NOT_EVALUATED = "No result is stored here."
 LIMITS = (
     "It knows the task, the body and the range of observations that it was trained on. Elsewhere its plans are wrong "
     "and no error says so.",

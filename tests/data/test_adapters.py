@@ -146,7 +146,12 @@ def test_nothing_there(tmp_path):
 
 def test_an_npz_without_its_arrays(flat, tmp_path):
     np.savez(tmp_path / "mine.npz", obs=flat["observations"], actions=flat["actions"], rewards=flat["rewards"])
-    refused(tmp_path / "mine.npz", r"has no observations, terminals; it has actions, obs, rewards, a dataset of arrays")
+    refused(tmp_path / "mine.npz", r"has no observations, terminals; it has actions, obs, rewards\. A dataset")
+
+
+def test_an_npz_without_rewards_is_told_that_zeros_will_do(flat, tmp_path):
+    np.savez(tmp_path / "mine.npz", **{name: array for name, array in flat.items() if name != "rewards"})
+    refused(tmp_path / "mine.npz", r"has no rewards; it has .*\. A dataset of arrays needs .*write zeros$")
 
 
 def test_pickled_objects_are_not_loaded(flat, tmp_path):

@@ -235,7 +235,9 @@ class Export:
     """Print the resolved settings and stop."""
 
     def __call__(self) -> None:
+        from onestride.checkpoint import load_config
         from onestride.engine.export import export
+        from onestride.hub.card import results_of
         from onestride.policy.policy import Policy
 
         policy = Policy.from_pretrained(self.checkpoint, selector=self.selector, candidates=self.candidates)
@@ -248,6 +250,7 @@ class Export:
             seed=self.seed,
             checkpoint=self.checkpoint,
             plan=self.plan,
+            results=results_of(self.checkpoint.resolve().parent, load_config(self.checkpoint)),
         )
         print(f"{self.out}: {found.same_winner} of {found.decisions} decisions have the policy's winner", end="")
         print(f" ({found.ties} others are ties); action error p50 {found.action_error_p50:.1e}, ", end="")

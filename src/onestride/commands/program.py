@@ -16,6 +16,7 @@ from onestride.commands.base import Common, InRun, Scalable, announce, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
+from onestride.commands.help import described, first_paragraph, let_options_flow
 from onestride.commands.light import COMMANDS as LIGHT
 from onestride.commands.light import Light
 from onestride.commands.presets import Presets
@@ -129,16 +130,20 @@ def _to_train(arguments: list[str]) -> str | None:
 def _typed(default: Command, arguments: list[str], words: int = 1, **how: Any) -> Any:
     """Let tyro read what follows the first ``words``, which name the command."""
     prog, kind = f"onestride {' '.join(arguments[:words])}", type(default)
-    return tyro.cli(kind, default=default, args=arguments[words:], prog=prog, description=kind.__doc__, **how)
+    if _asks_for_help(arguments):
+        let_options_flow(default)
+    said = described(kind.__doc__ or "")
+    return tyro.cli(kind, default=default, args=arguments[words:], prog=prog, description=said, **how)
 
 
 def _any_of_all(arguments: list[str]) -> Command:
     """Let tyro list all commands."""
     choices = tuple(
-        Annotated[kind, tyro.conf.subcommand(name, default=kind(), description=kind.__doc__)]
+        Annotated[kind, tyro.conf.subcommand(name, default=kind(), description=first_paragraph(kind.__doc__ or ""))]
         for name, kind in COMMANDS.items()
     )
-    return tyro.cli(Union[choices], args=arguments, prog="onestride", description=__doc__)  # type: ignore[arg-type] # noqa: UP007
+    said = described((__doc__ or "").replace("``", ""))
+    return tyro.cli(Union[choices], args=arguments, prog="onestride", description=said)  # type: ignore[arg-type] # noqa: UP007
 
 
 def _without_preset(kind: type[Command], arguments: list[str]) -> Command:

@@ -128,9 +128,10 @@ def read_npz(path: Path, notes: list[str] | None = None, mend: bool = False) -> 
             f"{path} cannot be read ({error!s:.400}); write it with np.savez, arrays of numbers only"
         ) from error
     if missing:
+        zeros = ". Where nothing was rewarded, write zeros" * (missing == ["rewards"])
         raise ValueError(
-            f"{path} has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}, a dataset of "
-            f"arrays has {', '.join(NEEDED)}"
+            f"{path} has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}. A dataset of arrays needs "
+            f"{', '.join(NEEDED)}{zeros}"
         )
     return episodes_from_arrays(**arrays, source=str(path), notes=notes, mend=mend)
 

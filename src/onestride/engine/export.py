@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from onestride.card import exported_card, write_card
+from onestride.card import NOT_EVALUATED, exported_card, write_card
 from onestride.checkpoint import MODEL
 from onestride.engine.building import SOURCES
 from onestride.engine.examples import examples
@@ -73,8 +73,11 @@ def export(
     seed: int,
     checkpoint: Path | None,
     plan: bool = True,
+    results: str | None = None,
 ) -> Agreement:
     """Write the folder ``out``, whole or not at all. plan: the winner's plan is given too.
+
+    results: what was measured of the checkpoint, as Markdown, for the card.
 
     Raises:
         ExportError: it is there already, or float32 decides otherwise than the policy.
@@ -100,7 +103,7 @@ def export(
             (folder / name).write_text(text)
         sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
         (folder / CHECKSUMS).write_text("".join(sums))
-        write_card(folder, exported_card(said))
+        write_card(folder, exported_card(said, results or NOT_EVALUATED))
         folder.chmod(0o755)
         os.rename(folder, out)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The card that goes to a hub: the folder's own, with what the run measured where the card says "not evaluated"."""
+"""The card that goes to a hub: the folder's own, with what the run measured where the card says that it has none."""
 
 from __future__ import annotations
 
