@@ -12,7 +12,7 @@ from pathlib import Path
 #: Packages that the runtime does without -> the extra of onestride that brings each.
 EXTRAS = {
     "torch": "train", "lightning_fabric": "train", "gymnasium": "train", "minari": "train", "h5py": "train",
-    "PIL": "train", "tyro": "train", "rich": "train",
+    "PIL": "train", "tyro": "train", "docstring_parser": "train", "rich": "train",
     "mujoco": "sim", "imageio": "sim", "mink": "sim", "scipy": "sim",
     "gymnasium_robotics": "tasks", "gym_pusht": "tasks", "ogbench": "tasks",
     "matplotlib": "report", "jinja2": "report", "imageio_ffmpeg": "report",
@@ -26,7 +26,7 @@ EXTRAS = {
     "ray": "scale",
 }  # fmt: skip
 #: Packages that the program itself is made of: every extra that has a command brings them.
-PROGRAM = ("tyro",)
+PROGRAM = ("tyro", "docstring_parser")
 #: What torch says when there is no memory for something, on the CPU and on a GPU.
 NO_MEMORY = ("can't allocate memory", "out of memory")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.envs.registration import EnvSpec
 from PIL import Image, ImageOps
 from safetensors.numpy import load as from_bytes
@@ -155,6 +154,8 @@ def _body(request: dict[str, np.ndarray], about: dict[str, Any]) -> Iterator[tup
 
 def _filmable(what: str, size: Size) -> tuple[Any, bool]:
     """Return an environment that renders pictures, and whether it is a body that travels, which a camera follows."""
+    from gymnasium.envs.mujoco import MujocoEnv  # here: it loads OpenGL, which may not work
+
     spec = EnvSpec.from_json(what) if what.startswith("{") else what
     env: Any = make_environment(spec, render_mode="rgb_array")
     if "rgb_array" not in env.metadata.get("render_modes", ()):
