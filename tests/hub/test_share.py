@@ -16,7 +16,7 @@ from onestride.card import CARD, NOT_EVALUATED
 from onestride.cli import LIGHT, main
 from onestride.commands.light import COMMANDS
 from onestride.engine.engine import Engine
-from onestride.errors import EXTRAS
+from onestride.errors import EXTRAS, PROGRAM
 from onestride.files import CONFIG, MODEL
 from onestride.policy.policy import Policy
 from onestride.seals import seal, sha256
@@ -303,7 +303,7 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
         "main(['pull', sys.argv[1], '--to', sys.argv[2]])\n"
         "engine = Engine.from_folder(sys.argv[2], threads=1)\nprint(len(engine.decide(engine.control.example).action))"
     )
-    heavy = [package for package, extra in EXTRAS.items() if extra != "hub" and package != "tyro"]
+    heavy = [package for package, extra in EXTRAS.items() if extra != "hub" and package not in PROGRAM]
     done = python_without(heavy, code, NAME, tmp_path / "it")
     assert "torch" in heavy
     assert done.stdout.splitlines()[-1] == "3"

@@ -39,6 +39,15 @@ def run(program, url, *words, **environment):
     )
 
 
+def soon_enough(program, url, *words):
+    """Run it again where a busy machine alone made an answer late."""
+    for _ in range(5):
+        done = run(program, url, *words)
+        if not done.stderr.endswith("no answer in time\n"):
+            break
+    return done
+
+
 def numbers(done):
     return [[float(word) for word in line.split()] for line in done.stdout.splitlines()]
 
@@ -88,13 +97,13 @@ def test_large_messages_and_broken_answers(program):
         b"\xdd\xff\xff\xff\xff",
         pack({"actions": endless}),
     ]
-    answers = iter([whole, *broken])
+    current = whole
     greeting = pack(metadata_of(spec_of()) | {"more": "x" * 200_000})
 
     def handler(connection):
         connection.send([greeting[:100], greeting[100:70_000], greeting[70_000:]])
         for _ in connection:
-            connection.send(next(answers))
+            connection.send(current)
 
     with serve(handler, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -102,8 +111,9 @@ def test_large_messages_and_broken_answers(program):
         url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
         try:
             assert numbers(run(program, url, 1, *[0.5] * 20_000)) == [[1.0] * 3] * 2
-            for _ in broken:
-                done = run(program, url, 1, 0)
+            for each in broken:
+                current = each  # what the handler answers
+                done = soon_enough(program, url, 1, 0)
                 assert done.returncode == 3, done
                 assert done.stderr.splitlines()[-1].startswith("no answer: the a")
         finally:
