@@ -6,7 +6,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -46,6 +46,18 @@ def described(text: str) -> str:
 def first_paragraph(text: str) -> str:
     """Return what a docstring begins with, on one line: what a list of commands has room for."""
     return flowing(inspect.cleandoc(text).partition("\n\n")[0])
+
+
+def asked_for(arguments: Sequence[str]) -> bool:
+    """Return whether words of a command line ask for help."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def help_of(command: Any, arguments: Sequence[str]) -> str:
+    """Return the description of a command with its defaults; its options flow too, where help is asked for."""
+    if asked_for(arguments):
+        let_options_flow(command)
+    return described(type(command).__doc__ or "")
 
 
 def let_options_flow(command: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tyro
 
 from onestride.commands.base import announce, begin
-from onestride.commands.help import described, let_options_flow
+from onestride.commands.help import help_of
 from onestride.commands.serve import Serve
 from onestride.commands.share import Pull, Push
 
@@ -20,8 +20,8 @@ def parse(arguments: list[str]) -> Light:
         SystemExit: tyro refused an option.
     """
     name, kind = arguments[0], COMMANDS[arguments[0]]
-    let_options_flow(kind())
-    return tyro.cli(kind, args=arguments[1:], prog=f"onestride {name}", description=described(kind.__doc__ or ""))
+    said = help_of(kind(), arguments)
+    return tyro.cli(kind, args=arguments[1:], prog=f"onestride {name}", description=said)
 
 
 def carry_out(command: Light, arguments: list[str], said: str | None) -> None:

@@ -16,7 +16,7 @@ from onestride.commands.base import Common, InRun, Scalable, announce, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
-from onestride.commands.help import described, first_paragraph, let_options_flow
+from onestride.commands.help import asked_for, described, first_paragraph, help_of
 from onestride.commands.light import COMMANDS as LIGHT
 from onestride.commands.light import Light
 from onestride.commands.presets import Presets
@@ -56,7 +56,7 @@ def parse(arguments: list[str]) -> Command:
         SystemExit: tyro refused an option, or printed what was asked for.
     """
     if not arguments or arguments[0] not in COMMANDS:
-        if arguments and not _asks_for_help(arguments):
+        if arguments and not asked_for(arguments):
             near = nearest(arguments[0], [*COMMANDS, "--version", "--help"])
             hint = f" Did you mean '{near}'?" if near else ""
             raise ValueError(f"there is no command '{arguments[0]}'.{hint} There are: {', '.join(COMMANDS)}")
@@ -65,10 +65,10 @@ def parse(arguments: list[str]) -> Command:
     presets.check(_preset_asked_for(arguments))
     if kind is Train and (name := _to_train(arguments)) is not None:
         check_trainable(name)
-    elif kind is Train and not _asks_for_help(arguments):
+    elif kind is Train and not asked_for(arguments):
         raise ValueError(f"say what to train: `onestride train NAME`. There are: {', '.join(trainable())}, or "
                          "FILE.py:NAME of your own")  # fmt: skip
-    if _asks_for_help(arguments):
+    if asked_for(arguments):
         return complete(arguments)
     return _without_preset(kind, arguments)
 
@@ -108,10 +108,6 @@ def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
         raise UntrainedError(error.folder, command.preset) from error
 
 
-def _asks_for_help(arguments: list[str]) -> bool:
-    return not {"-h", "--help"}.isdisjoint(arguments)
-
-
 def _preset_asked_for(arguments: list[str]) -> str:
     """The value of ``--preset``, wherever it stands: it decides the other defaults."""
     for i, argument in enumerate(arguments):
@@ -130,9 +126,7 @@ def _to_train(arguments: list[str]) -> str | None:
 def _typed(default: Command, arguments: list[str], words: int = 1, **how: Any) -> Any:
     """Let tyro read what follows the first ``words``, which name the command."""
     prog, kind = f"onestride {' '.join(arguments[:words])}", type(default)
-    if _asks_for_help(arguments):
-        let_options_flow(default)
-    said = described(kind.__doc__ or "")
+    said = help_of(default, arguments)
     return tyro.cli(kind, default=default, args=arguments[words:], prog=prog, description=said, **how)
 
 

@@ -207,14 +207,16 @@ def with_policy(folder: Path, trials: int) -> dict[str, Any]:
 
     decider: Any = load_policy_or_engine(folder, "cpu").decider
     body, task = BODIES[decider.control.name], TASKS[decider.control.name]()
-    rows = {}
-    for name in ("without", "with"):
-        made = []
-        for number, scene in enumerate(task.scenes(trials, 0)):
-            decider.reset(number)
-            clearance = Recorded.of(FILTERS[task.name]()) if name == "with" else None
-            made.append(counted(_trial_of(decider, body, task, scene, clearance)))
-        rows[f"{task.name}, policy {name} the filter"] = summary(made)
+    rows, done = {}, 0
+    with track("driving the policy", 2 * trials) as bar:
+        for name in ("without", "with"):
+            made = []
+            for number, scene in enumerate(task.scenes(trials, 0)):
+                decider.reset(number)
+                clearance = Recorded.of(FILTERS[task.name]()) if name == "with" else None
+                made.append(counted(_trial_of(decider, body, task, scene, clearance)))
+                bar.update(done := done + 1)
+            rows[f"{task.name}, policy {name} the filter"] = summary(made)
     return rows
 
 
