@@ -153,6 +153,7 @@ def test_a_study_without_extras_is_one_line():
     assert (done.returncode, done.stderr) == (2, "onestride: this needs tyro: pip install onestride[train]\n")
 
 
+@pytest.mark.slow
 def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path):
     missing = [package for package, extra in EXTRAS.items() if extra in ("sim", "report")]
     r = f"--run {tmp_path / 'run'}"
@@ -174,6 +175,7 @@ def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch.nothing", "nobodys_package"])
 def test_a_package_that_no_extra_brings_is_named_as_it_is(package):
     code = f"from onestride.errors import report_user_errors\nwith report_user_errors(): import {package}"

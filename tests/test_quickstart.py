@@ -46,6 +46,7 @@ def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, c
     assert "another process is at work on" in message
 
 
+@pytest.mark.slow
 def test_a_trained_student_drives_the_arm(tiny_run, capsys):
     out = run(capsys, "run", "--preset", "tiny", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5")
     record = json.loads(out)
@@ -85,6 +86,7 @@ def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_
     assert "mine.json, mine.png, mine.safetensors already" in refused(capsys, *r, "--out", str(tmp_path / "mine.json"))
 
 
+@pytest.mark.slow
 def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, capsys, monkeypatch):
     def interrupted(record, log):
         added(record, log)
@@ -100,6 +102,7 @@ def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, c
     assert report["notes"][0] == "Ended by KeyboardInterrupt, 20 of 250 ticks were driven."
 
 
+@pytest.mark.slow
 def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, capsys, monkeypatch):
     """Ctrl-C and at once Ctrl-C again: the report was lost."""
 

@@ -218,6 +218,7 @@ def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_pat
     assert "not overwritten" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reading_needs_neither_library():
     code = (
         "import sys; from pathlib import Path; from onestride.adopt.adopting import read_policy;"

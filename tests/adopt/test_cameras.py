@@ -80,6 +80,7 @@ def test_the_same_images_and_noise_give_the_librarys_own_actions(name, folders):
     assert_the_librarys_actions(made, foreign, golden_of(folders[name]))
 
 
+@pytest.mark.slow
 def test_an_adopted_policy_is_saved_with_its_encoders_and_decides(folders, tmp_path):
     foreign = read_policy(folders[GROUP])
     adopt(tmp_path, folders[GROUP], FITTING[GROUP]())

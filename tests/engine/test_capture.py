@@ -116,6 +116,7 @@ def test_a_consistency_students_decision(make):
     decides(make("consistency"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [False, True])
 def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     """The frame's and the geometry's constants lie on the host, and are part of what is captured."""
@@ -125,6 +126,7 @@ def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     decides(policy, plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
 def test_a_decision_with_products_in_bfloat16(make, selector):
     decides(make(selector=selector), coarse=True)

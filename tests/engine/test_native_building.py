@@ -54,6 +54,7 @@ def test_it_is_built_once(tmp_path, builds):
     ctypes.CDLL(str(first)).onestride_lanes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil", [lambda b: b"", lambda b: b[:5000], lambda b: b[:-1], lambda b: b[:99] + b"x" + b[100:]]
 )
@@ -66,6 +67,7 @@ def test_a_library_that_was_spoilt_is_built_again(tmp_path, builds, spoil):
     assert len(builds) == 2
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, builds, monkeypatch):
     load, failures = ctypes.CDLL, ["failed to map segment", "failed to map segment"]
 
@@ -179,6 +181,7 @@ def test_where_it_cannot_be_written_it_says_where_else(tmp_path):
         build(tmp_path / "file" / "cache")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_path, monkeypatch):
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
     monkeypatch.setattr("onestride.engine.backends.library", lambda: library.__wrapped__(tmp_path))

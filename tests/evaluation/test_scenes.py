@@ -67,6 +67,7 @@ def records_of(run):
     return read_records(run / "evaluation" / "episodes.jsonl")
 
 
+@pytest.mark.slow
 def test_every_planner_meets_every_scene_in_turns(run):
     folder = evaluate(run, CONFIG, "test")
     assert folder == run / "evaluation"
@@ -104,6 +105,7 @@ def test_a_killed_evaluation_goes_on_and_a_cut_line_is_run_again(run, tried):
     )
 
 
+@pytest.mark.slow
 def test_another_evaluations_folder_is_refused_unless_nothing_was_begun(run, tried):
     tried.kill_at = 0
     with pytest.raises(KeyboardInterrupt):
@@ -136,6 +138,7 @@ def test_planners_trained_later_join_and_those_trained_anew_are_evaluated_anew(r
     assert {row: metrics["success"]["n"] for row, metrics in made["rows"].items()} == {"teacher": 3, "dnk": 3, "kdm": 3}
 
 
+@pytest.mark.slow
 def test_candidates_are_compared_with_the_teachers(run):
     config = EvaluateConfig(trials=8, timeout=0.05)
     folder = evaluate(run, config, "test")

@@ -309,6 +309,7 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
     assert done.stdout.splitlines()[-1] == "3"
 
 
+@pytest.mark.slow
 def test_as_it_is_typed(hub, folders, tmp_path):
     """In a process of its own, which finds the hub by its environment; twice, as the second finds a repository."""
     for words in (("push", folders / "run/ranked-0", "--to", NAME),) * 2 + (("pull", NAME, "--to", tmp_path / "it"),):

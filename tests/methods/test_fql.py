@@ -145,6 +145,7 @@ def learnt(folder, alpha):
         return actor.sample(prior, nothing)[:, 0, O], learner.flowed(prior, nothing)[:, 0, O]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "apart"), [(0.05, 0.25), (10.0, 0.1)])
 def test_the_flow_keeps_both_modes_and_the_actor_goes_to_the_better_one_as_far_as_alpha_lets_it(tmp_path, alpha, apart):
     """From a noise that flows to -1, alpha (a + 1)^2 + (a - 1)^2 / 4 is least at (1 - 4 alpha) / (1 + 4 alpha)."""

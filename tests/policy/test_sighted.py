@@ -129,6 +129,7 @@ def test_an_image_is_looked_at_once_for_all_candidates(run):
     assert looked == [1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["dnk", "cd", "kdp"])
 def test_students_take_their_teachers_encoders_as_they_are(run, wanted, monkeypatch):
     monkeypatch.setattr(make_block, "__defaults__", (16,))  # rows of pairs that are made at a time

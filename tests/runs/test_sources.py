@@ -68,6 +68,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_source_comes_with_its_planner_and_comes_once(made):
     run = made / "target"
     assert (run / "source").is_dir()

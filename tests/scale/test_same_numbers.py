@@ -58,6 +58,7 @@ def test_an_evaluation(run, evaluated):
     shutil.rmtree(two)
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_from_what_is_done(run, evaluated, tmp_path):
     """What is in no record yet is taken from the units' files; what another training rolled is not."""
     entries = [entry(run, "dnk-0"), entry(run, "dnk-0", "none")]

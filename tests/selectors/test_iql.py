@@ -157,6 +157,7 @@ def expectile(values, tau):
     return m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.5, 0.7, 0.9])
 def test_v_is_the_expectile_of_what_the_arms_are_worth(tau):
     torch.manual_seed(0)

@@ -19,6 +19,7 @@ def whole(tmp_path_factory):
     return clearance.measure(arms=3, flights=1, kept=kept), kept.read_text()
 
 
+@pytest.mark.slow
 def test_every_scene_counts_once_in_the_row_of_its_plan(whole):
     record, _ = whole
     episodes = {name: row["episodes"]["mean"] for name, row in record["rows"].items() if "episodes" in row}

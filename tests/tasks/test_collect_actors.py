@@ -104,6 +104,7 @@ def test_policies_take_turns_chunk_by_chunk(policies):
     same(source(0, 2)[0], behaviour_source(TASK, policies[:1])(0, 2)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_the_same_seed_gives_the_same_episodes_whatever_runs_beside_and_whatever_came_before(
     policies, width, monkeypatch

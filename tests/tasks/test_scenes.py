@@ -82,6 +82,7 @@ def test_what_is_done_next_is_said_by_what_is_left(now, goal, wanted):
     assert next_move(now, goal) == wanted
 
 
+@pytest.mark.slow
 def test_demonstrations_do_what_is_asked_for_and_depend_on_the_chunk_alone(ogbench, name, monkeypatch):
     monkeypatch.setattr("onestride.tasks.scenes.demonstrations.EPISODES_PER_CHUNK", 1)
     episodes, counts = chunk(name, 0, 3)
