@@ -65,6 +65,7 @@ def test_every_package_comes_with_the_extra_that_its_line_names():
         assert distribution(package) in brought(extra), package
 
 
+@pytest.mark.slow
 def test_every_package_that_is_imported_is_a_dependency_or_has_a_line():
     imported = set().union(*(packages(path) for path in FILES.values()))
     assert {"numpy", "torch", "pyarrow"} <= imported  # at the top, and in a function

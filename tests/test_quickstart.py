@@ -33,6 +33,7 @@ def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     assert (tiny_run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_everything_again_changes_nothing(tiny_run, capsys):
     before = {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")}
     main(["quickstart", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures"])
@@ -137,6 +138,7 @@ def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
     assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
 
 
+@pytest.mark.slow
 def test_publishing_refuses_to_overwrite(tiny_run, tmp_path, capsys):
     r = ["evaluate", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures", "--publish", str(tmp_path / "out")]
     run(capsys, *r)

@@ -89,6 +89,7 @@ def test_what_was_given_back_stays(make, observations):
     np.testing.assert_array_equal(engine.decide(observations[0]).action, action)
 
 
+@pytest.mark.slow
 def test_buffers_are_made_once(make, observations):
     runner = Engine.from_policy(make(), "onnx", threads=1, draws=4).runner
     assert isinstance(runner, OnnxRunner)

@@ -254,6 +254,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(exported, tmp_path, line)
         Engine.from_folder(folder)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_list_is_refused(exported, tmp_path):
     folder = copied(exported, tmp_path / "e")
     path, whole = folder / CHECKSUMS, (folder / CHECKSUMS).read_bytes()

@@ -46,6 +46,7 @@ def builds(monkeypatch, quick):
     return count
 
 
+@pytest.mark.slow
 def test_it_is_built_once(tmp_path, builds):
     first = build(tmp_path)
     assert build(tmp_path) == first
@@ -84,6 +85,7 @@ def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, bui
     assert len(builds) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["gcc -g0", "env gcc", "\"gcc\" '-m64'"])
 def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
     monkeypatch.setenv("CC", compiler)
@@ -93,6 +95,7 @@ def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
         build(tmp_path)
 
 
+@pytest.mark.slow
 def test_folders_that_compilers_search_are_not_searched(tmp_path, monkeypatch, quick):
     (tmp_path / "math.h").write_text("#error not this one")
     for name in ("CPATH", "C_INCLUDE_PATH"):
@@ -128,6 +131,7 @@ def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
     assert len(names) == 6
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_left_is_cleared(tmp_path, quick):
     left = temporary_folder(tmp_path / "decide-0123")
     (left / "decide.so").write_bytes(b"half")
@@ -157,6 +161,7 @@ def test_without_a_home_it_says_what_to_set_and_auto_runs_something_else(make, t
     assert building.cache_folder() == tmp_path / "onestride"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -167,6 +172,7 @@ def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_library_with_narrower_vectors_than_the_processors_is_said(tmp_path, monkeypatch, quick, capsys):
     library.__wrapped__(tmp_path)
     assert "vectors" not in capsys.readouterr().err

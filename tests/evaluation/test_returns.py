@@ -245,6 +245,7 @@ def test_nothing_to_evaluate(run, tmp_path):
         evaluate(tmp_path / "run", CONFIG, "onestride evaluate")
 
 
+@pytest.mark.slow
 def test_other_entries_are_evaluated_beside_the_table(again, evaluated):
     """Under a name of their own; an entry that stands in the table too has the same episodes."""
     chosen = [entry(again, "dnk-0"), entry(again, "dnk-0", candidates=5)]

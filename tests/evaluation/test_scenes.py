@@ -86,6 +86,7 @@ def test_every_planner_meets_every_scene_in_turns(run):
     assert (clearance["n"], len(clearance["per_seed"])) == (3, 1)
 
 
+@pytest.mark.slow
 def test_on_wall_time_it_has_a_folder_of_its_own(run):
     config = EvaluateConfig(trials=1, clock="real", timeout=0.1)
     assert evaluate(run, config, "test") == run / "evaluation-real"

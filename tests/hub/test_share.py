@@ -296,6 +296,7 @@ def test_settings_are_shown_without_a_hub(hub, folders, capsys):
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_path):
     push(folders / "exported")
     code = (
@@ -317,6 +318,7 @@ def test_as_it_is_typed(hub, folders, tmp_path):
     assert content(tmp_path / "it") == content(folders / "run/ranked-0")
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_with_its_extra(folders, capsys):
     code = "from onestride.cli import main\nmain(sys.argv[1:])"
     for blocked, package in (({"huggingface_hub"}, "huggingface_hub"), (EXTRAS, "tyro")):

@@ -193,6 +193,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
 # ---- a run ----
 
 
+@pytest.mark.slow
 def test_a_steps_columns_are_the_datas(run):
     task = TASKS["hopper-v5"]().with_control(horizon=1)
     material = material_of(run, task)
@@ -209,6 +210,7 @@ def test_a_steps_columns_are_the_datas(run):
     torch.testing.assert_close(ratio, ratio[:1].expand(len(ratio)))
 
 
+@pytest.mark.slow
 def test_it_trains_by_its_name_and_is_ranked_by_the_critic(run, tmp_path):
     there = tmp_path / "run"
     copy_without(run, there)

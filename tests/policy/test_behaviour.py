@@ -136,6 +136,7 @@ def test_it_collects_where_the_task_has_a_demonstrator_too(tmp_path):
 # ---- in a run ----
 
 
+@pytest.mark.slow
 def test_half_is_the_experts_and_half_the_planners_and_the_run_says_so(planner, tmp_path, monkeypatch):
     (tmp_path / "hand.py").write_text("import numpy as np\n\ndef still(observation, rng):\n    return np.zeros(3)\n")
     words = [tmp_path / "hand.py:still", type(tmp_path)("noise=0.05"), planner]

@@ -177,6 +177,7 @@ def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
             engine.decide({"agent": np.zeros((2, 2))})
 
 
+@pytest.mark.slow
 def test_what_a_policy_sees_becomes_data_with_images(run, task, tmp_path, monkeypatch):
     pytest.importorskip("gym_pusht")
     monkeypatch.setattr("onestride.tasks.collect_actors.WIDTH", 1)

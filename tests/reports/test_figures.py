@@ -153,12 +153,12 @@ def test_front_are_the_corners_of_what_is_not_beaten():
 
 
 def test_names_for_which_there_is_no_room_share_as_little_as_they_can():
-    crowd = {Variant(method=f"method {i}", selector="iql"): row(1 + 1e-3 * i, 0.5) for i in range(40)}
+    crowd = {Variant(method=f"method {i}", selector="iql"): row(1 + 1e-3 * i, 0.5) for i in range(16)}
     figure = pareto_figure(crowd | {TEACHER: row(100, 0.5)}, {}, "", "return")
     assert figure.axes[0].get_ylabel() == "return"
     texts = [t for t in figure.axes[0].texts if t.get_text()]
-    assert len(texts) == 41
-    assert len({t.get_position() for t in texts}) > 20  # they lay upon each other, right of their points
+    assert len(texts) == 17
+    assert len({t.get_position() for t in texts}) > 10  # they lay upon each other, right of their points
 
 
 def test_every_episode_is_a_dot():

@@ -202,6 +202,7 @@ def test_what_is_rendered_is_what_was_done():
     env.close()
 
 
+@pytest.mark.slow
 def test_an_environment_that_is_not_mujocos_draws_itself():
     actions = np.random.default_rng(0).uniform(-2, 2, (3, 1)).astype(np.float32)
     frames, travelled = render_body("Pendulum-v1", 3, actions, np.array([0, 3]), (64, 48))

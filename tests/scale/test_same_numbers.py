@@ -88,6 +88,7 @@ def lost_after(get, count):
     return answer
 
 
+@pytest.mark.slow
 def test_pairs(run, tmp_path):
     there = tmp_path / "run"
     copy_without(run, there)
@@ -108,6 +109,7 @@ def test_pairs(run, tmp_path):
     assert {path.name for path in two.iterdir()} == {MANIFEST, *ours["shards"]}
 
 
+@pytest.mark.slow
 def test_trainings(run, tmp_path):
     """Two students, and two seeds of one, side by side; what is trained already is left alone."""
     there, preset = tmp_path / "run", presets.load(PRESET)

@@ -108,6 +108,7 @@ def test_a_chunk_is_a_function_of_its_number_and_counts_what_it_refused():
     assert not np.array_equal(other[0].observations[0], a[0].observations[0])
 
 
+@pytest.mark.slow
 def test_episodes_hold_still_at_the_goal_and_measure_the_period_just_gone():
     episode = chunk(0, 5)[0][0]
     position, velocity, goal = episode.observations[:, :3], episode.observations[:, 3:6], episode.observations[0, 6:9]

@@ -180,6 +180,7 @@ def test_an_observation_is_ogbenchs_own_and_the_goals(worlds):
     own.close()
 
 
+@pytest.mark.slow
 def test_an_episode_depends_on_its_seed_alone(world, name):
     def episode(seed):
         first, _ = world.reset(seed=seed)

@@ -26,6 +26,7 @@ def windows(n: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     return first, torch.from_numpy(np.stack([e.actions[:32] for e in episodes]))
 
 
+@pytest.mark.slow
 def test_a_plan_made_of_a_window_decodes_to_the_window():
     raw, targets = windows()
     plans, context = TASK.plan_window(raw, targets)
@@ -64,6 +65,7 @@ def test_at_the_goal_and_straight_above_it_everything_is_finite(offset):
     torch.testing.assert_close(torch.linalg.det(given.frame.axes), torch.ones(1))
 
 
+@pytest.mark.slow
 def test_turning_the_whole_problem_about_the_base_turns_nothing_the_plan_sees():
     """Positions and obstacles turned alike give the same start and the same seen distances."""
     raw = observations(16)

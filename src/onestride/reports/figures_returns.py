@@ -28,7 +28,8 @@ def pareto_figure(
 ) -> Figure:
     """Return mean decision latency [ms] against return, its bar the standard deviation over seeds.
 
-    The line joins the rows that no other row beats in both. ``paper``: its own points, hollow and in grey. ``worth``: what the return is.
+    The line joins the rows that no other row beats in both. ``paper``: its own points, hollow and in grey. ``worth``:
+    what the return is.
     """
     ours, theirs = _points(rows), _points(paper)
     with rc_context(STYLE):
@@ -104,30 +105,31 @@ def _annotate(panel: Axes, named: Sequence[tuple[tuple[float, float, float], str
     for (x, y, _), name, shade, size in named:
         look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "left", "zorder": 5}
         text, tried = panel.annotate(name, (x, y), (8, 0), color=shade, fontsize=size, **look), []
+        right = text.get_window_extent()  # as it lies right of its point; a box elsewhere is this one moved
         for distance, (dx, dy) in ((d, way) for d in (8, 15, 25, 36, 50, 66, 84, 104, 126) for way in around):
-            text.set_position((distance * dx, distance * dy))
-            text.set_horizontalalignment("left" if dx > 0.1 else "right" if dx < -0.1 else "center")
-            box = text.get_window_extent()
+            side = "left" if dx > 0.1 else "right" if dx < -0.1 else "center"
+            moved = unit * (distance * dx - 8) - right.width * {"left": 0, "center": 0.5, "right": 1}[side]
+            box = right.translated(moved, unit * distance * dy)
             if panel.bbox.contains(box.x0, box.y0) and panel.bbox.contains(box.x1, box.y1):
-                shared = sum(_overlap(box, other) for other in taken)
-                tried.append((shared, distance, text.get_position(), text.get_horizontalalignment(), box))
+                shared = _shared(box, taken)
+                tried.append((shared, distance, (distance * dx, distance * dy), side, box))
                 if not shared:
                     break
         if not tried:
             continue
         _, distance, at, side, box = min(tried, key=lambda each: each[:2])
-        text.set_position(at)
-        text.set_horizontalalignment(side)
+        text.set(position=at, horizontalalignment=side)
         taken.append(box)
         if distance > 10:  # a line says whose name it is
             line = {"arrowstyle": "-", "color": shade, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
             panel.annotate("", (x, y), at, textcoords="offset points", arrowprops=line)
 
 
-def _overlap(one: Bbox, other: Bbox) -> float:
-    """Return the area that two boxes share [px^2]."""
-    shared = Bbox.intersection(one, other)
-    return 0.0 if shared is None else shared.width * shared.height
+def _shared(box: Bbox, others: Sequence[Bbox]) -> float:
+    """Return the area that a box shares with others [px^2]."""
+    low, high = (np.array([getattr(other, corner) for other in others]) for corner in ("min", "max"))  # (N, 2)
+    sides = np.minimum(high, box.max) - np.maximum(low, box.min)
+    return float(np.maximum(sides, 0).prod(1).sum())
 
 
 def returns_figure(episodes: Mapping[Variant, Sequence[Mapping[str, Any]]], worth: str = NORMALISED) -> Figure:
