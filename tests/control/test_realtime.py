@@ -84,6 +84,18 @@ def test_what_only_looks_goes_to_the_back(monkeypatch):
     assert calls == [(0, os.SCHED_OTHER)]
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no such scheduling")
+def test_what_shows_a_loop_computes_when_nothing_else_wants_to_and_so_does_what_it_starts():
+    def scheduled():
+        realtime.in_the_background()
+        with ThreadPoolExecutor(1) as started:
+            return os.sched_getscheduler(0), started.submit(os.sched_getscheduler, 0).result()
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(scheduled).result() == (os.SCHED_IDLE, os.SCHED_IDLE)
+    assert os.sched_getscheduler(0) != os.SCHED_IDLE
+
+
 def test_who_decides_stands_behind_the_loop(monkeypatch):
     given = {}
     monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, param: given.setdefault(thread, param))

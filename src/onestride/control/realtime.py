@@ -72,6 +72,18 @@ def leave_realtime() -> None:
         _schedule(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+def in_the_background(process: int = 0) -> None:
+    """Have a process compute only while nothing else wants to: one that shows a loop must not delay it.
+
+    It holds for what is started by it, too. Where the system has no such scheduling, the process stays as it is.
+
+    Args:
+        process: its number; 0: the calling thread, and threads that it starts from now on.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        _schedule(process, os.SCHED_IDLE, os.sched_param(0))
+
+
 def _enter_realtime() -> tuple[dict[int, tuple[int, os.sched_param]], str]:
     """Ask for SCHED_FIFO. Return every thread's earlier policy, if it was granted, and the system's answer in words.
 

@@ -26,10 +26,12 @@ import tyro
 from onestride.control.async_policy import AsyncPolicy
 from onestride.control.log import EpisodeLog
 from onestride.control.loop import run_episode
+from onestride.control.realtime import in_the_background
 from onestride.engine.backends import Backend
 from onestride.evaluation.metrics import single
 from onestride.latency.soak import WARM_UP, load_policy_or_engine
 from onestride.progress import track
+from onestride.reports.documents import records
 from onestride.reports.table import Column, Table
 from onestride.robot.clock import RealClock
 from onestride.tasks.task import Task
@@ -42,17 +44,20 @@ from onestride.viewer.watch import viewer_beside
 SCENES = 50
 EVERY = 0.5  # something is dragged again after this [s]
 BY = 0.01  # [m]
+LOOKS = 0.01  # whether a plan has followed; when it did, the loop says itself [s]
 GIVES_UP = 5.0  # on a plan that does not follow [s]
 #: Without a GPU, and without a window.
 BROWSER = ("--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 COLUMNS = (
-    Column("decision_ms_p50", "decision p50", "ms"), Column("decision_ms_p99", "p99"),
-    Column("jitter_ms_p50", "tick late by p50", "ms", 3), Column("jitter_ms_p99", "p99", digits=3),
-    Column("age_ms_p50", "sees to sends p50", "ms"), Column("age_ms_p99", "p99"),
-    Column("overruns", "late ticks", digits=0), Column("ticks", "ticks", digits=0),
-    Column("tap_us_p99", "tap p99", "us", 0), Column("drag_ms_p50", "drag to plan p50", "ms", 0),
-    Column("drag_ms_p99", "p99", digits=0),
+    Column("decision_ms_p50", "decision p50", "ms", spread=False), Column("decision_ms_p99", "p99", spread=False),
+    Column("jitter_ms_p50", "tick late by p50", "ms", 3, spread=False),
+    Column("jitter_ms_p99", "p99", digits=3, spread=False),
+    Column("age_ms_p50", "sees to sends p50", "ms", spread=False), Column("age_ms_p99", "p99", spread=False),
+    Column("overruns", "late ticks", digits=0, spread=False), Column("ticks", "ticks", digits=0, spread=False),
+    Column("tap_us_p99", "tap p99", "us", 0, spread=False),
+    Column("drag_ms_p50", "drag to plan p50", "ms", 0, spread=False),
+    Column("drag_ms_p99", "p99", digits=0, spread=False),
 )  # fmt: skip
 
 
@@ -96,6 +101,7 @@ def measure(
         rows["with"][f"{name}_change"] = single(after / before - 1 if before and after is not None else None)
     notes = [
         "turns without and with a viewer one after another, wall time, asynchronous inference; the same scenes",
+        "the browser computes here only while nothing else wants to, as if it were on another machine",
         "tap: what a reading is delayed by; drag to plan: from a wish to the first decision about what was moved",
         f"one-minute load average before, and after each turn: {', '.join(f'{load:.1f}' for load in loads)}",
     ]
@@ -134,6 +140,7 @@ def page(browser: Path | None, port: int) -> Iterator[None]:
         address = f"http://127.0.0.1:{port}"
         command = [str(browser), *BROWSER, f"--user-data-dir={profile}", "--remote-debugging-port=0", address]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        in_the_background(process.pid)  # usually it is on another machine
         try:
             yield
         finally:
@@ -156,7 +163,7 @@ def dragging(link: Link, view: View, delays: list[float]) -> Iterator[None]:
             target, sign, step = position + np.array([0.0, sign * BY, 0.0]), -sign, state.tick["observation"].size
             began = time.perf_counter()
             state.move(number, target)
-            while time.perf_counter() - began < GIVES_UP and not over.wait(0.001):
+            while time.perf_counter() - began < GIVES_UP and not over.wait(LOOKS):
                 state.update()
                 if state.fresh and follows(view, number, state.decision["observation"][-step:], target):
                     delays.append(float(state.decision["time"]) - began)
@@ -206,4 +213,13 @@ def summary(logs: list[EpisodeLog]) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> Table:
     """Return a line without and a line with the viewer."""
-    return Table(COLUMNS, record["rows"])
+    config = record["config"]
+    with_it = "with a viewer and a browser" if config["browser"] else "with a viewer"
+    rows = {"without": record["rows"]["without"], with_it: record["rows"]["with"]}
+    said = f"Task {config['task']}, {config['engine'] or 'torch'}; {config['turns']} turns of {config['seconds']:g} s each way"
+    return Table(COLUMNS, rows, (said, *record["notes"]))
+
+
+def tables(results: Path) -> dict[str, Table]:
+    """Return a table of each measured run."""
+    return {f"viewer-{name}": table(record) for name, record in records(results / "viewer").items()}

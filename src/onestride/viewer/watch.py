@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import load_config
+from onestride.control.realtime import in_the_background
 from onestride.engine.folder import CONTRACT, load_contract
 from onestride.files import CheckpointError
 from onestride.robot.clock import RealClock
@@ -127,6 +128,7 @@ def show(links: Sequence[Link], task: str, host: str, port: int, ready: Event, i
     """Show loops until the process that started this one ends; ``ready`` is set when the page is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     end_with_the_parent()
+    in_the_background()
     viewer = Viewer(links, TASKS[task](), host, port, interactive)
     ready.set()
     viewer.run(threading.Event())
@@ -159,6 +161,7 @@ def watch(
         say(f"task '{task.name}' has no view: its numbers are plotted (entry points '{GROUP}' add views)")
     over = over or threading.Event()
     with loops(driven, task) as (links, _processes):
+        in_the_background()  # the loops are in processes of their own already
         viewer = Viewer(links, task, host, port)
         say(f"viewer: http://{host}:{port}  (Ctrl-C ends it)")
         try:
