@@ -63,21 +63,26 @@ class Source:
         return tuple(sorted(self.file.parent.iterdir()))
 
 
-def load(source: Source, folder: Path | None = None) -> ctypes.CDLL:
+def load(source: Source, folder: Path | None = None, *, keeps_lock: bool = False) -> ctypes.CDLL:
     """Return the library, built if needed; one that is as it was built, and does not load all the same, is built again.
+
+    Args:
+        source: what it is built of.
+        folder: see ``build``.
+        keeps_lock: whether its calls keep Python's lock. Other threads wait for them then, and they for no other.
 
     Raises:
         NativeError: it cannot be built (``build``), or what is made does not load.
     """
-    path = build(source, folder)
+    kind, path = ctypes.PyDLL if keeps_lock else ctypes.CDLL, build(source, folder)
     try:
-        return ctypes.CDLL(str(path))
+        return kind(str(path))
     except OSError:
         with suppress(OSError):
             path.unlink()
         path = build(source, folder)
     try:
-        return ctypes.CDLL(str(path))
+        return kind(str(path))
     except OSError as error:
         raise NativeError(
             f"{source.makes} was built, and cannot be loaded ({error}). Where nothing may be executed in "

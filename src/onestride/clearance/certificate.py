@@ -84,3 +84,8 @@ def clearances(motion: Motion, around: Surroundings) -> np.ndarray:
             distances = (distances[:, :-1] + distances[:, 1:] - moved[..., None]) / 2
         least = np.minimum(least, (distances - required[:, None, :, None]).min((1, 2, 3)))
     return least - ROUNDING
+
+
+def certified(motion: Motion, around: Surroundings) -> np.ndarray:
+    """Return which motions have a certificate (P,), bool: they are allowed, and clear of everything."""
+    return motion.allowed & (clearances(motion, around) >= 0)

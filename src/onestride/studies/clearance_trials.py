@@ -213,8 +213,9 @@ class Recorded(ClearanceFilter):
     def of(cls, made: ClearanceFilter) -> Recorded:
         """Return one like ``made``."""
         return cls(
-            made.reference, made.obstacles_of, made.walls, obstacle_speed=made.obstacle_speed, max_age=made.max_age
-        )
+            made.reference, made.obstacles_of, made.walls, obstacle_speed=made.obstacle_speed, max_age=made.max_age,
+            kernel=made.kernel,
+        )  # fmt: skip
 
     def begin(self) -> None:
         super().begin()
