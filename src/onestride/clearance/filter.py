@@ -137,14 +137,13 @@ class ClearanceFilter:
     def _along_the_plan(
         self, command: np.ndarray, ahead: np.ndarray, around: Surroundings, now: float
     ) -> np.ndarray | None:
-        for paces in (PACES[:1], PACES[1:]):  # most commands are fine as they are
-            motions = self.reference.offers(command, ahead, paces, now)
-            good = self._certified(motions, around)
-            if good.any():
-                taken = self.reference.take(motions, int(good.argmax()), now)
-                self.counts["followed" if np.array_equal(taken, command) else "slower"] += 1
-                return taken
-        return None
+        motions = self.reference.offers(command, ahead, PACES, now)
+        good = self._certified(motions, around)
+        if not good.any():
+            return None
+        taken = self.reference.take(motions, int(good.argmax()), now)
+        self.counts["followed" if np.array_equal(taken, command) else "slower"] += 1
+        return taken
 
     def _aside(self, stop: Motion, clear: float, around: Surroundings, may: bool, now: float) -> np.ndarray | None:
         """Return the command for a step aside, or None where it would not end clearer than staying."""

@@ -91,13 +91,13 @@ class PositionReference:
             paces: at which the path may be followed, from 1 downward (P,).
             now: clock time [s].
         """
-        straight = command + np.arange(AHEAD)[:, None] * (command - self.at(now))
-        along = straight.copy()
+        paths = np.empty((len(paces), 2, AHEAD, 3))
+        paths[:] = command + np.arange(AHEAD)[:, None] * (command - self.at(now))
         ahead = ahead[: AHEAD - 1]
-        along[1 : 1 + len(ahead)] = ahead
         if len(ahead):
-            along[1 + len(ahead) :] = ahead[-1]
-        return self.motions(np.stack((along, straight) * len(paces)), np.repeat(paces, 2), now)
+            paths[:, 0, 1 : 1 + len(ahead)] = ahead
+            paths[:, 0, 1 + len(ahead) :] = ahead[-1]
+        return self.motions(paths.reshape(-1, AHEAD, 3), np.repeat(paces, 2), now)
 
     def first_steps(self, commands: np.ndarray, now: float) -> Motion:
         """Return the motions by commands (P, 3) of P different plans, each with its stop straight on."""
