@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from onestride.clearance.certificate import ROUNDING, Motion, Surroundings
-from onestride.clearance.motions import PositionLimits
+from onestride.clearance.motions import BEYOND, SAME, PositionLimits
 from onestride.clearance.shapes import RoundedBoxes
 from onestride.compiling import NativeError, Source, load
 
@@ -40,8 +40,8 @@ class _Surroundings(ctypes.Structure):
 
 class _Limits(ctypes.Structure):
     _fields_ = [
-        ("low", c_double * 3), ("high", c_double * 3), ("speed", c_double), ("acceleration", c_double),
-        ("deceleration", c_double), ("control_dt", c_double),
+        ("low", c_double * 3), ("high", c_double * 3),
+        *((name, c_double) for name in ("speed", "acceleration", "deceleration", "control_dt", "same", "beyond")),
     ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class ArmMotions:
 
     def __init__(self, kernel: Kernel, arm: Arm, limits: PositionLimits) -> None:
         self._library, self._arm = kernel.library, byref(arm)
-        numbers = limits.speed, limits.acceleration, limits.deceleration, limits.control_dt
+        numbers = limits.speed, limits.acceleration, limits.deceleration, limits.control_dt, SAME, BEYOND
         self._limits = byref(_Limits(tuple(limits.low), tuple(limits.high), *numbers))
 
     def body(self, positions: np.ndarray) -> np.ndarray:

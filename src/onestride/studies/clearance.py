@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from onestride.clearance import FILTERS
+from onestride.clearance.native import chosen
 from onestride.clearance.ranking import certified_first
 from onestride.evaluation.metrics import single
 from onestride.evaluation.records import Store
@@ -97,13 +98,16 @@ def measure(
         rows[f"{name}, ranking of {CANDIDATES}"] = durations([us for r in mine for us in r["ranking_us"]])
     if policy is not None:
         rows |= with_policy(policy, trials)
-    config = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "trials": trials if policy else 0}
+    config: dict[str, Any] = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "kernel": kernel()}
+    config["trials"] = trials if policy else 0
     config |= {f"{name}_margin_m": body.margin for name, body in BODIES.items()}
     config |= {f"{name}_obstacle_speed_m_s": body.speed for name, body in BODIES.items()}
     notes = [
         "simulated time; collided: also robots at rest that moving obstacles run into, of which nothing is certified; "
         "collided_certified: while a certificate held",
         "violations: observations that showed an assumption to be broken",
+        f"filter: wall time of a command, by {kernel()}; ranking: of {CANDIDATES} commands, of the arm in random "
+        "directions at full speed",
     ]
     return {"config": config, "seeds": {"scenes": seed}, "rows": rows, "notes": notes}
 
@@ -123,7 +127,12 @@ def assumed(name: str) -> str:
     """Return what must be the same for scenes to be counted together."""
     body = BODIES[name]
     errors = " ".join(f"{1e3 * error:g}" for error in ASSUMED[name].values())
-    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s, tracking errors {errors} mm"
+    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s, tracking errors {errors} mm, by {kernel()}"
+
+
+def kernel() -> str:
+    """Return what computes certificates on this machine; durations are its own."""
+    return "native" if chosen("auto") else "numpy"
 
 
 @contextmanager
@@ -186,14 +195,19 @@ def durations(took: Sequence[int]) -> dict[str, Any]:
 
 
 def ranking_times(task: Task, scene: Any, rng: np.random.Generator, times: int = 4) -> list[float]:
-    """Return how long it takes to rank random candidates at the start of a scene, ``times`` durations [s]."""
-    clearance, made = FILTERS[task.name](), []
+    """Return how long it takes to rank candidates at the start of a scene, ``times`` durations [s].
+
+    The arm's go in random directions at full speed, so that none is refused for its size alone.
+    """
+    clearance, made, steers = FILTERS[task.name](), [], Adversary(BODIES[task.name], task, "jerky", rng)
     for _ in range(times):
         clearance.begin()
         observation = task.first_observation(scene)
         clearance.observe(observation, 0.0)
-        shape = CANDIDATES, task.control.horizon, task.control.transition_dim
-        plans = 0.3 * rng.normal(size=shape)
+        if task.control.position_commands:
+            plans = np.stack([steers.decide(observation).plan for _ in range(CANDIDATES)])
+        else:
+            plans = 0.3 * rng.normal(size=(CANDIDATES, task.control.horizon, task.control.transition_dim))
         decision = Decision(np.zeros(3), plans[0], plans, rng.normal(size=CANDIDATES), {"total": 0.0})
         began = time.perf_counter()
         certified_first(decision, observation, clearance, task.control)
@@ -229,7 +243,8 @@ def table(record: dict[str, Any]) -> Table:
     """Return a line per robot, kind of plan, and whether obstacles move."""
     config = record["config"]
     said = f"{config['arms']} scenes of the arm and {config['flights']} flights, dealt out to the rows evenly."
-    return Table(COLUMNS, record["rows"], (said,))
+    computed = {"native": " C computed the certificates.", "numpy": " NumPy computed the certificates."}
+    return Table(COLUMNS, record["rows"], (said + computed.get(config.get("kernel", ""), ""),))
 
 
 def tables(results: Path) -> dict[str, Table]:

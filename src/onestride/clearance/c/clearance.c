@@ -11,8 +11,6 @@
 #include "arm.h"
 #include "shapes.h"
 
-static const double SAME = 1e-9, BEYOND = 1.0; /* of positions.py */
-
 void onestride_segment_distances(int segments, const double* ends, const Boxes* boxes, double* distances) {
   for (int n = 0; n < segments; n++) {
     const Segment s = segment_of(ends + 6L * n);
@@ -28,6 +26,8 @@ typedef struct {
   Segment at;
   double moved;
 } Knot;
+
+_Static_assert(sizeof(Knot) == 8 * sizeof(double), "what callers make room for");
 
 /* How much clearer one capsule of a motion is than it has to be, of knots that are `stride` numbers apart. What is
    below `floor` is not looked into further. */
@@ -86,34 +86,34 @@ void onestride_certified(int motions, int knots, int capsules, const double* end
 /* ---------------------------------------------------------------- motions along a path */
 
 /* The direction of a path's last move that is one: where it goes on. */
-static void last_way(int rows, const double* here, const double* path, double way[3]) {
+static void last_way(const Limits* limits, int rows, const double* here, const double* path, double way[3]) {
   for (int n = rows - 1; n >= -1; n--) { /* where there is none, the last one */
     const int move = n < 0 ? rows - 1 : n;
     const double *from = move ? path + 3 * (move - 1) : here, *to = path + 3 * move, length = distance(to, from);
-    for (int i = 0; i < 3; i++) way[i] = (to[i] - from[i]) / at_least(length, SAME);
-    if (length > SAME) return;
+    for (int i = 0; i < 3; i++) way[i] = (to[i] - from[i]) / at_least(length, limits->same);
+    if (length > limits->same) return;
   }
 }
 
 static double braked(const Limits* limits, int rows, int commands, const double* here, const double* path, double pace,
                      double* command) {
   double way[3] = {0}, beyond[3];
-  last_way(rows, here, path, way);
-  for (int i = 0; i < 3; i++) beyond[i] = path[3 * (rows - 1) + i] + BEYOND * way[i];
+  last_way(limits, rows, here, path, way);
+  for (int i = 0; i < 3; i++) beyond[i] = path[3 * (rows - 1) + i] + limits->beyond * way[i];
   const double *from = here, *to = path;
   double length = distance(to, from), end = length, total = 0, passed = 0; /* end: of the move, along the path */
   const double step = pace * length, dt = limits->control_dt;
   int moves = 1, part = 0;
   for (int j = 0; j < commands; j++) {
     total += at_least(step - limits->deceleration * dt * dt * j, 0);
-    if (j && total - passed > SAME) moves++;
+    if (j && total - passed > limits->same) moves++;
     passed = total;
     while (total > end && part < rows) { /* the move that the distance ends in */
       part++;
       from = to, to = part < rows ? path + 3 * part : beyond;
       length = distance(to, from), end += length;
     }
-    const double share = clip(1 - (end - total) / at_least(length, SAME), 0, 1);
+    const double share = clip(1 - (end - total) / at_least(length, limits->same), 0, 1);
     for (int i = 0; i < 3; i++) command[3 * j + i] = from[i] + share * (to[i] - from[i]);
   }
   if (pace == 1) memcpy(command, path, 3 * sizeof *path); /* as it is, to the last bit */
@@ -136,8 +136,9 @@ static int swept(const Arm* arm, const Limits* limits, int commands, const doubl
     }
     const double change = distance(now, before) / (j ? 1 : at_least(elapsed, 1e-6));
     const Pose next = pose_of(arm, to);
-    allowed &= change <= limits->acceleration * dt + SAME && distance(to, from) <= limits->speed * dt + SAME;
-    allowed &= seconds_between(arm, &pose, &next) <= dt + SAME;
+    allowed &=
+        change <= limits->acceleration * dt + limits->same && distance(to, from) <= limits->speed * dt + limits->same;
+    allowed &= seconds_between(arm, &pose, &next) <= dt + limits->same;
     body_of(arm, &next, ends + 6L * ARM_CAPSULES * (j + 1));
     memcpy(before, now, sizeof now);
     from = to, pose = next;

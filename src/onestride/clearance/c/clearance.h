@@ -1,4 +1,4 @@
-/* What clearance/certificate.py, shapes.py, positions.py and kinova.py compute, in C: the same formulas, assumptions
+/* What clearance/certificate.py, shapes.py, motions.py and kinova.py compute, in C: the same formulas, assumptions
    and margins, in float64. clearance/native.py calls it. Nothing is allocated and nothing is kept between two calls.
 
    Arrays are contiguous, their last axis first in memory. A number that is none makes every result that depends on it
@@ -24,9 +24,9 @@ typedef struct {
   double speed, age;
 } Surroundings;
 
-/* What the reference may do; see PositionLimits. */
+/* What the reference may do; see PositionLimits, and SAME and BEYOND of motions.py. */
 typedef struct {
-  double low[3], high[3], speed, acceleration, deceleration, control_dt;
+  double low[3], high[3], speed, acceleration, deceleration, control_dt, same, beyond;
 } Limits;
 
 /* The arm; see kinova.py. */
