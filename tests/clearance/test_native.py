@@ -100,12 +100,13 @@ def test_the_arms_motions_are_numpys(kernel):
     rng, allowed = np.random.default_rng(3), []
     for _ in range(300):
         here, n = rng.uniform(WORKSPACE_LOW - 0.02, WORKSPACE_HIGH + 0.02), rng.integers(1, 9)
-        paths = here + rng.normal(scale=rng.choice([1e-3, 5e-3, 1e-2, 1.0]), size=(8, n, 3)).cumsum(1)
+        paths = here + rng.normal(scale=rng.choice([1e-3, 5e-3, 1e-2]), size=(8, n, 3)).cumsum(1)
         paces, velocity = rng.choice([1.0, 0.8, 0.1], 8), rng.normal(scale=0.05, size=3)
         paths[0], paths[1, 0], paths[2, -1] = here, here, paths[2, max(n - 2, 0)]  # no way, none at first, none at last
-        paces[3:5] = 1.0
-        paths[3] = here + (limits.deceleration * limits.control_dt**2 + 5e-10, 0.0, 0.0)  # at rest but for rounding
-        paths[4] = here + velocity * limits.control_dt + (5e-6, 0.0, 0.0)  # nearly as before, and at once
+        paces[3:6] = 1.0
+        paths[3] = here + np.array([limits.deceleration * limits.control_dt**2 + 5e-10, 0, 0])  # then rests, nearly
+        paths[4] = here + velocity * limits.control_dt + np.array([5e-6, 0, 0])  # nearly as before, and at once
+        paths[5] = rng.normal(size=(n, 3))  # far off
         given = here, paths, paces, steps, velocity, rng.choice([0.0, 0.4, 1.0])
         found, wanted = c.along(*given), numpy.along(*given)
         for one, other in zip(found[:3], wanted[:3], strict=True):
