@@ -95,6 +95,7 @@ def test_an_exported_folders_card(saved, tmp_path, observation):
     assert names["action"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_an_exported_folders_card_has_what_the_run_measured(saved, tmp_path):
     success = {"mean": 0.875, "std": 0.1, "n": 40, "per_seed": [0.9, 0.85]}
     report = {

@@ -105,6 +105,7 @@ def program(count, **theirs):
     return *json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_the_program_has_waiting_threads_sleep_and_no_more_of_them_than_cores():
     said, threads, read = program(1)
     assert (said, threads) == ("1 of this machine's 2 cores may be used: computing on 1 thread", 1)

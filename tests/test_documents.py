@@ -157,6 +157,7 @@ def test_the_log_that_is_shown_is_recorded(page, make_arm_policy, tmp_path, monk
     assert len(read_log(tmp_path / "log.npz", policy.control).times) == 60 / policy.control.control_dt
 
 
+@pytest.mark.slow
 def test_the_dry_run_that_is_shown_moves_nothing(make_arm_policy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples/robots"), *sys.path])

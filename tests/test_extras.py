@@ -65,6 +65,7 @@ def test_every_package_comes_with_the_extra_that_its_line_names():
         assert distribution(package) in brought(extra), package
 
 
+@pytest.mark.slow
 def test_every_package_that_is_imported_is_a_dependency_or_has_a_line():
     imported = set().union(*(packages(path) for path in FILES.values()))
     assert {"numpy", "torch", "pyarrow"} <= imported  # at the top, and in a function
@@ -153,6 +154,7 @@ def test_a_study_without_extras_is_one_line():
     assert (done.returncode, done.stderr) == (2, "onestride: this needs tyro: pip install onestride[train]\n")
 
 
+@pytest.mark.slow
 def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path):
     missing = [package for package, extra in EXTRAS.items() if extra in ("sim", "report")]
     r = f"--run {tmp_path / 'run'}"
@@ -174,6 +176,7 @@ def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch.nothing", "nobodys_package"])
 def test_a_package_that_no_extra_brings_is_named_as_it_is(package):
     code = f"from onestride.errors import report_user_errors\nwith report_user_errors(): import {package}"

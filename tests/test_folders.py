@@ -113,6 +113,7 @@ print(killed, sorted(seen))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_every_operation_it_is_old_or_new(tmp_path):
     (tmp_path / "run").mkdir()
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "run"))

@@ -33,6 +33,7 @@ def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     assert (tiny_run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_everything_again_changes_nothing(tiny_run, capsys):
     before = {p: p.read_bytes() for p in tiny_run.rglob("*.safetensors")}
     main(["quickstart", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures"])
@@ -46,6 +47,7 @@ def test_an_evaluation_that_another_process_is_at_work_on_is_refused(tiny_run, c
     assert "another process is at work on" in message
 
 
+@pytest.mark.slow
 def test_a_trained_student_drives_the_arm(tiny_run, capsys):
     out = run(capsys, "run", "--preset", "tiny", "--run", str(tiny_run), "--clock", "charged", "--timeout", "0.5")
     record = json.loads(out)
@@ -85,6 +87,7 @@ def test_a_measured_run_writes_its_report_and_leaves_others_alone(tiny_run, tmp_
     assert "mine.json, mine.png, mine.safetensors already" in refused(capsys, *r, "--out", str(tmp_path / "mine.json"))
 
 
+@pytest.mark.slow
 def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, capsys, monkeypatch):
     def interrupted(record, log):
         added(record, log)
@@ -100,6 +103,7 @@ def test_a_measured_run_that_is_stopped_writes_what_it_has(tiny_run, tmp_path, c
     assert report["notes"][0] == "Ended by KeyboardInterrupt, 20 of 250 ticks were driven."
 
 
+@pytest.mark.slow
 def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, capsys, monkeypatch):
     """Ctrl-C and at once Ctrl-C again: the report was lost."""
 
@@ -134,6 +138,7 @@ def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
     assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
 
 
+@pytest.mark.slow
 def test_publishing_refuses_to_overwrite(tiny_run, tmp_path, capsys):
     r = ["evaluate", "--preset", "tiny", "--run", str(tiny_run), "--no-pictures", "--publish", str(tmp_path / "out")]
     run(capsys, *r)

@@ -150,12 +150,14 @@ def test_a_column_that_hardly_changed_is_refused(pusht, tmp_path):
         adopt(tmp_path / "run", folder, pusht)
 
 
+@pytest.mark.slow
 def test_before_lerobot_04_the_normalisation_is_among_the_weights(pusht, tmp_path):
     """The same policy in the older layout: buffers for statistics, and no processors' files."""
     folder = as_before_04(copied(DDPM, tmp_path))
     assert_the_librarys_actions(adopt(tmp_path / "run", folder, pusht).policy, golden_of(DDPM))
 
 
+@pytest.mark.slow
 def test_a_compiled_networks_names_are_the_same(pusht, tmp_path):
     folder = copied(DDPM, tmp_path)
     weights = load_file(folder / "model.safetensors")
@@ -198,6 +200,7 @@ def write_episodes(path):
     return path
 
 
+@pytest.mark.slow
 def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_path, capsys):
     """Adopted with its data, then distilled: not by the data's own limits, nor with the task's horizon."""
     folder, run = copied(DDIM, tmp_path), tmp_path / "run"
@@ -218,6 +221,7 @@ def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_pat
     assert "not overwritten" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reading_needs_neither_library():
     code = (
         "import sys; from pathlib import Path; from onestride.adopt.adopting import read_policy;"

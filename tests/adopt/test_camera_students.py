@@ -33,6 +33,7 @@ def seen(seed=0):
     return {"agent": rng.uniform(0, 512, (2, 2)), "top": drawn_images(2, (96, 96), seed)}
 
 
+@pytest.mark.slow
 def test_the_data_are_as_the_tasks_camera_has_them(run):
     episodes = list(read_dataset(run / "data"))
     assert [e.images["top"].shape for e in episodes] == [(n, 96, 96, 3) for n in (5, 3, 4)]

@@ -72,6 +72,7 @@ def assert_the_librarys_actions(policy, foreign, golden):
     assert ((chunk[:, :8] - golden["chunk"]).abs() / policy.normalizer.std).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTING)
 def test_the_same_images_and_noise_give_the_librarys_own_actions(name, folders):
     """GroupNorm and a crop; BatchNorm, resized and cropped, by two encoders; two cameras by one encoder."""
@@ -80,6 +81,7 @@ def test_the_same_images_and_noise_give_the_librarys_own_actions(name, folders):
     assert_the_librarys_actions(made, foreign, golden_of(folders[name]))
 
 
+@pytest.mark.slow
 def test_an_adopted_policy_is_saved_with_its_encoders_and_decides(folders, tmp_path):
     foreign = read_policy(folders[GROUP])
     adopt(tmp_path, folders[GROUP], FITTING[GROUP]())
@@ -94,6 +96,7 @@ def test_an_adopted_policy_is_saved_with_its_encoders_and_decides(folders, tmp_p
     assert "it was there already" in adopt(tmp_path, folders[GROUP], FITTING[GROUP]()).notes
 
 
+@pytest.mark.slow
 def test_images_are_cropped_anywhere_in_training_where_the_policy_was_trained_so(folders):
     for name, differs in ((GROUP, True), (SHARED, False)):
         foreign = read_policy(folders[name])

@@ -161,6 +161,7 @@ def all_ways(folder: str) -> int:
     return wrong + (float(np.quantile(times, 0.75)) > SOON)  # other work may hold up a few
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_signal_ends_the_process_right_after_the_stop_in_each_of_fifty_ways_to_fail(tmp_path):
     assert len(WAYS) == 50

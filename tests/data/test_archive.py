@@ -137,12 +137,14 @@ def test_encrypted(tmp_path):
     refused(alter(path, {"flags": 1}), "encrypted, which is not read: write it without a password")
 
 
+@pytest.mark.slow
 def test_a_bomb(tmp_path):
     path = write(tmp_path / "a.npz", [("a.npy", header(f"({2 * FREE},)", "|u1", bytes(2 * FREE)))])
     assert path.stat().st_size < 1e6
     refused(path, r"it claims 1\.34e\+08 bytes in a file of \d+ bytes, expected .* at most")
 
 
+@pytest.mark.slow
 def test_a_bomb_that_claims_little(tmp_path):
     """It is unpacked to the size that it claims, no further."""
     path = write(tmp_path / "a.npz", [("a.npy", header(f"({2 * FREE},)", "|u1", bytes(2 * FREE)))])

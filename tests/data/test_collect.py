@@ -229,6 +229,7 @@ def test_minari_reads_it(source, tmp_path, monkeypatch):
         assert theirs.terminations.tolist() == [False] * (len(ours) - 1) + [ours.terminated]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [255, 256, 257, 512])
 def test_more_episodes_than_are_written_at_once(point, make_episode, tmp_path, count):
     episodes = [make_episode(point, 1, seed) for seed in range(count)]

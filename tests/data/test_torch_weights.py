@@ -71,6 +71,7 @@ def test_what_is_not_dense_tensors_is_refused(state, message):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.slow
 def test_other_files_are_refused():
     state = {"a": torch.zeros(1000)}
     legacy = saved(state, _use_new_zipfile_serialization=False)

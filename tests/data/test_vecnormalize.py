@@ -133,6 +133,7 @@ def test_statistics_of_another_size_are_refused(tmp_path):
         read_behaviour(write_zip(tmp_path / "p.zip", ppo_state()), tmp_path / "v.pkl")
 
 
+@pytest.mark.slow
 def test_altered_statistics_are_read_or_refused_and_nothing_else(tmp_path):
     """A flipped byte may change a number, which nobody can see; it never ends in an error of ours or of Python's."""
     raw, rng = pickled(), np.random.default_rng(0)

@@ -149,6 +149,7 @@ def test_ddim_is_the_linear_map_of_the_closed_form(variance, published):
     assert slope == pytest.approx(published, abs=3e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
 def test_many_steps_reach_the_mean_and_spread_of_the_data(solver):
     schedule, mean, std, n = Schedule.squared_cosine(400), 0.7, 0.5, 40_000

@@ -124,6 +124,7 @@ def test_a_log_and_a_reference_meet_at_the_slower_ones_rate():
     np.testing.assert_allclose(rows, line)
 
 
+@pytest.mark.slow
 def test_what_could_not_be_seen_is_said(arm):
     """Obstacles stand on both sides alike; a position's sign shows."""
     reference, episodes = arm

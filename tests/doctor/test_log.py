@@ -72,6 +72,7 @@ def test_times_that_go_back_are_refused(tmp_path):
         read_log(tmp_path / "log.npz", SPEC)
 
 
+@pytest.mark.slow
 def test_the_exit_code_says_whether_anything_is_wrong(tmp_path, capsys):
     Reference.of(SPEC, [episode(seed) for seed in range(60)]).save(tmp_path / "sample.safetensors")
 

@@ -54,6 +54,7 @@ def test_an_engine_asks_as_its_policy_does(policy, observation, backend):
     assert len({tuple(action.round(4)) for action in actions}) == len(ASKED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "onnx", "torch"])
 def test_what_the_policy_asked_for_is_asked_for_at_first(policy, observation, backend):
     policy.ask(**{"return": 0.25})
@@ -77,6 +78,7 @@ def test_asked_for_nothing_it_is_the_planner_without_conditions_bit_for_bit(poli
     np.testing.assert_array_equal(mine.action, theirs.action)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "onnx"])
 def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_path, form):
     pytest.importorskip("onnxruntime")
@@ -99,6 +101,7 @@ def test_an_exported_folder_is_asked_and_says_for_what(policy, observation, tmp_
         engine.ask(mass=7.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [pytest.param("native", marks=pytest.mark.slow), "onnx"])
 def test_the_examples_beside_it_ask_as_the_policy_does(policy, task, tmp_path, form):
     """The program that is written decides what the policy does at an episode's first observation."""

@@ -101,12 +101,14 @@ def test_a_decision_ranked_by_the_critic(make, plan, rows, sampling):
     decides(make(selector=policy.selector), plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [False, True])
 @pytest.mark.parametrize("selector", ["returns", "returns-unet"])
 def test_a_decision_ranked_by_the_return_model(make, plan, selector):
     decides(make(selector=selector), plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_operators_decision(make, operator):
     decides(make(operator=operator))
@@ -116,6 +118,7 @@ def test_a_consistency_students_decision(make):
     decides(make("consistency"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [False, True])
 def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     """The frame's and the geometry's constants lie on the host, and are part of what is captured."""
@@ -125,6 +128,7 @@ def test_the_arms_decision_with_its_constants(make_arm_policy, plan):
     decides(policy, plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selector", ["iql", "returns", "returns-unet"])
 def test_a_decision_with_products_in_bfloat16(make, selector):
     decides(make(selector=selector), coarse=True)
@@ -133,6 +137,7 @@ def test_a_decision_with_products_in_bfloat16(make, selector):
 # ---- the teacher's sampling ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("guide", [None, {"width": 16, "blocks": 1}, UNET], ids=["", "guided", "guided-unet"])

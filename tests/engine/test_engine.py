@@ -39,6 +39,7 @@ def test_it_decides_as_the_policy_does_and_comes_round(make, observations, backe
     assert "torch" in engine.chosen if backend in ("torch", "auto") else engine.chosen == "onnx, 1 thread"
 
 
+@pytest.mark.slow
 def test_the_arm_and_its_refusals(make_arm_policy, observation):
     policy = make_arm_policy("student")
     engine = Engine.from_policy(policy, "onnx", threads=1, draws=2, plan=True)
@@ -66,6 +67,7 @@ def test_a_bad_observation_is_refused_before_the_graph_sees_it(make, observation
     assert seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_no_finite_candidate_is_an_error(make, observations, backend):
     policy = make()
@@ -75,6 +77,7 @@ def test_no_finite_candidate_is_an_error(make, observations, backend):
         Engine.from_policy(policy, backend, threads=1, draws=2).decide(observations[0])
 
 
+@pytest.mark.slow
 def test_what_was_given_back_stays(make, observations):
     engine = Engine.from_policy(make(), "onnx", threads=1, draws=4)
     first = engine.decide(observations[0])
@@ -86,6 +89,7 @@ def test_what_was_given_back_stays(make, observations):
     np.testing.assert_array_equal(engine.decide(observations[0]).action, action)
 
 
+@pytest.mark.slow
 def test_buffers_are_made_once(make, observations):
     runner = Engine.from_policy(make(), "onnx", threads=1, draws=4).runner
     assert isinstance(runner, OnnxRunner)
@@ -150,6 +154,7 @@ def test_the_fastest_is_not_one_that_is_slow_again_and_again(point, clock):
     assert fastest([steady], point.control) == (steady, "steady")
 
 
+@pytest.mark.slow
 def test_choices_that_are_none(make):
     with pytest.raises(ValueError, match="there are auto, native"):
         Engine.from_policy(make(), "tensorrt")

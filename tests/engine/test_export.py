@@ -136,6 +136,7 @@ def test_the_example_in_cpp_decides_as_the_engine_does(exported, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_selector_fewer_candidates_and_8_bits(checkpoint, make, tmp_path, capsys):
     save_selector(tmp_path / "returns", make(selector="returns").selector, "halfcheetah-v5")
     arguments = [
@@ -177,6 +178,7 @@ def test_a_guided_teacher_is_refused(make, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypatch):
     policy = make()
     honest = exporting.decision_module
@@ -252,6 +254,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(exported, tmp_path, line)
         Engine.from_folder(folder)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_list_is_refused(exported, tmp_path):
     folder = copied(exported, tmp_path / "e")
     path, whole = folder / CHECKSUMS, (folder / CHECKSUMS).read_bytes()

@@ -66,6 +66,7 @@ def wanted(exported):
     return [engine.decide(np.array(FIRST)).action for _ in range(5)]
 
 
+@pytest.mark.slow
 def test_the_example_in_c_decides_as_the_engine_does(exported, tmp_path):
     command = ["cc", "-std=gnu11", "-O1", "-march=native", "-Wall", "-Werror", "-pthread"]
     folder = shutil.copytree(exported, tmp_path / "e")
@@ -112,6 +113,7 @@ def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_arm_too(make_arm_policy, observation, tmp_path):
     policy = make_arm_policy("student")
     policy.save(tmp_path / "dnk-0", {})

@@ -175,11 +175,13 @@ def many(policy, rows, reference, chunk=500):
         assert others <= len(rows) / 500  # ties are rare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_observations_of_the_cheetah(make, reference, count):
     many(make(), 2 * normal(count, 17, seed=1).double().numpy(), reference)
 
 
+@pytest.mark.slow
 def test_observations_of_the_arm(make_arm_policy, reference, arm_rows):
     many(make_arm_policy("student"), arm_rows(300), reference)
 

@@ -54,6 +54,7 @@ def decider(make, name):
     return policy if name == "policy" else Engine.from_policy(policy, name, threads=2, draws=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["policy", "torch", "onnx", "native"])
 def test_what_has_decided_decides_in_a_forked_child_too(make, observations, two_threads, name):
     if name == "onnx":

@@ -36,6 +36,7 @@ def agree(runner, folded, rows, atol=1e-5):
             assert answer.score == pytest.approx(float(choice.score), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path):
     policy = make()
     folded = fold(policy, draws=8, plan=True)
@@ -56,6 +57,7 @@ def test_a_critic_ranked_students_graph_is_lean_and_says_the_same(make, tmp_path
     assert not model.functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "selector"), [("consistency", "returns"), ("student", "returns-unet")])
 def test_other_students_and_rankings(make, tmp_path, kind, selector):
     folded = fold(make(kind, selector=selector), draws=4)
@@ -63,12 +65,14 @@ def test_other_students_and_rankings(make, tmp_path, kind, selector):
     agree(runner, folded, np.random.default_rng(1).normal(size=(50, 17)))
 
 
+@pytest.mark.slow
 def test_the_arms_geometry_is_in_the_graph(make_arm_policy, arm_rows, tmp_path):
     folded = fold(make_arm_policy("student"), draws=4)
     _, runner = written(folded, tmp_path)
     agree(runner, folded, arm_rows(50))
 
 
+@pytest.mark.slow
 def test_nothing_of_where_it_was_written_is_in_it(make, tmp_path):
     write_graph(fold(make(), draws=2), tmp_path / "g.onnx")
     content = (tmp_path / "g.onnx").read_bytes()
@@ -76,6 +80,7 @@ def test_nothing_of_where_it_was_written_is_in_it(make, tmp_path):
     assert b"/onestride/" not in content
 
 
+@pytest.mark.slow
 def test_8_bits_are_near_and_in_the_large_products_only(make, tmp_path):
     folded = fold(make(), draws=8)
     model, runner = written(folded, tmp_path, int8=True)

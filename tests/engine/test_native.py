@@ -104,6 +104,7 @@ def test_threads_change_no_bit_and_never_meet_another_decision(make):
             np.testing.assert_array_equal(found.action, wanted.action)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_who_asks_does_not_wait_for_threads_that_do_not_run(make, tmp_path):
     """In a forked process the helpers are not there at all, wherever they were when it was forked: many times."""

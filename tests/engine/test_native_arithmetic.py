@@ -56,6 +56,7 @@ def test_silu_is_exact_to_float32_everywhere():
     np.testing.assert_allclose(found[~near], wanted[~near], rtol=5e-7, atol=1e-34)
 
 
+@pytest.mark.slow
 @has_8_bits
 @pytest.mark.parametrize("narrow", [False, True])
 def test_8_bits_are_exact_where_everything_is_whole(narrow, tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ def builds(monkeypatch, quick):
     return count
 
 
+@pytest.mark.slow
 def test_it_is_built_once(tmp_path, builds):
     first = build(ENGINE, tmp_path)
     assert build(ENGINE, tmp_path) == first
@@ -56,6 +57,7 @@ def test_it_is_built_once(tmp_path, builds):
     ctypes.CDLL(str(first)).onestride_lanes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil", [lambda b: b"", lambda b: b[:5000], lambda b: b[:-1], lambda b: b[:99] + b"x" + b[100:]]
 )
@@ -68,6 +70,7 @@ def test_a_library_that_was_spoilt_is_built_again(tmp_path, builds, spoil):
     assert len(builds) == 2
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, builds, monkeypatch):
     load, failures = ctypes.CDLL, ["failed to map segment", "failed to map segment"]
 
@@ -84,6 +87,7 @@ def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, bui
     assert len(builds) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["gcc -g0", "env gcc", "\"gcc\" '-m64'"])
 def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
     monkeypatch.setenv("CC", compiler)
@@ -93,6 +97,7 @@ def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
         build(ENGINE, tmp_path)
 
 
+@pytest.mark.slow
 def test_folders_that_compilers_search_are_not_searched(tmp_path, monkeypatch, quick):
     (tmp_path / "math.h").write_text("#error not this one")
     for name in ("CPATH", "C_INCLUDE_PATH"):
@@ -128,6 +133,7 @@ def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
     assert len(names) == 6
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_left_is_cleared(tmp_path, quick):
     left = temporary_folder(tmp_path / "decide-0123")
     (left / "decide.so").write_bytes(b"half")
@@ -157,6 +163,7 @@ def test_without_a_home_it_says_what_to_set_and_auto_runs_something_else(make, t
     assert compiling.cache_folder(ENGINE) == tmp_path / "onestride"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -167,6 +174,7 @@ def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_library_with_narrower_vectors_than_the_processors_is_said(tmp_path, monkeypatch, quick, capsys):
     library.__wrapped__(tmp_path)
     assert "vectors" not in capsys.readouterr().err
@@ -181,6 +189,7 @@ def test_where_it_cannot_be_written_it_says_where_else(tmp_path):
         build(ENGINE, tmp_path / "file" / "cache")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so_and_auto_runs_something_else(make, tmp_path, monkeypatch):
     monkeypatch.setattr(native, "library", lambda: library.__wrapped__(tmp_path))
     monkeypatch.setattr("onestride.engine.backends.library", lambda: library.__wrapped__(tmp_path))

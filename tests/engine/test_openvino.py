@@ -27,6 +27,7 @@ def test_an_engine_of_it_decides_as_the_policy(make, observations):
     decide_alike(engine, policy, observations)
 
 
+@pytest.mark.slow
 def test_a_folder_runs_on_the_sooner_done_of_both(make, observations, tmp_path):
     folder = tmp_path / "e"
     export(make(), folder, form="onnx", draws=2, seed=0, checkpoint=None)
@@ -42,6 +43,7 @@ def test_a_folder_runs_on_the_sooner_done_of_both(make, observations, tmp_path):
     assert "openvino" in chosen
 
 
+@pytest.mark.slow
 def test_a_forked_child_is_told_to_make_its_own(make, observations, tmp_path):
     folder = tmp_path / "e"
     export(make(), folder, form="onnx", draws=1, seed=0, checkpoint=None)

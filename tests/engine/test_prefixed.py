@@ -49,6 +49,7 @@ def decide_alike(engine, policy):
     assert np.abs(plans[1][P:] - plans[0][P:]).max() > 1e-3  # the rest goes on from it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_an_engine_commits_as_its_policy_does(policy, backend):
     if backend == "onnx":
@@ -56,6 +57,7 @@ def test_an_engine_commits_as_its_policy_does(policy, backend):
     decide_alike(Engine.from_policy(policy, backend, threads=1, draws=4, seed=5, plan=True), policy)
 
 
+@pytest.mark.slow
 def test_an_exported_folder_commits_and_says_how_many(policy, tmp_path):
     pytest.importorskip("onnxruntime")
     export(policy, tmp_path / "out", form="onnx", draws=4, seed=5, checkpoint=None)

@@ -57,6 +57,7 @@ print(json.dumps([len(action), refused, log.executed, *late, len(robot.told), so
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "task"),
     [

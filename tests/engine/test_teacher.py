@@ -43,6 +43,7 @@ def test_the_same_plans(make_arm_policy, make, observation, observations, settin
         assert torch.equal(found[:, policy.fixed], prior[:, policy.fixed])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["ddim", "ddpm"])
 def test_as_a_policys_generator(make, observations, solver):
     pytest.importorskip("onnxruntime")

@@ -28,6 +28,7 @@ def test_it_is_off_before_the_library_loads_and_the_users_word_counts(tmp_path, 
     assert done.stdout == f"{seen}\n"
 
 
+@pytest.mark.slow
 def test_every_import_of_it_is_the_one_that_turns_it_off():
     found = []
     for path in SOURCE.rglob("*.py"):

@@ -166,6 +166,7 @@ def test_auto_takes_what_there_is(make, observations):
     decide_alike(engine, policy, observations)
 
 
+@pytest.mark.slow
 def test_a_folder_of_it_starts_without_torch_and_decides_as_the_policy(make, observations, tmp_path):
     pytest.importorskip("onnxruntime")
     policy = with_two_calls(make())

@@ -24,6 +24,7 @@ def test_latency_is_in_milliseconds_and_empty_is_unknown():
     assert set(latency([]).values()) == {None}
 
 
+@pytest.mark.slow
 def test_effective_dimensions_of_a_point_a_line_a_plane_and_a_round_cloud():
     point = torch.full((64, 6), 3.0)
     line = torch.linspace(-1, 1, 64)[:, None] * torch.randn(6) + 5

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from onestride.data.minari import read_dataset
 from onestride.evaluation import rollouts
 from onestride.evaluation.entries import policy_of
 from onestride.evaluation.evaluate import evaluate, summary
@@ -143,7 +144,7 @@ def test_every_seed_meets_the_same_starts_with_noise_of_its_own():
 
 
 def test_the_result_says_everything(evaluated):
-    _, folder = evaluated
+    run, folder = evaluated
     report = json.loads((folder / "comparison.json").read_text())
     assert report["schema"] == 2
     assert report["experiment"] == "hopper-v5"
@@ -159,6 +160,9 @@ def test_the_result_says_everything(evaluated):
     assert "8 times over from what begins in an episode's first 50 steps" in notes
     assert "discounted by 0.997 per step: a horizon of about 333 steps" in notes
     assert "comes round after 256 decisions" in notes
+    normalised = TASKS["hopper-v5"]().benchmark.normalised
+    earned = [normalised(episode.rewards.astype(float).sum()) for episode in read_dataset(run / "data")]
+    assert f"The data's {len(earned)} episodes return {np.mean(earned):.4g} on average, from {min(earned):.4g}" in notes
     assert {"returns", "iql", "teacher", "dnk-0", "kdm-0", "ct-0", "cd-0"} <= report["config"].keys()
     assert all("history" not in entry.get("training", {}) for entry in report["config"].values())
     records = records_of(folder)
@@ -245,6 +249,7 @@ def test_nothing_to_evaluate(run, tmp_path):
         evaluate(tmp_path / "run", CONFIG, "onestride evaluate")
 
 
+@pytest.mark.slow
 def test_other_entries_are_evaluated_beside_the_table(again, evaluated):
     """Under a name of their own; an entry that stands in the table too has the same episodes."""
     chosen = [entry(again, "dnk-0"), entry(again, "dnk-0", candidates=5)]

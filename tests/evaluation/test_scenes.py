@@ -67,6 +67,7 @@ def records_of(run):
     return read_records(run / "evaluation" / "episodes.jsonl")
 
 
+@pytest.mark.slow
 def test_every_planner_meets_every_scene_in_turns(run):
     folder = evaluate(run, CONFIG, "test")
     assert folder == run / "evaluation"
@@ -85,6 +86,7 @@ def test_every_planner_meets_every_scene_in_turns(run):
     assert (clearance["n"], len(clearance["per_seed"])) == (3, 1)
 
 
+@pytest.mark.slow
 def test_on_wall_time_it_has_a_folder_of_its_own(run):
     config = EvaluateConfig(trials=1, clock="real", timeout=0.1)
     assert evaluate(run, config, "test") == run / "evaluation-real"
@@ -104,6 +106,7 @@ def test_a_killed_evaluation_goes_on_and_a_cut_line_is_run_again(run, tried):
     )
 
 
+@pytest.mark.slow
 def test_another_evaluations_folder_is_refused_unless_nothing_was_begun(run, tried):
     tried.kill_at = 0
     with pytest.raises(KeyboardInterrupt):
@@ -136,6 +139,7 @@ def test_planners_trained_later_join_and_those_trained_anew_are_evaluated_anew(r
     assert {row: metrics["success"]["n"] for row, metrics in made["rows"].items()} == {"teacher": 3, "dnk": 3, "kdm": 3}
 
 
+@pytest.mark.slow
 def test_candidates_are_compared_with_the_teachers(run):
     config = EvaluateConfig(trials=8, timeout=0.05)
     folder = evaluate(run, config, "test")

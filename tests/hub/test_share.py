@@ -296,6 +296,7 @@ def test_settings_are_shown_without_a_hub(hub, folders, capsys):
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_path):
     push(folders / "exported")
     code = (
@@ -309,6 +310,7 @@ def test_a_robots_computer_pulls_and_decides_without_torch(hub, folders, tmp_pat
     assert done.stdout.splitlines()[-1] == "3"
 
 
+@pytest.mark.slow
 def test_as_it_is_typed(hub, folders, tmp_path):
     """In a process of its own, which finds the hub by its environment; twice, as the second finds a repository."""
     for words in (("push", folders / "run/ranked-0", "--to", NAME),) * 2 + (("pull", NAME, "--to", tmp_path / "it"),):
@@ -316,6 +318,7 @@ def test_as_it_is_typed(hub, folders, tmp_path):
     assert content(tmp_path / "it") == content(folders / "run/ranked-0")
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_with_its_extra(folders, capsys):
     code = "from onestride.cli import main\nmain(sys.argv[1:])"
     for blocked, package in (({"huggingface_hub"}, "huggingface_hub"), (EXTRAS, "tyro")):

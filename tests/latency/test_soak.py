@@ -83,6 +83,7 @@ def test_scenes_follow_one_another_until_every_tick_was_there(loaded):
     assert (np.diff(whens) > 0).all()  # over the scenes, since the run began
 
 
+@pytest.mark.slow
 def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
     settings = config(fault=Fault("busy", 0.1, 0.002))
     record = run_soak(loaded, [1000], settings)
@@ -103,6 +104,7 @@ def test_results_plot_and_ticks_are_written_once(loaded, tmp_path):
         targets(out)
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_leaves_nothing_to_refuse_the_next(loaded, tmp_path, monkeypatch):
     record = run_soak(loaded, [1000], config())
 
@@ -136,6 +138,7 @@ def test_signals_have_their_earlier_handlers_when_it_is_over(loaded, ends):
     assert [signal.getsignal(number) for number in ENDING] == before
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_early_takes_nothing_of_what_was_measured(loaded, tmp_path):
     class Stopped(Point):
         def read(self):

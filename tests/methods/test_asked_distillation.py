@@ -60,6 +60,7 @@ def test_what_is_asked_for_comes_in_one_call_and_without_asking_both_do(two_side
     assert 0.25 < float((free > 0).float().mean()) < 0.75
 
 
+@pytest.mark.slow
 def test_the_teachers_score_is_the_guided_one_and_the_score_networks_is_not(two_sides):
     guided = replace(two_sides.config, condition_weight=0.9)
     teacher = DiffusionPlanner(guided, SPEC)

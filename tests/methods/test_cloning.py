@@ -38,6 +38,7 @@ def make(horizon=1, **settings):
     return Cloning(CloningConfig(**{"hidden": 32} | settings), spec_of(mask(horizon), C, O))
 
 
+@pytest.mark.slow
 def test_it_says_the_mean_of_what_the_data_did(tmp_path):
     """Half the data does 0.5 o_1 + c_2 + 1, half 0.5 o_1 + c_2 - 1: cloning does neither."""
     o, context = normal(4096, 1, O), normal(4096, C, seed=1)

@@ -66,6 +66,7 @@ def test_log_odds_are_those_of_the_dynamics_where_behaviours_are_alike(tmp_path)
     assert torch.corrcoef(torch.stack((found, log_ratio(*new))))[0, 1] > 0.98
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("score", "shifted"), [pytest.param("classifier", True, marks=pytest.mark.slow), ("dara", False)]

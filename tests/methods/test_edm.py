@@ -170,6 +170,7 @@ def test_the_loss_is_that_of_the_paper():
 # ---- what it learns ----
 
 
+@pytest.mark.slow
 def test_it_learns_a_conditional_gaussian(tmp_path):
     """One observation o, one action a ~ N(0.6 o, 0.4^2): slope and spread to 0.05."""
     fixed, g = torch.tensor([[True, False]]), seeded()

@@ -145,6 +145,7 @@ def learnt(folder, alpha):
         return actor.sample(prior, nothing)[:, 0, O], learner.flowed(prior, nothing)[:, 0, O]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "apart"), [(0.05, 0.25), (10.0, 0.1)])
 def test_the_flow_keeps_both_modes_and_the_actor_goes_to_the_better_one_as_far_as_alpha_lets_it(tmp_path, alpha, apart):
     """From a noise that flows to -1, alpha (a + 1)^2 + (a - 1)^2 / 4 is least at (1 - 4 alpha) / (1 + 4 alpha)."""
@@ -192,6 +193,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
 # ---- a run ----
 
 
+@pytest.mark.slow
 def test_a_steps_columns_are_the_datas(run):
     task = TASKS["hopper-v5"]().with_control(horizon=1)
     material = material_of(run, task)
@@ -208,6 +210,7 @@ def test_a_steps_columns_are_the_datas(run):
     torch.testing.assert_close(ratio, ratio[:1].expand(len(ratio)))
 
 
+@pytest.mark.slow
 def test_it_trains_by_its_name_and_is_ranked_by_the_critic(run, tmp_path):
     there = tmp_path / "run"
     copy_without(run, there)

@@ -36,6 +36,7 @@ def make(**settings):
     return IQLPolicy(IQLPolicyConfig(**{"hidden": 32} | settings), spec_of(fixed, 0, O))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beta", "largest"), [(0.0, 100.0), (3.0, 100.0), (3.0, 2.0)])
 def test_it_says_the_weighted_mean(tmp_path, beta, largest):
     """Two actions, 1 and -1, as often, with advantages c and -c: the answer is tanh(beta c) until weights are cut."""

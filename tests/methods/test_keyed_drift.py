@@ -87,6 +87,7 @@ def test_both_modes_are_kept_in_their_shares_and_between_them_there_is_nothing(k
         assert deviation < 1.5 * 0.05
 
 
+@pytest.mark.slow
 def test_the_papers_form_keeps_neither_modes_nor_spread(tmp_path):
     """Its drift does not know the sample: how samples differ stays what it was when nothing had been learnt."""
     spec = PlanSpec(horizon=1, state_dim=1, action_dim=2)

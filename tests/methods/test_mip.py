@@ -102,6 +102,7 @@ def test_on_a_gaussian_both_calls_say_the_mean_and_no_other_losses_are_lower():
     assert (policy.sample(plans, context) - plans).square().mean().item() == pytest.approx(s**2, rel=0.01)
 
 
+@pytest.mark.slow
 def test_two_ways_become_one_through_the_middle(tmp_path):
     """It fits no distribution: of data at -1 and 1 it says one answer, and the same one whatever the noise."""
     torch.manual_seed(0)

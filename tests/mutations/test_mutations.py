@@ -128,6 +128,7 @@ def run_cases(reader, numbers, bases, worker, folder):
     assert not wrong, f"{reader.name}, {len(wrong)} of {len(numbers)}:\n" + "\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", EVERY)
 def test_a_sample_of_damaged_files(reader, bases, worker, tmp_path):
     run_cases(reader, range(SAMPLE), bases, worker, tmp_path)

@@ -77,6 +77,7 @@ def test_every_parameter_learns(make):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.slow
 def test_a_few_steps_of_training_fit_a_batch(make):
     network, x, context = make(), torch.randn(16, H, D), torch.randn(16, C)
     k, target = torch.randint(1, N + 1, (16,)), torch.randn(16, H, D)

@@ -153,6 +153,7 @@ def test_what_the_engine_cannot_fold_is_refused_with_advice(make, reaching):
         Engine.from_policy(make("student"), "native")
 
 
+@pytest.mark.slow
 def test_an_exported_graph_ends_at_the_goal(make, tmp_path):
     export(make("student"), tmp_path / "engine", form="onnx", draws=2, seed=0, checkpoint=None)
     plan = Engine.from_folder(tmp_path / "engine", threads=1).decide(OBSERVATION).plan

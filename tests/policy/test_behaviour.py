@@ -104,6 +104,7 @@ def test_without_a_selector_it_draws_one_candidate_and_with_one_as_many_as_it_ha
     assert behaviour.policy.selector is score
 
 
+@pytest.mark.slow
 def test_chunks_and_history_are_those_of_an_evaluation(tmp_path):
     pytest.importorskip("gym_pusht")
     task = TASKS["pusht"]()
@@ -121,6 +122,7 @@ def test_chunks_and_history_are_those_of_an_evaluation(tmp_path):
     np.testing.assert_array_equal(episode.observations, wanted.observations[: STEPS + 1])
 
 
+@pytest.mark.slow
 def test_it_collects_where_the_task_has_a_demonstrator_too(tmp_path):
     """Steps of its own way; an actor's file is the demonstrator's matter."""
     pytest.importorskip("gymnasium_robotics")
@@ -134,6 +136,7 @@ def test_it_collects_where_the_task_has_a_demonstrator_too(tmp_path):
 # ---- in a run ----
 
 
+@pytest.mark.slow
 def test_half_is_the_experts_and_half_the_planners_and_the_run_says_so(planner, tmp_path, monkeypatch):
     (tmp_path / "hand.py").write_text("import numpy as np\n\ndef still(observation, rng):\n    return np.zeros(3)\n")
     words = [tmp_path / "hand.py:still", type(tmp_path)("noise=0.05"), planner]

@@ -244,6 +244,7 @@ def test_a_bundled_selector_comes_back_and_decides_the_same(make, observations, 
     same(decisions(policy, observations), decisions(again, observations))
 
 
+@pytest.mark.slow
 def test_a_guided_teacher_comes_back_guided(make, observations, tmp_path):
     policy, plain = make("teacher", selector="returns", guidance=0.7), make("teacher", selector="returns")
     policy.save(tmp_path / "p", {"id": "x"})

@@ -129,6 +129,7 @@ def test_an_image_is_looked_at_once_for_all_candidates(run):
     assert looked == [1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["dnk", "cd", "kdp"])
 def test_students_take_their_teachers_encoders_as_they_are(run, wanted, monkeypatch):
     monkeypatch.setattr(make_block, "__defaults__", (16,))  # rows of pairs that are made at a time
@@ -176,6 +177,7 @@ def test_an_engine_and_a_folder_decide_as_the_policy(run, tmp_path):
             engine.decide({"agent": np.zeros((2, 2))})
 
 
+@pytest.mark.slow
 def test_what_a_policy_sees_becomes_data_with_images(run, task, tmp_path, monkeypatch):
     pytest.importorskip("gym_pusht")
     monkeypatch.setattr("onestride.tasks.collect_actors.WIDTH", 1)

@@ -102,6 +102,8 @@ def test_every_term_of_a_loss_is_a_line_and_one_list_is_the_loss():
     assert (teacher.get_title(), dnk.get_title()) == ("Teacher", "DNK")
     assert len(dnk.lines) == 4  # two terms, two seeds
     np.testing.assert_array_equal(dnk.lines[1].get_xydata(), [[10, 0.3], [20, 0.2]])
+    many = training_figure({"dnk": [{f"term {i}": np.array([[1, 1.0], [2, 2.0]]) for i in range(15)}]}).axes[0]
+    assert len({to_hex(line.get_color()) for line in many.lines}) == 15
     assert [text.get_text() for text in dnk.get_legend().get_texts()] == ["loss", "spectral"]
     assert (dnk.get_yscale(), teacher.get_yscale()) == ("log", "linear")  # a loss may be negative
 
@@ -148,6 +150,15 @@ def test_pareto_names_every_point_apart():
 
 def test_front_are_the_corners_of_what_is_not_beaten():
     assert _front([(4, 0.8), (1, 0.5), (2, 0.4), (9, 0.8)]) == [(1, 0.5), (4, 0.5), (4, 0.8)]
+
+
+def test_names_for_which_there_is_no_room_share_as_little_as_they_can():
+    crowd = {Variant(method=f"method {i}", selector="iql"): row(1 + 1e-3 * i, 0.5) for i in range(16)}
+    figure = pareto_figure(crowd | {TEACHER: row(100, 0.5)}, {}, "", "return")
+    assert figure.axes[0].get_ylabel() == "return"
+    texts = [t for t in figure.axes[0].texts if t.get_text()]
+    assert len(texts) == 17
+    assert len({t.get_position() for t in texts}) > 10  # they lay upon each other, right of their points
 
 
 def test_every_episode_is_a_dot():

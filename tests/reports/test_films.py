@@ -103,6 +103,7 @@ def test_film_is_short_and_says_its_speed(motion, duration, tmp_path, monkeypatc
     assert speed == 1 or duration / speed > 5
 
 
+@pytest.mark.slow
 def test_points_are_seen_where_the_camera_renders_them(motion):
     scene, size = motion.scene, (240, 200)
     try:
@@ -153,6 +154,7 @@ def test_who_waits_longer_comes_less_far():
     assert steps["dnk"][-1] == 40  # it has ended
 
 
+@pytest.mark.slow
 def test_film_and_replay(tmp_path, monkeypatch):
     def rendered(environment, seed, actions, steps, size):
         return np.stack([np.full((size[1], size[0], 3), 5 * s, np.uint8) for s in steps]), 0.1 * steps
@@ -184,6 +186,7 @@ def act_three():
     return np.random.default_rng(0).uniform(-1, 1, (3, 6)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_what_is_rendered_is_what_was_done():
     try:
         frames, travelled = render_body(ENVIRONMENT, 3, act_three(), np.array([0, 3]), (64, 48))
@@ -199,6 +202,7 @@ def test_what_is_rendered_is_what_was_done():
     env.close()
 
 
+@pytest.mark.slow
 def test_an_environment_that_is_not_mujocos_draws_itself():
     actions = np.random.default_rng(0).uniform(-2, 2, (3, 1)).astype(np.float32)
     frames, travelled = render_body("Pendulum-v1", 3, actions, np.array([0, 3]), (64, 48))

@@ -208,6 +208,7 @@ def bind(arm) -> BoundRobot:
     return BoundRobot(arm, Binding(SEEN, arm.observation, links), Binding(TOLD, arm.command, speeds))
 
 
+@pytest.mark.slow
 def test_an_episode_on_a_robot_in_another_process_ends_where_it_should(tmp_path):
     clock = RealClock()
     with robot(tmp_path / "log", watchdog=5.0) as arm, AsyncPolicy(Toward(), clock) as policy:
@@ -221,6 +222,7 @@ def test_an_episode_on_a_robot_in_another_process_ends_where_it_should(tmp_path)
     assert events(tmp_path / "log")[-1] == "stop"
 
 
+@pytest.mark.slow
 def test_an_episode_ends_by_the_watchdogs_word(tmp_path):
     """The loop sends a command in 1 s, the watchdog waits for 0.2 s."""
     clock = RealClock()

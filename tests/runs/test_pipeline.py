@@ -107,6 +107,7 @@ def test_a_missing_critic_is_said_before_a_student_trains(run, tmp_path, monkeyp
             stages.run_stage(there, presets.load(PRESET).stage(name), seeds=(7,))
 
 
+@pytest.mark.slow
 def test_a_critics_config_is_whole_when_it_is_there(run, tmp_path, monkeypatch):
     """Killed between the two, it was taken for one that judges a single row."""
     there = tmp_path / "run"

@@ -68,6 +68,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_source_comes_with_its_planner_and_comes_once(made):
     run = made / "target"
     assert (run / "source").is_dir()
@@ -77,6 +78,7 @@ def test_the_source_comes_with_its_planner_and_comes_once(made):
     assert one.st_ino == (run / "source" / "data" / "main_data.hdf5").stat().st_ino  # a link, no copy
 
 
+@pytest.mark.slow
 def test_every_window_of_both_bodies_is_scored_and_bodies_are_told_apart(made):
     run, columns = made / "target", columns_of(made / "target")
     for of in ("data", "source"):

@@ -48,6 +48,7 @@ def test_nobody_answers(tmp_path, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_ray_one_line_says_what_to_install(tmp_path):
     done = python_without(["ray"], TYPED, "pairs", "--run", tmp_path, "--on", "ray", check=False)
     said = done.stderr.partition("\n")[2]  # after what is begun

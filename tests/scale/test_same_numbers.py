@@ -58,6 +58,7 @@ def test_an_evaluation(run, evaluated):
     shutil.rmtree(two)
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_from_what_is_done(run, evaluated, tmp_path):
     """What is in no record yet is taken from the units' files; what another training rolled is not."""
     entries = [entry(run, "dnk-0"), entry(run, "dnk-0", "none")]
@@ -87,6 +88,7 @@ def lost_after(get, count):
     return answer
 
 
+@pytest.mark.slow
 def test_pairs(run, tmp_path):
     there = tmp_path / "run"
     copy_without(run, there)
@@ -107,6 +109,7 @@ def test_pairs(run, tmp_path):
     assert {path.name for path in two.iterdir()} == {MANIFEST, *ours["shards"]}
 
 
+@pytest.mark.slow
 def test_trainings(run, tmp_path):
     """Two students, and two seeds of one, side by side; what is trained already is left alone."""
     there, preset = tmp_path / "run", presets.load(PRESET)

@@ -157,6 +157,7 @@ def expectile(values, tau):
     return m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.5, 0.7, 0.9])
 def test_v_is_the_expectile_of_what_the_arms_are_worth(tau):
     torch.manual_seed(0)
@@ -174,6 +175,7 @@ def test_v_is_the_expectile_of_what_the_arms_are_worth(tau):
         assert selector(plans, torch.zeros(1, 1), None).argmax().item() == 2
 
 
+@pytest.mark.slow
 def test_a_reward_for_ever_is_worth_its_discounted_sum():
     torch.manual_seed(0)
     iql = IQL(IQLConfig(hidden=16, discount=0.5, polyak=0.5), 1, 1)

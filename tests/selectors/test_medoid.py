@@ -63,6 +63,7 @@ def test_it_is_a_kind_that_needs_no_training():
         MedoidOptions(radius=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidates", [4, 26])
 def test_any_number_of_candidates_is_written_as_a_graph(candidates):
     """Few and many candidates' distances are computed otherwise."""

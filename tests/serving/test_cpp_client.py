@@ -52,6 +52,7 @@ def numbers(done):
     return [[float(word) for word in line.split()] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_it_gets_the_actions(program):
     with served(Told(replace(spec_of(), n_action_steps=2))) as url:
         done = run(program, url, 3, 0.1, -7e300 / 7e299, 3)

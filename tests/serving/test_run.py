@@ -18,6 +18,7 @@ from onestride.serving.client import RemotePolicy
 from served import Told, served
 
 
+@pytest.mark.slow
 def test_a_measured_run_is_driven_by_a_server(make_arm_policy, tmp_path, capsys):
     out, asked = tmp_path / "mine.json", []
     policy = make_arm_policy("student")
@@ -51,6 +52,7 @@ def test_a_server_of_a_task_without_a_simulated_robot_is_refused(tmp_path, capsy
     assert "serves another task: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_example_drives_the_arm_by_a_server(make_arm_policy, capsys, monkeypatch):
     example = Path(__file__).parents[2] / "examples" / "remote.py"
     drive = loop.run_episode

@@ -81,6 +81,7 @@ def test_without_patience_or_a_loop_that_waits_the_robot_is_stopped_at_once():
     assert robot.stopped - robot.when < TIMEOUTS.stop + BUSY
 
 
+@pytest.mark.slow
 def test_a_server_that_pauses_is_bridged_and_driven_by_again():
     clock = RealClock()
     with served_alone() as (process, url), RemotePolicy(url, timeout=0.05, patience=60.0) as remote:

@@ -19,6 +19,7 @@ def whole(tmp_path_factory):
     return clearance.measure(arms=3, flights=1, kept=kept), kept.read_text()
 
 
+@pytest.mark.slow
 def test_every_scene_counts_once_in_the_row_of_its_plan(whole):
     record, _ = whole
     episodes = {name: row["episodes"]["mean"] for name, row in record["rows"].items() if "episodes" in row}
@@ -29,6 +30,7 @@ def test_every_scene_counts_once_in_the_row_of_its_plan(whole):
     assert all(name in record["rows"]["kinova, ranking of 64"] for name in TIMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stopped_call_goes_on_and_two_processes_count_the_same(whole, tmp_path, workers):
     record, lines = whole

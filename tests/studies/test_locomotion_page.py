@@ -87,6 +87,13 @@ def test_page_is_self_contained(folder, monkeypatch, make_arm_policy):
     assert again.read_text() == page
 
 
+def test_returns_of_a_task_without_references_are_no_normalised_ones(folder):
+    assert "normalised return" in locomotion_page.write(folder, folder.parent, pictures=False).read_text()
+    other = json.loads((folder / "comparison.json").read_text()) | {"experiment": "gym:Reacher-v5"}
+    (folder / "comparison.json").write_text(json.dumps(other))
+    assert "normalised return" not in locomotion_page.write(folder, folder.parent, pictures=False).read_text()
+
+
 def test_page_says_what_is_missing(folder):
     (folder / "latency.json").unlink()
     (folder / "candidates.safetensors").unlink()
@@ -98,6 +105,7 @@ def test_page_says_what_is_missing(folder):
     assert str(folder.parent) not in page
 
 
+@pytest.mark.slow
 def test_page_without_opengl(folder, monkeypatch):
     def render(*_):
         raise RenderError("no OpenGL")

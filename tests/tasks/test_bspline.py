@@ -95,6 +95,7 @@ def test_a_start_in_motion_leaves_along_its_velocity():
     assert np.linalg.norm(first) == pytest.approx(np.hypot(0.2, 0.2), rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_chunk_is_a_function_of_its_number_and_counts_what_it_refused():
     (a, counts), (b, _) = chunk(0, 5), chunk(0, 5)
     assert len(a) == len(b)
@@ -107,6 +108,7 @@ def test_a_chunk_is_a_function_of_its_number_and_counts_what_it_refused():
     assert not np.array_equal(other[0].observations[0], a[0].observations[0])
 
 
+@pytest.mark.slow
 def test_episodes_hold_still_at_the_goal_and_measure_the_period_just_gone():
     episode = chunk(0, 5)[0][0]
     position, velocity, goal = episode.observations[:, :3], episode.observations[:, 3:6], episode.observations[0, 6:9]
@@ -116,6 +118,7 @@ def test_episodes_hold_still_at_the_goal_and_measure_the_period_just_gone():
     np.testing.assert_array_equal(episode.actions, position[1:])
 
 
+@pytest.mark.slow
 def test_evaluation_scenes_are_feasible_far_enough_and_repeatable():
     scenes = evaluation_scenes(10, seed=1)
     again = evaluation_scenes(10, seed=1)

@@ -104,6 +104,7 @@ def test_policies_take_turns_chunk_by_chunk(policies):
     same(source(0, 2)[0], behaviour_source(TASK, policies[:1])(0, 2)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_the_same_seed_gives_the_same_episodes_whatever_runs_beside_and_whatever_came_before(
     policies, width, monkeypatch
@@ -118,6 +119,7 @@ def test_the_same_seed_gives_the_same_episodes_whatever_runs_beside_and_whatever
     assert not np.array_equal(other(10, 0)[0][0].observations, wanted[0][0].observations)
 
 
+@pytest.mark.slow
 def test_a_dataset_has_exactly_the_steps_asked_for_and_as_many_of_each(policies, tmp_path):
     report = collect(behaviour_source(TASK, policies), 1600, 3, tmp_path / "data", {}, action_space(TASK), "steps")
     assert report["counts"] == {"steps of calm": 800, "steps of wild": 800}

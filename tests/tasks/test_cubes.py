@@ -161,6 +161,7 @@ def test_without_its_package_it_says_what_to_install(monkeypatch):
         TASKS["cube-single"]().first_observation(0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*precision lowered")  # whenever OGBench asks for its space
 def test_an_observation_is_ogbenchs_own_and_the_goals(worlds):
     import gymnasium
@@ -179,6 +180,7 @@ def test_an_observation_is_ogbenchs_own_and_the_goals(worlds):
     own.close()
 
 
+@pytest.mark.slow
 def test_an_episode_depends_on_its_seed_alone(world, name):
     def episode(seed):
         first, _ = world.reset(seed=seed)
@@ -203,6 +205,7 @@ def test_starts_and_goals_can_be_given(worlds):
         world.reset(options={"starts": [HERE], "goals": [[0.425, 0.5, 0.02]]})
 
 
+@pytest.mark.slow
 def test_a_robot_that_is_told_what_an_oracle_did_arrives(worlds):
     """Success, its kind and its time are those of the episode, by either way of measuring."""
     name = "cube-single"
@@ -225,6 +228,7 @@ def test_a_robot_that_is_told_what_an_oracle_did_arrives(worlds):
 # ---- demonstrations ----
 
 
+@pytest.mark.slow
 def test_demonstrations_put_every_cube_in_its_place(ogbench, name, monkeypatch):
     monkeypatch.setattr(demonstrations, "EPISODES_PER_CHUNK", 2)
     episodes, counts = chunk(name, 0, 1, ("markov", "plan"))

@@ -26,6 +26,7 @@ def windows(n: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     return first, torch.from_numpy(np.stack([e.actions[:32] for e in episodes]))
 
 
+@pytest.mark.slow
 def test_a_plan_made_of_a_window_decodes_to_the_window():
     raw, targets = windows()
     plans, context = TASK.plan_window(raw, targets)
@@ -39,6 +40,7 @@ def test_a_plan_made_of_a_window_decodes_to_the_window():
     assert context.shape[1] == TASK.context_dim
 
 
+@pytest.mark.slow
 def test_axes_are_right_handed_and_look_at_the_goal():
     raw = observations()
     frame = kinova.make_frame(raw[:, :3], raw[:, 6:9])
@@ -63,6 +65,7 @@ def test_at_the_goal_and_straight_above_it_everything_is_finite(offset):
     torch.testing.assert_close(torch.linalg.det(given.frame.axes), torch.ones(1))
 
 
+@pytest.mark.slow
 def test_turning_the_whole_problem_about_the_base_turns_nothing_the_plan_sees():
     """Positions and obstacles turned alike give the same start and the same seen distances."""
     raw = observations(16)
@@ -80,6 +83,7 @@ def test_turning_the_whole_problem_about_the_base_turns_nothing_the_plan_sees():
     torch.testing.assert_close(after.context[:, -points:], before.context[:, -points:], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_error_near_the_goal_is_small_in_metres():
     """The frame shrinks with the way left: a plan wrong by 5 % of a unit there is wrong by a millimetre."""
     raw = observations(8)

@@ -215,6 +215,7 @@ def test_gymnasium_makes_it_by_its_id_with_the_time_limit():
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param("halfcheetah-v5-mass-14-to-7.25", marks=pytest.mark.slow), "halfcheetah-v5-mass-14-to-7-at-2"]
 )

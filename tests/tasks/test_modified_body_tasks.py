@@ -191,6 +191,7 @@ def page_file(tmp_path, monkeypatch):
         del TASKS["hopper-v5-heavy-torso"]
 
 
+@pytest.mark.slow
 def test_the_pages_body_is_a_task_by_its_file(page_file):
     name = TASKS.resolve(f"{page_file}:heavy_torso")
     task, stock = TASKS[name](), TASKS["hopper-v5"]()

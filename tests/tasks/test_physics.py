@@ -38,6 +38,7 @@ def without_mesa(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "why"),
     [
@@ -51,6 +52,7 @@ def test_what_needs_no_picture_works(without_mesa, backend, why):
     assert done.stdout.startswith(f"{backend} | {why}")  # processes started later see what the user set
 
 
+@pytest.mark.slow
 def test_what_needs_a_picture_says_what_to_set(without_mesa):
     code = (
         "import numpy as np\nfrom onestride.tasks.kinova.scene import Scene\n"

@@ -134,6 +134,7 @@ def test_it_hovers_without_a_command():
     np.testing.assert_allclose(robot.data.ctrl, (HOVER_THRUST, 0, 0, 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_reaches_points_to_three_millimetres():
     rng = np.random.default_rng(0)
     robot = hovering()
@@ -265,6 +266,7 @@ def test_without_a_way_the_demonstrator_says_so():
         PathFollower().decide(np.concatenate((start, STILL, goal, wall.ravel())))
 
 
+@pytest.mark.slow
 def test_evaluation_scenes_are_others_for_another_seed():
     a, b = evaluation_scenes(3, 0), evaluation_scenes(3, 1)
     assert not np.array_equal(a[0].start, b[0].start)

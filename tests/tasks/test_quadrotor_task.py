@@ -44,6 +44,7 @@ def windows(made):
 # --- demonstrations ---
 
 
+@pytest.mark.slow
 def test_no_demonstration_touches_anything_by_an_independent_check(made):
     """Each row by itself against each obstacle by itself, and against the room."""
     episodes, _ = made
@@ -77,6 +78,7 @@ def test_episodes_move_as_they_say_and_end_at_rest_at_the_goal(made):
         assert len(episode) < CONTROL.horizon
 
 
+@pytest.mark.slow
 def test_a_chunk_is_a_function_of_its_number_and_goes_round_on_both_sides(made):
     episodes, counts = made
     again, _ = chunk(0, 5)

@@ -82,6 +82,7 @@ def test_what_is_done_next_is_said_by_what_is_left(now, goal, wanted):
     assert next_move(now, goal) == wanted
 
 
+@pytest.mark.slow
 def test_demonstrations_do_what_is_asked_for_and_depend_on_the_chunk_alone(ogbench, name, monkeypatch):
     monkeypatch.setattr("onestride.tasks.scenes.demonstrations.EPISODES_PER_CHUNK", 1)
     episodes, counts = chunk(name, 0, 3)
@@ -95,6 +96,7 @@ def test_demonstrations_do_what_is_asked_for_and_depend_on_the_chunk_alone(ogben
         assert np.abs(episode.actions).max() <= 1
 
 
+@pytest.mark.slow
 def test_an_environment_starts_by_its_seed_and_a_demonstration_succeeds(ogbench):
     world, task = world_of("scene"), TASKS["scene"]()
     begun = world.reset(seed=6)

@@ -33,6 +33,7 @@ def python(code, *arguments):
     return [sys.executable, "-S", "-c", code, *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_all_begin_again_when_one_is_killed(tmp_path, capfd):
     assert launch(python(KILLED, tmp_path, 1), 2) == 0
     assert "one of 2 processes was killed (signal 9); all begin again" in " ".join(capfd.readouterr().err.split())

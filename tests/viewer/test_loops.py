@@ -25,6 +25,7 @@ def told(link):
     return [(PHASES[int(each["phase"])], int(each["scene"])) for each in link.status.since(0)[0]]
 
 
+@pytest.mark.slow
 def test_a_loop_drives_scene_after_scene_until_it_is_told_to_quit(make_arm_policy, tmp_path, link):
     make_arm_policy("student").save(tmp_path / "dnk-0", {})
     state = LoopState(link)

@@ -69,6 +69,7 @@ def test_a_port_in_use_is_one_line():
     check_port("127.0.0.1", port)
 
 
+@pytest.mark.slow
 def test_without_viser_its_extra_is_named_and_everything_else_can_be_imported():
     code = """
 import onestride.viewer.drawing, onestride.viewer.panel, onestride.viewer.loops, onestride.viewer.tap

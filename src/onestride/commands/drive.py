@@ -193,8 +193,13 @@ class Run(Common):
 
 
 def _said_of(record: dict[str, Any], task: Task) -> dict[str, Any]:
-    """Return what of a trial is printed: no success, and no time to it, of a task that has no such thing."""
+    """Return what of a trial is printed.
+
+    Not success, the time to it or a normalised return, of a task that has no such thing.
+    """
     hidden = {"decision_ms"}
+    if task.benchmark is not None and not task.benchmark.referenced:
+        hidden |= {"return_normalised"}
     if task.control.goal_reached is no_goal:
         hidden |= {"completion_time_s"}
         hidden |= set() if any(metric.name == "success" for metric in task.metrics) else {"success"}

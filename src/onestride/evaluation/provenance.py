@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import CONFIG, load_config
+from onestride.data.minari import read_dataset
 from onestride.evaluation.metrics import over_seeds
 from onestride.files import read_json
 from onestride.runs.pairs import MANIFEST
-from onestride.runs.run import RETURNS, data_report, without_history
-from onestride.tasks.task import Task
+from onestride.runs.run import DATA, RETURNS, data_report, without_history
+from onestride.tasks.task import Benchmark, Task
 
 
 def provenance(run: Path, task: Task, folders: Iterable[str]) -> dict[str, Any]:
@@ -53,6 +54,15 @@ def training_cost(folders: Iterable[Path]) -> dict[str, Any]:
         "training_s": [each.get("seconds") for each in said],
     }
     return {name: over_seeds(values) for name, values in known.items() if None not in values}
+
+
+def data_returns(run: Path, benchmark: Benchmark) -> str:
+    """Return what the episodes earn that the run's planners learnt from, in a sentence."""
+    earned = [benchmark.normalised(float(episode.rewards.sum(dtype=float))) for episode in read_dataset(run / DATA)]
+    return (
+        f"The data's {len(earned):,} episodes return {sum(earned) / len(earned):.4g} on average, from "
+        f"{min(earned):.4g} to {max(earned):.4g}."
+    )
 
 
 def training_notes(run: Path, task: Task) -> list[str]:

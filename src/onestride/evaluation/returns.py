@@ -19,6 +19,7 @@ from onestride.data.episode import Episode
 from onestride.evaluation.candidates import candidates_at, measure_candidates
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, policy_of
 from onestride.evaluation.metrics import PAUSE
+from onestride.evaluation.provenance import data_returns
 from onestride.evaluation.records import MOTION, SHOWN, STATES, TIMES, Record
 from onestride.evaluation.rollouts import FIRST_SEED, Batch, Stage, rolled
 from onestride.evaluation.units import rolled_on, said_of
@@ -173,5 +174,6 @@ class Returns:
             "decisions; everybody else draws noise anew for every decision.",
             "Rows ct and cd ranked by Q: an argmax over candidates of one action rewards the critic's errors; their "
             "rows -unselected are without it.",
+            data_returns(self.run, self.benchmark),
             *self.task.notes,
         ]

@@ -19,13 +19,17 @@ from onestride.reports.table import Row
 
 #: ``Variant.ranking`` -> marker. The legend explains some of them.
 MARKERS = {"iql": "o", "engine": "P", "int8": "X", "mixture": "p", "first": "D", "classifier": "s", "unselected": "v"}
+NORMALISED = "normalised return"
 EXPLAINED = ("iql", "mixture", "first", "classifier")
 
 
-def pareto_figure(rows: Mapping[Variant, Row], paper: Mapping[Variant, Row], paper_label: str) -> Figure:
-    """Return mean decision latency [ms] against normalised return, its bar the standard deviation over seeds.
+def pareto_figure(
+    rows: Mapping[Variant, Row], paper: Mapping[Variant, Row], paper_label: str, worth: str = NORMALISED
+) -> Figure:
+    """Return mean decision latency [ms] against return, its bar the standard deviation over seeds.
 
-    The line joins the rows that no other row beats in both. ``paper``: its own points, hollow and in grey.
+    The line joins the rows that no other row beats in both. ``paper``: its own points, hollow and in grey. ``worth``:
+    what the return is.
     """
     ours, theirs = _points(rows), _points(paper)
     with rc_context(STYLE):
@@ -34,7 +38,7 @@ def pareto_figure(rows: Mapping[Variant, Row], paper: Mapping[Variant, Row], pap
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_xlabel("time of one decision, mean [ms]")
-        panel.set_ylabel("normalised return")
+        panel.set_ylabel(worth)
         panel.grid(axis="y", color=GRID, linewidth=0.6)
         panel.set_axisbelow(True)
         for variant, (x, y, std) in theirs.items():
@@ -47,7 +51,8 @@ def pareto_figure(rows: Mapping[Variant, Row], paper: Mapping[Variant, Row], pap
         front = _front([(x, y) for x, y, _ in ours.values()])
         panel.plot(*zip(*front, strict=True), color="#444", linewidth=0.9, linestyle=":", zorder=1)
         panel.margins(x=0.16, y=0.1)
-        handles = [dot(MARKERS[ranking], GREY, f"ranked by {RANKINGS[ranking]}") for ranking in EXPLAINED]
+        drawn = [r for r in EXPLAINED if r in {variant.ranking for variant in (*ours, *theirs)}]
+        handles = [dot(MARKERS[ranking], GREY, f"ranked by {RANKINGS[ranking]}") for ranking in drawn]
         handles.append(Line2D([], [], color="#444", linewidth=0.9, linestyle=":", label="not beaten in both"))
         if theirs:
             handles.append(dot("o", PAPER_GREY, paper_label, hollow=True))
@@ -83,7 +88,10 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _annotate(panel: Axes, named: Sequence[tuple[tuple[float, float, float], str, str, float]]) -> None:
-    """A name beside every point ((x, y, std), name, colour, size), at the nearest place where nothing else stands."""
+    """A name beside every point ((x, y, std), name, colour, size), at the nearest place where nothing else stands.
+
+    Where there is none, where least else stands.
+    """
     figure = panel.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # settles the layout
@@ -95,29 +103,39 @@ def _annotate(panel: Axes, named: Sequence[tuple[tuple[float, float, float], str
         taken.append(Bbox.from_extents(u - 2 * unit, low, u + 2 * unit, high))
     around = [(np.cos(a), np.sin(a)) for a in np.deg2rad([0, 180, 25, -25, 155, -155, 50, -50, 130, -130, 90, -90])]
     for (x, y, _), name, shade, size in named:
-        look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "zorder": 5}
-        for distance, (dx, dy) in ((d, way) for d in (8, 15, 25, 36, 50, 66, 84) for way in around):
-            look["ha"] = "left" if dx > 0.1 else "right" if dx < -0.1 else "center"
-            text = panel.annotate(name, (x, y), (distance * dx, distance * dy), color=shade, fontsize=size, **look)
-            box = text.get_window_extent()
-            inside = panel.bbox.contains(box.x0, box.y0) and panel.bbox.contains(box.x1, box.y1)
-            if inside and not any(box.overlaps(other) for other in taken):
-                break
-            text.remove()
-        else:
-            panel.annotate(name, (x, y), (8, 0), color=shade, fontsize=size, **look)
+        look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "left", "zorder": 5}
+        text, tried = panel.annotate(name, (x, y), (8, 0), color=shade, fontsize=size, **look), []
+        right = text.get_window_extent()  # as it lies right of its point; a box elsewhere is this one moved
+        for distance, (dx, dy) in ((d, way) for d in (8, 15, 25, 36, 50, 66, 84, 104, 126) for way in around):
+            side = "left" if dx > 0.1 else "right" if dx < -0.1 else "center"
+            moved = unit * (distance * dx - 8) - right.width * {"left": 0, "center": 0.5, "right": 1}[side]
+            box = right.translated(moved, unit * distance * dy)
+            if panel.bbox.contains(box.x0, box.y0) and panel.bbox.contains(box.x1, box.y1):
+                shared = _shared(box, taken)
+                tried.append((shared, distance, (distance * dx, distance * dy), side, box))
+                if not shared:
+                    break
+        if not tried:
             continue
+        _, distance, at, side, box = min(tried, key=lambda each: each[:2])
+        text.set(position=at, horizontalalignment=side)
         taken.append(box)
         if distance > 10:  # a line says whose name it is
             line = {"arrowstyle": "-", "color": shade, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-            at = (distance * dx, distance * dy)
             panel.annotate("", (x, y), at, textcoords="offset points", arrowprops=line)
 
 
-def returns_figure(episodes: Mapping[Variant, Sequence[Mapping[str, Any]]]) -> Figure:
+def _shared(box: Bbox, others: Sequence[Bbox]) -> float:
+    """Return the area that a box shares with others [px^2]."""
+    low, high = (np.array([getattr(other, corner) for other in others]) for corner in ("min", "max"))  # (N, 2)
+    sides = np.minimum(high, box.max) - np.maximum(low, box.min)
+    return float(np.maximum(sides, 0).prod(1).sum())
+
+
+def returns_figure(episodes: Mapping[Variant, Sequence[Mapping[str, Any]]], worth: str = NORMALISED) -> Figure:
     """Return every episode as a dot, a lane per seed: falls and bad seeds that a mean hides.
 
-    episodes: their records, as in ``episodes.jsonl``.
+    episodes: their records, as in ``episodes.jsonl``. worth: what their return is.
 
     Raises:
         CheckpointError: there is no episode.
@@ -147,7 +165,7 @@ def returns_figure(episodes: Mapping[Variant, Sequence[Mapping[str, Any]]]) -> F
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x", color=GRID, linewidth=0.6)
         panel.set_axisbelow(True)
-        panel.set_xlabel("normalised return of one episode; a lane per seed, its mean the black stroke")
+        panel.set_xlabel(f"{worth} of one episode; a lane per seed, its mean the black stroke")
         if any(r["fell"] for records in episodes.values() for r in records):
             handles = [dot("o", GREY, "all the way"), dot("x", GREY, "fell")]
             figure.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -53,8 +53,9 @@ def colour(method: str) -> str:
 
 
 def method_colours() -> list[str]:
-    """Return the colours that methods have, in the order of ``METHODS``."""
-    return [shade for each in METHODS.values() if (shade := each().colour) is not None]
+    """Return the colours that methods have, each once, in the order of ``METHODS``."""
+    shades = (each().colour for each in METHODS.values())
+    return list(dict.fromkeys(shade for shade in shades if shade is not None))
 
 
 def ordered(methods: Iterable[str]) -> list[str]:

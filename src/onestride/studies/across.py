@@ -77,7 +77,8 @@ def cells(study: Study, variant: Variant, ours: Rows, shown: Mapping[str, Sequen
         for column in study.columns
         if column.metric in row
     }
-    beside = ours.get(replace(variant, method=study.against, backend="torch", setting="", steps=None), {})
+    same = replace(variant, method=study.against, backend="torch", steps=None)
+    beside = ours.get(same) or ours.get(replace(same, setting=""), {})  # without an ablation's setting, if it is one
     for family, sets in shown.items():
         for column in (study.columns[0], *study.means):
             made[f"{family}: {column.metric}"] = {"mean": average(mine, sets, column.metric)}

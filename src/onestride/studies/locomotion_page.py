@@ -16,7 +16,7 @@ from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.reports import page
 from onestride.reports.figures import frames_figure, latency_figure, pca_figure
-from onestride.reports.figures_returns import pareto_figure, returns_figure
+from onestride.reports.figures_returns import NORMALISED, pareto_figure, returns_figure
 from onestride.reports.films import film_bodies
 from onestride.reports.motions import body_motion, read_arrays
 from onestride.reports.style import label, save
@@ -30,7 +30,6 @@ from onestride.tasks import TASKS
 FILMED = ("teacher", "dnk", "kdm", "kdm-f")  # the paper's rollout videos; the first two side by side
 FILM = "film-{}.mp4"
 HEADLINE = {
-    RETURN: ("normalised return", RETURN),
     WORST: ("return of its worst seed", WORST),
     UNSELECTED: ("return unselected", UNSELECTED),
     SPEED_UP: ("times faster", LATENCY),
@@ -64,12 +63,13 @@ def makers(
 
     def draw_pareto() -> None:
         ours, paper = ({v: each[row] for row, v in variants(each).items()} for each in (rows, paper_of(comparison)))
-        save(pareto_figure(ours, paper, PAPER), folder / "pareto.png")
+        save(pareto_figure(ours, paper, PAPER, _worth(comparison)), folder / "pareto.png")
 
     def draw_returns() -> None:
         records = read_records(folder / EPISODES)
         episodes = {v: [r for r in records if r["row"] == row] for row, v in found.items()}
-        save(returns_figure({v: each for v, each in episodes.items() if each}), folder / "returns.png")
+        played = {v: each for v, each in episodes.items() if each}
+        save(returns_figure(played, _worth(comparison)), folder / "returns.png")
 
     def draw_components() -> None:
         plans = read_arrays(folder / SHOWN, found, (), ("plans",))[1]["plans"]  # (S, N, H, D)
@@ -105,7 +105,8 @@ def values(comparison: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": f"{_data(comparison)}: {_names(found.values())}",
         "lead": _lead(comparison),
-        "headline": page.headline(selected(rows), HEADLINE),
+        "headline": page.headline(selected(rows), {RETURN: (_worth(comparison), RETURN)} | HEADLINE),
+        "worth": _worth(comparison),
         "numbers": table1.table(comparison),
         "details": table1.detail_table(comparison),
         "generators": table1.generators_table(comparison),
@@ -156,6 +157,11 @@ def _latency_s(comparison: dict[str, Any]) -> dict[str, float]:
     """Return the mean time of a decision by row [s], where it was measured."""
     means_ms = {row: m.get("decision_ms_mean", {}).get("mean") for row, m in comparison["rows"].items()}
     return {row: ms / 1e3 for row, ms in means_ms.items() if ms is not None}
+
+
+def _worth(comparison: dict[str, Any]) -> str:
+    """Return what the returns of a task are: normalised, where it has references to do so by."""
+    return NORMALISED if TASKS[comparison["experiment"]]().benchmark.referenced else "return"
 
 
 def _control_dt(comparison: dict[str, Any]) -> float:

@@ -71,6 +71,9 @@ class Study:
     means: what is only averaged over a family.
     against: the method whose average stands under the ratio, by the same selector; "": there is no ratio.
     results: folder below ``results/``. ending: of the results' names, after the data set's.
+    make: makes what training needs, where that is more than the preset's stages.
+    home: the data set in whose run all are evaluated. paper: what runs are shared by, see ``family``.
+    as_row: a data set's variant -> the line of the table that it stands in, with those of other data sets.
     """
 
     name: str

@@ -38,6 +38,11 @@ class Benchmark:
     random: float
     expert: float
 
+    @property
+    def referenced(self) -> bool:
+        """Whether it has reference returns; without them 0 and 1 stand there, and a normalised return is a return."""
+        return (self.random, self.expert) != (0, 1)
+
     def normalised(self, total: float) -> float:
         """Return D4RL's normalised return of an episode's return: 1 is an expert's (D4RL multiplies by 100)."""
         return (total - self.random) / (self.expert - self.random)
