@@ -217,6 +217,6 @@ def _numbers(array: np.ndarray, *shape: int) -> np.ndarray:
 
 def _address(array: np.ndarray) -> int:
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # much sooner than what NumPy has for it
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # much sooner than what NumPy has for it
     except (TypeError, ValueError):  # it may not be written, or is empty
         return array.ctypes.data
