@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-C := src/onestride/engine/c/*.[ch] tests/engine/*.c examples/*.cpp
+C := $(wildcard src/onestride/*/c/*.[ch] tests/*/*.c) examples/*.cpp
 
 .PHONY: demo test test-lerobot format bench tables docs clean
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from onestride.clearance import FILTERS
-from onestride.clearance.certificate import Surroundings
 from onestride.clearance.guard import STEP, step_aside
 from onestride.clearance.ranking import CertifiedFirst, certified_first
 from onestride.clearance.shapes import RoundedBoxes, segment_distances
@@ -81,14 +80,13 @@ def test_a_policy_is_asked_as_before(clearance):
 
 def test_a_step_aside_regains_what_is_required():
     ball = RoundedBoxes.of(np.array([[SPHERE, 0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.0]]))
-    around = Surroundings(ball, np.zeros((1, 4)), 0.0, 0.0)
     places = np.array([0.15, 0.0, 0.0]) + np.concatenate((np.zeros((1, 3)), STEP * np.eye(3)))
     ends = np.repeat(places[:, None, None], 2, 2)
     most = np.full(3, 0.05)
-    step = step_aside(ends, np.array([0.07]), -most, most, around)  # 5 cm off, 7 are required
+    step = step_aside(ends, np.array([0.07]), -most, most, ball)  # 5 cm off, 7 are required
     np.testing.assert_allclose(step, [0.02, 0.0, 0.0], atol=1e-3)
     moved = segment_distances(np.repeat((places[0] + step)[None, None], 2, 1), ball)
     assert moved[0, 0] == pytest.approx(0.07, abs=1e-4)
-    short = step_aside(ends, np.array([0.3]), -most, most, around)  # more than a step gains
+    short = step_aside(ends, np.array([0.3]), -most, most, ball)  # more than a step gains
     assert short[0] == pytest.approx(0.04, abs=1e-3)
-    assert step_aside(ends + 5.0, np.array([0.07]), -most, most, around) is None
+    assert step_aside(ends + 5.0, np.array([0.07]), -most, most, ball) is None

@@ -16,7 +16,8 @@ import torch
 
 from kinds import FOLDED
 from native_engines import agree, native_of
-from onestride.engine import building, native
+from onestride.compiling import COMPILERS
+from onestride.engine import native
 from onestride.engine.engine import Engine
 from onestride.engine.fold.policy import fold
 from onestride.engine.native import NativeRunner, library
@@ -28,7 +29,7 @@ from onestride.runs import presets
 from onestride.selectors.candidate_sampling import CandidateSampling
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 
 

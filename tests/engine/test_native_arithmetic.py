@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from onestride.engine import building, native
+from onestride.compiling import COMPILERS
+from onestride.engine import native
 from onestride.engine.fold.policy import fold
 from onestride.engine.layout import FIELDS, Flag, Kind
 from onestride.engine.native import NativeError, NativeRunner, library
 from onestride.engine.program import FEATURES, At, Program, write_program
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 has_8_bits = pytest.mark.skipif("not library().onestride_levels()", reason="needs 8 bits")
 

@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestride.engine import building, layout, native
+from onestride import compiling
+from onestride.compiling import build
+from onestride.engine import layout, native
 from onestride.engine.backends import preferred
-from onestride.engine.building import build
+from onestride.engine.building import DECIDE, ENGINE, SOURCES
 from onestride.engine.engine import Engine
 from onestride.engine.native import NativeError, library
 from onestride.files import temporary_folder
 from onestride.robot.control_spec import ObservationError
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in compiling.COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 
 
@@ -36,20 +38,20 @@ def quick(monkeypatch):
 @pytest.fixture
 def builds(monkeypatch, quick):
     """How often the compiler was asked to build."""
-    count, run = [], building._run
+    count, run = [], compiling._run
 
-    def counted(command, temporary=None):
+    def counted(command, instead, temporary=None):
         count.extend([command] * (temporary is not None))
-        return run(command, temporary)
+        return run(command, instead, temporary)
 
-    monkeypatch.setattr(building, "_run", counted)
+    monkeypatch.setattr(compiling, "_run", counted)
     return count
 
 
 @pytest.mark.slow
 def test_it_is_built_once(tmp_path, builds):
-    first = build(tmp_path)
-    assert build(tmp_path) == first
+    first = build(ENGINE, tmp_path)
+    assert build(ENGINE, tmp_path) == first
     assert len(builds) == 1
     assert [p.name for p in tmp_path.iterdir()] == [first.name]
     ctypes.CDLL(str(first)).onestride_lanes()
@@ -60,7 +62,7 @@ def test_it_is_built_once(tmp_path, builds):
     "spoil", [lambda b: b"", lambda b: b[:5000], lambda b: b[:-1], lambda b: b[:99] + b"x" + b[100:]]
 )
 def test_a_library_that_was_spoilt_is_built_again(tmp_path, builds, spoil):
-    first = build(tmp_path)
+    first = build(ENGINE, tmp_path)
     whole = first.read_bytes()
     first.unlink()  # not in its place: this process may have loaded it
     first.write_bytes(spoil(whole))
@@ -89,10 +91,10 @@ def test_a_library_that_does_not_load_is_built_again_and_then_said(tmp_path, bui
 @pytest.mark.parametrize("compiler", ["gcc -g0", "env gcc", "\"gcc\" '-m64'"])
 def test_cc_is_split_as_make_does(tmp_path, monkeypatch, quick, compiler):
     monkeypatch.setenv("CC", compiler)
-    assert build(tmp_path).exists()
+    assert build(ENGINE, tmp_path).exists()
     monkeypatch.setenv("CC", "gcc '")
     with pytest.raises(NativeError, match=r'\$CC is "gcc \'", which a shell cannot split'):
-        build(tmp_path)
+        build(ENGINE, tmp_path)
 
 
 @pytest.mark.slow
@@ -100,7 +102,7 @@ def test_folders_that_compilers_search_are_not_searched(tmp_path, monkeypatch, q
     (tmp_path / "math.h").write_text("#error not this one")
     for name in ("CPATH", "C_INCLUDE_PATH"):
         monkeypatch.setenv(name, str(tmp_path))
-    assert build(tmp_path).exists()
+    assert build(ENGINE, tmp_path).exists()
 
 
 def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
@@ -111,23 +113,23 @@ def test_what_a_library_depends_on_is_in_its_name(tmp_path, monkeypatch):
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
 
-    def compiler(command, temporary=None):
+    def compiler(command, instead, temporary=None):
         if "-o" in command:  # else it is the process that loads what was made
             Path(command[command.index("-o") + 1]).write_bytes(b"the same")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(building, "_run", compiler)
-    names = {build(tmp_path).name}
+    monkeypatch.setattr(compiling, "_run", compiler)
+    names = {build(ENGINE, tmp_path).name}
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    assert {build(tmp_path).name} == names
+    assert {build(ENGINE, tmp_path).name} == names
     for name, value in (("CFLAGS", "-g0"), ("CC", "gcc -g0")):
         monkeypatch.setenv(name, value)
-        names.add(build(tmp_path).name)
-    for part in ("_c_library", "_cpu"):
-        monkeypatch.setattr(building, part, lambda: "another")
-        names.add(build(tmp_path).name)
+        names.add(build(ENGINE, tmp_path).name)
+    for part in ("_c_library", "processor"):
+        monkeypatch.setattr(compiling, part, lambda: "another")
+        names.add(build(ENGINE, tmp_path).name)
     (programs / "gcc").write_text("another version")
-    names.add(build(tmp_path).name)
+    names.add(build(ENGINE, tmp_path).name)
     assert len(names) == 6
 
 
@@ -137,7 +139,7 @@ def test_what_a_killed_build_left_is_cleared(tmp_path, quick):
     (left / "decide.so").write_bytes(b"half")
     for path in (left / "decide.so", left):
         os.utime(path, (0, 0))
-    build(tmp_path)
+    build(ENGINE, tmp_path)
     assert not left.exists()
 
 
@@ -158,7 +160,7 @@ def test_without_a_home_it_says_what_to_set_and_auto_runs_something_else(make, t
             Engine.from_policy(make(), "native", draws=1)
     assert preferred(make()) == "onnx"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert building.cache_folder() == tmp_path / "onestride"
+    assert compiling.cache_folder(ENGINE) == tmp_path / "onestride"
 
 
 @pytest.mark.slow
@@ -168,7 +170,7 @@ def test_a_full_disk_is_said_and_nothing_stays(tmp_path, monkeypatch, quick):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NativeError, match=r"cannot be written \(No space left on device\)"):
-        build(tmp_path)
+        build(ENGINE, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -184,7 +186,7 @@ def test_a_library_with_narrower_vectors_than_the_processors_is_said(tmp_path, m
 def test_where_it_cannot_be_written_it_says_where_else(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(NativeError, match=r"built once, in .*file/cache, which cannot be written \(Not a directory\)"):
-        build(tmp_path / "file" / "cache")
+        build(ENGINE, tmp_path / "file" / "cache")
 
 
 @pytest.mark.slow
@@ -211,7 +213,7 @@ def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, mon
     row[3] = np.nan
     with pytest.raises(ObservationError):
         engine.decide(row)
-    command = ["cc", "-std=gnu11", "-Ofast", "-march=native", "-c", str(building.DECIDE), "-o", str(tmp_path / "x.o")]
+    command = ["cc", "-std=gnu11", "-Ofast", "-march=native", "-c", str(DECIDE), "-o", str(tmp_path / "x.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode
     assert "build without -ffast-math" in done.stderr
@@ -220,11 +222,11 @@ def test_what_is_not_a_number_is_seen_whatever_flags_are_set(make, tmp_path, mon
 def test_the_committed_layout_is_the_generated_one():
     """Else: python -m onestride.engine.layout."""
     assert layout.PATH.read_text() == layout.header_text()
-    assert layout.PATH in building.SOURCES
+    assert layout.PATH in SOURCES
 
 
 def test_refusals_are_those_of_the_c_file():
-    codes = re.findall(r"ONESTRIDE_\w+ = (-\d+)", building.DECIDE.with_name("decide.h").read_text())
+    codes = re.findall(r"ONESTRIDE_\w+ = (-\d+)", DECIDE.with_name("decide.h").read_text())
     assert [int(code) for code in codes] == list(native.REFUSALS)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onestride.engine import building
+from onestride.compiling import COMPILERS
 from onestride.engine.backends import preferred
 from onestride.engine.engine import Engine
 from onestride.engine.fold.parts import NoEngineError
@@ -24,7 +24,7 @@ from onestride.tasks import TASKS
 from onestride.tasks.kinova.scene import WORKSPACE_HIGH, WORKSPACE_LOW
 
 pytestmark = pytest.mark.skipif(
-    not any(shutil.which(c) for c in building.COMPILERS), reason="needs a C compiler, which machines to learn on have"
+    not any(shutil.which(c) for c in COMPILERS), reason="needs a C compiler, which machines to learn on have"
 )
 
 

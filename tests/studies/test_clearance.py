@@ -46,7 +46,7 @@ def test_scenes_of_another_margin_are_not_counted(whole, tmp_path):
     record, lines = whole
     made = [json.loads(line) for line in lines.splitlines()]
     assert {line["reference"] for line in made if line["row"].startswith("quadrotor")} == {
-        "margin 0.005 m, obstacles at 0.2 m/s, tracking errors 54 mm"
+        f"margin 0.005 m, obstacles at 0.2 m/s, tracking errors 54 mm, by {clearance.kernel()}"
     }
     kept = tmp_path / "scenes.jsonl"
     kept.write_text(lines)

@@ -1,4 +1,4 @@
-"""Clearance that is proved: capsules, certificates, the filter between plan and robot. NumPy alone.
+"""Clearance that is proved: capsules, certificates, the filter between plan and robot. NumPy, and C where it can be.
 
 ``FILTERS`` names the tasks that have one.
 """

@@ -46,9 +46,10 @@ class Motion:
     commands: np.ndarray
     allowed: np.ndarray
 
-    def only(self, chosen: int) -> Motion:
-        """Return one of them alone: P = 1."""
-        return Motion(*(getattr(self, each.name)[chosen : chosen + 1] for each in fields(self)))
+    def only(self, chosen: int | np.ndarray) -> Motion:
+        """Return one of them alone, P = 1, or those of a mask (P,)."""
+        rows = chosen if isinstance(chosen, np.ndarray) else slice(chosen, chosen + 1)
+        return Motion(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,11 @@ def clearances(motion: Motion, around: Surroundings) -> np.ndarray:
             distances = (distances[:, :-1] + distances[:, 1:] - moved[..., None]) / 2
         least = np.minimum(least, (distances - required[:, None, :, None]).min((1, 2, 3)))
     return least - ROUNDING
+
+
+def certified(motion: Motion, around: Surroundings) -> np.ndarray:
+    """Return which motions have a certificate (P,), bool: they are allowed, and clear of everything."""
+    found = motion.allowed.copy()
+    if found.any():
+        found[found] = clearances(motion.only(found), around) >= 0
+    return found

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onestride.clearance.assumptions import ObstacleWatch
-from onestride.clearance.certificate import Motion, Surroundings, clearances
+from onestride.clearance.certificate import Motion, Surroundings, certified, clearances
 from onestride.clearance.guard import STEP, step_aside
 from onestride.clearance.reference import Reference
-from onestride.clearance.shapes import RoundedBoxes
+from onestride.clearance.shapes import RoundedBoxes, segment_distances
 from onestride.errors import naming_extras
+
+if TYPE_CHECKING:
+    from onestride.clearance.native import Kernel
 
 #: Shares of a plan's step that are tried, in this order.
 PACES = np.array([1.0, 0.8, 0.6, 0.4, 0.25, 0.1])
@@ -38,6 +42,7 @@ class ClearanceFilter:
         walls: half-spaces that the body stays in (W, 4), see ``shapes.wall_distances``.
         obstacle_speed: largest speed of any point of an obstacle [m/s].
         max_age: nothing is certified by an older observation [s].
+        kernel: C that computes distances and certificates, or None: NumPy does.
 
     Attributes:
         counts: what became of commands, by the names above.
@@ -51,7 +56,7 @@ class ClearanceFilter:
 
     def __init__(
         self, reference: Reference, obstacles_of: Callable[[np.ndarray], np.ndarray], walls: np.ndarray, *,
-        obstacle_speed: float = 0.0, max_age: float = 0.1,
+        obstacle_speed: float = 0.0, max_age: float = 0.1, kernel: Kernel | None = None,
     ) -> None:  # fmt: skip
         if not (obstacle_speed >= 0 and max_age >= 0):
             raise ValueError(f"obstacle_speed is {obstacle_speed} m/s and max_age {max_age} s; neither may be negative")
@@ -59,7 +64,10 @@ class ClearanceFilter:
             with naming_extras():
                 import daqp  # noqa: F401
         self.reference, self.obstacles_of, self.walls = reference, obstacles_of, walls
-        self.obstacle_speed, self.max_age = obstacle_speed, max_age
+        self.obstacle_speed, self.max_age, self.kernel = obstacle_speed, max_age, kernel
+        self._certified = kernel.certified if kernel else certified
+        self._clearances = kernel.clearances if kernel else clearances
+        self._distances = kernel.segment_distances if kernel else segment_distances
         self._watch = ObstacleWatch(obstacle_speed)
         self.begin()
 
@@ -92,8 +100,7 @@ class ClearanceFilter:
         if self._boxes is None or self._broken:
             return np.zeros(len(commands), bool)
         around = Surroundings(self._boxes, self.walls, self.obstacle_speed, 0.0)
-        motions = self.reference.first_steps(commands, self._seen)
-        return motions.allowed & (clearances(motions, around) >= 0)
+        return self._certified(self.reference.first_steps(commands, self._seen), around)
 
     def mark_fault(self, fault: str) -> None:
         """Count a fault of the robot while a certificate held: something was there that is not observed."""
@@ -118,7 +125,7 @@ class ClearanceFilter:
             self.proved = True
             return taken
         stop = self.reference.stop(now)
-        clear = float(clearances(stop, around)[0])
+        clear = float(self._clearances(stop, around)[0])
         self.proved = may and clear >= 0
         if clear < 0 and self.obstacle_speed:
             moved = self._aside(stop, clear, around, may, now)
@@ -130,30 +137,29 @@ class ClearanceFilter:
     def _along_the_plan(
         self, command: np.ndarray, ahead: np.ndarray, around: Surroundings, now: float
     ) -> np.ndarray | None:
-        for paces in (PACES[:1], PACES[1:]):  # most commands are fine as they are
-            motions = self.reference.offers(command, ahead, paces, now)
-            good = motions.allowed & (clearances(motions, around) >= 0)
-            if good.any():
-                taken = self.reference.take(motions, int(good.argmax()), now)
-                self.counts["followed" if np.array_equal(taken, command) else "slower"] += 1
-                return taken
-        return None
+        motions = self.reference.offers(command, ahead, PACES, now)
+        good = self._certified(motions, around)
+        if not good.any():
+            return None
+        taken = self.reference.take(motions, int(good.argmax()), now)
+        self.counts["followed" if np.array_equal(taken, command) else "slower"] += 1
+        return taken
 
     def _aside(self, stop: Motion, clear: float, around: Surroundings, may: bool, now: float) -> np.ndarray | None:
         """Return the command for a step aside, or None where it would not end clearer than staying."""
         required = stop.kept[0] + around.speed * (around.age + stop.seconds[0])
         moved = np.concatenate((np.zeros((1, 3)), STEP * np.eye(3)))
         low, high = self.reference.reach(now)
-        step = step_aside(self.reference.displaced(moved, now), required, low, high, around)
+        step = step_aside(self.reference.displaced(moved, now), required, low, high, around.boxes, self._distances)
         if step is None:
             return None
         command = self.reference.aside(step, now)
         motion = self.reference.offers(command, command[None][:0], PACES[:1], now)
-        certified = clearances(motion, around)[0] >= 0
+        proved = bool(self._certified(motion, around)[0])
         last = motion.last[:1]
         there = Motion(last[:, None], last, motion.kept[:1], stop.seconds, motion.commands[:1], motion.allowed[:1])
-        if not (motion.allowed[0] and (certified or float(clearances(there, around)[0]) > clear)):
+        if not (motion.allowed[0] and (proved or float(self._clearances(there, around)[0]) > clear)):
             return None
-        self.proved = may and bool(certified)
+        self.proved = may and proved
         self.counts["aside" if self.proved else "unproved"] += 1
         return self.reference.take(motion, 0, now)

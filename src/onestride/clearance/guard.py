@@ -6,12 +6,12 @@ proves nothing by itself; the filter takes it where it ends clearer than staying
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import c_int
 
 import numpy as np
 
-from onestride.clearance.certificate import Surroundings
-from onestride.clearance.shapes import segment_distances
+from onestride.clearance.shapes import RoundedBoxes, segment_distances
 from onestride.errors import naming_extras
 
 #: Step of finite differences [m].
@@ -23,8 +23,9 @@ NEAR = 0.2
 
 
 def step_aside(
-    ends: np.ndarray, required: np.ndarray, low: np.ndarray, high: np.ndarray, around: Surroundings
-) -> np.ndarray | None:
+    ends: np.ndarray, required: np.ndarray, low: np.ndarray, high: np.ndarray, boxes: RoundedBoxes,
+    measured: Callable[[np.ndarray, RoundedBoxes], np.ndarray] = segment_distances,
+) -> np.ndarray | None:  # fmt: skip
     """Return the smallest step of the reference (3,) [m] that regains the required distances, or None.
 
     Of each capsule and obstacle, the distance's linearisation has to reach what is required, or as much of it as steps
@@ -35,13 +36,14 @@ def step_aside(
         required: distance of each capsule's axis from obstacles (K,) [m].
         low: smallest step along each axis (3,) [m].
         high: largest step along each axis (3,) [m].
-        around: the obstacles.
+        boxes: the obstacles.
+        measured: returns the distances of segments from boxes, see ``shapes.segment_distances``.
     """
     with naming_extras():
         import daqp
 
     k = len(required)
-    distances = segment_distances(ends.reshape(-1, 2, 3), around.boxes).reshape(4, k, -1)
+    distances = measured(ends.reshape(-1, 2, 3), boxes).reshape(4, k, -1)
     lacking = required[:, None] - distances[0]  # (K, M)
     gradient = ((distances[1:] - distances[0]) / STEP).reshape(3, -1).T  # (K M, 3)
     near = (lacking > -NEAR).ravel() & (np.abs(gradient).max(1) > 1e-6)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.clearance.filter import ClearanceFilter
-from onestride.clearance.positions import PositionLimits, PositionReference
+from onestride.clearance.motions import NumpyMotions, PositionLimits
+from onestride.clearance.native import Arm, ArmMotions, Choice, chosen
+from onestride.clearance.positions import PositionReference
 from onestride.tasks.kinova.control_spec import MAX_STEP, REACH_MARGIN
 from onestride.tasks.kinova.links import (
     BASE_HEIGHT,
@@ -48,6 +50,7 @@ _WRIST = -_y[6]  # to the bracelet [m]
 #: How far below the wrist wrist_2 ends, the bracelet's capsule begins and ends, and the tool's begins and ends [m].
 _BELOW = _WRIST + np.array([-LINKS[5].radius, 0.0, 0.005, 0.02, -TOOL_OFFSET[2] - TOOL_RADIUS])
 _SHARE = -_y[4] / FOREARM  # of the forearm before the first joint of the wrist
+_SPEEDS = VELOCITY_LIMITS[[0, 1, 3, 5]]  # of the joints that move [rad/s]
 
 
 def _planar(hand: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -94,23 +97,37 @@ def seconds_between(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     turn = np.abs(np.arctan2(x[0] * y[1] - y[0] * x[1], x[0] * x[1] + y[0] * y[1]))
     angles = np.stack((turn, np.abs(lift[1] - lift[0]), np.abs(np.diff(fall - lift, axis=0)[0]),
                        np.abs(fall[1] - fall[0])), -1)  # fmt: skip
-    return (angles / VELOCITY_LIMITS[[0, 1, 3, 5]]).max(-1)
+    return (angles / _SPEEDS).max(-1)
 
 
-def clearance_filter(*, margin: float = 0.003, obstacle_speed: float = 0.0, max_age: float = 0.1) -> ClearanceFilter:
+#: The same for C.
+ARM = Arm(
+    UPPER_ARM, FOREARM, BASE_HEIGHT, SHOULDER_HEIGHT, WRIST_HEIGHT, tuple(_LEFT), tuple(_BELOW), _SHARE, tuple(_SPEEDS)
+)
+
+
+def clearance_filter(
+    *, margin: float = 0.003, obstacle_speed: float = 0.0, max_age: float = 0.1, kernel: Choice = "auto"
+) -> ClearanceFilter:
     """Return the arm's clearance filter.
 
     Args:
         margin: least distance of the arm from obstacles and the table, beside all errors [m].
         obstacle_speed: largest speed of any point of an obstacle [m/s].
         max_age: nothing is certified by an older observation [s].
+        kernel: what computes: "native" (C, built by this machine's compiler), "numpy", or "auto": C where it can be.
+
+    Raises:
+        NativeError: "native", and C cannot be built here.
     """
     low, high = WORKSPACE_LOW - REACH_MARGIN, WORKSPACE_HIGH + REACH_MARGIN
-    limits = PositionLimits(
-        low, high, MAX_STEP / CONTROL_DT, ACCELERATION_LIMIT, DECELERATION, CONTROL_DT, seconds_between
+    limits = PositionLimits(low, high, MAX_STEP / CONTROL_DT, ACCELERATION_LIMIT, DECELERATION, CONTROL_DT)
+    native = chosen(kernel)
+    motions = ArmMotions(native, ARM, limits) if native else NumpyMotions(body, seconds_between, limits)
+    reference = PositionReference(motions, RADII + TRACKING + margin, float(TRACKING[-1]), limits)
+    return ClearanceFilter(
+        reference, obstacles_of, TABLE, obstacle_speed=obstacle_speed, max_age=max_age, kernel=native
     )
-    reference = PositionReference(body, RADII + TRACKING + margin, float(TRACKING[-1]), limits)
-    return ClearanceFilter(reference, obstacles_of, TABLE, obstacle_speed=obstacle_speed, max_age=max_age)
 
 
 def obstacles_of(observation: np.ndarray) -> np.ndarray:

@@ -6,59 +6,29 @@ until the next command. The stop is a row of such commands, with steps that get 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
 from onestride.clearance.certificate import Motion
+from onestride.clearance.motions import SAME, Motions, PositionLimits
 
 #: A command that is late or early by this share of a period still follows the one before without a pause.
 EARLY = 0.25
 #: Rows of a plan, after the command, along which the robot may brake. Then the path goes straight on.
 AHEAD = 8
-BEYOND = 1.0  # the straight part [m]
-#: Rounding of positions [m].
-SAME = 1e-9
-
-
-@dataclass(frozen=True)
-class PositionLimits:
-    """What the reference may do; within it the tracking error was measured.
-
-    Attributes:
-        low: smallest position (3,) [m].
-        high: largest position (3,) [m].
-        speed: largest [m/s].
-        acceleration: largest, as the change of velocity from one command to the next over the control period [m/s^2].
-        deceleration: along the path while it stops [m/s^2].
-        control_dt: in which a command is reached [s].
-        seconds: returns the least time from one position to another (...) [s], such as at joints' largest speeds.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    speed: float
-    acceleration: float
-    deceleration: float
-    control_dt: float
-    seconds: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class PositionReference:
     """Where the reference is, and what a command would make of it.
 
     Args:
-        body: returns the ends of the body's capsules (..., K, 2, 3) [m] at positions (..., 3).
+        motions: what commands make of the body.
         kept: radius, tracking error and margin of each capsule (K,) [m].
         tracking: largest distance of the observed position from the reference [m].
         limits: what the reference may do.
     """
 
-    def __init__(
-        self, body: Callable[[np.ndarray], np.ndarray], kept: np.ndarray, tracking: float, limits: PositionLimits
-    ) -> None:
-        self.body, self.kept, self.tracking, self.limits = body, kept, tracking, limits
+    def __init__(self, motions: Motions, kept: np.ndarray, tracking: float, limits: PositionLimits) -> None:
+        self._motions, self.kept, self.tracking, self.limits = motions, kept, tracking, limits
         self.steps = int(np.ceil(limits.speed / (limits.deceleration * limits.control_dt))) + 1  # of a motion
         self.begin()
 
@@ -99,32 +69,14 @@ class PositionReference:
             paces: shares of the first step that are made (P,).
             now: clock time [s].
         """
-        limits, here, dt = self.limits, self.at(now), self.limits.control_dt
-        first = paths[:, 0] - here  # (P, 3)
-        step = paces * np.linalg.norm(first, axis=-1)
-        slower = limits.deceleration * dt * dt * np.arange(self.steps)  # (J,)
-        along = np.maximum(step[:, None] - slower, 0.0).cumsum(1)  # (P, J)
-        commands = _points(_straight_on(here, paths), along)
-        commands[:, 0] = np.where(paces[:, None] == 1.0, paths[:, 0], commands[:, 0])  # as it is, to the last bit
-        moves = 1 + np.count_nonzero(np.diff(along, axis=1) > SAME, axis=1)
+        dt = self.limits.control_dt
         elapsed = min(max(now - self._sent, 0.0), dt) / dt
-        return self._motion(here, commands, (moves + 1) * dt, self._velocity(now), elapsed)
+        made = self._motions.along(self.at(now), paths, paces, self.steps, self._velocity(now), elapsed)
+        return self._motion(*made)
 
-    def _motion(
-        self, here: np.ndarray, commands: np.ndarray, seconds: np.ndarray, velocity: np.ndarray, elapsed: float
-    ) -> Motion:
-        limits, dt = self.limits, self.limits.control_dt
-        knots = np.concatenate((np.broadcast_to(here, (len(commands), 1, 3)), commands), 1)  # (P, J+1, 3)
-        steps = np.diff(knots, axis=1)
-        velocities = np.concatenate((np.broadcast_to(velocity, (len(commands), 1, 3)), steps / dt), 1)
-        change = np.linalg.norm(np.diff(velocities, axis=1), axis=-1)  # (P, J)
-        change[:, 0] /= max(elapsed, 1e-6)
-        allowed = (change <= limits.acceleration * dt + SAME).all(1)
-        allowed &= (np.linalg.norm(steps, axis=-1) <= limits.speed * dt + SAME).all(1)
-        allowed &= ((commands >= limits.low) & (commands <= limits.high)).all((1, 2))
-        allowed &= (limits.seconds(knots[:, :-1], knots[:, 1:]) <= dt + SAME).all(1)
-        kept = np.broadcast_to(self.kept, (len(commands), len(self.kept)))
-        ends = self.body(knots)
+    def _motion(self, commands: np.ndarray, seconds: np.ndarray, ends: np.ndarray, allowed: np.ndarray) -> Motion:
+        kept = np.empty((len(commands), len(self.kept)))
+        kept[:] = self.kept
         return Motion(ends, ends[:, -1], kept, seconds, commands, allowed)
 
     def offers(self, command: np.ndarray, ahead: np.ndarray, paces: np.ndarray, now: float) -> Motion:
@@ -139,13 +91,13 @@ class PositionReference:
             paces: at which the path may be followed, from 1 downward (P,).
             now: clock time [s].
         """
-        straight = command + np.arange(AHEAD)[:, None] * (command - self.at(now))
-        along = straight.copy()
+        paths = np.empty((len(paces), 2, AHEAD, 3))
+        paths[:] = command + np.arange(AHEAD)[:, None] * (command - self.at(now))
         ahead = ahead[: AHEAD - 1]
-        along[1 : 1 + len(ahead)] = ahead
         if len(ahead):
-            along[1 + len(ahead) :] = ahead[-1]
-        return self.motions(np.stack((along, straight) * len(paces)), np.repeat(paces, 2), now)
+            paths[:, 0, 1 : 1 + len(ahead)] = ahead
+            paths[:, 0, 1 + len(ahead) :] = ahead[-1]
+        return self.motions(paths.reshape(-1, AHEAD, 3), np.repeat(paces, 2), now)
 
     def first_steps(self, commands: np.ndarray, now: float) -> Motion:
         """Return the motions by commands (P, 3) of P different plans, each with its stop straight on."""
@@ -172,7 +124,7 @@ class PositionReference:
         left = self._rest[np.linalg.norm(np.diff(self._rest, axis=0, prepend=self._to[None]), axis=-1) > SAME]
         commands = np.concatenate((self._to[None], left))[None]
         seconds = np.array([max(self._until - now, 0.0) if len(left) or not self._arrived(now) else 0.0])
-        return self._motion(self.at(now), commands, seconds, self._velocity(now), 1.0)
+        return self._motion(commands, seconds, *self._motions.swept(self.at(now), commands, self._velocity(now), 1.0))
 
     def follow_stop(self, now: float) -> np.ndarray | None:
         """Return the next command of the last stop (3,), or None where the reference goes on to the last one."""
@@ -188,7 +140,7 @@ class PositionReference:
 
     def displaced(self, by: np.ndarray, now: float) -> np.ndarray:
         """Return the ends of the capsules (P, K, 2, 3) [m] with the reference moved by (P, 3) [m]."""
-        return self.body(self.at(now) + by)
+        return self._motions.body(self.at(now) + by)
 
     def reach(self, now: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and the largest step of the reference along each axis that limits allow, (3,) [m]."""
@@ -200,25 +152,3 @@ class PositionReference:
     def aside(self, step: np.ndarray, now: float) -> np.ndarray:
         """Return the command (3,) that moves the reference by a step (3,) [m]."""
         return self.at(now) + step
-
-
-def _straight_on(here: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    """Return polylines from ``here`` along paths (P, n, 3), and from their last move straight on: (P, n+2, 3)."""
-    points = np.concatenate((np.broadcast_to(here, (len(paths), 1, 3)), paths), 1)
-    moves = np.diff(points, axis=1)
-    lengths = np.linalg.norm(moves, axis=-1)
-    last = np.where(lengths > SAME, np.arange(lengths.shape[1]), -1).max(1)
-    each = np.arange(len(paths))
-    way = moves[each, last] / np.maximum(lengths[each, last], SAME)[:, None]
-    return np.concatenate((points, points[:, -1:] + BEYOND * way[:, None]), 1)
-
-
-def _points(polylines: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Return the points (P, J, 3) at distances ``along`` (P, J) [m] from the beginning of polylines (P, n, 3)."""
-    moves = np.diff(polylines, axis=1)
-    lengths = np.linalg.norm(moves, axis=-1)
-    ends = lengths.cumsum(1)  # (P, n-1)
-    part = (along[:, :, None] > ends[:, None]).sum(-1).clip(max=ends.shape[1] - 1)  # (P, J)
-    each = np.arange(len(polylines))[:, None]
-    share = 1 - (ends[each, part] - along) / np.maximum(lengths[each, part], SAME)
-    return polylines[each, part] + np.clip(share, 0.0, 1.0)[..., None] * moves[each, part]

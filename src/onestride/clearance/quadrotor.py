@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onestride.clearance.filter import ClearanceFilter
+from onestride.clearance.native import Choice, chosen
 from onestride.clearance.velocities import VelocityLimits, VelocityReference
 from onestride.tasks.obstacles import OBSTACLE_DIM
 from onestride.tasks.quadrotor.scene import (
@@ -37,8 +38,9 @@ LIMITS = VelocityLimits(
 
 
 def clearance_filter(
-    *, margin: float = 0.005, obstacle_speed: float = 0.0, max_age: float = 0.05, limits: VelocityLimits = LIMITS
-) -> ClearanceFilter:
+    *, margin: float = 0.005, obstacle_speed: float = 0.0, max_age: float = 0.05, limits: VelocityLimits = LIMITS,
+    kernel: Choice = "auto",
+) -> ClearanceFilter:  # fmt: skip
     """Return the quadrotor's clearance filter.
 
     Args:
@@ -46,9 +48,16 @@ def clearance_filter(
         obstacle_speed: largest speed of any point of an obstacle [m/s].
         max_age: nothing is certified by an older observation [s].
         limits: what the filter lets through, and how far the robot is from it then.
+        kernel: what computes distances: "native" (C, built by this machine's compiler), "numpy", or "auto": C where it
+            can be.
+
+    Raises:
+        NativeError: "native", and C cannot be built here.
     """
     reference = VelocityReference(RADIUS + margin, limits)
-    return ClearanceFilter(reference, obstacles_of, ROOM, obstacle_speed=obstacle_speed, max_age=max_age)
+    return ClearanceFilter(
+        reference, obstacles_of, ROOM, obstacle_speed=obstacle_speed, max_age=max_age, kernel=chosen(kernel)
+    )
 
 
 def obstacles_of(observation: np.ndarray) -> np.ndarray:

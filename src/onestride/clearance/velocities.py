@@ -11,6 +11,7 @@ straight part is therefore longer by ``reaction`` times the speed. What is left 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class VelocityReference:
             return position, np.zeros(3)
         moved = min(passed, dt)
         position, velocity = position + (velocity + 0.5 * moved * pull) * moved, velocity + moved * pull
-        speed, rest = float(np.linalg.norm(velocity)), max(passed - dt, 0.0)
+        speed, rest = sqrt(velocity @ velocity), max(passed - dt, 0.0)
         if speed <= brake * rest:
             return position + velocity * (0.5 * speed / brake), np.zeros(3)
         slowing = velocity * (-brake / max(speed, 1e-12))
@@ -104,26 +105,26 @@ class VelocityReference:
     def motions(self, commands: np.ndarray, now: float) -> Motion:
         """Return the motions by commands (P, 3) [m/s], and their stops. A command beyond the limits is shortened."""
         limits, (position, velocity), dt = self.limits, self._now(now), self.limits.control_dt
-        fast = np.linalg.norm(commands, axis=-1, keepdims=True)
+        fast = _lengths(commands)
         wanted = np.where(fast > limits.speed, commands * (limits.speed / np.maximum(fast, 1e-9)), commands)
         pull = (wanted - velocity) / limits.response
-        hard = np.linalg.norm(pull, axis=-1, keepdims=True)
+        hard = _lengths(pull)
         pull = np.where(hard > limits.acceleration, pull * (limits.acceleration / np.maximum(hard, 1e-9)), pull)
         sent = np.where(hard > limits.acceleration, velocity + pull * limits.response, wanted)
         after = velocity + pull * dt
         turn = position + (velocity + 0.5 * dt * pull) * dt
-        return self._path(np.broadcast_to(position, turn.shape), turn, after, sent[:, None])
+        return self._path(position, turn, after, sent[:, None])
 
     def _path(self, start: np.ndarray, turn: np.ndarray, velocity: np.ndarray, commands: np.ndarray) -> Motion:
-        """Return motions (P, 3) from ``start`` to ``turn``, and from there by ``velocity`` to rest."""
-        limits, speed = self.limits, np.linalg.norm(velocity, axis=-1)  # (P,)
-        ahead = velocity * (0.5 * speed / limits.deceleration + limits.reaction)[:, None]
-        ends = np.stack((np.stack((start, turn), 1), np.stack((turn, turn + ahead), 1)), 1)  # (P, 2, 2, 3)
-        kept = np.full((len(ends), 2), self.radius + limits.tracking)
-        seconds = limits.control_dt + speed / limits.deceleration + limits.reaction
-        rest = turn + velocity * (0.5 * speed / limits.deceleration)[:, None]
-        last = np.broadcast_to(rest[:, None, None], ends.shape)
-        return Motion(ends[:, None], last, kept, seconds, commands, speed <= FASTER * limits.speed)
+        """Return motions from ``start`` (3,) to ``turn`` (P, 3), and from there by ``velocity`` (P, 3) to rest."""
+        limits, speed = self.limits, _lengths(velocity)  # (P, 1)
+        ends, last = np.empty((len(turn), 1, 2, 2, 3)), np.empty((len(turn), 2, 2, 3))
+        ends[:, 0, 0, 0], ends[:, 0, 0, 1], ends[:, 0, 1, 0] = start, turn, turn
+        ends[:, 0, 1, 1] = turn + velocity * (0.5 * speed / limits.deceleration + limits.reaction)
+        last[:] = (turn + velocity * (0.5 * speed / limits.deceleration))[:, None, None]
+        kept = np.full((len(turn), 2), self.radius + limits.tracking)
+        seconds = (limits.control_dt + speed / limits.deceleration + limits.reaction)[:, 0]
+        return Motion(ends, last, kept, seconds, commands, (speed <= FASTER * limits.speed)[:, 0])
 
     def offers(self, command: np.ndarray, ahead: np.ndarray, paces: np.ndarray, now: float) -> Motion:
         """Return what there is to choose from for a command, the best first: the command at each pace.
@@ -156,7 +157,7 @@ class VelocityReference:
         here, velocity = self.at(now)
         begun = self._command[3] + self.limits.control_dt  # of the straight part
         turn, after = (here, velocity) if now >= begun else self.at(begun)
-        motion = self._path(here[None], turn[None], after[None], np.zeros((1, 1, 3)))
+        motion = self._path(here, turn[None], after[None], np.zeros((1, 1, 3)))
         return replace(motion, seconds=motion.seconds * velocity.any())
 
     def follow_stop(self, now: float) -> np.ndarray | None:
@@ -180,3 +181,8 @@ class VelocityReference:
         """Return the command (3,) [m/s] that heads for a step (3,) [m]."""
         del now
         return step / self.limits.response
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Return the lengths (P, 1) of vectors (P, 3)."""
+    return np.sqrt((vectors * vectors).sum(-1, keepdims=True))

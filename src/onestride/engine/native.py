@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from onestride.engine.building import INSTEAD, NativeError, build, widest
+from onestride.compiling import NativeError, load
+from onestride.engine.building import ENGINE, widest
 from onestride.engine.layout import FIELDS, HEADER, MAGIC, VERSION
 from onestride.engine.runners import ASKED, Answer, RefusedError, Shape
 
@@ -97,12 +97,12 @@ class NativeRunner:
 
 @cache
 def library(folder: Path | None = None) -> Any:
-    """``c/decide.c`` for this machine, built in ``folder`` if it is not there yet (``building.build``).
+    """``c/decide.c`` for this machine, built in ``folder`` if it is not there yet (``compiling.build``).
 
     Raises:
         NativeError: there is no C compiler, it fails, or what it makes does not load.
     """
-    found = _load(folder)
+    found = load(ENGINE, folder)
     try:
         found.onestride_create.restype = ctypes.c_void_p
         found.onestride_create.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
@@ -121,21 +121,3 @@ def library(folder: Path | None = None) -> Any:
             "decisions take longer than they need. Check $CC and $CFLAGS, or install a newer compiler\n"
         )
     return found
-
-
-def _load(folder: Path | None) -> ctypes.CDLL:
-    """The library; one that is as it was built, and does not load all the same, is built again."""
-    path = build(folder)
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        with suppress(OSError):
-            path.unlink()
-        path = build(folder)
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeError(
-            f"the engine was built, and cannot be loaded ({error}). Where nothing may be executed in {path.parent}, "
-            f"name another folder in $XDG_CACHE_HOME; else check $CC and $CFLAGS, {INSTEAD}"
-        ) from error

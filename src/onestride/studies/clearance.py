@@ -6,7 +6,8 @@ python -m onestride.studies clearance --arms 10000 --flights 2000 --workers 2 --
 Each kind of plan drives every fourth scene (``clearance_trials.Plan``), and in every second round of them the
 obstacles move. A certificate counts as broken where the simulated body comes nearer than the margin while it holds.
 ``--policy``: a trained policy's folder, to be driven in ``--trials`` scenes of evaluations with and without the filter.
-Decisions take a random part of half a control period, in simulated time; durations of the filter are wall time.
+Decisions take a random part of half a control period, in simulated time. What the filter costs is CPU time, so that
+other work of the machine does not count.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from onestride.clearance import FILTERS
+from onestride.clearance.native import chosen
 from onestride.clearance.ranking import certified_first
 from onestride.evaluation.metrics import single
 from onestride.evaluation.records import Store
@@ -62,6 +64,10 @@ COLUMNS = (
 )
 #: What becomes of commands, see ``clearance/filter.py``.
 OUTCOMES = ("followed", "slower", "stopping", "standing", "aside", "unproved")
+#: What the filter's times are, by what computed certificates; records from before C did do not say.
+TIMES = {
+    "native": "CPU time, by C", "numpy": "CPU time, by NumPy", None: "wall time beside other work, by NumPy",
+}  # fmt: skip
 CANDIDATES = 64
 TIMEOUT = 15.0  # of a policy's trial [s]
 DECISION = 0.005  # of a policy's decision [s]
@@ -97,13 +103,16 @@ def measure(
         rows[f"{name}, ranking of {CANDIDATES}"] = durations([us for r in mine for us in r["ranking_us"]])
     if policy is not None:
         rows |= with_policy(policy, trials)
-    config = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "trials": trials if policy else 0}
+    config: dict[str, Any] = {"arms": arms, "flights": flights, "candidates": CANDIDATES, "kernel": kernel()}
+    config["trials"] = trials if policy else 0
     config |= {f"{name}_margin_m": body.margin for name, body in BODIES.items()}
     config |= {f"{name}_obstacle_speed_m_s": body.speed for name, body in BODIES.items()}
     notes = [
         "simulated time; collided: also robots at rest that moving obstacles run into, of which nothing is certified; "
         "collided_certified: while a certificate held",
         "violations: observations that showed an assumption to be broken",
+        f"filter: CPU time of a command, certificates by {kernel()}; ranking: of {CANDIDATES} candidates, the arm's in "
+        "random directions at full speed",
     ]
     return {"config": config, "seeds": {"scenes": seed}, "rows": rows, "notes": notes}
 
@@ -123,7 +132,12 @@ def assumed(name: str) -> str:
     """Return what must be the same for scenes to be counted together."""
     body = BODIES[name]
     errors = " ".join(f"{1e3 * error:g}" for error in ASSUMED[name].values())
-    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s, tracking errors {errors} mm"
+    return f"margin {body.margin:g} m, obstacles at {body.speed:g} m/s, tracking errors {errors} mm, by {kernel()}"
+
+
+def kernel() -> str:
+    """Return what computes certificates on this machine; durations are its own."""
+    return "native" if chosen("auto") else "numpy"
 
 
 @contextmanager
@@ -186,18 +200,23 @@ def durations(took: Sequence[int]) -> dict[str, Any]:
 
 
 def ranking_times(task: Task, scene: Any, rng: np.random.Generator, times: int = 4) -> list[float]:
-    """Return how long it takes to rank random candidates at the start of a scene, ``times`` durations [s]."""
-    clearance, made = FILTERS[task.name](), []
+    """Return what it takes to rank candidates at the start of a scene, ``times`` CPU times [s].
+
+    The arm's go in random directions at full speed, so that none is refused for its size alone.
+    """
+    clearance, made, steers = FILTERS[task.name](), [], Adversary(BODIES[task.name], task, "jerky", rng)
     for _ in range(times):
         clearance.begin()
         observation = task.first_observation(scene)
         clearance.observe(observation, 0.0)
-        shape = CANDIDATES, task.control.horizon, task.control.transition_dim
-        plans = 0.3 * rng.normal(size=shape)
+        if task.control.position_commands:
+            plans = np.stack([steers.decide(observation).plan for _ in range(CANDIDATES)])
+        else:
+            plans = 0.3 * rng.normal(size=(CANDIDATES, task.control.horizon, task.control.transition_dim))
         decision = Decision(np.zeros(3), plans[0], plans, rng.normal(size=CANDIDATES), {"total": 0.0})
-        began = time.perf_counter()
+        began = time.thread_time()
         certified_first(decision, observation, clearance, task.control)
-        made.append(time.perf_counter() - began)
+        made.append(time.thread_time() - began)
     return made
 
 
@@ -229,7 +248,7 @@ def table(record: dict[str, Any]) -> Table:
     """Return a line per robot, kind of plan, and whether obstacles move."""
     config = record["config"]
     said = f"{config['arms']} scenes of the arm and {config['flights']} flights, dealt out to the rows evenly."
-    return Table(COLUMNS, record["rows"], (said,))
+    return Table(COLUMNS, record["rows"], (said, f"The filter's times are {TIMES[config.get('kernel')]}."))
 
 
 def tables(results: Path) -> dict[str, Table]:
