@@ -216,7 +216,8 @@ def table(record: dict[str, Any]) -> Table:
     config = record["config"]
     with_it = "with a viewer and a browser" if config["browser"] else "with a viewer"
     rows = {"without": record["rows"]["without"], with_it: record["rows"]["with"]}
-    said = f"Task {config['task']}, {config['engine'] or 'torch'}; {config['turns']} turns of {config['seconds']:g} s each way"
+    engine, each = config["engine"] or "torch", f"{config['turns']} turns of {config['seconds']:g} s each way"
+    said = f"Task {config['task']}, {engine}; {each}"
     return Table(COLUMNS, rows, (said, *record["notes"]))
 
 
