@@ -50,7 +50,7 @@ from onestride.studies.decision_delay import Charged
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 
-NAME = "scenes"
+NAMES = "scenes"  # what the names of results begin with
 COLUMNS = (
     Column("episodes", "episodes", digits=0, spread=False),
     Column("collided", "collisions", digits=0, spread=False),
@@ -252,5 +252,6 @@ def table(record: dict[str, Any]) -> Table:
 
 
 def tables(results: Path) -> dict[str, Table]:
-    """Return the committed table."""
-    return {f"clearance-{name}": table(each) for name, each in records(results / "clearance").items() if name == NAME}
+    """Return the committed tables."""
+    found = records(results / "clearance").items()
+    return {f"clearance-{name}": table(each) for name, each in found if name.startswith(NAMES)}
