@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 CONFIG, MODEL = "config.json", "model.safetensors"  # of a checkpoint, see ``checkpoint.py``
+METADATA = Path("data") / "metadata.json"  # of a data set, see ``data/minari.py``
 TEMPORARY = ".tmp"  # suffix of files that are being written; their names begin with a dot
 ABANDONED = 600.0  # a temporary file that was not written to for this long is abandoned [s]
 LARGEST = 64 << 20  # largest JSON file that is read [bytes]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from onestride.commands.base import Common
+from onestride.commands.base import PRESET, Common
 from onestride.control.fallback import FallbackTimeouts
 from onestride.control.signals import Signals
 from onestride.engine.folder import Backend, Format
@@ -266,7 +266,7 @@ class Bench:
 
     run: Path | None = None
     """Trained policies; default: untrained ones of the preset's sizes."""
-    preset: str = "demo"
+    preset: str = PRESET
     device: str = "cpu"
     """cuda: everything decides on the GPU, the engine as a CUDA graph."""
     bench: BenchConfig = field(default_factory=BenchConfig)

@@ -115,6 +115,7 @@ class Preset:
 
     task: "": of any environment. ranked_by: the selector of methods that the preset does not name.
     unnamed: how what it does not name is trained or made.
+    name: by which it was loaded; what is made of it keeps that.
     hours: measured, or judged from it, on the machine that ``about`` names.
     """
 
@@ -127,6 +128,7 @@ class Preset:
     data: DataSet = DataSet()
     ranked_by: str | None = None
     unnamed: Defaults = DEFAULTS
+    name: str = field(default="", compare=False)
     ablations: Ablations | None = None
     hours: float = 0.0
     ablation_hours: float = 0.0
