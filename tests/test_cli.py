@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from onestride.cli import main
 from onestride.commands.drive import Export, Run
+from onestride.commands.program import COMMANDS
 from onestride.commands.stages import Pairs, Train, train_command
 from onestride.control.fallback import FallbackTimeouts
 from onestride.errors import on_purpose
@@ -290,6 +292,24 @@ def test_who_stops_it_hears_whether_it_goes_on(command, goes_on, capsys, monkeyp
         main([command])
     assert stop.value.code == 130
     assert ("goes on from here" in capsys.readouterr().err) == goes_on
+
+
+@pytest.mark.parametrize("command", ["collect", "pairs", "evaluate", "quickstart", "reproduce"])
+def test_sigterm_stops_it_as_ctrl_c_does(command, capsys, monkeypatch, tmp_path):
+    cleaned = []
+
+    def told(command):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(command)
+
+    monkeypatch.setattr(COMMANDS[command], "__call__", told)
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--run", str(tmp_path)])
+    assert (stop.value.code, len(cleaned)) == (143, 1)
+    assert "goes on from here" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("module", ["onestride", "onestride.cli"])

@@ -7,6 +7,7 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -27,6 +28,7 @@ from onestride.registry import nearest
 from onestride.runs import presets
 from onestride.runs.made_with import preset_of_run
 from onestride.runs.trainable import UntrainedError, check_trainable, trainable
+from onestride.termination import heard
 
 Command = InRun | Doctor | Export | Bench | Presets | Light
 #: In the order of the list of all.
@@ -86,8 +88,17 @@ def complete(arguments: list[str]) -> Command:
 
 
 def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
-    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
+    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first.
+
+    Raises:
+        Terminated: SIGTERM came to a command that goes on from there when it is repeated.
+    """
     announce(command, arguments, said)
+    with heard() if isinstance(command, InRun) and command.resumes else nullcontext():
+        _carry_out(command, arguments)
+
+
+def _carry_out(command: Command, arguments: list[str]) -> None:
     if isinstance(command, Common):
         command = complete(arguments)
     if not begin(command):
