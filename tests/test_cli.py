@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,11 @@ def test_what_has_to_come_first_is_told_with_the_preset_that_was_given(capsys, m
     r = str(tmp_path / "r")
     message = refused(capsys, "pairs", "--preset", "gym-tiny", "--run", r)
     assert f"comes first: `onestride train teacher --preset gym-tiny --run {r}`" in message
+
+
+def test_a_students_folder_is_not_taken_for_what_it_is_trained_by():
+    said = str(UntrainedError(Path("r/off-dynamics-score-2"), "tiny"))
+    assert "comes first: `onestride train off-dynamics-score --seeds 2 --preset tiny --run r`" in said
 
 
 def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
