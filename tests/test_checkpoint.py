@@ -256,7 +256,9 @@ def test_unfinished(saved):
 
 
 def test_nothing_there_names_what_is_beside_it(saved):
-    assert "checkpoints beside it: teacher" in refused(saved.parent / "taecher", "no finished checkpoint")
+    assert "did you mean teacher? Checkpoints beside it: teacher" in refused(
+        saved.parent / "taecher", "no finished checkpoint"
+    )
     refused(saved / "no" / "such" / "folder", "no finished checkpoint")
 
 

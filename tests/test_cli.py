@@ -2,17 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onestride.cli import main
 from onestride.commands.drive import Export, Run
+from onestride.commands.program import COMMANDS
 from onestride.commands.stages import Pairs, Train, train_command
 from onestride.control.fallback import FallbackTimeouts
 from onestride.errors import on_purpose
@@ -94,6 +97,11 @@ def test_what_has_to_come_first_is_told_with_the_preset_that_was_given(capsys, m
     r = str(tmp_path / "r")
     message = refused(capsys, "pairs", "--preset", "gym-tiny", "--run", r)
     assert f"comes first: `onestride train teacher --preset gym-tiny --run {r}`" in message
+
+
+def test_a_students_folder_is_not_taken_for_what_it_is_trained_by():
+    said = str(UntrainedError(Path("r/off-dynamics-score-2"), "tiny"))
+    assert "comes first: `onestride train off-dynamics-score --seeds 2 --preset tiny --run r`" in said
 
 
 def test_stages_out_of_order_say_what_is_missing(capsys, tmp_path):
@@ -290,6 +298,24 @@ def test_who_stops_it_hears_whether_it_goes_on(command, goes_on, capsys, monkeyp
         main([command])
     assert stop.value.code == 130
     assert ("goes on from here" in capsys.readouterr().err) == goes_on
+
+
+@pytest.mark.parametrize("command", ["collect", "pairs", "evaluate", "quickstart", "reproduce"])
+def test_sigterm_stops_it_as_ctrl_c_does(command, capsys, monkeypatch, tmp_path):
+    cleaned = []
+
+    def told(command):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(command)
+
+    monkeypatch.setattr(COMMANDS[command], "__call__", told)
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--run", str(tmp_path)])
+    assert (stop.value.code, len(cleaned)) == (143, 1)
+    assert "goes on from here" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("module", ["onestride", "onestride.cli"])

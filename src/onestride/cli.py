@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from onestride.errors import report_user_errors
+from onestride.termination import Terminated
 
 #: Commands that need no torch -> the extra that brings what they need, see ``commands/light.py``.
 LIGHT = {"serve": "serve", "push": "hub", "pull": "hub"}
@@ -35,10 +36,10 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
 
                 command = light.parse(arguments)
                 light.carry_out(command, arguments, said)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as ending:
         goes_on = getattr(command, "resumes", False)
         print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(ending.code if isinstance(ending, Terminated) else 130) from None
 
 
 def print_version() -> None:

@@ -35,9 +35,10 @@ def make(run: Path, preset: Preset, task: Task, behaviours: Sequence[Path], devi
     if given and not behaviours:
         pass  # it is taken as it is
     elif task.has_demonstrator:
-        collecting.plan_stage(run, task, preset.amount, preset.data_seed, behaviours)
+        collecting.plan_stage(run, task, preset.amount, preset.data_seed, behaviours, preset.name)
     else:
-        collecting.behaviour_stage(run, task, behaviours, preset.amount, preset.data_seed, preset.data)
+        amount, seed = preset.amount, preset.data_seed
+        collecting.behaviour_stage(run, task, behaviours, amount, seed, preset.data, preset.name)
     run_stages(run, preset.stages, device)
 
 
@@ -78,7 +79,7 @@ def reproduce(study: Study, job: Job, data: Path | None = None) -> Outcome:
         job = replace(job, behaviours=behaviours_in(job.behaviours[0], job, task))
     if not (job.run / "data").exists():
         if data is not None:
-            import_dataset(job.run, task, data)
+            import_dataset(job.run, task, data, preset=job.preset.name)
         elif not job.behaviours and not task.has_demonstrator:
             raise ValueError(
                 f"{job.run} has no data yet: give --behaviours EXPERT MEDIUM (.npz, or .zip of RL-Zoo agents) or the "

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 CONFIG, MODEL = "config.json", "model.safetensors"  # of a checkpoint, see ``checkpoint.py``
+METADATA = Path("data") / "metadata.json"  # of a data set, see ``data/minari.py``
 TEMPORARY = ".tmp"  # suffix of files that are being written; their names begin with a dot
 ABANDONED = 600.0  # a temporary file that was not written to for this long is abandoned [s]
 LARGEST = 64 << 20  # largest JSON file that is read [bytes]
@@ -183,10 +184,14 @@ def ensure_absent(path: Path) -> None:
 
 
 def ensure_checkpoint(folder: Path) -> None:
-    """Raise CheckpointError unless ``folder`` holds a finished checkpoint; the message names those beside it."""
+    """Raise CheckpointError unless ``folder`` holds a finished checkpoint; the message names the nearest beside it."""
     if not (folder / CONFIG).is_file():
-        near = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
-        hint = f"; checkpoints beside it: {', '.join(near)}" if near else "; train one first, see `onestride --help`"
+        from difflib import get_close_matches  # only where something is wrong
+
+        beside = sorted(p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
+        near = get_close_matches(folder.name, beside, 1)
+        hint = f"; did you mean {near[0]}? Checkpoints" if near else "; checkpoints"
+        hint = f"{hint} beside it: {', '.join(beside)}" if beside else "; train one first, see `onestride --help`"
         raise CheckpointError(f"{folder} holds no finished checkpoint (no {CONFIG}){hint}")
 
 

@@ -217,6 +217,25 @@ def test_an_altered_or_missing_file_is_refused(exported, tmp_path, name):
         Engine.from_folder(folder)
 
 
+def test_the_example_says_that_the_graph_was_cut_short(exported, tmp_path):
+    folder = copied(exported, tmp_path / "e")
+    (folder / GRAPH).write_bytes((folder / GRAPH).read_bytes()[:1000])
+    said = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    wanted = f"{folder / GRAPH} was altered or cut short: copy the folder again, or export it again\n"
+    assert said.stderr == wanted
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_one_line(exported, tmp_path, capsys):
+    folder = copied(exported, tmp_path / "e")
+    (folder / GRAPH).write_bytes(b"no graph")
+    assert f"{GRAPH} was altered" in refused(capsys, "run", "--checkpoint", folder)
+    sealed(folder)
+    said = refused(capsys, "run", "--checkpoint", folder)
+    assert f"{folder / GRAPH}: ONNX Runtime {onnxruntime.__version__} cannot load it (" in said
+    assert "export it again" in said
+
+
 def test_a_folder_of_something_else_is_refused(checkpoint):
     with pytest.raises(CheckpointError, match="holds no exported engine"):
         Engine.from_folder(checkpoint)

@@ -103,6 +103,14 @@ def test_an_altered_file_is_refused(exported, tmp_path, name):
         Engine.from_folder(folder)
 
 
+def test_the_example_in_python_says_that_the_program_was_cut_short(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "e")
+    (folder / PROGRAM).write_bytes((folder / PROGRAM).read_bytes()[:1000])
+    said = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=False)
+    wanted = f"{folder / PROGRAM} was altered or cut short: copy the folder again, or export it again\n"
+    assert (said.returncode, said.stderr) == (1, wanted)
+
+
 def test_without_a_compiler_the_command_says_what_to_do(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setattr(native, "library", native.library.__wrapped__)

@@ -16,6 +16,7 @@ import torch
 
 from onestride.files import CheckpointError
 from onestride.tensors import load_tensors
+from onestride.termination import Terminated, heard
 from onestride.training.interrupt import DeferredInterrupt
 from onestride.training.learner import Learner
 from onestride.training.loop import NonFiniteLossError, finish
@@ -76,8 +77,11 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
     assert any(name.endswith("loss") for name in whole_report["history"])
 
 
-@pytest.mark.parametrize("asked_at", [0, 49, 50, 77, 118, 119])
-def test_ctrl_c_waits_for_the_step_and_keeps_it(asked_at, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("asked_at", "number"),
+    [*((at, signal.SIGINT) for at in (0, 49, 50, 77, 118, 119)), (0, signal.SIGTERM), (77, signal.SIGTERM)],
+)
+def test_a_signal_waits_for_the_step_and_keeps_it(asked_at, number, tmp_path, monkeypatch):
     """Up to half a minute was lost, and all of a stage that took no longer."""
     config = replace(CONFIG, checkpoint_every=1e6)
     whole = Toy()
@@ -86,12 +90,12 @@ def test_ctrl_c_waits_for_the_step_and_keeps_it(asked_at, tmp_path, monkeypatch)
 
     def asks(self, batch, generator):
         if self.calls == asked_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(self, batch, generator)
 
     with monkeypatch.context() as patched:
         patched.setattr(Toy, "training_step", asks)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Terminated):
             run(stopped, tmp_path / "stopped", config)
     assert stopped.calls == asked_at + 1
     assert load_tensors(tmp_path / "stopped" / STATE)[1]["step"] == str(asked_at + 1)
@@ -112,6 +116,33 @@ def test_a_second_ctrl_c_does_not_wait():
         assert asked.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_sigterm_that_comes_twice_is_heard_once():
+    """As from `timeout`, which signals its command and then the group."""
+    with heard():
+        with DeferredInterrupt() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert asked.requested
+        signal.raise_signal(signal.SIGTERM)
+    ending = asked.end()
+    assert isinstance(ending, Terminated)
+    assert ending.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with pytest.raises(Terminated), heard():
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_something_else_handles_is_left_to_it():
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with heard(), DeferredInterrupt() as asked:
+            signal.raise_signal(signal.SIGTERM)
+        assert (came, asked.requested) == ([signal.SIGTERM], False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_state_that_is_no_number_is_not_kept_at_ctrl_c(tmp_path, monkeypatch):

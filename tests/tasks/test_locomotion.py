@@ -171,6 +171,30 @@ def test_a_late_command_finds_the_body_where_the_stale_one_took_it(clock):
     robot.stop()
 
 
+class LateFirstReading(GymRobot):
+    """As on wall time, where the thread that reads has to start: a loop's first reading is a moment late."""
+
+    def read(self):
+        if self.command is None:
+            self.clock.charge(0.05 * self.control_dt)
+        return super().read()
+
+
+def test_an_environment_of_200_steps_takes_200_commands(clock):
+    task = TASKS["gym:Pendulum-v1"]()
+    dt = task.control.control_dt
+    robot = LateFirstReading("Pendulum-v1", dt, 0, clock)
+    log = run_episode(robot, clock, Holding(), task.control, timeout=60.0)
+    assert (log.outcome, robot.steps, log.executed, log.ticks) == ("time is up", 200, 200, 200)
+
+
+class Holding:
+    """Sends no torque."""
+
+    def decide(self, observation):
+        return Decision(np.zeros(1), np.zeros((16, 4)), np.zeros((1, 16, 4)), np.zeros(1), {})
+
+
 def test_a_fall_is_a_fault_and_the_end(clock):
     task = TASKS["hopper-v5"]()
     robot = task.environment(7, clock)

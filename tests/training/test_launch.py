@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 
 import pytest
 
+from onestride.termination import heard
 from onestride.training.launch import launch
 
 #: Each notes that it began. The second one is killed the first time.
@@ -52,3 +57,30 @@ def test_one_that_is_killed_again_and_again_ends_it(tmp_path):
 def test_one_that_fails_ends_all_and_is_heard(capfd):
     assert launch(python(FAILS), 2) == 2
     assert set(capfd.readouterr().err.split("\n")) >= {"the first speaks", "the second cannot"}
+
+
+#: Each takes SIGTERM as a training does, with a moment in which its state is written.
+KEEPS = """
+import os, signal, sys, pathlib, time
+def keep(number, frame):
+    time.sleep(0.2)
+    (pathlib.Path(sys.argv[1]) / os.environ["RANK"]).write_text("kept")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, keep)
+(pathlib.Path(sys.argv[1]) / f"ready-{os.environ['RANK']}").touch()
+time.sleep(60)
+"""
+
+
+def test_sigterm_is_passed_on_and_waited_for(tmp_path):
+    def terminate():
+        while len(list(tmp_path.glob("ready-*"))) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    with heard():
+        thread.start()
+        assert launch(python(KEEPS, tmp_path), 2) == 143
+        thread.join()
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["kept", "kept"]

@@ -41,7 +41,7 @@ def test_two_folders_of_the_same_name_are_told_apart(tmp_path):
 
 def test_an_unknown_run_or_policy_is_one_line(run, tmp_path, capsys):
     assert "has no trained policy; name another --run" in refused(capsys, "--run", tmp_path / "nowhere")
-    assert "has no policy kdm-0; it has bc-0, dnk-0, own-0, teacher" in refused(
+    assert "has no policy 'kdm-0'. Did you mean 'dnk-0'? There are: bc-0, dnk-0, own-0, teacher" in refused(
         capsys, "--run", run, "--methods", "kdm-0"
     )
     assert "leave --methods away" in refused(capsys, "--methods", "a", "--checkpoints", run / "dnk-0")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from onestride.tasks.task import Task
 
 RUN = Path("runs/demo")
+#: The preset where none is given, and the run's data were made without one.
+PRESET = "demo"
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Common(InRun):
     sized: ClassVar[bool] = True
     of_preset: ClassVar[tuple[str, ...]] = ()
 
-    preset: str = "demo"
+    preset: str = PRESET
     """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
-    for any environment. `onestride presets` lists them."""
+    for any environment. `onestride presets` lists them. Default: the one that made the run's data, else demo."""
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from onestride.commands.base import Common
+from onestride.commands.base import PRESET, Common
 from onestride.control.fallback import FallbackTimeouts
 from onestride.control.signals import Signals
 from onestride.engine.folder import Backend, Format
@@ -23,6 +23,7 @@ from onestride.errors import command_line
 from onestride.robot.control_spec import no_goal
 from onestride.runs import presets
 from onestride.runs.settings import BenchConfig
+from onestride.runs.trained import trained_folder
 from onestride.serving.address import KEY
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SCENES = 10_000
 #: A start farther from the data than so many of their own distances is worth a warning.
 FAR = 3.0
+#: What drives where nothing is named: a folder of the run.
+USUAL = "dnk-0"
 #: How an episode ends that nothing ended: the loop's word, and a Gymnasium environment's.
 TIME_IS_UP = ("timeout", "time is up")
 
@@ -54,8 +57,11 @@ class Run(Common):
     sized: ClassVar[bool] = False
     doing: ClassVar[str] = "loading what drives the robot"
 
+    method: str | None = None
+    """Which of the run's policies drives: a method, for the first of its seeds, or a folder such as dnk-1; default:
+    dnk-0."""
     checkpoint: Path | None = None
-    """The folder of a trained policy, or of an exported engine; default: the run's dnk-0."""
+    """The folder of a trained policy, or of an exported engine, instead of one of the run's."""
     server: str | None = None
     """With --duration: drive by a policy server instead (`onestride serve`), such as ws://127.0.0.1:8000.
     $ONESTRIDE_API_KEY is its key."""
@@ -107,7 +113,7 @@ class Run(Common):
         from onestride.policy.policy import Policy
         from onestride.progress import console
 
-        loaded = load_policy_or_engine(self.checkpoint or self.run / "dnk-0", self.device, self.engine)
+        loaded = load_policy_or_engine(self._folder(), self.device, self.engine)
         policy, task = loaded.decider, loaded.task
         if "engine" in loaded.about:
             console.print(f"engine: {loaded.about['engine']}", highlight=False)
@@ -124,17 +130,25 @@ class Run(Common):
         record, _ = run_trial(policy, task, scene, self.scene, timeout=self.timeout, real_clock=self.clock == "real")
         print(json.dumps(_said_of(record, task), indent=2))
 
+    def _folder(self) -> Path:
+        """Return the folder of what drives."""
+        if self.method is None:
+            return self.checkpoint or self.run / USUAL
+        if self.checkpoint is not None:
+            raise ValueError("--checkpoint says what drives; leave --method away")
+        return trained_folder(self.run, self.method)
+
     @contextmanager
     def _loaded(self) -> Iterator[tuple[Path, LoadedPolicy[Any]]]:
         """What decides in a measured run, and the folder that the run is called after."""
         from onestride.latency import soak
 
-        folder = self.checkpoint or self.run / "dnk-0"
         if self.server is None:
+            folder = self._folder()
             yield folder, soak.load_policy_or_engine(folder, self.device, self.engine)
             return
-        if self.checkpoint is not None or self.engine is not None or self.device != "cpu":
-            raise ValueError("--server says what decides; leave --checkpoint, --engine and --device away")
+        if self.method or self.checkpoint is not None or self.engine is not None or self.device != "cpu":
+            raise ValueError("--server says what decides; leave --checkpoint, --engine, --device and --method away")
         loaded = soak.connect_to(self.server, os.environ.get(KEY))
         with loaded.decider:
             yield self.run / "server", loaded
@@ -271,7 +285,7 @@ class Bench:
 
     run: Path | None = None
     """Trained policies; default: untrained ones of the preset's sizes."""
-    preset: str = "demo"
+    preset: str = PRESET
     device: str = "cpu"
     """cuda: everything decides on the GPU, the engine as a CUDA graph."""
     bench: BenchConfig = field(default_factory=BenchConfig)

@@ -6,13 +6,15 @@ goes on. ``--preset`` fills in everything else; every single value can be given 
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
 from onestride.commands.adopt import Adopt
-from onestride.commands.base import Common, InRun, Scalable, announce, begin
+from onestride.commands.base import PRESET, Common, InRun, Scalable, announce, begin
 from onestride.commands.compare import Evaluate, Quickstart, Reproduce
 from onestride.commands.doctor import Doctor
 from onestride.commands.drive import Bench, Export, Run
@@ -24,7 +26,9 @@ from onestride.commands.stages import Collect, Import, Pairs, Source, Train, tra
 from onestride.commands.view import View
 from onestride.registry import nearest
 from onestride.runs import presets
+from onestride.runs.made_with import preset_of_run
 from onestride.runs.trainable import UntrainedError, check_trainable, trainable
+from onestride.termination import heard
 
 Command = InRun | Doctor | Export | Bench | Presets | Light
 #: In the order of the list of all.
@@ -62,7 +66,7 @@ def parse(arguments: list[str]) -> Command:
             raise ValueError(f"there is no command '{arguments[0]}'.{hint} There are: {', '.join(COMMANDS)}")
         return _any_of_all(arguments)
     kind = COMMANDS[arguments[0]]
-    presets.check(_preset_asked_for(arguments))
+    presets.check(_preset_of(kind, arguments))
     if kind is Train and (name := _to_train(arguments)) is not None:
         check_trainable(name)
     elif kind is Train and not asked_for(arguments):
@@ -75,7 +79,8 @@ def parse(arguments: list[str]) -> Command:
 
 def complete(arguments: list[str]) -> Command:
     """Return the command that was typed, with its preset's values where none were given."""
-    kind, name = COMMANDS[arguments[0]], _preset_asked_for(arguments)
+    kind = COMMANDS[arguments[0]]
+    name = _preset_of(kind, arguments)
     if kind is Train and (trained := _to_train(arguments)) is not None:
         default: Command = train_command(presets.load(name), name, trained)
         return _typed(default, arguments, 2)
@@ -83,8 +88,17 @@ def complete(arguments: list[str]) -> Command:
 
 
 def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
-    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first."""
+    """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first.
+
+    Raises:
+        Terminated: SIGTERM came to a command that goes on from there when it is repeated.
+    """
     announce(command, arguments, said)
+    with heard() if isinstance(command, InRun) and command.resumes else nullcontext():
+        _carry_out(command, arguments)
+
+
+def _carry_out(command: Command, arguments: list[str]) -> None:
     if isinstance(command, Common):
         command = complete(arguments)
     if not begin(command):
@@ -94,6 +108,10 @@ def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
 
         preset = presets.load(command.preset)
         check_preset_matches_task(command.run, command.preset, preset.task, preset.data.name)
+        made_with = preset_of_run(command.run)
+        if made_with not in (None, command.preset):
+            print(f"onestride: preset '{made_with}' made the data in {command.run}; settings are now those of preset "
+                  f"'{command.preset}', as given", file=sys.stderr)  # fmt: skip
     if isinstance(command, Train):
         command.check()
     from onestride.scale.place import working_on
@@ -108,14 +126,22 @@ def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
         raise UntrainedError(error.folder, command.preset) from error
 
 
-def _preset_asked_for(arguments: list[str]) -> str:
-    """The value of ``--preset``, wherever it stands: it decides the other defaults."""
+def _preset_of(kind: type[Command], arguments: list[str]) -> str:
+    """The preset of a command, which decides the other defaults: the one that was typed, else the run's."""
+    if (typed := _value(arguments, "--preset")) is not None:
+        return typed
+    run = preset_of_run(Path(_value(arguments, "--run") or kind.run)) if issubclass(kind, Common) else None
+    return run if run in presets.PRESETS else PRESET
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    """The value of an option, wherever it stands; None: it was not typed."""
     for i, argument in enumerate(arguments):
-        if argument == "--preset" and i + 1 < len(arguments):
+        if argument == option and i + 1 < len(arguments):
             return arguments[i + 1]
-        if argument.startswith("--preset="):
+        if argument.startswith(f"{option}="):
             return argument.split("=", 1)[1]
-    return "demo"
+    return None
 
 
 def _to_train(arguments: list[str]) -> str | None:
@@ -142,11 +168,12 @@ def _any_of_all(arguments: list[str]) -> Command:
 
 def _without_preset(kind: type[Command], arguments: list[str]) -> Command:
     """Return a command whose settings of a preset are left for later; every other option is checked."""
+    default: Any = kind(preset=_preset_of(kind, arguments)) if issubclass(kind, Common) else kind()
     later = kind.of_preset if issubclass(kind, Common) else ()
     words = 2 if kind is Train else 1
     if not later:
-        return _typed(kind(), arguments, words)
-    command, unknown = _typed(kind(), arguments, words, return_unknown_args=True)
+        return _typed(default, arguments, words)
+    command, unknown = _typed(default, arguments, words, return_unknown_args=True)
     options = [each.split("=")[0] for each in unknown if each.startswith("-") and not _is_number(each)]
     for option in options:
         if option.lstrip("-").split(".")[0] not in later:

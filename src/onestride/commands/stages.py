@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from onestride.commands.base import Common, Scalable, task_named
+from onestride.commands.base import PRESET, Common, Scalable, task_named
 from onestride.runs import presets
 from onestride.runs.settings import PairsConfig
 
@@ -43,16 +43,18 @@ class Collect(Common):
 
     def __call__(self) -> None:
         from onestride.runs.collecting import behaviour_stage, plan_stage
+        from onestride.runs.run import fits
 
-        task = task_named(self.task or "")
+        task, preset = task_named(self.task or ""), presets.load(self.preset)
         if self.amount < 1:
             raise ValueError(f"amount is {self.amount}, expected 1 or more (episodes of the arm, steps of behaviours)")
+        made_with = self.preset if fits(task, preset.task) else ""
         planners = task.benchmark is not None and any(path.is_dir() for path in self.behaviours)
         if task.has_demonstrator and not planners:
-            report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours)
+            report = plan_stage(self.run, task, self.amount, self.seed, self.behaviours, made_with)
         else:
-            data = presets.load(self.preset).data
-            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed, data)
+            data = preset.data
+            report = behaviour_stage(self.run, task, self.behaviours, self.amount, self.seed, data, made_with)
         rates = f"{report['episodes_per_s']:.0f} episodes/s, {report['steps_per_s']:.0f} steps/s"
         print(f"{self.run / 'data'}: {rates}")
         for name, count in sorted(report["counts"].items()):
@@ -86,8 +88,12 @@ class Import(Common):
 
     def __call__(self) -> None:
         from onestride.runs.ingest import import_dataset
+        from onestride.runs.run import fits
 
-        made = import_dataset(self.run, task_named(self.task or ""), self.path, self.mend, self.filter_key, self.resize)
+        task = task_named(self.task or "")
+        # The data owe nothing to a preset that nobody named.
+        named = self.preset if self.preset != PRESET and fits(task, presets.load(self.preset).task) else ""
+        made = import_dataset(self.run, task, self.path, self.mend, self.filter_key, self.resize, named)
         print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
         print(
             f"  {made.terminated} episodes ended for good (terminated), {made.episodes - made.terminated} were cut off"

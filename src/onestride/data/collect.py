@@ -50,8 +50,9 @@ class Said:
 
 
 def collect(
-    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit = "episodes"
-) -> dict[str, Any]:
+    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box,
+    unit: Unit = "episodes", note: dict[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Collect ``amount`` episodes or steps, write them as one dataset, and return its metadata.
 
     With unit "episodes" the last chunk's surplus is left out. With unit "steps" whole chunks are kept: where all have
@@ -68,18 +69,20 @@ def collect(
         metadata: written with the dataset.
         action: the space of actions.
         unit: of ``amount``.
+        note: written with the dataset too, and no setting: a finished dataset may have another one.
 
     Raises:
         CheckpointError: the folder or the stored chunks were made with other settings, or another process collects.
         ValueError: the first chunks have no episode.
     """
     with exclusive(folder):
-        return _collect(source, amount, seed, folder, metadata, action, unit)
+        return _collect(source, amount, seed, folder, metadata, action, unit, note or {})
 
 
 def _collect(
-    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit
-) -> dict[str, Any]:
+    source: Source, amount: int, seed: int, folder: Path, metadata: dict[str, Any], action: Box, unit: Unit,
+    note: dict[str, str],
+) -> dict[str, Any]:  # fmt: skip
     settings = {"seed": seed, unit: amount, **metadata}
     parts = folder.with_name(f".{folder.name}.parts")
     if folder.exists():
@@ -117,7 +120,7 @@ def _collect(
                 raise ValueError(f"no episode came of {chunk} chunks ({dict(counts)}): the settings are too tight")
             bar.update(min(made[unit], amount), f"{made[unit] / max(seconds, 1e-9):.0f} {unit}/s")
     rate = {f"{name}_per_s": number / max(seconds, 1e-9) for name, number in made.items()}
-    report = {**settings, "counts": dict(counts), **rate}
+    report = {**settings, **note, "counts": dict(counts), **rate}
     total = amount if unit == "episodes" else made["episodes"]
     size = sum(path.stat().st_size for path in parts.glob("*.safetensors"))
     write_dataset(folder, _first(parts, chunk, total), total, report, action, size)

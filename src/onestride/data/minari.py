@@ -21,7 +21,7 @@ from gymnasium.spaces import Box
 from onestride.data.episode import Episode
 from onestride.data.frames import IMAGES, FrameWriter, open_frames
 from onestride.data.hdf5 import open_hdf5
-from onestride.files import CheckpointError, ensure_free_space, read_json
+from onestride.files import METADATA, CheckpointError, ensure_free_space, read_json
 from onestride.progress import track
 from onestride.seals import seal
 
@@ -31,7 +31,6 @@ with warnings.catch_warnings():
 
 SHOWN = 256  # episodes between two updates of the progress bar
 BLOCK = 2**22  # by which the file in memory grows [bytes]
-METADATA = Path("data") / "metadata.json"
 MAIN = Path("data") / "main_data.hdf5"
 SEAL = "seal.json"  # digests of Minari's own files
 SPARE = 1.2  # free space that is needed, relative to the dataset's size

@@ -12,8 +12,9 @@ from typing import Any
 import gymnasium
 
 from onestride.data.lerobot import rate_of, read_info
-from onestride.data.minari import METADATA, read_metadata
+from onestride.data.minari import read_metadata
 from onestride.data.robomimic import control_rate, is_robomimic
+from onestride.files import METADATA
 
 #: Wrappers that change no observation, action or reward.
 HARMLESS = (

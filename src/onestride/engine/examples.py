@@ -72,6 +72,7 @@ def _numbers(values: np.ndarray) -> str:
 PYTHON = Template('''\
 """Decide with model.onnx: needs numpy and onnxruntime alone. Task $task, one decision every $ms ms."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -83,7 +84,11 @@ import onnxruntime
 
 FIRST = $listed  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]${ask_python}
-session = onnxruntime.InferenceSession(str(Path(__file__).parent / "model.onnx"), providers=["CPUExecutionProvider"])
+here = Path(__file__).resolve().parent
+graph = (here / "model.onnx").read_bytes()
+if hashlib.sha256(graph).hexdigest() not in (here / "SHA256SUMS").read_text():
+    raise SystemExit(f"{here / 'model.onnx'} was altered or cut short: copy the folder again, or export it again")
+session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
 def decide(observation, number):
@@ -117,7 +122,7 @@ CPP = Template("""\
 #include <cstdio>
 #include <filesystem>
 
-int main(int, char** words) {
+int main(int, char** words) try {
   Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "onestride");
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(1);
@@ -157,6 +162,9 @@ int main(int, char** words) {
     for (float value : action) std::printf("%g ", value);
     std::printf("(score %g)\\n", score);
   }
+} catch (const Ort::Exception& error) {
+  std::fprintf(stderr, "model.onnx: %s. If it was cut short, export it again\\n", error.what());
+  return 1;
 }
 """)
 
@@ -164,6 +172,7 @@ NATIVE_PYTHON = Template('''\
 """Decide with program.bin: needs numpy and a C compiler alone. Task $task, one decision every $ms ms."""
 
 import ctypes
+import hashlib
 import subprocess
 import tempfile
 import time
@@ -174,13 +183,15 @@ import numpy as np
 FIRST = $listed  # where an episode begins
 LOW, HIGH, FAR = np.array([$low]), np.array([$high]), $far  # of actions, and from observation[:$a]
 here = Path(__file__).resolve().parent
+program = (here / "program.bin").read_bytes()
+if hashlib.sha256(program).hexdigest() not in (here / "SHA256SUMS").read_text():
+    raise SystemExit(f"{here / 'program.bin'} was altered or cut short: copy the folder again, or export it again")
 options = ["-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"]
 with tempfile.TemporaryDirectory() as private:  # of this user alone: no library that lies anywhere is trusted
     built = Path(private) / "decide.so"
     subprocess.run(["cc", *options, str(here / "decide.c"), "-o", str(built), "-lm"], check=True)
     library = ctypes.CDLL(str(built))
 library.onestride_create.restype = ctypes.c_void_p
-program = (here / "program.bin").read_bytes()
 engine = ctypes.c_void_p(library.onestride_create(program, ctypes.c_long(len(program)), 1, None))
 if not engine:
     raise SystemExit("program.bin does not run here; see onestride_create in decide.h")${ask_native}

@@ -11,7 +11,7 @@ import numpy as np
 
 from onestride.engine.native import NativeRunner
 from onestride.engine.openvino_runner import OpenVinoRunner, installed
-from onestride.engine.runners import CPU, INPUTS, OUTPUTS, Bound, OnnxRunner, thread_counts
+from onestride.engine.runners import CPU, INPUTS, OUTPUTS, Bound, GraphError, OnnxRunner, thread_counts
 from onestride.files import CheckpointError, read_bytes, read_json
 from onestride.plans.asking import NOTHING, Asking
 from onestride.robot.control_spec import ControlSpec, plain_control
@@ -191,12 +191,19 @@ def check_contract(runner: Bound, contract: dict[str, Any], control: ControlSpec
 
 
 def load_runners(folder: Path, contract: dict[str, Any], provider: str, threads: int | None) -> list[Bound]:
-    """What decides, with every number of threads; see ``Engine.from_folder``."""
+    """What decides, with every number of threads; see ``Engine.from_folder``.
+
+    Raises:
+        CheckpointError: ONNX Runtime cannot load the graph.
+    """
     form, name = contract["format"], backend_of(contract)
     content, counts = (folder / DECIDES[form]).read_bytes(), thread_counts(threads)
     if form == "native":
         return [NativeRunner(content, n, name) for n in counts]
-    made: list[Bound] = [OnnxRunner(content, n, name, provider) for n in counts]
+    try:
+        made: list[Bound] = [OnnxRunner(content, n, name, provider) for n in counts]
+    except GraphError as error:
+        raise CheckpointError(f"{folder / GRAPH}: {error}; export it again, or install the version of then") from error
     if provider == CPU and name == "onnx" and installed():  # the sooner done of both decides
         with suppress(RuntimeError):  # which it cannot read, the other may
             made += [OpenVinoRunner(content, n) for n in counts]

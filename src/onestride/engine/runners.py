@@ -42,6 +42,10 @@ class RefusedError(ValueError):
     """A backend's own check of the observation; the task's says more."""
 
 
+class GraphError(ValueError):
+    """A graph that ONNX Runtime cannot load: it is damaged, or of a version that this one does not know."""
+
+
 class Runner(Protocol):
     """A folded decision on some backend. checks: ``run`` refuses what the task's ``check`` does, in a fraction of the
     time; else whoever calls it has to check first."""
@@ -115,7 +119,12 @@ class OnnxRunner:
         # Threads wait awake within a decision only.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.name = f"{name}, {threads} thread{'s' * (threads > 1)}"
-        self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        try:
+            self.session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        except Exception as error:  # its own errors have no class in common
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            raise GraphError(f"ONNX Runtime {onnxruntime.__version__} cannot load it ({error})") from error
         never_freed_in_children(self.session)
         types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         self.inputs, self.outputs = (

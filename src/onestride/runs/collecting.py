@@ -11,15 +11,18 @@ from onestride.data.actors import identities, read_behaviours
 from onestride.data.collect import collect
 from onestride.policy.behaviour import planner_behaviour
 from onestride.runs.ingest import action_space
+from onestride.runs.made_with import note_of
 from onestride.runs.stage import DataSet
 from onestride.tasks.collect_actors import behaviour_source
 from onestride.tasks.task import Task
 
 
-def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequence[Path] = ()) -> dict[str, Any]:
+def plan_stage(
+    run: Path, task: Task, episodes: int, seed: int, behaviours: Sequence[Path] = (), preset: str = ""
+) -> dict[str, Any]:
     """Collect episodes of the task's own demonstrator into ``run/data``; returns what was made and what was refused.
 
-    behaviours: the actor of a demonstrator that needs one.
+    behaviours: the actor of a demonstrator that needs one. preset: that says so, which the run remembers.
 
     Raises:
         ValueError: the demonstrator needs none, or another one.
@@ -32,17 +35,17 @@ def plan_stage(run: Path, task: Task, episodes: int, seed: int, behaviours: Sequ
     if task.demonstrations is not None:
         own = task.demonstrations_by(read_behaviours(behaviours))
         metadata = {"task": task.name, **own.metadata}
-        return collect(own.source, episodes, seed, run / "data", metadata, action_space(task))
+        return collect(own.source, episodes, seed, run / "data", metadata, action_space(task), note=note_of(preset))
     from onestride.tasks.kinova import demonstrations
 
-    return collect(
-        demonstrations.chunk, episodes, seed, run / "data", demonstrations.metadata(), demonstrations.action_space()
-    )
+    metadata, space = demonstrations.metadata(), demonstrations.action_space()
+    return collect(demonstrations.chunk, episodes, seed, run / "data", metadata, space, note=note_of(preset))
 
 
 def behaviour_stage(
-    run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int, data: DataSet | None = None
-) -> dict[str, Any]:
+    run: Path, task: Task, behaviours: Sequence[Path], steps: int, seed: int, data: DataSet | None = None,
+    preset: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """Collect steps of behaviour policies in the task's environment, as many of each, into ``run/data``.
 
     Args:
@@ -52,6 +55,7 @@ def behaviour_stage(
         steps: of all behaviours together.
         seed: of starts and noise.
         data: which set it is to be.
+        preset: that says so, which the run remembers.
 
     Raises:
         ValueError: the set is of another task, or made by another number of behaviours.
@@ -68,6 +72,5 @@ def behaviour_stage(
     metadata: dict[str, Any] = {"task": task.name, "behaviours": identities(policies)}
     if data.name:
         metadata["dataset"] = data.name
-    return collect(
-        behaviour_source(task, policies, steps), steps, seed, run / "data", metadata, action_space(task), "steps"
-    )
+    source, space = behaviour_source(task, policies, steps), action_space(task)
+    return collect(source, steps, seed, run / "data", metadata, space, "steps", note_of(preset))

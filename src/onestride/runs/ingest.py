@@ -18,6 +18,7 @@ from onestride.data.recording import Recording, differing_settings, read_recordi
 from onestride.data.resizing import check_resizing
 from onestride.files import ensure_writable, exclusive
 from onestride.robot.fields import columns_of
+from onestride.runs.made_with import note_of
 from onestride.tasks import TASKS
 from onestride.tasks.lockstep import make_environment
 from onestride.tasks.task import Task
@@ -46,8 +47,9 @@ class ImportReport:
 
 
 def import_dataset(
-    run: Path, task: Task, path: Path, mend: bool = False, filter_key: str = "", resize: str | None = None
-) -> ImportReport:
+    run: Path, task: Task, path: Path, mend: bool = False, filter_key: str = "", resize: str | None = None,
+    preset: str = "",
+) -> ImportReport:  # fmt: skip
     """Import the episodes of ``path`` into ``run/data``. The same dataset is not imported again.
 
     Args:
@@ -59,6 +61,7 @@ def import_dataset(
             names; of a task without, what robomimic's own policies observe.
         resize: how the images of a LeRobotDataset's cameras become the task's, where their size differs; None: they
             are refused. They are decoded episode by episode while they are written.
+        preset: that the run remembers.
 
     Raises:
         FileExistsError: the run has other data already.
@@ -88,7 +91,7 @@ def import_dataset(
                 f"{run / 'data'} holds other episodes, also named {path.name}; choose another --run, or delete it"
             )
         return replace(made, notes=(*notes, "they were there already"))
-    said_of = {} if recording.environment is None else {"environment": recording.environment}
+    said_of = note_of(preset) | ({} if recording.environment is None else {"environment": recording.environment})
     digest = ContentHash()
     size = 4 * sum(e.observations.size + e.actions.size + e.rewards.size for e in episodes)
     size += sum(images.nbytes for e in episodes for images in e.images.values())

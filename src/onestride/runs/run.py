@@ -10,11 +10,12 @@ from typing import Any, TypedDict
 
 from onestride.checkpoint import CONFIG, load_config
 from onestride.data.episode import Episode
-from onestride.data.minari import METADATA, SEAL, read_dataset, read_metadata
-from onestride.files import CheckpointError
+from onestride.data.minari import SEAL, read_dataset, read_metadata
+from onestride.files import METADATA, CheckpointError
 from onestride.methods import METHODS
 from onestride.methods.method import Domain
 from onestride.networks.normalizer import Normalizer
+from onestride.runs.made_with import PRESET
 from onestride.runs.trainable import UntrainedError
 from onestride.seals import check_files, check_seal
 from onestride.tasks import TASKS
@@ -169,15 +170,12 @@ def check_preset_matches_task(run: Path, preset: str, of: str, dataset: str = ""
     """
     if not (run / "data").exists():
         return
-    task = task_of(run)
+    task, said = task_of(run), metadata_of(run)
     if not of and task.benchmark is not None:
         return  # of any environment
-    said = metadata_of(run)
     found = str(said.get("dataset", ""))
-    fits = preset_of(task, found)
-    other = "gym-tiny, as the run was made" if fits == "gym-small" else "another of its body"
-    advice = f"give --preset {fits}, or {other}"  # nothing in a run says with which preset it was made
-    if _body(task.name) != _body(of):
+    advice = _advice(task, said)
+    if not fits(task, of):
         raise ValueError(f"{run} is of task '{task.name}', and preset '{preset}' of '{of}'; {advice}")
     made_by = [str(each["name"]) for each in said.get("behaviours", ())]
     if found != dataset and (found or len(made_by) > 1):
@@ -185,6 +183,19 @@ def check_preset_matches_task(run: Path, preset: str, of: str, dataset: str = ""
             f"{run / 'data'} is {found or 'data'} by {', '.join(made_by)}, and preset '{preset}' is of "
             f"{dataset or 'other data'}; {advice}"
         )
+
+
+def fits(task: Task, of: str) -> bool:
+    """Return whether a preset of task ``of`` ("": of any environment) is for this task, in any version of it."""
+    return task.benchmark is not None if not of else _body(task.name) == _body(of)
+
+
+def _advice(task: Task, metadata: dict[str, Any]) -> str:
+    if PRESET in metadata:
+        return f"leave --preset away: the run's is '{metadata[PRESET]}'"
+    near = preset_of(task, str(metadata.get("dataset", "")))
+    other = "gym-tiny, as the run was made" if near == "gym-small" else "another of its body"
+    return f"give --preset {near}, or {other}"  # the run does not say with which it was made
 
 
 # ---------------------------------------------------------------- what made it
@@ -198,8 +209,8 @@ def checkpoint_id(folder: Path) -> str:
     """
     if not (folder / CONFIG).is_file():
         run = folder.parent
-        preset = preset_of(task_of(run), str(metadata_of(run).get("dataset", "")))
-        raise UntrainedError(folder, preset)
+        said = metadata_of(run)
+        raise UntrainedError(folder, said.get(PRESET) or preset_of(task_of(run), str(said.get("dataset", ""))))
     return load_config(folder)["training"]["id"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from onestride.methods import METHODS
@@ -22,6 +22,21 @@ TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
 CLASSIFIER = TrainConfig(steps=20_000, batch_size=256, learning_rate=1e-3, ema_decay=0.99, precision="32-true")
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """How a stage without settings of its own is trained or made.
+
+    training: of methods and selectors; contexts: of contexts; pairs: how many, and from which noise.
+    """
+
+    training: TrainConfig = TRAINING
+    contexts: TrainConfig = CLASSIFIER
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+
+
+DEFAULTS = Defaults()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One thing that is trained or made, and with which settings.
@@ -29,7 +44,7 @@ class Stage:
     name: what it is called in a preset and on the command line.
     role: "selector", "method", "pairs", or "contexts" (see ``runs/contexts.py``).
     of: the selector's or method's name; "": the stage's.
-    config, training: None: as the method or selector has it, and ``TRAINING``.
+    config, training: None: as the method or selector has it, and as ``Defaults`` say.
     seeds: of training; a method without a folder of its own is trained once with each.
     options: of a selector: how it ranks; None: as its kind does.
     selector: of a method: which ranks its candidates; None: the task's own, or nobody.
@@ -58,18 +73,18 @@ class Stage:
         """The name of its method or selector."""
         return self.of or self.name
 
-    def complete(self) -> Stage:
-        """Return the stage with everything that it left to its method or selector."""
+    def complete(self, defaults: Defaults = DEFAULTS) -> Stage:
+        """Return the stage with everything that it left to its method or selector, and to ``defaults``."""
         if self.role == "pairs":
-            return replace(self, config=self.config or PairsConfig())
+            return replace(self, config=self.config or defaults.pairs)
         if self.role == "contexts":
-            return replace(self, config=self.config or ContextsConfig(), training=self.training or CLASSIFIER)
+            return replace(self, config=self.config or ContextsConfig(), training=self.training or defaults.contexts)
         record = METHODS[self.what]() if self.role == "method" else SELECTORS[self.what]()
         options = self.options
         if self.role == "selector" and options is None:
             options = SELECTORS[self.what]().options
         config = record.config if self.config is None else self.config
-        training = self.training or TRAINING
+        training = self.training or defaults.training
         if self.role == "method" and self.training is None:
             training = replace(training, batch_size=training.batch_size // METHODS[self.what]().samples(config))
         return replace(self, config=config, training=training, options=options)
@@ -99,6 +114,8 @@ class Preset:
     """One whole experiment. amount: episodes of a task's own demonstrator, or steps of behaviour policies.
 
     task: "": of any environment. ranked_by: the selector of methods that the preset does not name.
+    unnamed: how what it does not name is trained or made.
+    name: by which it was loaded; what is made of it keeps that.
     hours: measured, or judged from it, on the machine that ``about`` names.
     """
 
@@ -110,21 +127,23 @@ class Preset:
     data_seed: int = 0
     data: DataSet = DataSet()
     ranked_by: str | None = None
+    unnamed: Defaults = DEFAULTS
+    name: str = field(default="", compare=False)
     ablations: Ablations | None = None
     hours: float = 0.0
     ablation_hours: float = 0.0
 
     def stage(self, name: str) -> Stage:
-        """Return the stage of that name, or one for the method or selector of that name as it is by default.
+        """Return the stage of that name, or one for the method or selector of that name, as ``unnamed`` says.
 
         Raises:
             UnknownNameError: there is no such stage, method or selector.
         """
         for stage in self.stages:
             if stage.name == name:
-                return stage.complete()
+                return stage.complete(self.unnamed)
         if name in (PAIRS, CONTEXTS):
-            return Stage(name=name, role="pairs" if name == PAIRS else "contexts").complete()
+            return Stage(name=name, role="pairs" if name == PAIRS else "contexts").complete(self.unnamed)
         kind = SELECTORS if ":" not in name and name in SELECTORS else METHODS
         if ":" in name:
             kind = _kind_of(name)
@@ -134,7 +153,8 @@ class Preset:
             raise UnknownNameError(f"this preset has no '{name}'; train a method by its own name, such as diffuser")
         role = "selector" if kind is SELECTORS else "method"
         ranked = kind is METHODS and METHODS[name]().ranked
-        return Stage(name=name, role=role, selector=self.ranked_by if ranked else None).complete()
+        stage = Stage(name=name, role=role, selector=self.ranked_by if ranked else None)
+        return stage.complete(self.unnamed)
 
     def with_stage(self, name: str, **changes: Any) -> Preset:
         """Return the preset with another stage of that name."""

@@ -16,8 +16,10 @@ class UntrainedError(CheckpointError):
     """Raised where something has to be trained first. preset: the one to train it with, which may be a guess."""
 
     def __init__(self, folder: Path, preset: str) -> None:
+        method, _, seed = folder.name.rpartition("-")
+        what = f"{method} --seeds {seed}" if seed.isdigit() and folder.name not in METHODS else folder.name
         super().__init__(
-            f"{folder} is not trained yet, and comes first: `onestride train {folder.name} --preset {preset} --run "
+            f"{folder} is not trained yet, and comes first: `onestride train {what} --preset {preset} --run "
             f"{folder.parent}`"
         )
         self.folder = folder

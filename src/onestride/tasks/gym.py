@@ -28,6 +28,9 @@ from onestride.tasks.task import Benchmark, Native, Task
 PREFIX = "gym:"
 HORIZON = 16
 CONTROL_DT = 0.05  # control period of an environment that does not say it [s]
+#: So much of a control period too early, a reading or a command still counts as on time. On wall time every reading is
+#: some moments later than its tick, and the first, from which periods count, may be later than those that follow.
+EARLY_READING, EARLY_COMMAND = 0.1, 0.01
 
 
 class GymRobot:
@@ -62,27 +65,30 @@ class GymRobot:
         if self.command is None:
             self.began = self.clock.now()
         else:
-            due = self._periods()
-            while self.steps < due and self.ended is None:
-                observation, reward, terminated, truncated, _ = self.environment.step(self.command)
-                self.observation = np.asarray(observation, dtype=np.float64)
-                self.total, self.best = self.total + float(reward), max(self.best, float(reward))
-                self.steps += 1
-                if terminated or truncated:
-                    self.ended = self.terminated_as if terminated else "time is up"
+            self._step(self.command, self._periods(EARLY_READING))
         return self.observation
 
     def write(self, command: np.ndarray) -> None:
         """Apply the action ``command`` (A,) from now on. It must be within the environment's limits."""
         if self.command is None:
-            self.began += self._periods() * self.control_dt  # in which it stood still
+            self.began += self._periods(EARLY_COMMAND) * self.control_dt  # in which it stood still
         else:
-            self.read()  # what has passed until now was done with the last one
+            self._step(self.command, self._periods(EARLY_COMMAND))  # what has passed was done with the last one
         self.command = np.asarray(command, dtype=np.float32)
 
-    def _periods(self) -> int:
-        """Return the whole control periods since the start; a hundredth of one too early counts as on time."""
-        return math.floor((self.clock.now() - self.began) / self.control_dt + 0.01)
+    def _periods(self, early: float) -> int:
+        """Return the whole control periods since the start; so much of one too early counts as on time."""
+        return math.floor((self.clock.now() - self.began) / self.control_dt + early)
+
+    def _step(self, command: np.ndarray, due: int) -> None:
+        """Step the environment until ``due`` steps were made, or it ends."""
+        while self.steps < due and self.ended is None:
+            observation, reward, terminated, truncated, _ = self.environment.step(command)
+            self.observation = np.asarray(observation, dtype=np.float64)
+            self.total, self.best = self.total + float(reward), max(self.best, float(reward))
+            self.steps += 1
+            if terminated or truncated:
+                self.ended = self.terminated_as if terminated else "time is up"
 
     def stop(self) -> None:
         """Close the environment."""

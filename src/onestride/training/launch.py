@@ -15,12 +15,13 @@ from typing import IO, Any
 
 from onestride.cores import COUNTING, usable_cores
 from onestride.progress import console
+from onestride.termination import Terminated
 from onestride.training.ranks import LAUNCHER
 
 RESTARTS = 3  # times that all of them are begun again after one was killed
 LOOK = 0.1  # between looks whether they still run [s]
 SETTLE = 1.0  # after the first has ended: others that failed because of it end too [s]
-PATIENCE = 120.0  # that they are given to write their state after Ctrl-C [s]
+PATIENCE = 120.0  # that they are given to write their state after Ctrl-C or SIGTERM [s]
 
 
 def launch(command: Sequence[str], count: int) -> int:
@@ -49,9 +50,9 @@ def _once(command: Sequence[str], count: int) -> int:
         processes = [_start(command, rank, count, port, said[rank]) for port in [_free_port()] for rank in range(count)]
         try:
             codes = _wait(processes)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as ending:
             for process in processes:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT if isinstance(ending, KeyboardInterrupt) else signal.SIGTERM)
             codes = _wait(processes, time.monotonic() + PATIENCE)
         finally:
             for process in processes:

@@ -18,6 +18,7 @@ from onestride.control.realtime import in_the_background
 from onestride.engine.folder import CONTRACT, load_contract
 from onestride.files import CheckpointError
 from onestride.robot.clock import RealClock
+from onestride.runs.trained import trained, trained_folder
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
 from onestride.viewer.loops import LOOK, Driven, drive, end_with_the_parent
@@ -32,18 +33,14 @@ USUAL = ("teacher", "dnk-0")
 
 
 def folders_of_run(run: Path, methods: Sequence[str] = ()) -> tuple[Path, ...]:
-    """Return the folders of a run's policies by their names; by default teacher and student.
+    """Return the folders of a run's policies by their names; by default teacher and student, or the first there is.
 
     Raises:
         ValueError: the run has no policy, or none of such a name.
     """
-    there = sorted(path.parent.name for path in run.glob("*/config.json"))
-    if not there:
-        raise ValueError(f"{run} has no trained policy; name another --run, or train one with `onestride train`")
-    if unknown := [name for name in methods if name not in there]:
-        raise ValueError(f"{run} has no policy {', '.join(unknown)}; it has {', '.join(there)}")
-    usual = tuple(name for name in USUAL if name in there)
-    return tuple(run / name for name in (tuple(methods) or usual or there[:1]))
+    there = trained(run)
+    usual = [name for name in USUAL if name in there] or [*there[:1], USUAL[0]][:1]
+    return tuple(trained_folder(run, name) for name in (methods or usual))
 
 
 def task_of_folders(folders: Sequence[Path]) -> Task:

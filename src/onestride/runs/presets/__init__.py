@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def load(name: str) -> Preset:
         ValueError: there is none; the message names the nearest.
     """
     check(name)
-    return PRESETS[name]()
+    return replace(PRESETS[name](), name=name)
 
 
 def of_dataset(dataset: str, budget: str) -> Preset:

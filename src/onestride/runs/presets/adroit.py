@@ -6,6 +6,7 @@ from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.runs.presets.baselines import FAMILIES, baselines
 from onestride.runs.presets.locomotion import critic_training, ranking
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset, distilled
 from onestride.selectors.iql import IQLConfig
@@ -51,7 +52,6 @@ def small(task: str) -> Preset:
 
 def tiny(task: str) -> Preset:
     """Every stage in a minute: nothing is learnt."""
-    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
     return Preset(
         about="every stage in a minute; the policies are useless",
         task=task,
@@ -60,21 +60,22 @@ def tiny(task: str) -> Preset:
         stages=(
             *ranking(
                 ReturnConfig(width=16, blocks=1, n_steps=4),
-                training,
+                TRAINING,
                 IQLConfig(hidden=16, expectile=FAMILY.expectile),
-                training,
+                TRAINING,
             ),
             *distilled(
                 teacher=TeacherConfig(width=16, blocks=1, n_steps=4, solver="ddim"),
-                teacher_training=training,
+                teacher_training=TRAINING,
                 teacher_ranked_by="iql",
-                pairs=PairsConfig(count=2_048, shards=2),
+                pairs=PAIRS,
                 student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
-                student_training=training,
+                student_training=TRAINING,
                 ranked_by="iql",
             ),
-            *baselines(training, FAMILY),
+            *baselines(TRAINING, FAMILY),
         ),
+        unnamed=UNNAMED,
         evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, crossed=()),
         hours=0.05,
     )

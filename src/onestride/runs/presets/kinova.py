@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import EvaluateConfig, PairsConfig
 from onestride.runs.stage import Preset, distilled
 from onestride.training.config import TrainConfig
@@ -74,7 +77,7 @@ def paper() -> Preset:
 
 def tiny() -> Preset:
     """Seconds: every stage runs, nothing is learnt. For tests and for a first look at the files."""
-    training = TrainConfig(steps=30, batch_size=64, precision="32-true", checkpoint_every=1.0)
+    training = replace(TRAINING, steps=30)
     return Preset(
         about="every stage in seconds; the policies are useless",
         task="kinova",
@@ -82,10 +85,11 @@ def tiny() -> Preset:
         stages=distilled(
             teacher=TeacherConfig(width=32, blocks=1, n_steps=4),
             teacher_training=training,
-            pairs=PairsConfig(count=2_048, shards=2),
+            pairs=PAIRS,
             student=KoopmanConfig(latent_dim=32, hidden=32, gain_hidden=16),
             student_training=training,
             methods=("dnk", "kdm"),
         ),
+        unnamed=UNNAMED,
         evaluate=EvaluateConfig(trials=2, timeout=1.0),
     )

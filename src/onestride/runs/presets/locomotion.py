@@ -9,6 +9,7 @@ from onestride.methods.consistency import ConsistencyConfig
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.edm import EDMConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Ablations, DataSet, Preset, Stage, distilled
 from onestride.selectors.iql import CriticOptions, IQLConfig
@@ -151,7 +152,6 @@ def full(body: str) -> Preset:
 
 def tiny(body: str) -> Preset:
     """Every stage of Table I in a minute: nothing is learnt."""
-    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
     return Preset(
         about="every stage in a minute; the policies are useless",
         task=f"{body}-v5",
@@ -160,26 +160,27 @@ def tiny(body: str) -> Preset:
         stages=(
             *ranking(
                 ReturnConfig(width=16, blocks=1, n_steps=4),
-                training,
+                TRAINING,
                 IQLConfig(hidden=16),
-                training,
+                TRAINING,
                 CriticOptions(scored_steps=2, temperatures=(0.3, 1.0), temperature_penalty=1.0),
             ),
             *distilled(
                 teacher=TeacherConfig(width=16, blocks=1, n_steps=4, solver="ddpm"),
-                teacher_training=training,
+                teacher_training=TRAINING,
                 teacher_ranked_by="returns",
                 guidance=0.1,
-                pairs=PairsConfig(count=2_048, shards=2),
+                pairs=PAIRS,
                 student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
-                student_training=training,
+                student_training=TRAINING,
                 methods=("dnk", "kdm"),
                 ranked_by="iql",
             ),
-            *consistency(EDMConfig(width=16, blocks=1), ConsistencyConfig(width=16, blocks=1), training, (0,)),
+            *consistency(EDMConfig(width=16, blocks=1), ConsistencyConfig(width=16, blocks=1), TRAINING, (0,)),
         ),
+        unnamed=UNNAMED,
         evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3),
-        ablations=Ablations(KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8), training),
+        ablations=Ablations(KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8), TRAINING),
         hours=0.05,
         ablation_hours=0.1,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset, Stage, distilled
 from onestride.training.config import TrainConfig
@@ -65,10 +66,7 @@ def small(task: str) -> Preset:
 
 def tiny(task: str) -> Preset:
     """Every stage in seconds: nothing is learnt."""
-    training, ranked_by = (
-        TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0),
-        _ranked_by(task),
-    )
+    ranked_by = _ranked_by(task)
     return Preset(
         about="every stage in seconds; the policies are useless",
         task=task,
@@ -78,14 +76,15 @@ def tiny(task: str) -> Preset:
             *_selectors(ranked_by),
             *distilled(
                 teacher=TeacherConfig(width=16, blocks=1, n_steps=4),
-                teacher_training=training,
+                teacher_training=TRAINING,
                 teacher_ranked_by=ranked_by,
-                pairs=PairsConfig(count=2_048, shards=2),
+                pairs=PAIRS,
                 student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
-                student_training=training,
+                student_training=TRAINING,
                 ranked_by=ranked_by,
             ),
         ),
+        unnamed=UNNAMED,
         evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, crossed=()),
     )
 

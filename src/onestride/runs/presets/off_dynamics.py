@@ -9,8 +9,9 @@ from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.dynamics import ContextsConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.methods.score_distillation import ScoreDistillationConfig
+from onestride.runs.presets.tiny import UNNAMED
 from onestride.runs.settings import PairsConfig, ReturnsConfig
-from onestride.runs.stage import CONTEXTS, DataSet, Preset, Stage
+from onestride.runs.stage import CONTEXTS, DEFAULTS, DataSet, Defaults, Preset, Stage
 from onestride.tasks.modified_bodies.variants import CHANGES
 from onestride.training.config import TrainConfig
 
@@ -32,7 +33,7 @@ def source(task: str, budget: str) -> Preset:
     return Preset(
         about=f"much data of {task}, and a planner of it that asks for a return", task=task,
         amount={"small": 1_000_000, "full": 2_000_000, "tiny": 4_000}[budget], stages=(planner,),
-        evaluate=_evaluation(budget), hours=_hours(body, budget) / 4, data=DataSet(),
+        evaluate=_evaluation(budget), unnamed=_unnamed(budget), hours=_hours(body, budget) / 4, data=DataSet(),
     )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def target(task: str, budget: str) -> Preset:
     return Preset(
         about=f"{task} from 10,000 steps of it and much data of its source", task=task,
         amount=2_000 if budget == "tiny" else 10_000, stages=tuple(stages), evaluate=_evaluation(budget),
-        hours=_hours(body, budget),
+        unnamed=_unnamed(budget), hours=_hours(body, budget),
     )  # fmt: skip
 
 
@@ -107,6 +108,10 @@ def _evaluation(budget: str) -> ReturnsConfig:
     if budget == "tiny":
         return ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, engines=())
     return ReturnsConfig(episodes=50, width=25, teacher_seeds=1, engines=())
+
+
+def _unnamed(budget: str) -> Defaults:
+    return UNNAMED if budget == "tiny" else DEFAULTS
 
 
 def _hours(body: str, budget: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
 from onestride.networks.vision import VisionConfig
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import PairsConfig, ReturnsConfig
 from onestride.runs.stage import Preset, Stage, distilled
 from onestride.training.config import TrainConfig
@@ -38,7 +39,6 @@ def small() -> Preset:
 
 def tiny() -> Preset:
     """Every stage in a minute: nothing is learnt."""
-    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
     return Preset(
         about="every stage in a minute; the policies are useless",
         task="pusht",
@@ -48,14 +48,15 @@ def tiny() -> Preset:
             Stage(name="medoid", role="selector"),
             *distilled(
                 teacher=TeacherConfig(width=16, blocks=1, n_steps=4, first_action_weight=1.0),
-                teacher_training=training,
+                teacher_training=TRAINING,
                 teacher_ranked_by="medoid",
-                pairs=PairsConfig(count=2_048, shards=2, temperatures=(1.0,), probabilities=(1.0,)),
+                pairs=replace(PAIRS, temperatures=(1.0,), probabilities=(1.0,)),
                 student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8, weighted=False),
-                student_training=training,
+                student_training=TRAINING,
                 ranked_by="medoid",
             ),
         ),
+        unnamed=UNNAMED,
         evaluate=ReturnsConfig(episodes=2, width=2, teacher_seeds=1, states=8, shown=2, decisions=3, crossed=()),
     )
 
@@ -78,6 +79,8 @@ def image_small() -> Preset:
 def image_tiny() -> Preset:
     """Every stage in a minute: nothing is learnt."""
     vision = VisionConfig(keypoints=4, features=4)
-    preset = tiny().with_stage("teacher", training=TrainConfig(steps=4, batch_size=16), vision=vision)
+    training = TrainConfig(steps=4, batch_size=16)
+    preset = tiny().with_stage("teacher", training=training, vision=vision)
     pairs = PairsConfig(count=256, shards=2, temperatures=(1.0,), probabilities=(1.0,))
-    return replace(preset.with_stage("pairs", config=pairs), task="pusht-image")
+    unnamed = replace(UNNAMED, training=training)
+    return replace(preset.with_stage("pairs", config=pairs), task="pusht-image", unnamed=unnamed)

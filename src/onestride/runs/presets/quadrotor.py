@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onestride.methods.diffusion_planner import TeacherConfig
 from onestride.methods.koopman import KoopmanConfig
+from onestride.runs.presets.tiny import PAIRS, TRAINING, UNNAMED
 from onestride.runs.settings import EvaluateConfig, PairsConfig
 from onestride.runs.stage import Preset, distilled
 from onestride.training.config import TrainConfig
@@ -29,17 +30,17 @@ def small() -> Preset:
 
 def tiny() -> Preset:
     """Every stage in seconds: nothing is learnt."""
-    training = TrainConfig(steps=20, batch_size=64, precision="32-true", checkpoint_every=1.0)
     return Preset(
         about="every stage in seconds; the policies are useless",
         task="quadrotor",
         amount=200,
         stages=distilled(
             teacher=TeacherConfig(width=16, blocks=1, n_steps=4),
-            teacher_training=training,
-            pairs=PairsConfig(count=2_048, shards=2),
+            teacher_training=TRAINING,
+            pairs=PAIRS,
             student=KoopmanConfig(latent_dim=16, hidden=16, gain_hidden=8),
-            student_training=training,
+            student_training=TRAINING,
         ),
+        unnamed=UNNAMED,
         evaluate=EvaluateConfig(trials=2, timeout=1.0),
     )
