@@ -161,7 +161,8 @@ def _latency_s(comparison: dict[str, Any]) -> dict[str, float]:
 
 def _worth(comparison: dict[str, Any]) -> str:
     """Return what the returns of a task are: normalised, where it has references to do so by."""
-    return NORMALISED if TASKS[comparison["experiment"]]().benchmark.referenced else "return"
+    benchmark = TASKS[comparison["experiment"]]().benchmark
+    return NORMALISED if benchmark is None or benchmark.referenced else "return"
 
 
 def _control_dt(comparison: dict[str, Any]) -> float:
