@@ -71,3 +71,5 @@ class Adopt(InRun):
         print(f"  chunks of {foreign.horizon} actions by {generator.config.solver}, {generator.nfe} network calls each")
         for note in adopted.notes:
             print(f"  {note}")
+        if not (self.run / "data").exists():
+            print("  the run has no data, which training and evaluating need: give --data, or `onestride import` it")
