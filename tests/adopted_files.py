@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from adopt.seeded_weights import drawn
 from onestride.plans.given import Given
 from onestride.robot.fields import split_images
-from onestride.tasks import TASKS
+from onestride.tasks.pusht.task import pusht_image
 
 FIXTURES = Path(__file__).parent / "adopt" / "fixtures"  # adopt/make_fixtures.py makes them
 DDPM, DDIM, ORIGINAL = FIXTURES / "lerobot-ddpm", FIXTURES / "lerobot-ddim", FIXTURES / "original" / "latest.ckpt"
@@ -58,9 +59,19 @@ def whole(name, folder):
     return made
 
 
+def cleandiffuser(name, folder):
+    """Write a policy of CleanDiffuser's as it saves it; its averaged weights are drawn again, the others are larger."""
+    made = Path(shutil.copytree(FIXTURES / name, folder / name))
+    shapes = json.loads((made / "shapes.json").read_text())
+    averaged = OrderedDict((key, torch.from_numpy(value)) for key, value in drawn(shapes).items())
+    path = made / "model_final.pt"
+    torch.save({"model": OrderedDict((k, v + 1) for k, v in averaged.items()), "model_ema": averaged}, path)
+    return path
+
+
 def task_with(*fields):
     """PushT's commands with other observations."""
-    pusht = TASKS["pusht-image"]()
+    pusht = pusht_image()
     step = sum(field.size for field in fields)
     control = replace(pusht.control, fields=fields, observation_dim=2 * step, example=np.zeros(2 * step))
 

@@ -174,6 +174,7 @@ def test_the_command_adopts_into_a_run_without_data(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "teacher: a policy of LeRobot" in said
     assert "chunks of 16 actions by ddim, 10 network calls each" in said
+    assert "the run has no data, which training and evaluating need" in said
     assert Policy.from_pretrained(tmp_path / "run" / "teacher").generator.config.film_unet.down_dims == (8, 16)
     for wrong, message in (
         (["adopt", str(DDPM), "--run", str(tmp_path / "new")], "give --task"),
@@ -207,7 +208,9 @@ def test_a_student_of_an_adopted_teacher_normalises_and_plans_as_it_does(tmp_pat
     edited(folder, lambda said: said.update(horizon=20))
     data = write_episodes(tmp_path / "mine.npz")
     main(["adopt", str(folder), "--data", str(data), "--task", "pusht", "--run", str(run)])
-    assert "3 episodes, 87 steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 episodes, 87 steps" in said
+    assert "has no data" not in said
     settings = ["--training.steps", "2", "--training.batch-size", "4", "--training.precision", "32-true"]
     main(["train", "onedp-s", "--preset", "pusht-tiny", "--run", str(run), *settings])
     teacher, student = (Policy.from_pretrained(run / name) for name in ("teacher", "onedp-s-0"))

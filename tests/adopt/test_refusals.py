@@ -138,11 +138,9 @@ def test_a_pickle_that_wants_to_run_code_runs_none(pusht, tmp_path):
     refused(path, pusht, tmp_path, "can be adopted")  # dill's bytes are never unpickled
     assert not mark.exists()
     path.write_bytes(b"no zip")
-    refused(path, pusht, tmp_path, "expected a .ckpt of diffusion_policy, or LeRobot's folder")
+    refused(path, pusht, tmp_path, "expected a .ckpt of diffusion_policy, a .pt of CleanDiffuser, or LeRobot's folder")
     torch.save({"weights": {"a": torch.zeros(1)}}, path)
     refused(path, pusht, tmp_path, "it holds weights, not 'cfg' and 'state_dicts'")
-    torch.save({"model": {"a": torch.zeros(1)}, "model_ema": {"a": torch.zeros(1)}}, path)
-    refused(path, pusht, tmp_path, "it is CleanDiffuser's: weights, without the settings")
 
 
 @pytest.mark.parametrize(

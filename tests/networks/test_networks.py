@@ -273,6 +273,15 @@ def test_rows_before_now_come_last_and_the_network_sees_them_first():
     torch.testing.assert_close(network(x, 3, context).roll(3, 1), own(x.roll(3, 1), 3, context), atol=0, rtol=0)
 
 
+def test_a_context_may_be_encoded_before_the_blocks_are_given_it():
+    torch.manual_seed(0)
+    network, x, context = awake(film_unet(context_width=5)), torch.randn(2, H, D), torch.randn(2, C)
+    plain = film_unet(context_dim=5)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("context.")})
+    torch.testing.assert_close(network(x, 3, context), plain(x, 3, network.context(context)), atol=0, rtol=0)
+    assert network(x, 3, context[:1]).shape == x.shape  # one for the whole batch
+
+
 def test_film_is_scale_times_features_plus_shift():
     """By the block's own layers: the scale is not 1 + scale, and the shift is the second half."""
     torch.manual_seed(0)
@@ -284,6 +293,7 @@ def test_film_is_scale_times_features_plus_shift():
 @pytest.mark.parametrize(
     ("config", "message"),
     [({"down_dims": (12, 16)}, "down_dims"), ({"kernel_size": 4}, "odd"), ({"past_rows": H}, "past_rows"),
+     ({"context_width": -1}, "context_width is -1"), ({"context_dim": 0, "context_width": 4}, "of 0 numbers"),
      ({"down_dims": ()}, "positive"), ({"down_dims": (8, 8, 8, 8, 8)}, "divisible by 16")],
 )  # fmt: skip
 def test_impossible_shapes_of_the_film_unet_are_refused(config, message):

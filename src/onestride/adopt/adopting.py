@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.adopt.cameras import context_order, matched, reordered
+from onestride.adopt.cleandiffuser import Told, is_cleandiffuser, read_cleandiffuser
 from onestride.adopt.columns import normalizer_of
 from onestride.adopt.diffusion_policy import read_original
 from onestride.adopt.foreign import ForeignPolicy
@@ -41,17 +42,25 @@ class Sampling:
     steps: int | None = None
 
 
-def read_policy(path: Path) -> ForeignPolicy:
-    """Return the policy at ``path``: a folder that LeRobot saved, or a checkpoint of diffusion_policy.
+def read_policy(path: Path, told: Told | None = None) -> ForeignPolicy:
+    """Return the policy at ``path``: a folder that LeRobot saved, a checkpoint of diffusion_policy or CleanDiffuser's.
+
+    Args:
+        path: where it is.
+        told: what the user says of it, which CleanDiffuser's files do not.
 
     Raises:
         CheckpointError: there is none, or one that is not read; nothing in it was executed.
+        ValueError: its own files say what was told, or the data that it learnt from cannot be read.
     """
-    if path.is_dir():
-        return read_lerobot(path)
     if not path.exists():
         raise CheckpointError(f"there is no policy at {path}")
-    return read_original(path)
+    if path.is_file() and is_cleandiffuser(path):
+        return read_cleandiffuser(path, told)
+    foreign = read_lerobot(path) if path.is_dir() else read_original(path)
+    if told is not None and (told.horizon, told.noise_levels) != (None, None):
+        raise ValueError(f"{path} says itself what --horizon and --noise-levels are for; leave them away")
+    return foreign
 
 
 @dataclass(frozen=True)
@@ -63,17 +72,24 @@ class Adopted:
     notes: tuple[str, ...]
 
 
-def adopt(run: Path, path: Path, task: Task, name: str = TEACHER, sampling: Sampling | None = None) -> Adopted:
+def adopt(
+    run: Path,
+    path: Path,
+    task: Task,
+    name: str = TEACHER,
+    sampling: Sampling | None = None,
+    told: Told | None = None,
+) -> Adopted:
     """Write the policy at ``path`` into ``run/<name>`` as a checkpoint of the task.
 
     Raises:
         CheckpointError: it cannot be read, is of another task, or the folder holds another checkpoint.
-        ValueError: it cannot sample in that way.
+        ValueError: it cannot sample in that way, or see ``read_policy``.
     """
     folder = run / name
-    foreign = read_policy(path)
+    foreign = read_policy(path, told)
     policy = policy_of(foreign, task, path, sampling or Sampling())
-    identity = _identity(path, policy)
+    identity = _identity(path, policy, foreign.told)
     if (folder / CONFIG).is_file():
         if (load_config(folder)["training"] or {}).get("id") == identity:
             return Adopted(policy, foreign, (*foreign.notes, "it was there already"))
@@ -194,10 +210,12 @@ def _of_chunks(task: Task) -> bool:
     return bool(torch.equal(given.context, context) and torch.equal(task.plan_window(seen, actions)[0], actions))
 
 
-def _identity(path: Path, policy: Policy) -> str:
-    """What the adopted checkpoint depends on: the files, and how it samples."""
+def _identity(path: Path, policy: Policy, told: str) -> str:
+    """What the adopted checkpoint depends on: the files, what was told of them, and how it samples."""
     files = sorted(p for p in path.glob("*") if p.suffix in (".json", ".safetensors")) if path.is_dir() else [path]
     said = [(p.name, sha256(p)) for p in files], asdict(policy.generator.config), policy.task.name
     if policy.task.control.cameras:
         said = *said, asdict(policy.generator.vision)
+    if told:
+        said = *said, told
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]

@@ -40,10 +40,6 @@ def read_original(path: Path) -> ForeignPolicy:
     try:
         with open_torch(path, lambda kind: NAMED.fullmatch(kind) is not None) as file:
             saved = file.value if isinstance(file.value, dict) else {}
-            if {"model", "model_ema"} <= saved.keys():
-                raise ValueError(
-                    "it is CleanDiffuser's: weights, without the settings and the normalisation of a policy"
-                )
             if not {"cfg", "state_dicts"} <= saved.keys():
                 found = ", ".join(sorted(saved)[:5]) or describe(file.value)
                 raise ValueError(f"it holds {found:.120}, not 'cfg' and 'state_dicts'")
@@ -53,8 +49,8 @@ def read_original(path: Path) -> ForeignPolicy:
             found = file.tensors(states.get("ema_model" if averaged else "model"))
     except ValueError as error:
         raise CheckpointError(
-            f"{path} cannot be adopted: {error!s:.400}; expected a .ckpt of diffusion_policy, or LeRobot's folder. "
-            "Nothing in it was executed"
+            f"{path} cannot be adopted: {error!s:.400}; expected a .ckpt of diffusion_policy, a .pt of "
+            "CleanDiffuser, or LeRobot's folder. Nothing in it was executed"
         ) from error
     if found is None:
         raise CheckpointError(f"{path} has no weights where a policy's are (state_dicts: {', '.join(states)!s:.80})")

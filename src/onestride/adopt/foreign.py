@@ -58,6 +58,7 @@ class ForeignPolicy:
         actions: how actions are.
         cameras: in the policy's order.
         vision: how they are encoded, where there are any.
+        told: what the user said of it, where its files do not.
         notes: for the user.
     """
 
@@ -72,6 +73,7 @@ class ForeignPolicy:
     actions: Columns
     cameras: tuple[ForeignCamera, ...] = ()
     vision: RgbEncoderConfig | None = None
+    told: str = ""
     notes: tuple[str, ...] = ()
 
 

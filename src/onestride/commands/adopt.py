@@ -16,8 +16,8 @@ class Adopt(InRun):
     """Make a policy of another library the run's teacher: to evaluate, distil, export and run like one of its own.
 
     PATH is a folder that LeRobot saved (DiffusionPolicy, with cameras too: config.json, model.safetensors, the
-    processors' files), or a .ckpt of diffusion_policy (low-dimensional U-Net). Neither library is needed, and nothing
-    in the files is executed.
+    processors' files), a .ckpt of diffusion_policy (low-dimensional U-Net), or a .pt of CleanDiffuser (ChiUNet1d by
+    DDPM). None of the libraries is needed, and nothing in the files is executed.
     """
 
     resumes: ClassVar[bool] = False
@@ -29,16 +29,22 @@ class Adopt(InRun):
     task: str | None = None
     """What it does, such as pusht; default: the task of the run's data."""
     data: Path | None = None
-    """Episodes to distil it on, imported into the run as by `onestride import`."""
+    """Episodes to distil it on, imported into the run as by `onestride import`; a CleanDiffuser policy is normalised by
+    these, or by the run's."""
     resize: Literal["crop", "stretch"] | None = None
     """How the images of these episodes become as large as the task's."""
     solver: Literal["ddpm", "ddim", "dpm++2m"] | None = None
     """How it samples here; default: as it did there."""
     steps: int | None = None
     """Network calls per chunk; default: as there, or with --solver all noise levels."""
+    horizon: int | None = None
+    """Rows of its chunks, which a file of CleanDiffuser does not say: `horizon` in its configuration."""
+    noise_levels: int | None = None
+    """Noise levels of its diffusion, which a file of CleanDiffuser does not say: `sample_steps` there."""
 
     def __call__(self) -> None:
         from onestride.adopt.adopting import Sampling, adopt
+        from onestride.adopt.cleandiffuser import Told
         from onestride.runs.ingest import import_dataset
         from onestride.runs.run import task_of
 
@@ -50,7 +56,9 @@ class Adopt(InRun):
         task = task_of(self.run) if self.task is None else task_named(self.task)
         if there and task.name != (found := task_of(self.run).name):
             raise ValueError(f"{self.run} is of task '{found}', not of '{task.name}'; choose another --run")
-        adopted = adopt(self.run, self.path, task, self.name, Sampling(self.solver, self.steps))
+        episodes = self.data or (self.run / "data" if there else None)
+        told = Told(task, self.horizon, self.noise_levels, episodes)
+        adopted = adopt(self.run, self.path, task, self.name, Sampling(self.solver, self.steps), told)
         if self.data is not None:
             made = import_dataset(self.run, task, self.data, resize=self.resize)
             print(f"{self.run / 'data'}: {made.episodes} episodes, {made.steps} steps")
@@ -63,3 +71,5 @@ class Adopt(InRun):
         print(f"  chunks of {foreign.horizon} actions by {generator.config.solver}, {generator.nfe} network calls each")
         for note in adopted.notes:
             print(f"  {note}")
+        if not (self.run / "data").exists():
+            print("  the run has no data, which training and evaluating need: give --data, or `onestride import` it")

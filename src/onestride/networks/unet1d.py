@@ -158,6 +158,8 @@ class FilmUNetConfig:
         film_scale: whether features are scaled (FiLM, Perez et al. 2018) or only shifted.
         past_rows: how many rows of a chunk lie before now. Diffusion Policy and LeRobot begin a chunk at the first of
             the observations that are given. Here row 0 is now, and rows before now come last: see ``FilmUNet``.
+        context_width: size of a linear layer's encoding of the context, which the blocks are given instead of it, as in
+            CleanDiffuser; 0: they are given the context as it is.
     """
 
     down_dims: tuple[int, ...] = (64, 128, 256)
@@ -166,6 +168,7 @@ class FilmUNetConfig:
     step_dim: int = 128
     film_scale: bool = True
     past_rows: int = 0
+    context_width: int = 0
 
 
 class FilmUNet(_Body):
@@ -201,10 +204,14 @@ class FilmUNet(_Body):
             )
         if not 0 <= config.past_rows < horizon:
             raise ValueError(f"past_rows is {config.past_rows}, expected 0 ... {horizon - 1}")
+        if config.context_width < 0 or (config.context_width and not context_dim):
+            raise ValueError(f"context_width is {config.context_width} for a context of {context_dim} numbers")
         self.past_rows = config.past_rows
         self.time = TimeEmbedding(config.step_dim)
+        width = config.context_width
+        self.context = nn.Linear(context_dim, width) if width else None
         self.make_levels(
-            horizon, transition_dim, list(dims), context_dim, config.step_dim + context_dim,
+            horizon, transition_dim, list(dims), context_dim, config.step_dim + (width or context_dim),
             kernel=config.kernel_size, groups=config.n_groups, scaled=config.film_scale,
         )  # fmt: skip
 
@@ -213,8 +220,9 @@ class FilmUNet(_Body):
         check_inputs(self, x, context)
         e = self.time(k - 1)  # (1 or B, E)
         if context is not None and self.context_dim:
-            rows = max(len(e), len(context))
-            e = torch.cat((e.expand(rows, -1), context.expand(rows, -1)), dim=-1)
+            given = context if self.context is None else self.context(context)
+            rows = max(len(e), len(given))
+            e = torch.cat((e.expand(rows, -1), given.expand(rows, -1)), dim=-1)
         past, now = self.past_rows, self.horizon - self.past_rows
         if not past:
             return self.run_levels(x, e)

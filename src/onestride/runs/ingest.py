@@ -79,7 +79,7 @@ def import_dataset(
     ensure_writable(next(folder for folder in (run, *run.resolve().parents) if folder.exists()))
     recording, said = read_recording(path), list[str]()
     _check_recording(recording, task, path)
-    read = read_episodes(path, said, mend, _keys(task, filter_key, resize))
+    read = read_episodes(path, said, mend, keys_of(task, filter_key, resize))
     episodes = _ends(list(_of_task(read, task, path)), task, said)
     _check_lengths(episodes, task, path)
     notes = (*said, *check_trainable(episodes, task, path), *_outside(episodes, task))
@@ -103,8 +103,8 @@ def import_dataset(
     return made
 
 
-def _keys(task: Task, filter_key: str, resize: str | None) -> Keys:
-    """What is read of a file that names what it observed: the task's fields."""
+def keys_of(task: Task, filter_key: str = "", resize: str | None = None) -> Keys:
+    """Return what is read of a file that names what it observed: the task's fields. See ``import_dataset``."""
     how = check_resizing(resize)
     if not task.control.fields:
         return Keys(filter_key=filter_key, resize=how)
