@@ -95,6 +95,16 @@ def test_terminal_table_keeps_its_units(comparison):
     assert "…" not in text
 
 
+def test_where_nobody_selects_what_there_is_stands_in_the_tables(comparison):
+    """The terminal's table was empty, and so was the page's."""
+    alone = {"return_normalised": metric(0.4, 0.1), "episodes": one(60)}
+    comparison["rows"] = named("mip", "none", alone)
+    assert list(study.table(comparison, paper=False).rows) == ["MIP (unselected)"]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(study.terminal_table(comparison))
+    assert "0.4000" in console.export_text()
+
+
 def test_a_spread_over_one_seed_is_a_dash(comparison):
     comparison["rows"]["teacher"]["return_normalised"] = one(0.75)
     table = lines(study.table(comparison))

@@ -121,8 +121,8 @@ def paper_of(comparison: dict[str, Any]) -> dict[str, Row]:
 
 
 def selected(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Return the rows in which somebody selects, in order."""
-    return {name: rows[name] for name, variant in variants(rows).items() if variant.selector != "none"}
+    """Return the rows in which somebody selects, in order; where nobody does, all of them."""
+    return {name: rows[name] for name, variant in variants(rows).items() if variant.selector != "none"} or dict(rows)
 
 
 def best_unselected(rows: Mapping[str, Row]) -> list[str]:
