@@ -214,7 +214,7 @@ def test_killed_without_warning_and_resumed_in_another_process(tmp_path):
     whole = Toy()
     whole_ema, _ = run(whole, tmp_path / "whole", config)
     folder = tmp_path / "killed"
-    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder))
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), folder=str(folder))
     child = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 60
