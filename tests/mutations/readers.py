@@ -305,9 +305,7 @@ def _export(root, form):
 
 
 def _decide(root):
-    with mock.patch(
-        "onestride.engine.folder.installed", return_value=False
-    ):  # OpenVINO may be sooner done
+    with mock.patch("onestride.engine.folder.installed", return_value=False):  # OpenVINO may be sooner done
         engine = Engine.from_folder(root / "exported", threads=1)
     decision = engine.decide(np.linspace(-0.1, 0.1, TASK.control.observation_dim))
     return decision.action, decision.scores
