@@ -101,6 +101,17 @@ def test_the_program_without_extras_is_one_line():
         assert said.count("\n") == 1
 
 
+def test_what_the_readme_installs_drives_the_arm(tmp_path):
+    """`onestride run` asked for a server's packages, also where no server was named."""
+    there = brought() | brought("train") | brought("sim") | brought("report")
+    missing = [package for package in EXTRAS if distribution(package) not in there]
+    assert {"msgpack", "onnx", "viser"} <= set(missing)
+    said = told(missing, f"run --checkpoint {tmp_path}", f"run --run {tmp_path} --scene 1", f"bench --run {tmp_path}")
+    for code, text in said.values():
+        assert code == 2
+        assert "this needs" not in text
+
+
 def test_commands_that_need_no_torch_name_an_extra_that_brings_none(tmp_path):
     said = told(EXTRAS, "serve nowhere", "push nowhere --to me/it", "pull me/it")
     extras = [text.removeprefix("onestride: this needs tyro: ").strip() for _, text in said.values()]

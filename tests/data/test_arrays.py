@@ -170,7 +170,7 @@ def refused(flat, message, **options):
 def test_lengths_must_agree(whole, key):
     flat = flatten(whole)
     flat[key] = flat[key][:-1]
-    refused(flat, rf"here: lengths disagree: .*'observations': 14.*'{key}': 13")
+    refused(flat, rf"here: lengths disagree: .*observations has 14.*{key} has 13")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -13,6 +13,7 @@ from onestride.commands.base import Common, InRun, Scalable, print_outcome, task
 from onestride.errors import command_line
 from onestride.methods import METHODS
 from onestride.runs import presets
+from onestride.runs.made_with import preset_of_run
 from onestride.runs.settings import EvaluateConfig, ReturnsConfig
 from onestride.selectors import SELECTORS
 
@@ -96,13 +97,13 @@ class Quickstart(Common, Scalable):
         minutes = (time.monotonic() - began) / 60
         print(f"\nDone in {minutes:.1f} minutes. What to try next:")
         named = f" --task {self.task}" if self.task and ":" in self.task else ""
-        same = f"--run {self.run}" + f" --preset {self.preset}" * (self.preset != "demo") + named
+        same = f"--run {self.run}" + f" --preset {self.preset}" * (preset_of_run(self.run) != self.preset) + named
         print(f"  open {self.run / 'report.html'}")
-        print(f"  onestride run --run {self.run}{named} --scene 3            the student drives the robot in real time")
+        print(f"  onestride run --run {self.run}{named} --scene 3   the student drives the robot in real time")
         there = {stage.name for stage in preset.stages}
         for name in [n for n in METHODS if METHODS[n]().needs == "pairs" and n not in there][:1]:
             print(f"  onestride train {name} {same}   another method is one word")
-            print(f"  onestride evaluate {same}            takes it in")
+            print(f"  onestride evaluate {same}   adds it to the comparison")
         if self.preset == "demo":
             print("  onestride quickstart --preset full --run runs/full   the committed results")
         for name, dataset in studies_of(self.preset):

@@ -204,7 +204,7 @@ def train_command(preset: Preset, preset_name: str, name: str) -> Train:
         if stage.vision is not None:
             fields.append(("vision", type(stage.vision), field(default=stage.vision)))
     made = make_dataclass(
-        "TrainNamed", fields, bases=(Train,), frozen=True,
+        Train.__name__, fields, bases=(Train,), frozen=True,
         namespace={"__doc__": described, "__call__": _train, "stage": stage},
     )  # fmt: skip
     return made(preset=preset_name)

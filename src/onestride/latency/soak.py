@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -39,9 +39,11 @@ from onestride.progress import track
 from onestride.robot.clock import RealClock
 from onestride.robot.decision import Decider
 from onestride.runs.run import without_history
-from onestride.serving.client import RemotePolicy
 from onestride.tasks import TASKS
 from onestride.tasks.task import Task
+
+if TYPE_CHECKING:
+    from onestride.serving.client import RemotePolicy
 
 WARM_UP = 50  # decisions thrown away before the first that counts
 SCENES = 50  # then they begin again
@@ -120,6 +122,8 @@ def connect_to(url: str, api_key: str | None) -> LoadedPolicy[RemotePolicy]:
         ConnectionError: there is no server, or it refuses this client.
         ValueError: its task is not known here.
     """
+    from onestride.serving.client import RemotePolicy  # needs packages that nothing else here does
+
     remote = RemotePolicy(url, api_key=api_key)
     if remote.control.name not in TASKS:
         remote.close()

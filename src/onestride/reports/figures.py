@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from onestride.evaluation.records import read_records
 from onestride.evaluation.variant import Variant
@@ -139,6 +140,7 @@ def latency_figure(latency: Mapping[Variant, np.ndarray], period_ms: float) -> F
         panels[-1].set_xscale("log")
         panels[-1].set_xlim(low, high)
         panels[-1].xaxis.set_major_formatter("{x:g}")
+        panels[-1].xaxis.set_minor_formatter(LogFormatter())
         panels[-1].set_xlabel("time of one decision [ms]; height: share of decisions; dashed: 95th percentile")
     return figure
 

@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import Bbox
 
 from onestride.evaluation.variant import RANKINGS, Variant
@@ -37,6 +38,7 @@ def pareto_figure(
         panel = figure.subplots()
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(LogFormatter())
         panel.set_xlabel("time of one decision, mean [ms]")
         panel.set_ylabel(worth)
         panel.grid(axis="y", color=GRID, linewidth=0.6)

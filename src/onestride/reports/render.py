@@ -157,7 +157,12 @@ def _filmable(what: str, size: Size) -> tuple[Any, bool]:
     from gymnasium.envs.mujoco import MujocoEnv  # here: it loads OpenGL, which may not work
 
     spec = EnvSpec.from_json(what) if what.startswith("{") else what
-    env: Any = make_environment(spec, render_mode="rgb_array")
+    try:
+        env: Any = make_environment(spec, render_mode="rgb_array")
+    except TypeError as error:
+        if "render_mode" not in str(error):
+            raise
+        sys.exit("the environment draws no pictures (it takes no render_mode='rgb_array')")
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         sys.exit("the environment renders no pictures (its render_modes have no 'rgb_array')")
     if not isinstance(env.unwrapped, MujocoEnv):
