@@ -136,6 +136,7 @@ def test_a_generated_number_does_not_begin_a_line():
         assert not re.search(rf"^\s*(?:[-*>]\s+)?{MARKED.pattern}", text, re.MULTILINE), path.name
 
 
+@pytest.mark.slow
 def test_the_first_pages_python_drives_the_arm(make_arm_policy, tmp_path, capsys):
     make_arm_policy("student").save(tmp_path / "dnk-0", {})
     (block,) = python_blocks((ROOT / "README.md").read_text())
@@ -145,6 +146,7 @@ def test_the_first_pages_python_drives_the_arm(make_arm_policy, tmp_path, capsys
     assert "commands" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/robot.md", "docs/robots.md"])
 def test_the_log_that_is_shown_is_recorded(page, make_arm_policy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -179,10 +181,11 @@ def test_the_dry_run_that_is_shown_moves_nothing(make_arm_policy, tmp_path, monk
 def test_the_method_that_is_shown_learns(tmp_path, monkeypatch):
     block = next(b for b in python_blocks((ROOT / "docs/your-method.md").read_text()) if "training_step" in b)
     (tmp_path / "my_method.py").write_text(block)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    config, method = (
-        attribute(f"{tmp_path / 'my_method.py'}:{name}", "method") for name in ("RegressionConfig", "Regression")
-    )
+    with monkeypatch.context() as apart:  # for no longer: what is imported for the first time does not bear it
+        apart.setattr(sys, "modules", dict(sys.modules))
+        config, method = (
+            attribute(f"{tmp_path / 'my_method.py'}:{name}", "method") for name in ("RegressionConfig", "Regression")
+        )
     torch.manual_seed(0)
     spec = PlanSpec(horizon=4, state_dim=2, action_dim=1, context_dim=3)
     model = method(config(hidden=32), spec)

@@ -112,6 +112,7 @@ def test_what_the_readme_installs_drives_the_arm(tmp_path):
         assert "this needs" not in text
 
 
+@pytest.mark.slow
 def test_commands_that_need_no_torch_name_an_extra_that_brings_none(tmp_path):
     said = told(EXTRAS, "serve nowhere", "push nowhere --to me/it", "pull me/it")
     extras = [text.removeprefix("onestride: this needs tyro: ").strip() for _, text in said.values()]
@@ -129,6 +130,7 @@ def test_commands_that_need_no_torch_name_an_extra_that_brings_none(tmp_path):
         assert not brought(extra) & brought("train") - program
 
 
+@pytest.mark.slow
 def test_help_and_what_is_mistyped_are_answered_without_torch():
     """It takes seconds to import, in which nothing was said."""
     mistyped = {

@@ -84,6 +84,7 @@ def test_the_averaged_weights_of_a_checkpoint_are_taken(pusht):
         assert_the_librarys_actions(policy_of(worse, pusht, ORIGINAL, Sampling()), golden_of(ORIGINAL))
 
 
+@pytest.mark.slow
 def test_an_adopted_policy_decides_saves_and_is_not_overwritten(pusht, tmp_path):
     observation = golden_of(DDIM)["observations"][0].flatten().double().numpy()
     adopt(tmp_path, DDIM, pusht)

@@ -99,6 +99,7 @@ def test_statistics_that_are_none_are_refused(change, message, folder, tmp_path)
     refused(folder, TASKS["pusht-image"](), tmp_path, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -108,6 +108,7 @@ def test_images_are_cropped_anywhere_in_training_where_the_policy_was_trained_so
         assert torch.equal(middle, anywhere) is not differs
 
 
+@pytest.mark.slow
 def test_before_lerobot_04_the_statistics_of_images_are_among_the_weights(folders, tmp_path):
     folder = as_before_04(whole(GROUP, tmp_path))
     foreign = read_policy(folder)

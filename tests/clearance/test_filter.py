@@ -36,6 +36,7 @@ def test_no_certificate_breaks(name, plan):
     assert made.least >= BODIES[name].margin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_no_certificate_breaks_where_obstacles_move(name):
     (scene,) = random_scenes(BODIES[name], 1, 5)

@@ -23,6 +23,7 @@ def test_nothing_is_asked_for_unless_wanted(monkeypatch):
     assert sys.getswitchinterval() == pytest.approx(before)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_said_and_the_collector_comes_back(monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")

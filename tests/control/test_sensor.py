@@ -192,6 +192,7 @@ def test_one_hiccup_does_not_change_what_is_expected():
     assert expected.seconds == 1.1
 
 
+@pytest.mark.slow
 def test_a_sensor_slower_than_the_ticks_goes_at_its_own_pace():
     """Each reading takes 1.6 periods; between two the plan is followed."""
 

@@ -62,6 +62,7 @@ def ended(first, *more):
     return done.returncode, done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_the_robot_is_stopped_first(number):

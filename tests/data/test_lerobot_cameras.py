@@ -161,6 +161,7 @@ def test_a_column_that_is_no_cameras_is_refused(name, change, message, copy):
     refused(folder, message)
 
 
+@pytest.mark.slow
 def test_colours_first_are_understood_by_their_names(copy):
     folder = copy("images")
     other = {"shape": [3, 24, 32], "names": ["channels", "height", "width"]}

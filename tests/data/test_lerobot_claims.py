@@ -37,6 +37,7 @@ def test_what_repeats_within_reason_is_read(path, tmp_path):
     assert {name: found.shape for name, found in read(tmp_path).items()} == {"n": (100_000, 1), "state": (100_000, 3)}
 
 
+@pytest.mark.slow
 def test_lists_count_as_their_numbers(path, tmp_path):
     rows = claims.FREE // 8 // 100
     flat = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(150 * rows)), 150)

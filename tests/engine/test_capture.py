@@ -92,8 +92,8 @@ def decides(policy, plan=False, coarse=False):
         assert (answer.shape, answer.dtype) == (wanted.shape, torch.float32)
 
 
-@pytest.mark.parametrize("plan", [False, True])
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("plan", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("sampling", [None, HOT], ids=["", "hot"])
 def test_a_decision_ranked_by_the_critic(make, plan, rows, sampling):
     policy = make(sampling=sampling)
@@ -114,6 +114,7 @@ def test_every_operators_decision(make, operator):
     decides(make(operator=operator))
 
 
+@pytest.mark.slow
 def test_a_consistency_students_decision(make):
     decides(make("consistency"))
 
@@ -167,6 +168,7 @@ def test_a_student_trains_on_the_device(operator):
     trains(make_generator(CHEETAH, "dnk", sizes), "prior", "target", weight=())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [{"width": 16, "blocks": 1}, UNET], ids=["mlp", "unet"])
 def test_a_teacher_trains_on_the_device(network, monkeypatch):
     monkeypatch.setattr(schedule, "_table", lambda s, device, dtype: zeros(len(s.alpha), 2))  # else copied there once

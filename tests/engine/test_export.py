@@ -101,6 +101,7 @@ def test_the_contract_says_what_it_is(exported, checkpoint):
     assert "std::array<float, 17> observation{" in (exported / "example.cpp").read_text()
 
 
+@pytest.mark.slow
 def test_the_example_needs_neither_this_library_nor_torch(exported, observations):
     code = (
         "import sys, json, runpy; sys.modules['torch'] = sys.modules['onestride'] = None\n"

@@ -133,6 +133,7 @@ def test_what_is_no_program_is_refused(make):
         NativeRunner(program[:8] + b"\x04\x00\x00\x00" + program[12:], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["cheetah", "cheetah, int8", "arm"])
 def test_whatever_is_altered_in_a_program_nothing_breaks(make, make_arm_policy, tmp_path, task):
     """Every number of the header and of the operations, replaced by what leads elsewhere, in a process of its own."""

@@ -156,6 +156,7 @@ def test_another_critic_changes_what_it_ranks(again, monkeypatch):
     assert len(rolled) == sum(not r.endswith(("classifier", "unselected")) and r != "teacher" for r in ROWS)
 
 
+@pytest.mark.slow
 def test_rows_that_are_no_longer_asked_for_do_not_count_as_done(again, monkeypatch):
     """A critic that judges one row only leaves no -first row to play; the former one's records stay."""
     config = json.loads((again / "iql" / "config.json").read_text())

@@ -29,6 +29,7 @@ def test_reading_records_writes_nothing_and_adding_drops_a_cut_line(tmp_path):
         add_records(tmp_path / "nowhere" / "x.jsonl", [line(1)])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_record_is_refused_by_file_and_line(tmp_path):
     path = tmp_path / "episodes.jsonl"
     records = [{"row": "dnk", "seed": 0, "scene": n, "ms": [0.25, n / 3]} for n in range(3)]

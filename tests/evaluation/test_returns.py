@@ -232,6 +232,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(run, evaluated, tmp_path, monk
     assert keyed(records_of(tmp_path / "run" / "evaluation")) == keyed(records_of(evaluated[1]))
 
 
+@pytest.mark.slow
 def test_a_finished_evaluation_again_rolls_nothing(again, monkeypatch):
     def records():
         timed = ("comparison.json", SPENT)

@@ -36,6 +36,7 @@ def test_a_folder_comes_back_to_the_bit(hub, folders, tmp_path, which, capsys):
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["it"]
 
 
+@pytest.mark.slow
 def test_what_came_decides_as_what_went(hub, folders, tmp_path, observation):
     push(folders / "run/dnk-0")
     push(folders / "exported", to="me/engine")

@@ -64,6 +64,7 @@ def on_cells(x: Tensor) -> float:
     return ((x[:, None] - CENTRES).abs() <= SIDE / 2).all(2).any(1).double().mean().item()
 
 
+@pytest.mark.slow
 def test_the_ode_carries_noise_onto_the_squares_and_evenly():
     _, x = checkerboard_pairs(4000)
     assert on_cells(x) > 0.99

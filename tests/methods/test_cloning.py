@@ -100,6 +100,7 @@ def test_its_plans_are_as_short_as_the_task_lets_them_be():
     assert presets.load(PRESET).stage("mlp").selector == "iql"
 
 
+@pytest.mark.slow
 def test_it_trains_by_its_name_decides_without_a_selector_and_folds(run, tmp_path):
     there = tmp_path / "run"
     copy_without(run, there)

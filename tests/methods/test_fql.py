@@ -224,6 +224,7 @@ def test_it_trains_by_its_name_and_is_ranked_by_the_critic(run, tmp_path):
     np.testing.assert_array_equal(decision.plan, decision.plans[decision.scores.argmax()])
 
 
+@pytest.mark.slow
 def test_tasks_that_are_no_single_steps_are_refused_before_they_are_read(run):
     task = TASKS["hopper-v5"]()
     with pytest.raises(ValueError, match=r"plans of 1 row .*; task 'hopper-v5' has 32 rows and 1 observations"):

@@ -105,6 +105,7 @@ def test_samples_are_those_of_the_tilted_distribution(value, weight, solver):
     assert found_variance == pytest.approx(variance, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["ddim", "ddpm"])
 @pytest.mark.parametrize(("value", "weight"), [CASES[0], CASES[3]])
 def test_more_steps_come_nearer(value, weight, solver):

@@ -56,6 +56,7 @@ def test_it_says_the_weighted_mean(tmp_path, beta, largest):
     assert log["history"]["weight"][-1][1] == pytest.approx((better + worse) / 2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_advantages_are_the_critics_min_target_q_less_its_v(run):
     task = TASKS["hopper-v5"]()
     critic, rows = load_selector(run / "iql", task), material_of(run, task.with_control(horizon=1)).first_rows()
@@ -70,6 +71,7 @@ def test_advantages_are_the_critics_min_target_q_less_its_v(run):
     assert found.std() > 0
 
 
+@pytest.mark.slow
 def test_it_trains_beside_the_runs_critic_and_no_other(run, tmp_path, capsys):
     there = tmp_path / "run"
     copy_without(run, there)

@@ -220,6 +220,7 @@ def test_one_context_serves_all_candidates(make, network):
     assert (one - planner.sample(prior, context + 1)).abs().max() > 0.05  # it does look at it
 
 
+@pytest.mark.slow
 def test_samples_of_an_exact_gaussian_have_its_mean_and_deviation(make, fixed):
     """DDIM carries x_N to m + r (x_N - alpha_N m) with r the product of its steps' slopes (T-DNK-1)."""
     mean, variance = normal(H, D, seed=7), normal(H, D, seed=8).square() + 0.05

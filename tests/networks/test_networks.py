@@ -37,6 +37,7 @@ def make(request):
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("context_dim", [0, C])
 def test_a_plan_comes_back_in_its_shape(make, batch, context_dim):

@@ -124,8 +124,8 @@ def selector_of(kind, task, normalizer):
 @pytest.mark.parametrize(
     "generator", ["student", *(pytest.param(name, marks=pytest.mark.slow) for name in ("consistency", "kdp"))]
 )
-@pytest.mark.parametrize("ranks", ["own", "critic", "returns"])
-@pytest.mark.parametrize("plan", [False, True])
+@pytest.mark.parametrize("ranks", ["own", "critic", pytest.param("returns", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("plan", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_engine_decides_as_its_policy(make, reaching, generator, ranks, plan):
     torch.manual_seed(1)
     normalizer = Normalizer(torch.zeros(4), torch.ones(4), torch.zeros(0), torch.ones(0))

@@ -266,6 +266,7 @@ def test_plans_of_another_horizon_come_back_with_it(make, observations, tmp_path
     same(decisions(policy, observations), decisions(again, observations))
 
 
+@pytest.mark.slow
 def test_another_selector_may_be_chosen_as_a_function_or_a_folder(make, observations, tmp_path):
     make(selector="iql").save(tmp_path / "p", {})
     save_selector(tmp_path / "s", learned("returns"), TASK.name)

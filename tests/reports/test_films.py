@@ -89,6 +89,7 @@ def test_film_without_opengl_is_drawn(motion, tmp_path, monkeypatch):
     assert len(frames_figure(strip).axes) == 2 * len(strip.moments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration", [1.0, 11.0, 12.0, 90.0, 315.0])
 def test_film_is_short_and_says_its_speed(motion, duration, tmp_path, monkeypatch):
     monkeypatch.setattr(

@@ -72,6 +72,7 @@ def test_kill_9_of_the_control_process_stops_the_robot(tmp_path):
     wait_for(lambda: ended(pid), "its driver goes on")
 
 
+@pytest.mark.slow
 def test_kill_9_where_another_process_holds_the_sockets_is_seen_by_the_watchdog(tmp_path):
     log = tmp_path / "log"
     with driving(log, "fork", watchdog=0.3) as (program, (child,)):
@@ -82,6 +83,7 @@ def test_kill_9_where_another_process_holds_the_sockets_is_seen_by_the_watchdog(
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_paused_control_process_is_seen_by_the_watchdog_and_what_it_sends_later_is_not_followed(tmp_path):
     log = tmp_path / "log"
     with driving(log, watchdog=0.3) as (program, _):
@@ -92,6 +94,7 @@ def test_a_paused_control_process_is_seen_by_the_watchdog_and_what_it_sends_late
         assert events(log) == ["write 5", "stop"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_is_the_control_processs_and_the_end_of_the_driver_stops_the_robot(tmp_path):
     log = tmp_path / "log"
     with driving(log, watchdog=60.0) as (program, _):

@@ -45,6 +45,7 @@ def test_the_teacher_is_ranked_and_guided_by_the_return_model_students_by_the_cr
         assert student.control.horizon == (1 if name in ("ct-0", "cd-0") else 32)
 
 
+@pytest.mark.slow
 def test_every_stage_again_changes_nothing(run, capsys):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and "evaluation" not in p.parts}
     for each in presets.load(PRESET).stages:
@@ -69,6 +70,7 @@ def test_checkpoints_name_their_training(run):
     assert len(ids) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "part"), [("collect", "data"), ("pairs", "pairs"), ("dnk", "dnk-0"), ("evaluate", "evaluation")]
 )

@@ -57,6 +57,7 @@ def check(folder, observation):
     assert np.isfinite(chunk).all()
 
 
+@pytest.mark.slow
 def test_students_have_the_prefix_of_their_teacher(run):
     observation = np.full(TASKS["pusht"]().control.observation_dim, 200.0)
     check(run / "teacher", observation)

@@ -138,6 +138,7 @@ def test_without_patience_nothing_connects_again():
             remote.decide(SEEN)
 
 
+@pytest.mark.slow
 def test_it_connects_again_to_the_same_policy_alone():
     with served_alone() as (process, url):
         port = urlparse(url).port or 0

@@ -76,6 +76,7 @@ def test_it_sends_its_key(program):
         assert numbers(run(program, url, 1, 1, 2, 3, ONESTRIDE_API_KEY="right")) == [[1.0, 1.0]]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_or_hangs_is_no_answer(program):
     with served_alone() as (process, url):
         os.kill(process.pid, signal.SIGSTOP)

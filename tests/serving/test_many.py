@@ -42,6 +42,7 @@ def send_requests(url, count):
             np.testing.assert_array_equal(remote.infer(SEEN)["actions"], [[4.0, n + 1.0]])
 
 
+@pytest.mark.slow
 def test_some(capfd):
     with served_alone() as (process, url):
         send_requests(url, 300)

@@ -48,6 +48,7 @@ class Robot:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_when_the_server_is_killed_or_hangs_the_robot_is_slowed_down_and_stopped(how):
     clock = RealClock()

@@ -94,6 +94,7 @@ def test_returns_of_a_task_without_references_are_no_normalised_ones(folder):
     assert "normalised return" not in locomotion_page.write(folder, folder.parent, pictures=False).read_text()
 
 
+@pytest.mark.slow
 def test_page_says_what_is_missing(folder):
     (folder / "latency.json").unlink()
     (folder / "candidates.safetensors").unlink()

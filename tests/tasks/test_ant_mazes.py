@@ -137,6 +137,7 @@ def test_another_actor_than_the_one_that_is_needed_is_refused_in_one_line(preset
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_from_an_actor_to_a_planner(tmp_path, monkeypatch):
     """Up to the teacher; an actor that knows nothing is taken to have reached its goal after thirty steps."""
     pytest.importorskip("gymnasium_robotics")
@@ -156,6 +157,7 @@ def test_from_an_actor_to_a_planner(tmp_path, monkeypatch):
     make(run, preset, task, (), "cpu")  # what is there goes on without the actor
 
 
+@pytest.mark.slow
 def test_the_reference_is_rolled_from_evaluations_starts(tmp_path):
     pytest.importorskip("gymnasium_robotics")
     actor = read_behaviour(write_actor(tmp_path / "actor.npz"))

@@ -30,6 +30,7 @@ def scene(*obstacles: list[float]) -> Problems:
     return Problems(start, torch.zeros(1, 3), goal, rows)
 
 
+@pytest.mark.slow
 def test_paths_join_start_and_goal_and_keep_the_margins(planned):
     problems, paths = planned
     assert len(paths) > 30

@@ -47,6 +47,7 @@ def same(a, b):
         assert (x.terminated, x.truncated) == (y.terminated, y.truncated)
 
 
+@pytest.mark.slow
 def test_a_chunk_is_exactly_as_long_as_it_says(policies):
     source = behaviour_source(TASK, policies)
     for chunk in range(3):
@@ -97,6 +98,7 @@ def test_an_episode_is_the_policys_in_an_environment_alone(policies):
         env.close()
 
 
+@pytest.mark.slow
 def test_policies_take_turns_chunk_by_chunk(policies):
     source = behaviour_source(TASK, policies)
     calm, wild = source(0, 0)[0], source(0, 1)[0]
@@ -141,6 +143,7 @@ def test_no_policy_is_refused(tmp_path):
         behaviour_stage(tmp_path, TASK, (), 400, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "made"), [(1000, 1000), (1001, 1004), (800, 800)])
 def test_about_as_many_steps_are_made_as_were_asked_for(policies, tmp_path, steps, made):
     source = behaviour_source(TASK, policies, steps)

@@ -54,6 +54,7 @@ def test_axes_are_right_handed_and_look_at_the_goal():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1], [0.0, 0.0, -0.1]])
 def test_at_the_goal_and_straight_above_it_everything_is_finite(offset):
     scene = evaluation_scenes(1, 0)[0]
@@ -94,6 +95,7 @@ def test_an_error_near_the_goal_is_small_in_metres():
     assert moved.norm(dim=-1).max() < 0.0013
 
 
+@pytest.mark.slow
 def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
     scene = evaluation_scenes(1, 0)[0]
     good = kinova.first_observation(scene)
@@ -115,6 +117,7 @@ def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
             CONTROL.validate_observation(bad)
 
 
+@pytest.mark.slow
 def test_arrival_is_within_five_millimetres():
     observation = kinova.first_observation(evaluation_scenes(1, 0)[0])
     observation[:3] = observation[6:9] + np.array([0.0, 0.0049, 0.0])

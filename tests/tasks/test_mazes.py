@@ -244,6 +244,7 @@ def test_a_goal_in_a_wall_is_refused_before_there_is_a_plan(policy_of):
         policy_of("dnk", TASKS[UMAZE]()).decide(np.zeros(6))
 
 
+@pytest.mark.slow
 def test_demonstrations_reach_their_goals(robotics, task, monkeypatch):
     monkeypatch.setattr(demonstrations, "EPISODES_PER_CHUNK", 12)
     episodes, counts = chunk(demonstrate_point, task.name, 0, 1)

@@ -199,6 +199,7 @@ def test_a_modified_body_moves_otherwise(name):
     assert np.abs(ends[0] - ends[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_environments_side_by_side_are_each_alone():
     lockstep = Lockstep(TASKS["hopper-v5-foot-friction-2.0-to-1.7"]().benchmark.environment, 3)
     together = lockstep.roll([1, 2, 3], lambda observations, _: np.zeros((len(observations), 3)))

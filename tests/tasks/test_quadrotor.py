@@ -252,6 +252,7 @@ def test_the_demonstrator_arrives_without_touching_anything(flown):
         assert measured["min_clearance_mm"] > 40
 
 
+@pytest.mark.slow
 def test_episodes_are_reproducible(flown):
     (a, *_), (b, *_) = flown(2), flown(2)
     np.testing.assert_array_equal(a.joint_path, b.joint_path)

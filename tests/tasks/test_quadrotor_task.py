@@ -91,6 +91,7 @@ def test_a_chunk_is_a_function_of_its_number_and_goes_round_on_both_sides(made):
     assert 0.7 < counts["paths left"] / counts["paths right"] < 1.4
 
 
+@pytest.mark.slow
 def test_evaluation_scenes_were_not_trained_on(made):
     scenes = evaluation_scenes(10, 0)
     trained = {tuple(e.observations[0, 6:9].tolist()) for e in made[0]}
@@ -127,6 +128,7 @@ def test_every_row_as_a_command_is_the_windows(windows):
         np.testing.assert_allclose(CONTROL.commands(plan, seen), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1], [0.0, 0.0, -0.1]])
 def test_at_the_goal_and_straight_above_it_everything_is_finite(offset):
     observation = torch.from_numpy(quadrotor.first_observation(evaluation_scenes(1, 0)[0])).float()[None]
@@ -183,6 +185,7 @@ def test_a_clear_way_scores_more_than_one_through_an_obstacle_or_along_a_detour(
     assert TASK.score(early, observation, frame)[0, 0] > clear
 
 
+@pytest.mark.slow
 def test_clearance_is_of_a_ball_to_obstacles_and_walls():
     scene = evaluation_scenes(1, 0)[0]
     rng = np.random.default_rng(0)
@@ -227,6 +230,7 @@ def test_the_blocking_obstacle_is_the_one_whose_surface_is_nearest_and_candidate
 # --- what is refused ---
 
 
+@pytest.mark.slow
 def test_what_cannot_be_acted_on_is_refused_with_a_way_out():
     good = quadrotor.first_observation(evaluation_scenes(1, 0)[0])
     CONTROL.validate_observation(good)

@@ -54,6 +54,7 @@ def test_one_that_is_killed_again_and_again_ends_it(tmp_path):
     assert len(list(tmp_path.glob("1-*"))) == 4
 
 
+@pytest.mark.slow
 def test_one_that_fails_ends_all_and_is_heard(capfd):
     assert launch(python(FAILS), 2) == 2
     assert set(capfd.readouterr().err.split("\n")) >= {"the first speaks", "the second cannot"}

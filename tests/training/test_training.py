@@ -19,6 +19,7 @@ from toy_training import BATCH, CONFIG, ROWS, Toy, run, same_bits, toy_data
 # ---- a loss that is no number ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nan_at", [51, 77, 100, 120])
 def test_a_loss_that_is_no_number_stops_it_and_keeps_the_last_good_state(tmp_path, nan_at):
     method = Toy()

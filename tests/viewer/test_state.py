@@ -93,6 +93,7 @@ def test_numbers_are_those_of_the_last_observations():
     assert LoopState(link).numbers(2)[1].shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_candidates_are_drawn_where_the_task_says_that_plans_go():
     """Parity with the task's own figures, plan by plan; the frame is that of the decision's observation."""
     task = TASKS["kinova"]()

@@ -12,6 +12,7 @@ from onestride.viewer.records import HANDLES
 from onestride.viewer.views import view_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kinova", "kinova-moving", "pointmaze-umaze", "antmaze-large", "pusht"])
 def test_every_handle_is_that_of_a_part(name):
     if name == "kinova-moving":
@@ -50,6 +51,7 @@ def moved(task, scene, name, position):
     return robot, before, robot.read()
 
 
+@pytest.mark.slow
 def test_a_dragged_obstacle_of_the_arm_is_observed_and_touched():
     task = TASKS["kinova"]()
     scene = next(s for s in task.scenes(20, 0) if s.obstacles[0, 0] > 0)
@@ -62,6 +64,7 @@ def test_a_dragged_obstacle_of_the_arm_is_observed_and_touched():
     assert robot.fault() == "collision"
 
 
+@pytest.mark.slow
 def test_a_goal_of_the_arm_stays_in_the_workspace_and_out_of_obstacles():
     task = TASKS["kinova"]()
     scene = next(s for s in task.scenes(20, 0) if s.obstacles[0, 0] > 0)

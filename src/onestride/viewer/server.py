@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -41,6 +42,8 @@ class Viewer:
         with naming_extras():
             import viser
         self.states = [LoopState(link) for link in links]
+        # A browser opens connections ahead and closes them unused: no reason for a traceback.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL + 1)
         self.server = viser.ViserServer(host=host, port=port, label=f"onestride: {task.name}", verbose=False)
         self.server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         self.server.gui.main_panel.dock_right()  # beside the scene, not over it
