@@ -83,8 +83,8 @@ def episodes_from_arrays(
 
     lengths = {key: len(array) for key, array in (flat | ends).items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise ValueError(f"{source}: lengths disagree: {said}; every array needs one row per step")
+        sizes = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise ValueError(f"{source}: lengths disagree: {sizes}; every array needs one row per step")
     if not lengths["actions"]:
         raise ValueError(f"{source}: no step in it")
     if next_observations is not None and flat["next_observations"].shape != flat["observations"].shape:
