@@ -158,7 +158,6 @@ def watch(
         say(f"task '{task.name}' has no view: its numbers are plotted (entry points '{GROUP}' add views)")
     over = over or threading.Event()
     with loops(driven, task) as (links, _processes):
-        in_the_background()  # the loops are in processes of their own already
         viewer = Viewer(links, task, host, port)
         say(f"viewer: http://{host}:{port}  (Ctrl-C ends it)")
         try:
