@@ -31,6 +31,11 @@ PROGRAM = ("tyro", "docstring_parser")
 NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra, in quotes: zsh takes brackets for a pattern."""
+    return f'pip install "onestride[{extra}]"'
+
+
 def command_line(program: str = "onestride") -> str:
     """Return what was typed, for the record: the program with its arguments, as a shell takes them.
 
@@ -63,7 +68,7 @@ def naming_extras(extra: str | None = None) -> Iterator[None]:
         if error.name not in EXTRAS:
             raise
         brings = extra if extra is not None and error.name in PROGRAM else EXTRAS[error.name]
-        said = f"this needs {error.name}: pip install onestride[{brings}]"
+        said = f"this needs {error.name}: {install(brings)}"
         raise ModuleNotFoundError(said, name=error.name) from error
 
 
