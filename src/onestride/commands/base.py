@@ -43,8 +43,8 @@ class Common(InRun):
     of_preset: ClassVar[tuple[str, ...]] = ()
 
     preset: str = PRESET
-    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
-    for any environment. `onestride presets` lists them. Default: the one that made the run's data, else demo."""
+    """Where the other settings come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
+    for any environment. `onestride presets` lists them. The preset that made a run's data is taken for it again."""
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""
