@@ -30,6 +30,14 @@ from toy_training import CONFIG, Toy, run, same_bits
 SOON = ("toy", "mlp teacher", "kdp", "onedp-s", "iql")
 
 
+@pytest.fixture
+def no_nohup():
+    """A closed terminal is heard, however the tests were begun."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("name", "dies_at", "optimizer"),
     [
@@ -79,8 +87,12 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
 
 @pytest.mark.parametrize(
     ("asked_at", "number"),
-    [*((at, signal.SIGINT) for at in (0, 49, 50, 77, 118, 119)), (0, signal.SIGTERM), (77, signal.SIGTERM)],
+    [
+        *((at, signal.SIGINT) for at in (0, 49, 50, 77, 118, 119)),
+        *((at, number) for number in (signal.SIGTERM, signal.SIGHUP) for at in (0, 77)),
+    ],
 )
+@pytest.mark.usefixtures("no_nohup")
 def test_a_signal_waits_for_the_step_and_keeps_it(asked_at, number, tmp_path, monkeypatch):
     """Up to half a minute was lost, and all of a stage that took no longer."""
     config = replace(CONFIG, checkpoint_every=1e6)
@@ -116,6 +128,17 @@ def test_a_second_ctrl_c_does_not_wait():
         assert asked.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("inside", [heard, DeferredInterrupt])
+def test_what_nohup_has_ignored_stays_ignored(inside):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with inside():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_sigterm_that_comes_twice_is_heard_once():

@@ -55,7 +55,7 @@ def train(
         module: has a ``training_step(batch, rng) -> {"loss": a scalar, and named terms of it}``, or is a ``Learner``.
         data: what a batch is made of, see ``datasets``.
         config: how long and how.
-        folder: keeps the state every ``checkpoint_every`` seconds and at Ctrl-C and SIGTERM; the same call goes on.
+        folder: keeps the state every ``checkpoint_every`` seconds and when it is told to end; the same call goes on.
             ``log/metrics.csv`` in it has the loss and all its terms.
         title: of the progress bar.
         identity: what else decides the result (data, network): a state made under another one is refused.
@@ -64,7 +64,7 @@ def train(
         NonFiniteLossError: a loss or a gradient stopped being a number.
         CheckpointError: the state in ``folder`` belongs to other settings, or another process trains there.
         ValueError: the data is less than one batch, or several processes cannot share one.
-        KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM came, and the state is kept.
+        KeyboardInterrupt, Terminated: Ctrl-C, SIGTERM or SIGHUP came, and the state is kept.
     """
     learner = as_learner(module)
     data, ranks = as_dataset(data), Ranks.here()
