@@ -169,15 +169,16 @@ def summary(
     if arrived := [r["completion_time_s"] for r in mine if r.get("completion_time_s") is not None]:
         made["completion_time_s_p50"] = single(float(np.median(arrived)))
     if variant.row in calls:
+        episodes = {"episodes": len(mine)}  # n is how many seeds
         for name in ("return_normalised", "return_raw"):
-            made[name] = over_seeds(made[name]["per_seed"])
+            made[name] = over_seeds(made[name]["per_seed"]) | episodes
         by_seed = [[r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))]
-        made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed])
-        made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
+        made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed]) | episodes
+        made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"])) | episodes
         made |= {"episodes": single(len(mine)), "nfe": single(calls[variant.row])}
         if plain := [r for r in records if r["row"] == f"{variant.generator}-unselected"]:
             per_seed = summarize([r["return_normalised"] for r in plain], [r["seed"] for r in plain])["per_seed"]
-            made["unselected_return"] = over_seeds(per_seed)
+            made["unselected_return"] = over_seeds(per_seed) | {"episodes": len(plain)}
     compared = sorted((c for c in candidates if c["row"] == variant.generator), key=lambda c: c["seed"])
     for name in dict.fromkeys(name for c in compared for name in c if name not in Key.__annotations__):
         known = [c for c in compared if name in c]
