@@ -133,9 +133,11 @@ def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, cap
 
 def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
     r = ["--preset", "tiny", "--run", str(tiny_run)]
-    assert "not overwritten" in refused(capsys, "train", "teacher", *r, "--training.steps", "31")
-    assert "other settings" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
-    assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
+    said = refused(capsys, "train", "teacher", *r, "--training.steps", "31", "--config.n-steps", "5")
+    assert "(training.steps: 30 there, 31 asked for; generator.n_steps: 4 there, 5 asked for)" in said
+    assert "not overwritten" in said
+    assert "other data (seed: 0 there, 1 asked for)" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
+    assert "other settings (seed: 0 there, 1 asked for)" in refused(capsys, "collect", *r, "--seed", "1")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from onestride.files import CheckpointError
-from onestride.tensors import load_tensors
+from onestride.tensors import load_tensors, save_tensors
 from onestride.termination import Terminated, heard
 from onestride.training.interrupt import DeferredInterrupt
 from onestride.training.learner import Learner
@@ -294,15 +294,27 @@ def interrupted(tmp_path):
 def test_a_state_of_other_settings_is_refused(interrupted, change):
     before = (interrupted / STATE).read_bytes()
     method = Toy()
-    with pytest.raises(CheckpointError, match="other settings or other data"):
+    with pytest.raises(CheckpointError, match="other settings or other data") as refused:
         run(method, interrupted, replace(CONFIG, **change))
+    ((name, now),) = change.items()
+    assert f" data (training.{name}: {getattr(CONFIG, name)} there, {now} asked for). Run" in str(refused.value)
     assert method.calls == 0
     assert (interrupted / STATE).read_bytes() == before
 
 
 def test_a_state_of_other_data_or_another_network_is_refused(interrupted):
-    with pytest.raises(CheckpointError, match="other settings or other data"):
+    with pytest.raises(CheckpointError, match=r"other settings or other data \(data: 1 there, 2 asked for\)"):
         run(Toy(), interrupted, identity={"data": 2})
+
+
+def test_a_state_of_a_version_that_kept_no_settings_goes_on_and_is_refused_without_them(interrupted):
+    tensors, header = load_tensors(interrupted / STATE)
+    save_tensors(interrupted / STATE, tensors, {name: said for name, said in header.items() if name != "made_by"})
+    with pytest.raises(CheckpointError, match=r"other settings or other data\. Run with"):
+        run(Toy(), interrupted, identity={"data": 2})
+    resumed = Toy()
+    run(resumed, interrupted)
+    assert 0 < resumed.calls < 120
 
 
 def test_a_state_may_be_saved_at_another_pace(interrupted):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import CONFIG, load_config
+from onestride.differences import differing
 from onestride.files import CheckpointError
 from onestride.progress import console
 from onestride.seals import check_files
@@ -50,9 +51,14 @@ def is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any])
     config = load_config(folder)
     ran_in = config["training"].get("precision", "") if training.precision == "auto" else training.precision
     if config["training"].get("id") != _digest(training, identity, ran_in):
+        found = {"training": config["training"].get("config", {}), **config["training"].get("data", {})}
+        wanted = {"training": asdict(training), **_learnt_from(identity)}
+        for part in ("generator", "selector", "contexts"):
+            if part in identity and isinstance(config.get(part), dict):
+                found[part], wanted[part] = config[part], identity[part]
         raise CheckpointError(
-            f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
-            "choose another --run, or delete that folder"
+            f"{folder} holds a checkpoint of other settings or other data{differing(found, wanted)}, which is not "
+            "overwritten; choose another --run, or delete that folder"
         )
     check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
     console.print(f"{folder} is trained already", highlight=False)
