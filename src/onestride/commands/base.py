@@ -75,7 +75,7 @@ def announce(command: Any, arguments: list[str], said: str | None) -> None:
 def begin(command: Any) -> bool:
     """Return whether a command is to be carried out, or print it where that is all that was asked for.
 
-    A device or a task that cannot be found is refused here.
+    A device or a task that cannot be found is refused here, also where the run has no data to hold against it.
     """
     if command.dry_run:
         print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
@@ -91,9 +91,7 @@ def begin(command: Any) -> bool:
 
         check_address(on)
     if (task := getattr(command, "task", None)) and ":" in task:
-        from onestride.tasks import TASKS
-
-        TASKS.resolve(task)
+        task_named(task)  # before anything is said of the run, which may have no data yet
     return True
 
 
