@@ -89,13 +89,21 @@ def report_user_errors(extra: str | None = None) -> Iterator[None]:
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         if not (isinstance(error, (OSError, ModuleNotFoundError)) or on_purpose(error)):
             raise
-        print(f"onestride: {error}", file=sys.stderr)
+        print(f"onestride: {_said_by(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
             raise
         print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _said_by(error: Exception) -> str:
+    """What an error says: the system's own in words of ours, any without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    place = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{place} cannot be used ({error.strerror})" if place else error.strerror
 
 
 def on_purpose(error: Exception) -> bool:
