@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from html import unescape
 
 import pytest
 
@@ -30,7 +31,29 @@ def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     assert row["success"]["n"] == presets.load("tiny").evaluate.trials
     for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
         assert comparison[key]
-    assert (tiny_run / "report.html").exists()
+    learnt = {name: said["training"]["preset"] for name, said in comparison["config"].items() if "training" in said}
+    assert learnt == dict.fromkeys(("dnk-0", "kdm-0", "teacher"), "tiny")
+
+
+NOTE = (
+    "Preset 'tiny' is there to try commands: dnk-0, kdm-0, teacher learnt nothing in its few steps, and what is "
+    "measured of them is useless."
+)
+
+
+def test_what_learnt_nothing_is_said_so_on_the_page(tiny_run):
+    assert json.loads((tiny_run / "evaluation" / "comparison.json").read_text())["notes"][0] == NOTE
+    assert unescape((tiny_run / "report.html").read_text()).count(NOTE) == 1
+
+
+@pytest.mark.slow
+def test_settings_of_ones_own_are_no_presets(tiny_run, tmp_path, capsys):
+    there = shutil.copytree(tiny_run, tmp_path / "run")
+    run(capsys, "train", "kdm", "--run", str(there), "--seeds", "1", "--training.steps", "31")
+    run(capsys, "train", "kdm", "--run", str(there), "--seeds", "2")
+    (there / "kdm-0").rename(tmp_path / "away")
+    main(["evaluate", "--run", str(there), "--no-pictures"])
+    assert NOTE.replace("kdm-0", "kdm-2") in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow

@@ -109,10 +109,12 @@ def task_named(name: str) -> Task:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """The table and where it all is."""
+    """The table, what to know of it, and where it all is."""
     from onestride.progress import console
 
     console.print(outcome.table)
+    for note in outcome.notes:
+        console.print(note, highlight=False, markup=False)
     print(f"results: {outcome.folder / 'comparison.json'}")
     if outcome.page is not None:
         print(f"report:  {outcome.page}")

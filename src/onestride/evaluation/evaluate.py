@@ -15,7 +15,7 @@ import numpy as np
 
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
 from onestride.evaluation.metrics import latency, over_seeds, single, summarize
-from onestride.evaluation.provenance import provenance, training_cost, training_notes
+from onestride.evaluation.provenance import preset_notes, provenance, training_cost, training_notes
 from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
@@ -98,11 +98,12 @@ def evaluate(
     if reference is not None:
         rows[DEMONSTRATOR.row] = summary(DEMONSTRATOR, protocol.metrics, store.records, (), {}, {DEMONSTRATOR.row: 0})
     folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors
+    made_of = {"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)}
     report = experiment.record(
-        config={"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)},
+        config=made_of,
         seeds=protocol.seeds | {"training": sorted({e.seed for e in entries})},
         rows=rows,
-        notes=[*protocol.notes(), *training_notes(run, protocol.task)],
+        notes=[*preset_notes(made_of), *protocol.notes(), *training_notes(run, protocol.task)],
     )
     files = [name for name in (EPISODES, CANDIDATES, *protocol.files) if (folder / name).exists()]
     seal(folder / "comparison.json", report, files)

@@ -12,6 +12,7 @@ from onestride.checkpoint import CONFIG, load_config
 from onestride.differences import differing
 from onestride.files import CheckpointError
 from onestride.progress import console
+from onestride.runs.made_with import note_of
 from onestride.seals import check_files
 from onestride.training.config import TrainConfig
 
@@ -19,10 +20,10 @@ from onestride.training.config import TrainConfig
 SAID_OF_DATA = ("dataset", "source", "content", "seed", "episodes", "total_steps")
 
 
-def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint's config says of its training."""
+def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any], preset: str = "") -> dict[str, Any]:
+    """Return what a checkpoint's config says of its training. preset: whose settings these are, if they are one's."""
     made = {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
-    return made | {"data": _learnt_from(identity)}
+    return made | note_of(preset) | {"data": _learnt_from(identity)}
 
 
 def _learnt_from(identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
