@@ -300,6 +300,19 @@ def test_who_stops_it_hears_whether_it_goes_on(command, goes_on, capsys, monkeyp
     assert ("goes on from here" in capsys.readouterr().err) == goes_on
 
 
+@pytest.mark.parametrize(
+    "command", ["collect", "import nothing.npz", "train teacher", "pairs", "evaluate", "quickstart"]
+)
+def test_a_mistyped_environment_is_refused_before_the_run_is_looked_at(command, capsys, tmp_path):
+    """What trains said that there was no data, which nobody could have made."""
+    preset = ("--preset", "gym-tiny", "--task", "gym:Reachr-v5", "--run", str(tmp_path / "run"))
+    assert refused(capsys, *command.split(), *preset).splitlines()[-1] == (
+        "onestride: there is no environment 'Reachr-v5'. Gymnasium says \"Environment `Reachr` doesn't exist. Did you "
+        'mean: `Reacher`?" Correct the id, its version included, or install or import the package that has it'
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["collect", "pairs", "evaluate", "quickstart", "reproduce"])
 def test_sigterm_stops_it_as_ctrl_c_does(command, capsys, monkeypatch, tmp_path):
     cleaned = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from onestride.errors import EXTRAS, PROGRAM
+from onestride.errors import EXTRAS, PROGRAM, install
 from test_layers import FILES, room
 from without import python_without
 
@@ -77,6 +78,17 @@ def test_all_is_every_extra_but_those_of_development():
     assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"} == set(EXTRAS.values())
 
 
+def test_what_is_to_be_installed_stands_in_quotes():
+    """Zsh, macOS's shell, takes brackets for a pattern, and refuses."""
+    bare = re.compile(r"pip install (?:-\S+ )*[\w.]+\[")
+    assert bare.search("pip install onestride[train]")
+    assert bare.search("pip install -e .[dev]")
+    assert not bare.search(install("train"))
+    pages = (path for folder in ("docs", "integrations") for path in (ROOT / folder).rglob("*.md"))
+    texts = [*FILES.values(), *ROOT.glob("*.md"), *pages]
+    assert [path.name for path in texts if bare.search(path.read_text())] == []
+
+
 def test_the_runtime_imports_no_extra():
     modules = [module for module in FILES if room(module) in ("clearance", "control", "robot")]
     python_without(EXTRAS, f"import onestride, onestride.cli, onestride.__main__, {', '.join(modules)}")
@@ -84,7 +96,7 @@ def test_the_runtime_imports_no_extra():
 
 def test_a_policy_says_what_it_needs():
     code = "import onestride\ntry: onestride.Policy\nexcept ModuleNotFoundError as error: print(error)"
-    assert python_without(EXTRAS, code).stdout == "this needs torch: pip install onestride[train]\n"
+    assert python_without(EXTRAS, code).stdout == 'this needs torch: pip install "onestride[train]"\n'
 
 
 def told(blocked, *commands: str) -> dict[str, list]:
@@ -97,7 +109,7 @@ def test_the_program_without_extras_is_one_line():
     for command, (code, said) in told(EXTRAS, *commands).items():
         assert code == 2, command
         assert said.startswith("onestride: this needs ")
-        assert said.endswith(": pip install onestride[train]\n")
+        assert said.endswith(': pip install "onestride[train]"\n')
         assert said.count("\n") == 1
 
 
@@ -116,7 +128,7 @@ def test_what_the_readme_installs_drives_the_arm(tmp_path):
 def test_commands_that_need_no_torch_name_an_extra_that_brings_none(tmp_path):
     said = told(EXTRAS, "serve nowhere", "push nowhere --to me/it", "pull me/it")
     extras = [text.removeprefix("onestride: this needs tyro: ").strip() for _, text in said.values()]
-    assert extras == [f"pip install onestride[{extra}]" for extra in ("serve", "hub", "hub")]
+    assert extras == [install(extra) for extra in ("serve", "hub", "hub")]
     learns = {package for package, extra in EXTRAS.items() if extra not in ("serve", "hub") and package not in PROGRAM}
     (tmp_path / "config.json").write_text("{}")  # a policy's, it may be
     said = told(learns, "serve nowhere", "push nowhere --to me/it", f"serve {tmp_path}")
@@ -164,7 +176,7 @@ def test_what_is_about_to_be_done_is_said_before_torch_is_imported():
 def test_a_study_without_extras_is_one_line():
     code = "import runpy\nsys.argv = ['', 'startup']\nrunpy.run_module('onestride.studies', run_name='__main__')"
     done = python_without(EXTRAS, code, check=False)
-    assert (done.returncode, done.stderr) == (2, "onestride: this needs tyro: pip install onestride[train]\n")
+    assert (done.returncode, done.stderr) == (2, 'onestride: this needs tyro: pip install "onestride[train]"\n')
 
 
 @pytest.mark.slow
@@ -182,9 +194,9 @@ def test_without_a_simulator_or_reports_the_program_names_their_extras(tmp_path)
     )
     extras = [text.splitlines()[-1].removeprefix("onestride: this needs ") for _, text in said.values()]
     assert [code for code, _ in said.values()] == [2] * len(said)
-    assert extras[0] == "mujoco: pip install onestride[sim]"
-    assert extras[1] == extras[2] == "matplotlib: pip install onestride[report]"
-    assert extras[3] == extras[4] == "mujoco: pip install onestride[sim]"
+    assert extras[0] == 'mujoco: pip install "onestride[sim]"'
+    assert extras[1] == extras[2] == 'matplotlib: pip install "onestride[report]"'
+    assert extras[3] == extras[4] == 'mujoco: pip install "onestride[sim]"'
     assert "mine.npz does not exist" in extras[5]  # an environment that needs no simulator
     assert not (tmp_path / "run").exists()
 

@@ -8,6 +8,7 @@ import pytest
 
 from onestride.cli import main
 from onestride.commands.help import described, flowing
+from onestride.commands.program import COMMANDS as PROGRAM
 
 COMMANDS = ([], ["adopt"], ["train"], ["run"], ["serve"], ["push"])
 
@@ -44,3 +45,14 @@ def test_help_has_no_lone_words_and_no_double_blank_lines(command, capsys, monke
     assert all(len(line) <= 80 for line in lines)
     assert not any(a.strip() == b.strip() == "" for a, b in itertools.pairwise(lines))
     assert not any(line.startswith("│") and not line.strip("│ ") for line in lines)  # inside of a box
+
+
+@pytest.mark.parametrize("command", [*PROGRAM, "train dnk"])
+def test_help_says_a_default_once(command, capsys):
+    """Sentences said one, and behind them it said (default: None)."""
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    words = capsys.readouterr().out.split()
+    assert "(default:" in words
+    assert "default:" not in words
+    assert "Default:" not in words

@@ -27,8 +27,8 @@ ROOMS = (
 )  # fmt: skip
 #: Modules that lie in no folder, by the room that they belong to.
 GROUND = (
-    "card", "checkpoint", "compiling", "cores", "device", "errors", "files", "folders", "machine", "memory", "own_code",
-    "processes", "progress", "registry", "seals", "tensors", "termination",
+    "card", "checkpoint", "compiling", "cores", "device", "differences", "errors", "files", "folders", "machine",
+    "memory", "own_code", "processes", "progress", "registry", "seals", "tensors", "termination", "unwritable",
 )  # fmt: skip
 LOOSE = {**dict.fromkeys(GROUND, "ground"), "experiment": "studies", "cli": "commands", "__main__": "commands"}
 

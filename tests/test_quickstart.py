@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from html import unescape
 
 import pytest
 
@@ -30,7 +31,29 @@ def test_quickstart_goes_from_nothing_to_a_report(tiny_run):
     assert row["success"]["n"] == presets.load("tiny").evaluate.trials
     for key in ("command", "config", "seeds", "versions", "machine", "started", "wall_s", "notes"):
         assert comparison[key]
-    assert (tiny_run / "report.html").exists()
+    learnt = {name: said["training"]["preset"] for name, said in comparison["config"].items() if "training" in said}
+    assert learnt == dict.fromkeys(("dnk-0", "kdm-0", "teacher"), "tiny")
+
+
+NOTE = (
+    "Preset 'tiny' is there to try commands: dnk-0, kdm-0, teacher learnt nothing in its few steps, and what is "
+    "measured of them is useless."
+)
+
+
+def test_what_learnt_nothing_is_said_so_on_the_page(tiny_run):
+    assert json.loads((tiny_run / "evaluation" / "comparison.json").read_text())["notes"][0] == NOTE
+    assert unescape((tiny_run / "report.html").read_text()).count(NOTE) == 1
+
+
+@pytest.mark.slow
+def test_settings_of_ones_own_are_no_presets(tiny_run, tmp_path, capsys):
+    there = shutil.copytree(tiny_run, tmp_path / "run")
+    run(capsys, "train", "kdm", "--run", str(there), "--seeds", "1", "--training.steps", "31")
+    run(capsys, "train", "kdm", "--run", str(there), "--seeds", "2")
+    (there / "kdm-0").rename(tmp_path / "away")
+    main(["evaluate", "--run", str(there), "--no-pictures"])
+    assert NOTE.replace("kdm-0", "kdm-2") in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
@@ -133,9 +156,11 @@ def test_an_impatient_second_signal_waits_for_the_report(tiny_run, tmp_path, cap
 
 def test_other_settings_never_overwrite_a_checkpoint(tiny_run, capsys):
     r = ["--preset", "tiny", "--run", str(tiny_run)]
-    assert "not overwritten" in refused(capsys, "train", "teacher", *r, "--training.steps", "31")
-    assert "other settings" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
-    assert "other settings" in refused(capsys, "collect", *r, "--seed", "1")
+    said = refused(capsys, "train", "teacher", *r, "--training.steps", "31", "--config.n-steps", "5")
+    assert "(training.steps: 30 there, 31 asked for; generator.n_steps: 4 there, 5 asked for)" in said
+    assert "not overwritten" in said
+    assert "other data (seed: 0 there, 1 asked for)" in refused(capsys, "pairs", *r, "--pairs.seed", "1")
+    assert "other settings (seed: 0 there, 1 asked for)" in refused(capsys, "collect", *r, "--seed", "1")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from onestride.errors import report_user_errors
 from onestride.termination import Terminated
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None, said: str | None = None) -> None:
                 light.carry_out(command, arguments, said)
     except (KeyboardInterrupt, Terminated) as ending:
         goes_on = getattr(command, "resumes", False)
-        print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
+        with suppress(OSError):  # its terminal may be gone
+            print(f"\nonestride: stopped{'; the same command goes on from here' * goes_on}", file=sys.stderr)
         raise SystemExit(ending.code if isinstance(ending, Terminated) else 130) from None
 
 

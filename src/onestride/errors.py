@@ -31,6 +31,11 @@ PROGRAM = ("tyro", "docstring_parser")
 NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra, in quotes: zsh takes brackets for a pattern."""
+    return f'pip install "onestride[{extra}]"'
+
+
 def command_line(program: str = "onestride") -> str:
     """Return what was typed, for the record: the program with its arguments, as a shell takes them.
 
@@ -63,7 +68,7 @@ def naming_extras(extra: str | None = None) -> Iterator[None]:
         if error.name not in EXTRAS:
             raise
         brings = extra if extra is not None and error.name in PROGRAM else EXTRAS[error.name]
-        said = f"this needs {error.name}: pip install onestride[{brings}]"
+        said = f"this needs {error.name}: {install(brings)}"
         raise ModuleNotFoundError(said, name=error.name) from error
 
 
@@ -84,13 +89,21 @@ def report_user_errors(extra: str | None = None) -> Iterator[None]:
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         if not (isinstance(error, (OSError, ModuleNotFoundError)) or on_purpose(error)):
             raise
-        print(f"onestride: {error}", file=sys.stderr)
+        print(f"onestride: {_said_by(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY)):
             raise
         print(f"onestride: memory is short; ask for less. It said: {str(error).splitlines()[0]}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _said_by(error: Exception) -> str:
+    """What an error says: the system's own in words of ours, any without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    place = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{place} cannot be used ({error.strerror})" if place else error.strerror
 
 
 def on_purpose(error: Exception) -> bool:

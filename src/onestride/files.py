@@ -21,6 +21,8 @@ import msgspec
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from onestride.unwritable import advice, unwritable
+
 CONFIG, MODEL = "config.json", "model.safetensors"  # of a checkpoint, see ``checkpoint.py``
 METADATA = Path("data") / "metadata.json"  # of a data set, see ``data/minari.py``
 TEMPORARY = ".tmp"  # suffix of files that are being written; their names begin with a dot
@@ -44,7 +46,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written. The old file is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     clear_abandoned(path.parent, path.name, ABANDONED)
     folder = None
     try:
@@ -59,14 +61,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"could not write {path}: {error.strerror}; what was there is unchanged. Free some space, then run the "
-            "same command again",
+            f"could not write {path}: {error.strerror}; what was there is unchanged; {advice(error)}",
         ) from error
     except SafetensorError as error:  # how the writer reports a full disk
         raise OSError(f"could not write {path}: {error}; what was there is unchanged. Is the disk full?") from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        OSError: something is in the way; the message says what, and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def temporary_folder(path: Path) -> Path:
@@ -124,8 +137,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         CheckpointError: another process holds the lock.
+        OSError: nothing can be written there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -134,6 +148,8 @@ def exclusive(folder: Path) -> Iterator[None]:
             f"another process is at work on {folder}. Wait for it, or stop it and run the same command again: it goes "
             "on from what is finished"
         ) from error
+    except OSError as error:
+        raise unwritable(folder.parent, error) from error
     try:
         clear_abandoned(folder, age=LEFT)
         yield
@@ -168,7 +184,7 @@ def ensure_writable(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable.", suffix=TEMPORARY):
             pass
     except OSError as error:
-        raise OSError(error.errno, f"{folder} cannot be written ({error.strerror}); name another place") from error
+        raise unwritable(folder, error) from error
 
 
 def ensure_absent(path: Path) -> None:

@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from onestride.files import TEMPORARY, clear_abandoned, temporary_folder
+from onestride.files import TEMPORARY, clear_abandoned, make_folder, temporary_folder
+from onestride.unwritable import advice
 
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
 
@@ -29,7 +30,7 @@ def replace_folder(folder: Path, write: Callable[[Path], object], without: Itera
     Raises:
         OSError: the disk is full or the folder cannot be written. The old folder is unchanged.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     clear_abandoned(folder.parent, folder.name)
     _put_back(folder)
     new = temporary_folder(folder)
@@ -49,8 +50,7 @@ def replace_folder(folder: Path, write: Callable[[Path], object], without: Itera
     except OSError as error:
         said = (error.strerror or str(error)).replace(str(new), str(folder))
         if not said.startswith("could not"):
-            said = f"could not write {folder}: {said}; what was there is unchanged. Free some space, then run the same "
-            said += "command again"
+            said = f"could not write {folder}: {said}; what was there is unchanged; {advice(error)}"
         raise OSError(error.errno, said) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

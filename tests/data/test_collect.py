@@ -170,7 +170,9 @@ def test_other_settings_are_refused(source, tmp_path, change, finished):
             run(source, tmp_path / "data")
         source.dies_at = None
     asked = len(source.asked)
-    with pytest.raises(CheckpointError, match="other settings; choose another --run"):
+    with pytest.raises(
+        CheckpointError, match=r"other settings \([\w.]+: .* there, .* asked for\); choose another --run"
+    ):
         run(source, tmp_path / "data", **change)
     assert len(source.asked) == asked
 

@@ -347,4 +347,4 @@ def test_an_altered_description(dataset, text, said):
 def test_without_pyarrow_the_error_says_what_to_install(dataset, monkeypatch):
     dataset.write()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(dataset, r"needs pyarrow: pip install onestride\[lerobot\]", ImportError)
+    refused(dataset, r'needs pyarrow: pip install "onestride\[lerobot\]"', ImportError)

@@ -169,7 +169,7 @@ def test_choices_that_are_none(make):
 
 def test_without_the_extra_torch_runs_and_onnx_says_what_to_install(make, observations, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"pip install onestride\[export\]"):
+    with pytest.raises(ImportError, match=r'pip install "onestride\[export\]"'):
         Engine.from_policy(make(), "onnx")
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setattr("onestride.engine.native.library", library.__wrapped__)

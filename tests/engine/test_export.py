@@ -198,7 +198,7 @@ def test_a_graph_that_decides_otherwise_is_not_written(make, tmp_path, monkeypat
 def test_without_the_extra_it_says_what_to_install(checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     message = refused(capsys, "export", checkpoint, "--out", tmp_path / "out")
-    assert "this needs onnx: pip install onestride[export]" in message
+    assert 'this needs onnx: pip install "onestride[export]"' in message
     assert list(tmp_path.iterdir()) == []
 
 

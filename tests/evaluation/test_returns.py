@@ -25,6 +25,7 @@ from onestride.evaluation.result import SPENT
 from onestride.evaluation.variant import Variant
 from onestride.files import CheckpointError
 from onestride.seals import seal
+from onestride.studies.dnk_table1 import RETURN
 from onestride.tasks import CONTROL_SPECS, TASKS
 from onestride.tasks.lockstep import Lockstep
 from onestride.tasks.metric import EPISODE
@@ -282,6 +283,8 @@ def test_a_row_is_mean_and_deviation_over_its_seeds():
     assert made["episodes"]["mean"] == 6
     assert made["action_spread"]["mean"] == pytest.approx(0.1)
     assert made["unselected_return"]["mean"] == pytest.approx(1.0)
+    assert RETURN.cell(made) == "1.50 ± 0.71"  # four decimals, of ten episodes and more
+    assert RETURN.cell({RETURN.metric: made["unselected_return"]}) == "1.00 ± 0.71"
     assert made["decision_ms_mean"]["mean"] == pytest.approx(2.0)
     assert made["control_hz"]["mean"] == pytest.approx(500)
     assert "own_action_spread" not in made

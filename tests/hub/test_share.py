@@ -326,7 +326,7 @@ def test_a_missing_library_is_named_with_its_extra(folders, capsys):
         for words in (("push", folders / "exported", "--to", NAME), ("pull", NAME)):
             done = python_without(blocked, code, *words, check=False)
             assert done.returncode == 2
-            assert done.stderr.splitlines()[-1] == f"onestride: this needs {package}: pip install onestride[hub]"
+            assert done.stderr.splitlines()[-1] == f'onestride: this needs {package}: pip install "onestride[hub]"'
 
 
 def test_the_light_commands_are_those_that_the_entry_knows():

@@ -8,8 +8,8 @@ from onestride.reports.documents import with_tables
 from onestride.reports.table import UNDEFINED, Column, Table, cells, markdown, terminal
 
 
-def row(mean, std=None, n=3):
-    return {"return": {"mean": mean, "std": std, "n": n}}
+def row(mean, std=None, n=3, **more):
+    return {"return": {"mean": mean, "std": std, "n": n, **more}}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,9 @@ def row(mean, std=None, n=3):
         (Column("return", "return", kind="change"), row(0.5), "+0.50"),
         (Column("return", "return", kind="change"), row(-0.5), "-0.50"),
         (Column("return", "return"), {"return": {"text": "as it is"}}, "as it is"),
+        (Column("return", "return", digits=4), row(0.51234, 0.25, episodes=2), "0.51 ± 0.25"),
+        (Column("return", "return", digits=4), row(0.51234, 0.25, episodes=10), "0.5123 ± 0.2500"),
+        (Column("return", "return", digits=1), row(0.51234, episodes=2), "0.5"),
     ],
 )
 def test_a_cell(column, found, shown):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from onestride.files import CheckpointError
-from onestride.tensors import load_tensors
+from onestride.tensors import load_tensors, save_tensors
 from onestride.termination import Terminated, heard
 from onestride.training.interrupt import DeferredInterrupt
 from onestride.training.learner import Learner
@@ -28,6 +28,14 @@ from toy_training import CONFIG, Toy, run, same_bits
 
 #: One network, one with random draws of its own, and several optimisers. The others are marked slow.
 SOON = ("toy", "mlp teacher", "kdp", "onedp-s", "iql")
+
+
+@pytest.fixture
+def no_nohup():
+    """A closed terminal is heard, however the tests were begun."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +87,12 @@ def test_killed_and_resumed_ends_with_the_same_bits(name, dies_at, optimizer, tm
 
 @pytest.mark.parametrize(
     ("asked_at", "number"),
-    [*((at, signal.SIGINT) for at in (0, 49, 50, 77, 118, 119)), (0, signal.SIGTERM), (77, signal.SIGTERM)],
+    [
+        *((at, signal.SIGINT) for at in (0, 49, 50, 77, 118, 119)),
+        *((at, number) for number in (signal.SIGTERM, signal.SIGHUP) for at in (0, 77)),
+    ],
 )
+@pytest.mark.usefixtures("no_nohup")
 def test_a_signal_waits_for_the_step_and_keeps_it(asked_at, number, tmp_path, monkeypatch):
     """Up to half a minute was lost, and all of a stage that took no longer."""
     config = replace(CONFIG, checkpoint_every=1e6)
@@ -116,6 +128,17 @@ def test_a_second_ctrl_c_does_not_wait():
         assert asked.requested
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("inside", [heard, DeferredInterrupt])
+def test_what_nohup_has_ignored_stays_ignored(inside):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with inside():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_sigterm_that_comes_twice_is_heard_once():
@@ -271,15 +294,27 @@ def interrupted(tmp_path):
 def test_a_state_of_other_settings_is_refused(interrupted, change):
     before = (interrupted / STATE).read_bytes()
     method = Toy()
-    with pytest.raises(CheckpointError, match="other settings or other data"):
+    with pytest.raises(CheckpointError, match="other settings or other data") as refused:
         run(method, interrupted, replace(CONFIG, **change))
+    ((name, now),) = change.items()
+    assert f" data (training.{name}: {getattr(CONFIG, name)} there, {now} asked for). Run" in str(refused.value)
     assert method.calls == 0
     assert (interrupted / STATE).read_bytes() == before
 
 
 def test_a_state_of_other_data_or_another_network_is_refused(interrupted):
-    with pytest.raises(CheckpointError, match="other settings or other data"):
+    with pytest.raises(CheckpointError, match=r"other settings or other data \(data: 1 there, 2 asked for\)"):
         run(Toy(), interrupted, identity={"data": 2})
+
+
+def test_a_state_of_a_version_that_kept_no_settings_goes_on_and_is_refused_without_them(interrupted):
+    tensors, header = load_tensors(interrupted / STATE)
+    save_tensors(interrupted / STATE, tensors, {name: said for name, said in header.items() if name != "made_by"})
+    with pytest.raises(CheckpointError, match=r"other settings or other data\. Run with"):
+        run(Toy(), interrupted, identity={"data": 2})
+    resumed = Toy()
+    run(resumed, interrupted)
+    assert 0 < resumed.calls < 120
 
 
 def test_a_state_may_be_saved_at_another_pace(interrupted):

@@ -52,7 +52,7 @@ def test_nobody_answers(tmp_path, capsys):
 def test_without_ray_one_line_says_what_to_install(tmp_path):
     done = python_without(["ray"], TYPED, "pairs", "--run", tmp_path, "--on", "ray", check=False)
     said = done.stderr.partition("\n")[2]  # after what is begun
-    assert (done.returncode, said) == (2, "onestride: this needs ray: pip install onestride[scale]\n")
+    assert (done.returncode, said) == (2, 'onestride: this needs ray: pip install "onestride[scale]"\n')
 
 
 def test_machines_are_alike_or_refused():

@@ -146,4 +146,5 @@ def test_a_stage_is_the_same_after_json():
     every += [Stage(name="contexts", role="contexts"), Stage(name="medoid", role="selector")]
     for stage in (each.complete() for each in every):
         for unit in seed_units(Path("run"), stage):
-            assert stage_of(unit.arguments["stage"]) == stage
+            again = stage_of(unit.arguments["stage"])
+            assert (again, again.preset) == (stage, stage.preset)

@@ -114,4 +114,4 @@ def test_an_exported_folder_is_served_without_torch(make_arm_policy, tmp_path):
 def test_without_its_extra_one_line_says_which():
     code = "from onestride.errors import report_user_errors\nwith report_user_errors(): import onestride.serving.client"
     done = python_without(["websockets", "msgpack"], code, check=False)
-    assert (done.returncode, done.stderr) == (2, "onestride: this needs websockets: pip install onestride[serve]\n")
+    assert (done.returncode, done.stderr) == (2, 'onestride: this needs websockets: pip install "onestride[serve]"\n')

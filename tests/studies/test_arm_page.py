@@ -79,6 +79,9 @@ def test_page_is_self_contained(run, monkeypatch, make_arm_policy):
     assert page.count("alt=") == 5
     assert "<strong>15.0x</strong><span>DNK: faster decisions</span>" in page
     assert "120.00 ± 3.25" in page
+    said = " ".join(page.split())
+    assert "mean and percentile of each trial&#39;s decisions, averaged over trials" in said
+    assert "Every decision of all trials together, so that long trials count for more than in the table" in said
     assert "mind &lt;this&gt;" in page
     assert "Shown is scene 4" in page
     assert "Not shown" not in page

@@ -153,7 +153,7 @@ def test_a_hand_that_does_not_wait_reaches_its_goal_too(task):
 
 def test_without_gymnasium_robotics_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
-    with pytest.raises(ModuleNotFoundError, match=r"this needs gymnasium_robotics: pip install onestride\[tasks\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'this needs gymnasium_robotics: pip install "onestride\[tasks\]"'):
         TASKS["adroit-pen"]()
 
 

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from onestride.tasks.lockstep import Lockstep, make_environment
+from onestride.tasks.lockstep import Lockstep, make_environment, quiet
 
 HOPPER, CHEETAH = "Hopper-v5", "HalfCheetah-v5"
 SEEDS = (3, 11, 4, 8)
@@ -149,3 +149,20 @@ def test_settings_reach_the_environment():
     env.close()
     with pytest.raises(gymnasium.error.NameNotFound):
         make_environment("Hoper-v5")
+
+
+def not_installed(package):
+    try:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    except ModuleNotFoundError as error:
+        raise gymnasium.error.DependencyNotInstalled(f"{package} is missing:\nx") from error
+
+
+@pytest.mark.parametrize(
+    ("package", "said"), [("mujoco", "No module named 'mujoco'"), ("Box2D", "Box2D is missing: x")]
+)
+def test_a_missing_package_that_no_extra_brings_is_told_as_gymnasium_does(package, said):
+    """Of others the extra is named, see ``errors.naming_extras``."""
+    with pytest.raises(ModuleNotFoundError, match=said) as missing, quiet():
+        not_installed(package)
+    assert missing.value.name == package

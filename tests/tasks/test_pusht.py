@@ -21,7 +21,7 @@ from onestride.tasks.pusht.simulation import Simulation, State, read_state
 def test_without_gym_pusht_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gym_pusht.envs.pusht", None)
     monkeypatch.setitem(sys.modules, "gym_pusht", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install onestride\[tasks\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "onestride\[tasks\]"'):
         gymnasium.make(ID)
 
 

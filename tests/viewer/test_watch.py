@@ -79,7 +79,7 @@ with report_user_errors():
     check_viser()
 """
     done = python_without(["viser"], code, check=False)
-    assert (done.returncode, done.stderr) == (2, "onestride: this needs viser: pip install onestride[viewer]\n")
+    assert (done.returncode, done.stderr) == (2, 'onestride: this needs viser: pip install "onestride[viewer]"\n')
 
 
 @pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed (onestride[viewer])")

@@ -27,16 +27,16 @@ class Adopt(InRun):
     name: Annotated[str, tyro.conf.arg(name="as")] = "teacher"
     """What it is called in the run; methods that learn from a teacher look for `teacher`."""
     task: str | None = None
-    """What it does, such as pusht; default: the task of the run's data."""
+    """What it does, such as pusht. None: the task of the run's data."""
     data: Path | None = None
     """Episodes to distil it on, imported into the run as by `onestride import`; a CleanDiffuser policy is normalised by
     these, or by the run's."""
     resize: Literal["crop", "stretch"] | None = None
     """How the images of these episodes become as large as the task's."""
     solver: Literal["ddpm", "ddim", "dpm++2m"] | None = None
-    """How it samples here; default: as it did there."""
+    """How it samples here. None: as it did there."""
     steps: int | None = None
-    """Network calls per chunk; default: as there, or with --solver all noise levels."""
+    """Network calls per chunk. None: as there, or with --solver all noise levels."""
     horizon: int | None = None
     """Rows of its chunks, which a file of CleanDiffuser does not say: `horizon` in its configuration."""
     noise_levels: int | None = None

@@ -43,8 +43,8 @@ class Common(InRun):
     of_preset: ClassVar[tuple[str, ...]] = ()
 
     preset: str = PRESET
-    """Where the other defaults come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
-    for any environment. `onestride presets` lists them. Default: the one that made the run's data, else demo."""
+    """Where the other settings come from: tiny, demo, full or paper (the arm); halfcheetah-small and others; gym-small
+    for any environment. `onestride presets` lists them. The preset that made a run's data is taken for it again."""
     task: str | None = None
     """A task that is not built in: gym:ENVIRONMENT, FILE.py:NAME or MODULE:NAME. Later commands need it only where it
     comes from a file or module that is no installed package's."""
@@ -75,7 +75,7 @@ def announce(command: Any, arguments: list[str], said: str | None) -> None:
 def begin(command: Any) -> bool:
     """Return whether a command is to be carried out, or print it where that is all that was asked for.
 
-    A device or a task that cannot be found is refused here.
+    A device or a task that cannot be found is refused here, also where the run has no data to hold against it.
     """
     if command.dry_run:
         print(json.dumps({"command": type(command).__name__.lower(), **asdict(command)}, indent=2, default=str))
@@ -91,9 +91,7 @@ def begin(command: Any) -> bool:
 
         check_address(on)
     if (task := getattr(command, "task", None)) and ":" in task:
-        from onestride.tasks import TASKS
-
-        TASKS.resolve(task)
+        task_named(task)  # before anything is said of the run, which may have no data yet
     return True
 
 
@@ -111,10 +109,12 @@ def task_named(name: str) -> Task:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """The table and where it all is."""
+    """The table, what to know of it, and where it all is."""
     from onestride.progress import console
 
     console.print(outcome.table)
+    for note in outcome.notes:
+        console.print(note, highlight=False, markup=False)
     print(f"results: {outcome.folder / 'comparison.json'}")
     if outcome.page is not None:
         print(f"report:  {outcome.page}")

@@ -122,11 +122,12 @@ class Reproduce(InRun, Scalable):
     run: Path = Path("runs")
     """Folder of the runs, one for each data set: <run>/<paper>/<data set>-<budget>. Studies of one paper share them."""
     task: str | None = None
-    """One of the study's data sets, or your own data of the same body; default: all, one after another."""
+    """One of the study's data sets, or your own data of the same body. None: all, one after another."""
     budget: Literal["tiny", "small", "full"] = "small"
     """tiny: a minute, nothing is learnt. small: two CPU cores. full: the paper's sizes, a GPU's work."""
     methods: tuple[str, ...] = ()
-    """Only these of the study's methods, beside the teacher; the others join when it is repeated. Default: all."""
+    """Only these of the study's methods, beside the teacher; the others join when it is repeated. All where
+    none is named."""
     behaviours: tuple[Path, ...] = ()
     """Behaviour policies to collect with, as many steps of each (see `onestride collect`); for several data sets the
     folder that they are in, named as halfcheetah-expert.npz."""

@@ -58,7 +58,7 @@ class Run(Common):
     doing: ClassVar[str] = "loading what drives the robot"
 
     method: str | None = None
-    """Which of the run's policies drives: a method, for the first of its seeds, or a folder such as dnk-1; default:
+    """Which of the run's policies drives: a method, for the first of its seeds, or a folder such as dnk-1. None:
     dnk-0."""
     checkpoint: Path | None = None
     """The folder of a trained policy, or of an exported engine, instead of one of the run's."""
@@ -79,20 +79,20 @@ class Run(Common):
     duration: float | None = None
     """Measure the loop for so long [s]; 600 for the ten-minute proof."""
     rate: float | None = None
-    """Decisions per second [Hz], with --duration; default: the task's own rate."""
+    """Decisions per second [Hz], with --duration. None: the task's own rate."""
     max_observation_age: float | None = None
-    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate. Default: 0.1, or
+    """Nothing computed from an observation older than this is sent [s]; at least one period, 1 / rate. None: 0.1, or
     3.5 periods if that is longer."""
     deceleration_time: float | None = None
-    """After the last plan has expired, slow down to hold in so long [s]. Default: 0.1, or 2 periods."""
+    """After the last plan has expired, slow down to hold in so long [s]. None: 0.1, or 2 periods."""
     stop: float | None = None
-    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. Default: 0.5, or 5
+    """Without a fresh decision for so long, stop the robot for good [s]; the next scene follows. None: 0.5, or 5
     periods."""
     realtime: bool = False
     """Ask for real-time scheduling (SCHED_FIFO) and switch the garbage collector off while the robot moves. Needs
     root or CAP_SYS_NICE; the report says what was granted."""
     out: Path | None = None
-    """The report's file; default: realtime/<checkpoint>-<rate>hz-<time>.json beside the checkpoint. Nothing is
+    """The report's file. None: realtime/<checkpoint>-<rate>hz-<time>.json beside the checkpoint. Nothing is
     overwritten."""
 
     def __call__(self) -> None:
@@ -244,7 +244,7 @@ class Export:
     """int8: large products in 8 bits: faster, and not quite the same actions; how far off is measured and written
     down."""
     candidates: int | None = None
-    """Candidates per decision; default: the checkpoint's."""
+    """Candidates per decision. None: the checkpoint's."""
     plan: bool = True
     """Also give the winner's whole plan, which a control loop may follow while the next decision is late."""
     draws: int = 64
@@ -284,7 +284,7 @@ class Bench:
     doing: ClassVar[str] = "timing decisions; untrained policies have the sizes of preset {preset}"
 
     run: Path | None = None
-    """Trained policies; default: untrained ones of the preset's sizes."""
+    """Trained policies. None: untrained ones of the preset's sizes."""
     preset: str = PRESET
     device: str = "cpu"
     """cuda: everything decides on the GPU, the engine as a CUDA graph."""

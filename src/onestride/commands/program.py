@@ -91,7 +91,7 @@ def carry_out(command: Command, arguments: list[str], said: str | None) -> None:
     """Do what a command says, or print it where that is all that was asked for; ``said`` is printed first.
 
     Raises:
-        Terminated: SIGTERM came to a command that goes on from there when it is repeated.
+        Terminated: SIGTERM or SIGHUP came to a command that goes on from there when it is repeated.
     """
     announce(command, arguments, said)
     with heard() if isinstance(command, InRun) and command.resumes else nullcontext():

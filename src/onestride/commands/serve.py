@@ -41,7 +41,7 @@ class Serve:
     task: str | None = None
     """The checkpoint's task, where it comes from FILE.py:NAME or MODULE:NAME."""
     api_key_file: Path | None = None
-    """A file with the key that clients send as `Authorization: Api-Key ...`; default: $ONESTRIDE_API_KEY."""
+    """A file with the key that clients send as `Authorization: Api-Key ...`. None: $ONESTRIDE_API_KEY."""
     without_key: bool = False
     """Let anyone who reaches this machine ask, though --host is not this machine alone."""
     max_clients: int = 16

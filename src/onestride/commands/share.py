@@ -29,7 +29,7 @@ class Push:
     private: bool = False
     """Nobody else may see it."""
     revision: str | None = None
-    """The branch, which is made where there is none; default: main."""
+    """The branch, which is made where there is none. None: main."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
 
@@ -54,9 +54,9 @@ class Pull:
     name: tyro.conf.Positional[str] = ""
     """The repository, USER/NAME."""
     to: Path | None = None
-    """The folder to make; default: NAME, here."""
+    """The folder to make. None: NAME, here."""
     revision: str | None = None
-    """A branch, a tag or a commit; default: main."""
+    """A branch, a tag or a commit. None: main."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
 

@@ -221,7 +221,10 @@ def _train(self: Any) -> None:
     chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if hasattr(stage, name)}
     if self.devices > 1 and Ranks.here().alone:
         raise SystemExit(launch([sys.executable, "-m", "onestride", *sys.argv[1:]], self.devices))
-    for folder in run_stages(self.run, [replace(stage, **chosen)]):
+    made = replace(stage, **chosen)
+    if (made.config, made.training) != (stage.config, stage.training):
+        made = replace(made, preset="")  # they are no preset's
+    for folder in run_stages(self.run, [made]):
         print(f"{stage.name}: {folder}")
 
 

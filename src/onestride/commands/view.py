@@ -24,7 +24,7 @@ class View(InRun):
     doing: ClassVar[str] = "loading what drives"
 
     methods: tuple[str, ...] = ()
-    """Policies of the run, such as dnk or dnk-1; default: teacher and dnk-0, where they are there, else its first."""
+    """Policies of the run, such as dnk or dnk-1. None: teacher and dnk-0, where they are there, else its first."""
     checkpoints: tuple[Path, ...] = ()
     """Folders of trained policies or exported engines anywhere, instead of the run's. All must be of one task."""
     scene: int = 0
@@ -32,7 +32,7 @@ class View(InRun):
     timeout: float = 30.0
     """Longest duration of an episode [s]; the next one begins by itself."""
     ends_at_goal: bool = False
-    """End an episode at its goal. By default the robot stays, and follows a goal that is dragged."""
+    """End an episode at its goal. Else the robot stays, and follows a goal that is dragged."""
     device: str = "cpu"
     engine: Backend | None = None
     """Run policies as one graph, see `onestride run`."""

@@ -18,6 +18,7 @@ from gymnasium.spaces import Box
 from onestride.checkpoint import typed
 from onestride.data.episode import Episode
 from onestride.data.minari import read_metadata, write_dataset
+from onestride.differences import differing
 from onestride.files import CheckpointError, decode, exclusive
 from onestride.progress import track
 from onestride.seals import check_seal, seal
@@ -88,14 +89,19 @@ def _collect(
     if folder.exists():
         found = read_metadata(folder)
         if any(found.get(k) != v for k, v in settings.items()):
+            which = differing({k: found[k] for k in settings if k in found}, settings)
             raise CheckpointError(
-                f"{folder} holds a dataset made with other settings; choose another --run or delete it"
+                f"{folder} holds a dataset made with other settings{which}; choose another --run or delete it"
             )
         shutil.rmtree(parts, ignore_errors=True)  # a kill came between the dataset and this
         return found
     begun = parts / "settings.json"
-    if begun.exists() and check_seal(begun, advice=f"delete {parts}") != json.loads(json.dumps(settings)):
-        raise CheckpointError(f"{parts} was begun with other settings; choose another --run, or delete that folder")
+    there = check_seal(begun, advice=f"delete {parts}") if begun.exists() else None
+    if there is not None and there != json.loads(json.dumps(settings)):
+        which = differing(there, settings)
+        raise CheckpointError(
+            f"{parts} was begun with other settings{which}; choose another --run, or delete that folder"
+        )
     seal(begun, settings)
     counts: Counter[str] = Counter()
     made = {"episodes": 0, "steps": 0}

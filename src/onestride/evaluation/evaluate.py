@@ -15,7 +15,7 @@ import numpy as np
 
 from onestride.evaluation.entries import DRAWS, Entry, all_candidates_of, evaluation_variants, made_by
 from onestride.evaluation.metrics import latency, over_seeds, single, summarize
-from onestride.evaluation.provenance import provenance, training_cost, training_notes
+from onestride.evaluation.provenance import preset_notes, provenance, training_cost, training_notes
 from onestride.evaluation.records import CANDIDATES, EPISODES, SHOWN, Key, Manifest, Record, Store, open_manifest
 from onestride.evaluation.result import Experiment
 from onestride.evaluation.returns import Returns
@@ -98,11 +98,12 @@ def evaluate(
     if reference is not None:
         rows[DEMONSTRATOR.row] = summary(DEMONSTRATOR, protocol.metrics, store.records, (), {}, {DEMONSTRATOR.row: 0})
     folders = {str(e.folder.relative_to(run)) for e in entries} | protocol.selectors
+    made_of = {"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)}
     report = experiment.record(
-        config={"evaluate": asdict(config), "engine": {"draws": DRAWS}, **provenance(run, protocol.task, folders)},
+        config=made_of,
         seeds=protocol.seeds | {"training": sorted({e.seed for e in entries})},
         rows=rows,
-        notes=[*protocol.notes(), *training_notes(run, protocol.task)],
+        notes=[*preset_notes(made_of), *protocol.notes(), *training_notes(run, protocol.task)],
     )
     files = [name for name in (EPISODES, CANDIDATES, *protocol.files) if (folder / name).exists()]
     seal(folder / "comparison.json", report, files)
@@ -169,15 +170,16 @@ def summary(
     if arrived := [r["completion_time_s"] for r in mine if r.get("completion_time_s") is not None]:
         made["completion_time_s_p50"] = single(float(np.median(arrived)))
     if variant.row in calls:
+        episodes = {"episodes": len(mine)}  # n is how many seeds
         for name in ("return_normalised", "return_raw"):
-            made[name] = over_seeds(made[name]["per_seed"])
+            made[name] = over_seeds(made[name]["per_seed"]) | episodes
         by_seed = [[r["return_normalised"] for r in mine if r["seed"] == s] for s in sorted(set(seeds))]
-        made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed])
-        made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"]))
+        made["sigma_ep"] = over_seeds([float(np.std(returns)) for returns in by_seed]) | episodes
+        made["worst_seed_return"] = single(min(made["return_normalised"]["per_seed"])) | episodes
         made |= {"episodes": single(len(mine)), "nfe": single(calls[variant.row])}
         if plain := [r for r in records if r["row"] == f"{variant.generator}-unselected"]:
             per_seed = summarize([r["return_normalised"] for r in plain], [r["seed"] for r in plain])["per_seed"]
-            made["unselected_return"] = over_seeds(per_seed)
+            made["unselected_return"] = over_seeds(per_seed) | {"episodes": len(plain)}
     compared = sorted((c for c in candidates if c["row"] == variant.generator), key=lambda c: c["seed"])
     for name in dict.fromkeys(name for c in compared for name in c if name not in Key.__annotations__):
         known = [c for c in compared if name in c]

@@ -10,6 +10,7 @@ from onestride.checkpoint import CONFIG, load_config
 from onestride.data.minari import read_dataset
 from onestride.evaluation.metrics import over_seeds
 from onestride.files import read_json
+from onestride.runs.made_with import PRESET, learns_nothing
 from onestride.runs.pairs import MANIFEST
 from onestride.runs.run import DATA, RETURNS, data_report, without_history
 from onestride.tasks.task import Benchmark, Task
@@ -63,6 +64,30 @@ def data_returns(run: Path, benchmark: Benchmark) -> str:
         f"The data's {len(earned):,} episodes return {sum(earned) / len(earned):.4g} on average, from "
         f"{min(earned):.4g} to {max(earned):.4g}."
     )
+
+
+def preset_notes(config: dict[str, Any]) -> list[str]:
+    """Return what the planners' presets do to the numbers, in sentences: none where one preset made all, to learn.
+
+    Args:
+        config: of an evaluation's record. Checkpoints of earlier versions, and those with settings of their own, do
+            not say a preset.
+    """
+    made: dict[str, list[str]] = {}
+    for name, said in sorted(config.items()):
+        training = said.get("training") if isinstance(said, dict) else None
+        if isinstance(training, dict) and PRESET in training:
+            made.setdefault(str(training[PRESET]), []).append(name)
+    notes = [
+        f"Preset '{preset}' is there to try commands: {', '.join(names)} learnt nothing in its few steps, and what is "
+        "measured of them is useless."
+        for preset, names in made.items()
+        if learns_nothing(preset)
+    ]
+    if len(made) > 1:
+        trained = "; ".join(f"{', '.join(names)} by '{preset}'" for preset, names in made.items())
+        notes.append(f"Trained by different presets: {trained}. Rows differ by that too, not by their methods alone.")
+    return notes
 
 
 def training_notes(run: Path, task: Task) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from onestride.checkpoint import typed
+from onestride.differences import differing
 from onestride.files import LARGEST, CheckpointError, read_bytes
 from onestride.seals import check_seal, seal, sealed, unsealed
 
@@ -62,8 +63,9 @@ def open_manifest(folder: Path, wanted: Manifest, there: int, width: int, togeth
     found = check_seal(path, Manifest, advice=ADVICE) if path.exists() else None
     if found is not None and there:
         if found["settings"] != wanted["settings"]:
+            which = differing(found["settings"], wanted["settings"])
             raise CheckpointError(
-                f"{folder} holds an evaluation under other settings; move it away or delete it to evaluate anew"
+                f"{folder} holds an evaluation under other settings{which}; move it away or delete it to evaluate anew"
             )
         before, asked = found["episodes"], wanted["episodes"]  # it may have been stopped before the last of these
         cut = there % width and before < there + width - there % width  # its last batch was a smaller one

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from onestride.checkpoint import CONFIG, load_config
+from onestride.evaluation.provenance import preset_notes
 from onestride.evaluation.result import read_experiment
 from onestride.files import CheckpointError, write_atomically
 from onestride.reports.figures import loss_terms, training_figure
@@ -74,7 +75,9 @@ def write(
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     environment.globals |= {"cells": cells, "why": why, "embedded": embedded, "captions": captions, "dash": UNDEFINED}
-    text = environment.get_template(template.name).render(result=read_comparison(folder), **values)
+    result = read_comparison(folder)
+    first = preset_notes(result["config"])
+    text = environment.get_template(template.name).render(result=result, first=first, **values)
     out = out or folder / "report.html"
     write_atomically(out, lambda p: p.write_text(text, encoding="utf-8"))
     return out

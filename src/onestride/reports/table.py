@@ -19,7 +19,11 @@ from onestride.tasks.metric import Metric
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash: this metric has no value here
 
-Row = Mapping[str, Mapping[str, Any]]  # metric -> {"mean", "std", "n", "per_seed"}, or {"text"}; and its variant
+#: A mean of fewer episodes than this is shown with no more than ``ROUGH`` decimals: more would be chance.
+FEW, ROUGH = 10, 2
+
+#: Metric -> {"mean", "std", "n", "per_seed"}, of returns with "episodes" too, or {"text"}; and the row's variant.
+Row = Mapping[str, Mapping[str, Any]]
 Kind = Literal["number", "change", "times", "percent", "share", "fraction", "score"]
 
 #: Kind -> factor, sign, and what follows a number.
@@ -59,7 +63,8 @@ class Column:
         if mean is None:
             return UNDEFINED
         factor, sign, end = KINDS[self.kind]
-        shown = [f"{factor * number:{sign}.{self.digits}f}" for number in (mean, std) if number is not None]
+        digits = min(self.digits, ROUGH) if found.get("episodes", FEW) < FEW else self.digits
+        shown = [f"{factor * number:{sign}.{digits}f}" for number in (mean, std) if number is not None]
         if n == 1:
             shown[1:] = [UNDEFINED for _ in shown[1:]]
         counted = f" of {n}" if self.kind == "share" and n is not None else ""

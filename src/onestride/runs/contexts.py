@@ -31,8 +31,10 @@ COLUMNS = "columns.safetensors"
 CHUNK = 65_536  # transitions scored at a time
 
 
-def train_contexts(run: Path, config: ContextsConfig, training: TrainConfig) -> Path:
+def train_contexts(run: Path, config: ContextsConfig, training: TrainConfig, preset: str = "") -> Path:
     """Train classifiers and inverse model on the run's own episodes and its source's, and score every window.
+
+    preset: see ``train_method``.
 
     Raises:
         CheckpointError: there is no source, or the folder holds another training.
@@ -61,7 +63,7 @@ def train_contexts(run: Path, config: ContextsConfig, training: TrainConfig) -> 
     def write(new: Path) -> None:
         save_tensors(new / COLUMNS, columns)
         said = {"kind": CONTEXTS, "task": task.name, "contexts": asdict(config)}
-        save_checkpoint(new, trained, said | {"training": record(training, identity, log)})
+        save_checkpoint(new, trained, said | {"training": record(training, identity, log, preset)})
 
     if Ranks.here().first:
         replace_folder(folder, write)

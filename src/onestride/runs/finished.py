@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from onestride.checkpoint import CONFIG, load_config
+from onestride.differences import differing
 from onestride.files import CheckpointError
 from onestride.progress import console
+from onestride.runs.made_with import note_of
 from onestride.seals import check_files
 from onestride.training.config import TrainConfig
 
@@ -18,10 +20,10 @@ from onestride.training.config import TrainConfig
 SAID_OF_DATA = ("dataset", "source", "content", "seed", "episodes", "total_steps")
 
 
-def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint's config says of its training."""
+def record(training: TrainConfig, identity: dict[str, Any], log: dict[str, Any], preset: str = "") -> dict[str, Any]:
+    """Return what a checkpoint's config says of its training. preset: whose settings these are, if they are one's."""
     made = {"id": _digest(training, identity, log["precision"]), "config": asdict(training), **log}
-    return made | {"data": _learnt_from(identity)}
+    return made | note_of(preset) | {"data": _learnt_from(identity)}
 
 
 def _learnt_from(identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -50,9 +52,14 @@ def is_up_to_date(folder: Path, training: TrainConfig, identity: dict[str, Any])
     config = load_config(folder)
     ran_in = config["training"].get("precision", "") if training.precision == "auto" else training.precision
     if config["training"].get("id") != _digest(training, identity, ran_in):
+        found = {"training": config["training"].get("config", {}), **config["training"].get("data", {})}
+        wanted = {"training": asdict(training), **_learnt_from(identity)}
+        for part in ("generator", "selector", "contexts"):
+            if part in identity and isinstance(config.get(part), dict):
+                found[part], wanted[part] = config[part], identity[part]
         raise CheckpointError(
-            f"{folder} holds a checkpoint of other settings or other data, which is not overwritten; "
-            "choose another --run, or delete that folder"
+            f"{folder} holds a checkpoint of other settings or other data{differing(found, wanted)}, which is not "
+            "overwritten; choose another --run, or delete that folder"
         )
     check_files(folder / CONFIG, config["files"], advice=f"delete {folder} and run the same command again")
     console.print(f"{folder} is trained already", highlight=False)

@@ -1,4 +1,7 @@
-"""The preset that made a run's data: later commands take it where none is given. Nothing here imports torch."""
+"""The preset that made a run's data, and those that trained its planners. Nothing here imports torch.
+
+Later commands take the data's where none is given; an evaluation says the planners'.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from onestride.files import METADATA, CheckpointError, read_json
 
-#: In the data's metadata, and no part of what a checkpoint says that it was made from.
+#: In the data's metadata and in what a checkpoint says of its training; no part of what it was made from.
 PRESET = "preset"
 
 
@@ -24,5 +27,10 @@ def preset_of_run(run: Path) -> str | None:
 
 
 def note_of(preset: str) -> dict[str, str]:
-    """Return what the metadata of data that a preset made say of it; "": nothing."""
+    """Return what data or a checkpoint that a preset made say of it; "": nothing."""
     return {PRESET: preset} if preset else {}
+
+
+def learns_nothing(preset: str) -> bool:
+    """Return whether a preset is there to try commands: its budget, the last word of its name, is tiny."""
+    return preset.rpartition("-")[2] == "tiny"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from onestride.checkpoint import plain
+from onestride.differences import differing
 from onestride.files import CheckpointError, exclusive, read_json
 from onestride.memory import keep_freed_memory
 from onestride.methods.asked import drawn
@@ -124,9 +125,10 @@ def _begin(folder: Path, config: PairsConfig, shards: int, identity: dict[str, A
     if (folder / MANIFEST).exists():
         found = load_manifest(folder)
         if any(found[k] != manifest[k] for k in ("settings", "identity")):
+            which = differing(*({**each["settings"], **each["identity"]} for each in (found, manifest)))
             raise CheckpointError(
-                f"{folder} holds pairs made with other settings, another teacher or other data; choose another --run, "
-                "or delete the folder to make them anew"
+                f"{folder} holds pairs made with other settings, another teacher or other data{which}; choose another "
+                "--run, or delete the folder to make them anew"
             )
         if found["shards"] and found["count"] != shards:
             raise CheckpointError(

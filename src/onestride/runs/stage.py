@@ -53,6 +53,7 @@ class Stage:
     prefix: of a method: how many of a plan's first commands may be committed before it is made; None: as many as of
         the plans that it learns from.
     vision: of a method: how a task's cameras are encoded; None: as by default.
+    preset: whose stage it is, with the preset's own settings.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Stage:
     horizon: int | None = None
     prefix: int | None = None
     vision: VisionConfig | None = None
+    preset: str = field(default="", compare=False)
 
     @property
     def what(self) -> str:
@@ -133,6 +135,9 @@ class Preset:
     hours: float = 0.0
     ablation_hours: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(replace(stage, preset=self.name) for stage in self.stages))
+
     def stage(self, name: str) -> Stage:
         """Return the stage of that name, or one for the method or selector of that name, as ``unnamed`` says.
 
@@ -143,7 +148,8 @@ class Preset:
             if stage.name == name:
                 return stage.complete(self.unnamed)
         if name in (PAIRS, CONTEXTS):
-            return Stage(name=name, role="pairs" if name == PAIRS else "contexts").complete(self.unnamed)
+            role = "pairs" if name == PAIRS else "contexts"
+            return Stage(name=name, role=role, preset=self.name).complete(self.unnamed)
         kind = SELECTORS if ":" not in name and name in SELECTORS else METHODS
         if ":" in name:
             kind = _kind_of(name)
@@ -153,7 +159,7 @@ class Preset:
             raise UnknownNameError(f"this preset has no '{name}'; train a method by its own name, such as diffuser")
         role = "selector" if kind is SELECTORS else "method"
         ranked = kind is METHODS and METHODS[name]().ranked
-        stage = Stage(name=name, role=role, selector=self.ranked_by if ranked else None)
+        stage = Stage(name=name, role=role, selector=self.ranked_by if ranked else None, preset=self.name)
         return stage.complete(self.unnamed)
 
     def with_stage(self, name: str, **changes: Any) -> Preset:

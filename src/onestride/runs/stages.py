@@ -74,9 +74,9 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
     if stage.role == "pairs":
         return [pairs_stage(run, stage.config, device)]
     if stage.role == "contexts":
-        return [train_contexts(run, stage.config, training)]
+        return [train_contexts(run, stage.config, training, stage.preset)]
     if stage.role == "selector":
-        return [train_selector(run, stage.what, stage.config, training, stage.options)]
+        return [train_selector(run, stage.what, stage.config, training, stage.options, stage.preset)]
     method = METHODS[stage.what]()
     each = stage.seeds if seeds is None else seeds
     if method.folder is not None:
@@ -85,13 +85,19 @@ def run_stage(run: Path, stage: Stage, device: str = "cpu", seeds: Sequence[int]
         train_method(
             run, method, stage.config, replace(training, seed=seed), selector=stage.selector,
             guidance=stage.guidance, horizon=stage.horizon, prefix=stage.prefix, vision=stage.vision,
+            preset=stage.preset,
         )
         for seed in each
     ]  # fmt: skip
 
 
-def train_selector(run: Path, name: str, config: Any, training: TrainConfig, options: Any = None) -> Path:
-    """Train a selector of that kind into ``run/<name>``; other options later need no other training."""
+def train_selector(
+    run: Path, name: str, config: Any, training: TrainConfig, options: Any = None, preset: str = ""
+) -> Path:
+    """Train a selector of that kind into ``run/<name>``; other options later need no other training.
+
+    preset: see ``train_method``.
+    """
     folder, task, kind = run / name, task_of(run), SELECTORS[name]()
     if task.control.cameras and kind.learnt:
         raise ValueError(f"selector '{name}' looks at no image, and task '{task.name}' has cameras: rank by medoid")
@@ -112,7 +118,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
         ema, log = train(model, data, training, folder, title=name, identity=identity)
         if Ranks.here().first:
             selector = make_selector(name, ema, normalizer, task.control, options)
-            save_selector(folder, selector, task.name, record(training, identity, log))
+            save_selector(folder, selector, task.name, record(training, identity, log, preset))
             finish(folder)
         wait_for_all()
     said = load_config(folder)
@@ -124,7 +130,7 @@ def train_selector(run: Path, name: str, config: Any, training: TrainConfig, opt
 def train_method(
     run: Path, method: Method, config: Any, training: TrainConfig, *, selector: str | None = None,
     guidance: float = 0.0, horizon: int | None = None, prefix: int | None = None, name: str | None = None,
-    pairs: str = PAIRS, vision: VisionConfig | None = None,
+    pairs: str = PAIRS, vision: VisionConfig | None = None, preset: str = "",
 ) -> Path:  # fmt: skip
     """Train a method's generator on the run's windows or pairs.
 
@@ -141,6 +147,7 @@ def train_method(
         name: of its folder in place of the method's.
         pairs: the folder of the pairs, where it learns from pairs.
         vision: how the task's cameras are encoded.
+        preset: whose settings these are, for the record; "": nobody's.
 
     Raises:
         CheckpointError: what it learns from or is ranked by is not there, or the folder holds another training.
@@ -191,7 +198,7 @@ def train_method(
         asked = asked_by_default(run, method, config, pairs)
         if Ranks.here().first:
             made = Policy(task, ema, normalizer, sampling=sampling, conditions=asked)
-            made.save(folder, record(training, identity, log))
+            made.save(folder, record(training, identity, log, preset))
     if Ranks.here().first:
         if ranked_by is not None:
             _attach_selector(folder, run, task, ranked_by, guidance)

@@ -121,7 +121,9 @@ def train(run: Path, setting: Setting, seed: int, preset: Preset, device: str = 
         pairs = str(FOLDER / f"pairs-{setting.name}")
         pairs_stage(run, setting.pairs(preset.stage("pairs").config), device, name=pairs)
     student, name = setting.student(preset.ablations.student), str(FOLDER / (setting.name or "dnk"))
-    return train_method(run, METHODS["dnk"](), student, training, selector="iql", name=name, pairs=pairs)
+    return train_method(
+        run, METHODS["dnk"](), student, training, selector="iql", name=name, pairs=pairs, preset=preset.name
+    )
 
 
 def entries(run: Path, settings: Sequence[Setting], methods: Sequence[str], preset: Preset) -> list[Entry]:
@@ -140,7 +142,9 @@ def entries(run: Path, settings: Sequence[Setting], methods: Sequence[str], pres
                 config = setting.student(stage.complete().config)
                 training = replace(setting.training(stage.training), seed=seed)
                 name = str(FOLDER / f"{method}-{setting.name}")
-                folder = train_method(run, METHODS[method](), config, training, selector=stage.selector, name=name)
+                folder = train_method(
+                    run, METHODS[method](), config, training, selector=stage.selector, name=name, preset=preset.name
+                )
             for selector in dict.fromkeys((own, "none")):
                 found.append(Entry(Variant(method=method, selector=selector, setting=setting.name), folder, seed))
     return found

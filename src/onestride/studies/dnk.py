@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from onestride.evaluation import evaluate as evaluation
+from onestride.evaluation.provenance import preset_notes
 from onestride.evaluation.result import read_experiment
 from onestride.reports.style import save
 from onestride.runs import presets
@@ -19,11 +20,12 @@ def evaluate(run: Path, config: EvaluateConfig | ReturnsConfig, command: str, de
     """Compare the run's planners as its task is: by trials of the arm, or by returns of a benchmark."""
     folder = evaluation.evaluate(run, config, command, device)
     comparison, page = read_experiment(folder / "comparison.json"), run / "report.html"
+    notes = preset_notes(comparison["config"])
     if isinstance(config, ReturnsConfig):
         locomotion_page.write(folder, run, pictures, page, device)
-        return Outcome(folder, page, dnk_table1.terminal_table(comparison))
+        return Outcome(folder, page, dnk_table1.terminal_table(comparison), notes)
     arm_page.write(folder, run, pictures, page)
-    return Outcome(folder, page, dnk_table2.terminal_table(comparison))
+    return Outcome(folder, page, dnk_table2.terminal_table(comparison), notes)
 
 
 def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
@@ -31,7 +33,7 @@ def ablations(run: Path, preset: Preset, command: str, device: str) -> Outcome:
     folder = ablation.ablate(run, preset, command, device)
     comparison = read_experiment(folder / "comparison.json")
     save(ablation.figure(comparison), folder / "ablations.png")
-    return Outcome(folder, None, ablation.terminal_table(comparison))
+    return Outcome(folder, None, ablation.terminal_table(comparison), preset_notes(comparison["config"]))
 
 
 def _table1(_study: Study, job: Job) -> Outcome:

@@ -15,6 +15,7 @@ from onestride.checkpoint import CONFIG, load_config
 from onestride.data.actors import read_behaviours
 from onestride.evaluation.entries import Entry, as_trained, evaluation_variants
 from onestride.evaluation.evaluate import Reference, evaluate
+from onestride.evaluation.provenance import preset_notes
 from onestride.evaluation.records import SHOWN
 from onestride.evaluation.result import read_experiment
 from onestride.evaluation.variant import Variant
@@ -208,7 +209,7 @@ def outcome(
         "pictures": [file for files in makers or () for file in files],
     }
     out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{folder.name}.html")
-    return Outcome(folder, out, ended)
+    return Outcome(folder, out, ended, preset_notes(comparison["config"]))
 
 
 def draw_routes(folder: Path, job: Job, comparison: dict[str, Any]) -> None:

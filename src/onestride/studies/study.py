@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,15 @@ from onestride.runs.stage import Preset
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the results are, the page made of them (if one was), and the table for the terminal."""
+    """Where the results are, the page made of them (if one was), and the table for the terminal.
+
+    notes: what a reader of the table has to know first.
+    """
 
     folder: Path
     page: Path | None
     table: RichTable
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

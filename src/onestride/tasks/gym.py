@@ -129,8 +129,14 @@ def gym_task(
         raise ValueError(f"name is '{name}', expected letters, digits, '-', '_', '.' and ':', to be typed with --task")
     try:
         env = make_environment(environment)
-    except gymnasium.error.Error as error:
-        raise ValueError(f"there is no environment '{environment}' ({error}); install or import its package") from error
+    except ModuleNotFoundError:
+        raise
+    except (gymnasium.error.Error, ImportError) as error:  # the latter of versions that were given up
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"there is no environment '{environment}'. Gymnasium says \"{said}\" Correct the id, its version included, "
+            "or install or import the package that has it"
+        ) from error
     observations, actions = env.observation_space, env.action_space
     dt = _control_dt(env) if control_dt is None else control_dt
     env.close()

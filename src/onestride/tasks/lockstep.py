@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from onestride.data.episode import Episode
+from onestride.errors import EXTRAS
 
 #: Maps observations (B, O) of the running environments, and their indices (B,), to actions (B, A), or to chunks of
 #: actions (B, n, A), which are carried out before the next are asked for.
@@ -114,9 +115,11 @@ def quiet() -> Iterator[None]:
         try:
             yield
         except gymnasium.error.DependencyNotInstalled as error:
-            if isinstance(missing := error.__context__, ModuleNotFoundError):
+            if not isinstance(missing := error.__context__, ModuleNotFoundError):
+                raise
+            if missing.name in EXTRAS:
                 raise missing from None
-            raise
+            raise ModuleNotFoundError(" ".join(str(error).split()), name=missing.name) from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from onestride.errors import install
 from onestride.tasks.cubes.control_spec import ACTION_DIM, CONTROL_DT
 
 
@@ -27,9 +28,7 @@ def world(module: str, kind: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "ogbench":
             raise
-        raise ModuleNotFoundError(
-            f"{name} needs ogbench, which is not installed: pip install 'onestride[tasks]'"
-        ) from error
+        raise ModuleNotFoundError(f"{name} needs ogbench, which is not installed: {install('tasks')}") from error
 
 
 def register(environment: str, maker: str, name: str, episode_steps: int) -> None:

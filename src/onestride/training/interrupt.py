@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM during a training."""
+"""Ctrl-C, SIGTERM or SIGHUP during a training."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import signal
 import threading
 from typing import Any
 
-from onestride.termination import Terminated, Termination
+from onestride.termination import TERMINATING, Terminated, Termination
 
 
 class DeferredInterrupt:
-    """Ctrl-C and SIGTERM, in the process's main thread, wait for the end of a step; a second Ctrl-C does not.
+    """Ctrl-C, SIGTERM and SIGHUP, in the main thread, wait for the end of a step; a second Ctrl-C does not.
 
-    Signals that something else handles are left to it.
+    Signals that something else handles, or that are ignored, are left alone.
 
     Attributes:
         requested: whether one of them came.
@@ -25,11 +25,11 @@ class DeferredInterrupt:
 
     def __enter__(self) -> DeferredInterrupt:
         if threading.current_thread() is threading.main_thread():
-            ctrl_c, sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-            if ctrl_c is signal.default_int_handler:
+            if (ctrl_c := signal.getsignal(signal.SIGINT)) is signal.default_int_handler:
                 self._before[signal.SIGINT] = ctrl_c
-            if sigterm is signal.SIG_DFL or isinstance(sigterm, Termination):
-                self._before[signal.SIGTERM] = sigterm
+            for number in TERMINATING:
+                if (found := signal.getsignal(number)) is signal.SIG_DFL or isinstance(found, Termination):
+                    self._before[number] = found
             for number in self._before:
                 signal.signal(number, self._hear)
         return self
@@ -46,8 +46,8 @@ class DeferredInterrupt:
         del frame
         if number == signal.SIGINT and self.requested:
             raise KeyboardInterrupt
-        if number == signal.SIGTERM and not self.requested:
-            self._ending = Terminated()
+        if number != signal.SIGINT and not self.requested:
+            self._ending = Terminated(number)
         if isinstance(before := self._before.get(number), Termination):
             before.came = True  # it is heard already
         self.requested = True

@@ -21,7 +21,7 @@ from onestride.training.ranks import LAUNCHER
 RESTARTS = 3  # times that all of them are begun again after one was killed
 LOOK = 0.1  # between looks whether they still run [s]
 SETTLE = 1.0  # after the first has ended: others that failed because of it end too [s]
-PATIENCE = 120.0  # that they are given to write their state after Ctrl-C or SIGTERM [s]
+PATIENCE = 120.0  # that they are given to write their state after Ctrl-C, SIGTERM or SIGHUP [s]
 
 
 def launch(command: Sequence[str], count: int) -> int:

@@ -9,8 +9,6 @@ seed and of t, so a run that was killed and started again ends with the weights 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import time
 from contextlib import nullcontext
@@ -31,7 +29,7 @@ from onestride.training.learner import Group, LossTerms, PhaseLoss, as_learner
 from onestride.training.log import Log
 from onestride.training.muon import Muon, cpu_multiplies_bfloat16
 from onestride.training.ranks import Ranks, check_shared
-from onestride.training.state import STATE, Progress, TrainingState
+from onestride.training.state import STATE, MadeBy, Progress, TrainingState
 
 LOOK_EVERY = 50  # steps between looks at the loss: a look waits for the device
 
@@ -55,7 +53,7 @@ def train(
         module: has a ``training_step(batch, rng) -> {"loss": a scalar, and named terms of it}``, or is a ``Learner``.
         data: what a batch is made of, see ``datasets``.
         config: how long and how.
-        folder: keeps the state every ``checkpoint_every`` seconds and at Ctrl-C and SIGTERM; the same call goes on.
+        folder: keeps the state every ``checkpoint_every`` seconds and when it is told to end; the same call goes on.
             ``log/metrics.csv`` in it has the loss and all its terms.
         title: of the progress bar.
         identity: what else decides the result (data, network): a state made under another one is refused.
@@ -64,7 +62,7 @@ def train(
         NonFiniteLossError: a loss or a gradient stopped being a number.
         CheckpointError: the state in ``folder`` belongs to other settings, or another process trains there.
         ValueError: the data is less than one batch, or several processes cannot share one.
-        KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM came, and the state is kept.
+        KeyboardInterrupt, Terminated: Ctrl-C, SIGTERM or SIGHUP came, and the state is kept.
     """
     learner = as_learner(module)
     data, ranks = as_dataset(data), Ranks.here()
@@ -90,10 +88,10 @@ def train(
     state_file = folder / STATE
     progress = Progress()
     kept = TrainingState(state_file, module, ema, [o for phase in phases for o in phase.optimizers])
-    fingerprint = _fingerprint(config, {**identity, "precision": precision})
+    made_by = _made_by(config, {**identity, "precision": precision})
     terms = LossTerms(device)
     if state_file.exists():
-        progress = kept.restore(fingerprint)
+        progress = kept.restore(made_by)
         terms.restore(progress.terms)
         if ranks.first:
             console.print(f"{title}: going on at step {progress.step} of {config.steps}", highlight=False)
@@ -146,7 +144,7 @@ def train(
                 due = now - saved > config.checkpoint_every and step < config.steps
                 if ranks.first and (stop or due):
                     _take_buffers(ema, deployed)
-                    kept.save(fingerprint, Progress(step, spent + now - started, log.history, known))
+                    kept.save(made_by, Progress(step, spent + now - started, log.history, known))
                     log.flush()
                     saved = time.monotonic()
             if stop:
@@ -222,7 +220,7 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return warm * 0.5 * (1 + torch.cos(torch.tensor(step / config.steps * torch.pi)).item())
 
 
-def _fingerprint(config: TrainConfig, identity: dict[str, Any]) -> str:
+def _made_by(config: TrainConfig, identity: dict[str, Any]) -> MadeBy:
     """What must agree for a state to be gone on from; how often it is saved does not matter."""
     settings = {k: v for k, v in config.identity().items() if k not in ("checkpoint_every", "accelerator")}
-    return hashlib.sha256(json.dumps([settings, identity], sort_keys=True).encode()).hexdigest()
+    return MadeBy(settings, identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestride.checkpoint import typed
+from onestride.differences import differing
 from onestride.files import CheckpointError, decode
 from onestride.tensors import load_tensors, save_tensors
 
@@ -28,14 +30,33 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class MadeBy:
+    """What must agree for a state to be gone on from: how it is trained, and what else decides the result."""
+
+    training: dict[str, Any]
+    identity: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the digest of both."""
+        return hashlib.sha256(json.dumps([self.training, self.identity], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Return both by names."""
+        return {"training": self.training, **self.identity}
+
+
+@dataclass(frozen=True)
 class _Header:
-    """The header of a state."""
+    """The header of a state. made_by: JSON, what its fingerprint is of, for people; earlier versions had none."""
 
     fingerprint: str
     step: int
     seconds: float
     history: str  # JSON
     terms: str = "{}"  # JSON
+    made_by: str = "null"
 
 
 @dataclass(frozen=True)
@@ -47,7 +68,7 @@ class TrainingState:
     ema: nn.Module
     optimizers: list[Any]
 
-    def save(self, fingerprint: str, progress: Progress) -> None:
+    def save(self, made_by: MadeBy, progress: Progress) -> None:
         """Write it, all or nothing."""
         tensors = {f"method.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
@@ -56,11 +77,12 @@ class TrainingState:
             for i, slots in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{first + i}.{name}": value for name, value in slots.items()}
             first += _count(optimizer)
-        header = {"fingerprint": fingerprint, "step": str(progress.step), "seconds": str(progress.seconds)}
+        header = {"fingerprint": made_by.fingerprint, "made_by": json.dumps(made_by.named)}
+        header |= {"step": str(progress.step), "seconds": str(progress.seconds)}
         header |= {"history": json.dumps(progress.history), "terms": json.dumps(progress.terms)}
         save_tensors(self.path, tensors, header)
 
-    def restore(self, fingerprint: str) -> Progress:
+    def restore(self, made_by: MadeBy) -> Progress:
         """Load it into module, EMA and optimisers; returns how far it is.
 
         Raises:
@@ -69,10 +91,12 @@ class TrainingState:
         path = self.path
         tensors, header = load_tensors(path, advice="delete that file to start over")
         said = typed(header, _Header, f"{path}, header", strict=False)
-        if said.fingerprint != fingerprint:
+        if said.fingerprint != made_by.fingerprint:
+            there = decode(said.made_by, dict[str, Any] | None, f"{path}, header, made_by")
+            which = "" if there is None else differing(there, made_by.named)
             raise CheckpointError(
-                f"{path} was left by a run with other settings or other data. Run with the same ones to go on, choose "
-                "another --run, or delete that file to start over"
+                f"{path} was left by a run with other settings or other data{which}. Run with the same ones to go on, "
+                "choose another --run, or delete that file to start over"
             )
         parts: dict[str, dict[str, Tensor]] = {"method": {}, "ema": {}, "optimizer": {}}
         for name, value in tensors.items():

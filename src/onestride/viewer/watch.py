@@ -16,6 +16,7 @@ from typing import Any
 from onestride.checkpoint import load_config
 from onestride.control.realtime import in_the_background
 from onestride.engine.folder import CONTRACT, load_contract
+from onestride.errors import install
 from onestride.files import CheckpointError
 from onestride.robot.clock import RealClock
 from onestride.runs.trained import trained, trained_folder
@@ -134,7 +135,7 @@ def show(links: Sequence[Link], task: str, host: str, port: int, ready: Event, i
 def check_viser() -> None:
     """Raise ModuleNotFoundError where viser is not installed."""
     if find_spec("viser") is None:
-        raise ModuleNotFoundError("this needs viser: pip install onestride[viewer]", name="viser")
+        raise ModuleNotFoundError(f"this needs viser: {install('viewer')}", name="viser")
 
 
 def watch(

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from onestride.errors import install
 from onestride.tasks.mazes.maps import ANT, MAZES
 
 PREFIX = "onestride/"
@@ -38,7 +39,7 @@ class FlatMaze(gymnasium.Env[np.ndarray, np.ndarray]):
             if error.name != "gymnasium_robotics":
                 raise
             raise ModuleNotFoundError(
-                f"{environment} needs gymnasium-robotics, which is not installed; pip install 'onestride[tasks]'"
+                f"{environment} needs gymnasium-robotics, which is not installed: {install('tasks')}"
             ) from error
         gymnasium.register_envs(gymnasium_robotics)
         settings = {"include_cfrc_ext_in_observation": False} if body is ANT else {}

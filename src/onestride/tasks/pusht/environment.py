@@ -21,6 +21,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TransformObservation
 
+from onestride.errors import install
+
 ID = "onestride/PushT-v0"
 IMAGE_ID = "onestride/PushT-image-v0"
 IMAGE_SIDE = 96  # of an image
@@ -58,7 +60,7 @@ def _make(parts: tuple[str, str], size: int, settings: dict[str, Any]) -> gymnas
             from gym_pusht.envs.pusht import PushTEnv
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"PushT needs gym-pusht ('{error.name}' is not installed): pip install onestride[tasks]"
+            f"PushT needs gym-pusht ('{error.name}' is not installed): {install('tasks')}"
         ) from error
     kind = "pixels_agent_pos" if "pixels" in parts else "environment_state_agent_pos"
     env = PushTEnv(obs_type=kind, observation_width=IMAGE_SIDE, observation_height=IMAGE_SIDE, **settings)
