@@ -22,6 +22,7 @@ folder = Path({folder!r})
 #: A student takes over another critic: with the old one or with the new one, never with none.
 POLICY = """
 import numpy as np
+from kinds import wrap
 from onestride.policy.policy import Policy
 from onestride.policy.store import make_generator
 from onestride.networks.normalizer import Normalizer
@@ -63,7 +64,6 @@ print(at_every_operation(prepare, work, check), sorted(seen))
 #: Results are published: the same command finishes it.
 PUBLISH = """
 from onestride.experiment import publish, published
-from kinds import wrap
 
 def prepare():
     shutil.rmtree(folder, ignore_errors=True)

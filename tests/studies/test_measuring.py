@@ -32,9 +32,8 @@ def test_candidates_cover_behaviours(run, tmp_path):
 def test_ways_to_draw_candidates_earn(run, tmp_path):
     record = measured(tmp_path / "sampling.json", "candidate_sampling", "--run", str(run), "--episodes", "2")
     assert set(record["rows"]) == {"own", "lowest"}
-    assert record["config"]["lowest"] == record["config"]["own"] | {
-        "cool": min(record["config"]["own"]["temperatures"])
-    }
+    own = record["config"]["own"]
+    assert record["config"]["lowest"] == own | {"penalty_free_below": min(own["temperatures"])} != own
     assert record["rows"]["own"]["episodes"]["mean"] == 2 * len(record["seeds"]["training"])
     with pytest.raises(ValueError, match="holds no student 'mlp'"):
         main(["candidate_sampling", "--run", str(run), "--student", "mlp"])

@@ -165,7 +165,8 @@ def test_its_data_train_with_the_presets_of_its_body_and_the_planner_acts_in_oth
     assert Policy.from_pretrained(run / "bc-0").task.name == LIGHT
     with pytest.raises(SystemExit):
         main(["train", "bc", "--preset", "hopper-tiny", "--task", LIGHT, "--run", str(run)])
-    assert f"is of task '{LIGHT}', and preset 'hopper-tiny' of 'hopper-v5'; give --preset" in capsys.readouterr().err
+    said = f"is of task '{LIGHT}', and preset 'hopper-tiny' of 'hopper-v5'; leave --preset away: the run's is"
+    assert said in capsys.readouterr().err
 
     narrow = TASKS[NAMES[2]]()
     behaviour = planner_behaviour(run / "bc-0", narrow.control)
