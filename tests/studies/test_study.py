@@ -13,6 +13,7 @@ from onestride.reports.table import UNDEFINED, cells
 from onestride.runs import presets
 from onestride.runs.presets.kdp import SIZES, kdp_stages, with_kdp
 from onestride.studies import STUDIES, across
+from onestride.studies.kdp import ANT_MAZES, POINT_MAZES, plans_ways
 from onestride.studies.study import Job
 from onestride.tasks import TASKS
 from tiny_run import words
@@ -112,6 +113,12 @@ def test_an_average_of_what_is_not_all_there_is_none():
     assert made.rows["MLP"]["locomotion: return_normalised"]["mean"] is None
     assert made.rows["DQL (paper)"]["locomotion: return_normalised"]["mean"] == 0.911
     assert "The average of DQL is 94.1; 91.1 is printed." in made.caption[1]
+
+
+def test_only_plans_that_end_at_their_goal_are_drawn_as_ways_through_a_maze():
+    """An ant's plan may end in a wall, from where no way is short or long."""
+    assert all(plans_ways(TASKS[name]()) for name in POINT_MAZES)
+    assert not any(plans_ways(TASKS[name]()) for name in (*ANT_MAZES, "hopper-v5"))
 
 
 def test_behaviours_are_found_by_their_names(tmp_path):

@@ -39,6 +39,7 @@ from onestride.studies.dnk_table1 import LATENCY, SPEED_UP
 from onestride.studies.study import Evaluate, Job, Outcome, Study
 from onestride.tasks.mazes.maps import MAZES
 from onestride.tasks.reference import reference
+from onestride.tasks.task import Task
 
 METHODS = ("kdp", "kdp-paper", "bc", "iql-policy", "fql", "dnk", "kdm", "mlp")
 FEWER_STEPS = (1, 2, 5, 10)  # of the teacher, by DDIM
@@ -195,7 +196,7 @@ def outcome(
         filmed = [method for method in FILMED if method in comparison["rows"]]
         made_by = locomotion_page.makers(folder, job.run, comparison, job.device, filmed)
         makers = {files: make for files, make in made_by.items() if filmed or "frames.png" not in files}
-        if job.preset.task in MAZES:
+        if plans_ways(task_of(job.run)):
             makers[("routes.png",)] = lambda: draw_routes(folder, job, comparison)
         if (job.run / CONTEXTS / CONFIG).exists():
             makers[("contexts.png",)] = lambda: save(contexts_figure(job.run), folder / "contexts.png")
@@ -210,6 +211,11 @@ def outcome(
     }
     out = page.write(folder, job.run, TEMPLATE, values, makers, job.run / f"{folder.name}.html")
     return Outcome(folder, out, ended, preset_notes(comparison["config"]))
+
+
+def plans_ways(task: Task) -> bool:
+    """Return whether plans are whole ways through the task's maze: their last row is given. An ant's end on the way."""
+    return task.name in MAZES and any(block.row == -1 for block in task.known or ())
 
 
 def draw_routes(folder: Path, job: Job, comparison: dict[str, Any]) -> None:
