@@ -22,7 +22,8 @@ def measure_candidates(policy: Policy, teacher: Policy, observations: torch.Tens
     made = {"action_spread": float(mine.std(1).mean())}
     if policy.control.horizon != teacher.control.horizon:
         return made
-    teacher.temperature = policy.temperature  # the same noise, also where it is scaled otherwise
+    # The same noise, also where it is scaled otherwise, or where a decision of the teacher draws another number.
+    teacher.candidates, teacher.temperature = policy.candidates, policy.temperature
     theirs = candidates_at(teacher, observations, seed)[:, :, 0, policy.control.state_dim :]
     free = plans[:, :, ~policy.fixed]  # what a generator has to say, (B, N, entries)
     return made | {
