@@ -121,17 +121,18 @@ def _observed(seen: Seen, weights: Mapping[str, Tensor], where: str) -> dict[str
         shift, spread, still = (column.expand(COLOURS) for column in colours)
         before = Columns(shift + spread * seen.shift.double(), spread * seen.spread.double(), still)
         cameras.append(camera_of(name, seen.cameras[name], before, encoder, seen.vision, where))
+    note = (
+        f"its numbers are {', '.join(name for name, _ in numbers)}: a task that calls its fields so may have them in "
+        "any order, another has to have them in this one"
+    )
+    named = (note,) if len(numbers) > 1 else ()
     return {
         "features": tuple(numbers),
         "step": Columns(*(torch.cat(column) for column in zip(*parts, strict=True))),
         "cameras": tuple(cameras),
         "vision": seen.vision,
         "order": tuple(seen.shapes),
-        "notes": (
-            f"its numbers are {', '.join(name for name, _ in numbers)}: a task that calls its fields so may have them "
-            "in any order, another has to have them in this one",
-            *seen.notes,
-        ),
+        "notes": (*named, *seen.notes),
     }
 
 
