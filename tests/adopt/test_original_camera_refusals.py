@@ -26,6 +26,18 @@ def seen_by(name):
     return TASKS["pusht-image"]() if name == HYBRID else task_with(Field("tool", (2,)), *TWO)
 
 
+def with_weights(monkeypatch, change):
+    """Let a checkpoint have other weights."""
+    read = TorchFile.tensors
+
+    def changed(file, state):
+        weights = dict(read(file, state) or {})
+        change(weights)
+        return weights
+
+    monkeypatch.setattr(TorchFile, "tensors", changed)
+
+
 def refused(path, task, tmp_path, message):
     with pytest.raises(CheckpointError, match=message) as error:
         adopt(tmp_path / "run", path, task)
@@ -76,7 +88,8 @@ def test_another_tasks_cameras_and_numbers_are_refused(paths, tmp_path):
     refused(paths[HYBRID], small, tmp_path, "learnt from images of 96 x 96 px of image, and the task's camera 'top' ha")
 
 
-BACKBONE, SCALE = "obs_encoder.obs_nets.image.backbone.nets", "normalizer.params_dict.image.scale"
+CAMERA, SCALE = "obs_encoder.obs_nets.image", "normalizer.params_dict.image.scale"
+BACKBONE, POOL = f"{CAMERA}.backbone.nets", f"{CAMERA}.pool"
 
 
 @pytest.mark.parametrize(
@@ -84,26 +97,32 @@ BACKBONE, SCALE = "obs_encoder.obs_nets.image.backbone.nets", "normalizer.params
     [
         (lambda w: w.pop(f"{BACKBONE}.5.0.conv1.weight"), "another network than its settings say"),
         (lambda w: w[f"{BACKBONE}.0.weight"].fill(np.nan), "'network.conv1.weight' holds a number that is not finite"),
-        (lambda w: w.pop("obs_encoder.obs_nets.image.pool.nets.weight"), "have no spatial softmax"),
-        (lambda w: w.update({"obs_encoder.obs_nets.image.pool.nets.weight": np.zeros((), "f4")}), "has shape"),
+        (lambda w: w.pop(f"{POOL}.nets.weight"), "have no spatial softmax"),
+        (lambda w: w.update({f"{POOL}.nets.weight": np.zeros((), "f4")}), "have no spatial softmax"),
         (lambda w: w.update({"obs_encoder.obs_nets.image.nets.4.weight": np.zeros(2)}), "another network than its"),
         (lambda w: w.update({"obs_encoder.obs_nets.wrist.nets.0.weight": np.zeros(2)}), "its encoder has 'obs_nets.wr"),
         (lambda w: w.update({"obs_encoder.obs_nets.image.nets.3.weight": np.zeros((64, 9), "f4")}), "has shape"),
         (lambda w: w.update({SCALE: np.ones(3, "f4"), SCALE.replace("scale", "offset"): np.ones(3, "f4")}),
          "the images of 'image' are normalised by 3 numbers, expected one for all"),
+        (lambda w: w.update({f"{POOL}.temperature": np.ones((0, 1))}), r"shape \(0, 1\), expected"),
         (lambda w: w[SCALE].fill(0), "the normaliser of 'image' is none"),
     ],
 )  # fmt: skip
 def test_weights_that_are_none_of_such_a_policy_are_refused(change, message, paths, tmp_path, monkeypatch):
-    read = TorchFile.tensors
-
-    def changed(file, state):
-        weights = dict(read(file, state) or {})
-        change(weights)
-        return weights
-
-    monkeypatch.setattr(TorchFile, "tensors", changed)
+    with_weights(monkeypatch, change)
     refused(paths[HYBRID], seen_by(HYBRID), tmp_path, message)
+
+
+def test_statistics_of_another_shape_are_refused(paths, tmp_path, monkeypatch):
+    def change(weights):
+        wrong = {f"{BACKBONE}.1.running_{name}": np.ones(3, "f4") for name in ("mean", "var")}
+        weights.update(wrong)
+
+    with_setting(monkeypatch, "policy.obs_encoder_group_norm", False)
+    with_weights(monkeypatch, change)
+    refused(
+        paths[HYBRID], seen_by(HYBRID), tmp_path, "'network.bn1.weight' has statistics of other shapes than its own"
+    )
 
 
 def test_a_field_of_the_policys_name_and_of_another_size_is_refused(paths, tmp_path):

@@ -165,6 +165,7 @@ def test_a_pickle_that_wants_to_run_code_runs_none(pusht, tmp_path):
             "fixed_large",
             "has variance_type = 'fixed_large'",
         ),
+        ("policy.noise_scheduler.clip_sample_range", ["1"], "clips to list, expected a number above 0"),
         ("policy.eta", 0.5, "its noise scheduler has eta = 0.5: this is not read"),
         ("policy.noise_scheduler.beta_schedule", "linear", "beta schedule is 'linear'"),
     ],

@@ -114,7 +114,7 @@ def camera_of(
         where: they are from, for the message.
 
     Raises:
-        CheckpointError: a colour never changed, or BatchNorm has no statistics.
+        CheckpointError: a colour never changed, or BatchNorm has no statistics, or others.
     """
     if bool((normalised.spread <= 0).any()):
         raise CheckpointError(f"{where}: a colour of {name} never changed where it was trained, and is divided by 0")
@@ -140,6 +140,8 @@ def _renamed(weights: Mapping[str, Tensor], batch_norm: bool, where: str) -> dic
             raise CheckpointError(
                 f"{where}: the normalisation '{name}' has no statistics, and is no GroupNorm by its settings"
             )
+        if len({made[f"{at}{part}"].shape for part in ("weight", "bias", *STATISTICS[:2])}) > 1:
+            raise CheckpointError(f"{where}: the normalisation '{name}' has statistics of other shapes than its own")
         factor = made[name].double() / (made[f"{at}running_var"].double() + EPSILON).sqrt()
         made[f"{at}bias"] = (made[f"{at}bias"].double() - made[f"{at}running_mean"].double() * factor).float()
         made[f"{at}weight"] = factor.float()

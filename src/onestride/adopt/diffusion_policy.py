@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,9 @@ def _sampling(settings: Settings, where: str) -> dict[str, Any]:
     for name, found in (scheduler | handed).items():
         if name not in READ and found not in (SCHEDULER.get(name), None):
             raise CheckpointError(f"{where}: its noise scheduler has {name} = {describe(found)}: this is not read")
-    clipped = scheduler["clip_sample"] is not False
+    clip = (scheduler["clip_sample_range"] or 1.0) if scheduler["clip_sample"] is not False else None
+    if clip is not None and not (isinstance(clip, int | float) and 0 < clip < inf):
+        raise CheckpointError(f"{where}: its noise scheduler clips to {describe(clip)}, expected a number above 0")
     return sampling_of(
         where,
         scheduler=str(scheduler["_target_"]).rpartition(".")[2].removesuffix("Scheduler"),
@@ -151,7 +153,7 @@ def _sampling(settings: Settings, where: str) -> dict[str, Any]:
         prediction=str(scheduler["prediction_type"] or "epsilon"),
         steps=settings.count("policy.noise_scheduler.num_train_timesteps"),
         calls=settings.count("policy.num_inference_steps", 0) or None,
-        clip=float(scheduler["clip_sample_range"] or 1.0) if clipped else None,
+        clip=None if clip is None else float(clip),
     )
 
 

@@ -96,9 +96,8 @@ def observation_encoder(settings: Settings, weights: Mapping[str, Tensor]) -> Se
         CheckpointError: it has another backbone, or its weights are of other cameras.
     """
     shapes, cameras = _shapes(settings)
-    encoders = {
-        name: _core(made) for name, made in _of_each(weights, "obs_nets", list(cameras), settings.where).items()
-    }
+    cores = _of_each(weights, "obs_nets", list(cameras), settings.where)
+    encoders = {name: _core(made, settings.where) for name, made in cores.items()}
     maps = {made["pool.nets.weight"].shape[:1] if "pool.nets.weight" in made else () for made in encoders.values()}
     if len(maps) != 1 or not (keypoints := maps.pop()):
         raise CheckpointError(
@@ -190,13 +189,17 @@ def _of_each(weights: Mapping[str, Tensor], module: str, names: list[str], where
     return made
 
 
-def _core(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _core(weights: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The weights of robomimic's ``VisualCore`` by LeRobot's names, its softmax's temperature in those of its maps."""
-    temperature = weights.get("pool.temperature", torch.ones(1)).flatten()[:1]
+    temperature = weights.get("pool.temperature", torch.ones(1))
+    if temperature.numel() != 1:
+        raise CheckpointError(
+            f"{where}: its softmax has a temperature of shape {tuple(temperature.shape)}, expected (1,)"
+        )
     made = {}
     for name, value in weights.items():
         if name.startswith("pool.nets."):
-            made[name] = value / temperature
+            made[name] = value / temperature.item()
         elif not name.startswith(MADE):
             made[name.replace("backbone.nets.", "backbone.").replace("nets.3.", "out.")] = value
     return made
