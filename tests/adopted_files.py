@@ -7,12 +7,14 @@ import shutil
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from adopt.seeded_weights import drawn
+from onestride.adopt import diffusion_policy
 from onestride.plans.given import Given
 from onestride.robot.fields import split_images
 from onestride.tasks.pusht.task import pusht_image
@@ -57,6 +59,42 @@ def whole(name, folder):
     weights = {key: torch.from_numpy(value) for key, value in drawn(shapes).items()}
     save_file(weights, made / "model.safetensors")
     return made
+
+
+def original(name, folder):
+    """Write a policy of diffusion_policy with cameras as its workspace saved it; its weights are drawn again."""
+    made = folder / name
+    made.mkdir()
+    (made / "golden.safetensors").write_bytes((FIXTURES / name / "golden.safetensors").read_bytes())
+    said = json.loads((FIXTURES / name / "weights.json").read_text())
+    path = made / "latest.ckpt"
+    with ZipFile(FIXTURES / name / "stripped.ckpt") as stripped, ZipFile(path, "w") as whole:
+        for entry in stripped.namelist():
+            whole.writestr(entry, stripped.read(entry))
+        for key, (shape, averaged, other) in said.items():
+            (value,) = drawn({key: shape}).values()
+            whole.writestr(averaged, value.tobytes())
+            whole.writestr(other, (value + 1).tobytes())
+    return path
+
+
+def with_setting(monkeypatch, place, value):
+    """Let a checkpoint of diffusion_policy say something else at a place of its settings, None: nothing."""
+    plain = diffusion_policy.plain_settings
+
+    def changed(made, budget, depth=0):
+        settings = plain(made, budget, depth)
+        if depth == 0:
+            *parents, last = place.split(".")
+            inside = settings
+            for name in parents:
+                inside = inside[name]
+            inside.pop(last, None)
+            if value is not None:
+                inside[last] = value
+        return settings
+
+    monkeypatch.setattr(diffusion_policy, "plain_settings", changed)
 
 
 def cleandiffuser(name, folder):

@@ -55,7 +55,7 @@ def refused(path, task, tmp_path, message):
          "learnt from images of 96 x 128 px of observation.image, and the task's camera 'top' has 96 x 96"),
         (lambda said: said.update(vision_backbone="resnet50"), "sees by 'resnet50'; resnet18 can be adopted"),
         (lambda said: said.update(crop_shape=[97, 84]), "a crop of 97 x 84 px is larger than images of 96 x 96"),
-        (lambda said: said.update(use_group_norm=False), "bn1.weight' has no statistics, and use_group_norm is false"),
+        (lambda said: said.update(use_group_norm=False), "bn1.weight' has no statistics, and is no GroupNorm by"),
         (lambda said: said.update(spatial_softmax_num_keypoints=16), "has shape"),
         (lambda said: said["input_features"].update(more={"type": "VISUAL", "shape": [3, 96, 96]}),
          "and the files have no 'mean' of it"),

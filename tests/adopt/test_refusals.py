@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adopted_files import DDPM, ORIGINAL, copied, edited
+from adopted_files import DDPM, ORIGINAL, copied, edited, with_setting
 from onestride.adopt import diffusion_policy
 from onestride.adopt.adopting import adopt
+from onestride.adopt.settings import Settings
 from onestride.data.pickled import Made
 from onestride.files import CheckpointError
 from onestride.tasks import TASKS
@@ -146,7 +147,11 @@ def test_a_pickle_that_wants_to_run_code_runs_none(pusht, tmp_path):
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("policy._target_", "diffusion_policy.policy.x.DiffusionUnetHybridImagePolicy", "cameras are not supported"),
+        (
+            "policy._target_",
+            "diffusion_policy.policy.x.DiffusionUnetHybridImagePolicy",
+            "policy.shape_meta.obs is None, expected shapes and types by name",
+        ),
         (
             "policy._target_",
             "diffusion_policy.policy.x.DiffusionTransformerLowdimPolicy",
@@ -160,24 +165,22 @@ def test_a_pickle_that_wants_to_run_code_runs_none(pusht, tmp_path):
             "fixed_large",
             "has variance_type = 'fixed_large'",
         ),
+        ("policy.noise_scheduler.clip_sample_range", ["1"], "clips to list, expected a number above 0"),
+        ("policy.eta", 0.5, "its noise scheduler has eta = 0.5: this is not read"),
         ("policy.noise_scheduler.beta_schedule", "linear", "beta schedule is 'linear'"),
     ],
 )
 def test_what_an_originals_settings_may_not_say(place, value, message, pusht, tmp_path, monkeypatch):
-    plain = diffusion_policy.plain_settings
-
-    def changed(made, budget, depth=0):
-        settings = plain(made, budget, depth)
-        if depth == 0:
-            *parents, last = place.split(".")
-            inside = settings
-            for name in parents:
-                inside = inside[name]
-            inside[last] = value
-        return settings
-
-    monkeypatch.setattr(diffusion_policy, "plain_settings", changed)
+    with_setting(monkeypatch, place, value)
     refused(ORIGINAL, pusht, tmp_path, message)
+
+
+def test_settings_that_stand_for_one_another_are_not_followed_forever():
+    around = Settings({"a": "${b.n}", "b": {"n": "${a}", "m": {"n": "${b.m.n.n}"}}}, "here")
+    assert isinstance(around.at("a"), str)
+    assert around.at("b.m.n.n") is None
+    wide = {f"k{level}": {"n": f"${{k{level + 1}.n.n}}"} for level in range(40)}
+    assert Settings(wide, "here").at("k0.n.n") is None
 
 
 def test_settings_that_hold_one_another_many_times_over_are_not_unfolded():

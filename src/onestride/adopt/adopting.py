@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from onestride.adopt.cameras import context_order, matched, reordered
 from onestride.adopt.cleandiffuser import Told, is_cleandiffuser, read_cleandiffuser
-from onestride.adopt.columns import normalizer_of
+from onestride.adopt.columns import Columns, normalizer_of
 from onestride.adopt.diffusion_policy import read_original
 from onestride.adopt.foreign import ForeignPolicy
 from onestride.adopt.lerobot import read_lerobot
 from onestride.checkpoint import CONFIG, load_config, seal_with
-from onestride.data.lerobot import STATE
 from onestride.files import CheckpointError, ensure_writable, exclusive
 from onestride.folders import replace_folder
 from onestride.methods.building import build_generator
 from onestride.methods.diffusion_planner import DP
 from onestride.policy.policy import Policy
 from onestride.policy.store import SELECTOR
+from onestride.robot.control_spec import ControlSpec
 from onestride.robot.fields import split_images
 from onestride.runs.run import TEACHER
 from onestride.seals import sha256
@@ -117,6 +117,7 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
         CheckpointError: its shapes are not the task's, or its weights are not of its network.
         ValueError: it cannot sample in that way.
     """
+    foreign = _as_fields(foreign, task.control, path)
     _check_task(foreign, task, path)
     changes: dict[str, Any] = {"solver": sampling.solver or foreign.config.solver}
     if sampling.steps is not None or sampling.solver is not None:
@@ -136,9 +137,13 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     if foreign.vision is None:
         _load(generator.network, foreign.weights, path)
     else:
-        state = dict(foreign.features).get(STATE, 0)
-        more = sum(size for _, size in foreign.features) - state
-        order = context_order(foreign.n_obs_steps, state, more, foreign.vision.features, list(which.values()))
+        there = dict(foreign.features) | {camera.name: foreign.vision.features for camera in foreign.cameras}
+        order = context_order(
+            foreign.n_obs_steps,
+            [(name, there[name]) for name in foreign.order],
+            [name for name, _ in foreign.features],
+            [foreign.cameras[number].name for number in which.values()],
+        )
         step_dim = config.film_unet.step_dim
         _load(generator.planner.network, reordered(foreign.weights, step_dim, order), path)
         for name, number in which.items():
@@ -147,6 +152,20 @@ def policy_of(foreign: ForeignPolicy, task: Task, path: Path, sampling: Sampling
     selector = MEDOID.make(None, normalizer, task.control, MEDOID.options)
     whole = CandidateSampling((1.0,), (1.0,))  # noise as it was trained with, not scaled
     return Policy(record, generator, normalizer, selector=selector, sampling=whole)
+
+
+def _as_fields(foreign: ForeignPolicy, control: ControlSpec, path: Path) -> ForeignPolicy:
+    """Return a policy with its numbers in the order of the task's fields, where these are called as there."""
+    fields = tuple((field.name, field.size) for field in control.fields if not field.camera)
+    if foreign.vision is None or dict(fields).keys() != dict(foreign.features).keys():
+        return foreign
+    for name, size in foreign.features:
+        if size != dict(fields)[name]:
+            raise CheckpointError(f"{path}: {name} has {size} numbers, and the task's field {dict(fields)[name]}")
+    names, sizes = zip(*foreign.features, strict=True)
+    parts = [dict(zip(names, column.split(sizes), strict=True)) for column in foreign.step]
+    step = Columns(*(torch.cat([part[name] for name, _ in fields]) for part in parts))
+    return replace(foreign, features=fields, step=step)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cameras of a LeRobot policy: how its encoders see, their weights by our names, and the order of what they say."""
+"""Cameras of a policy: how its encoders see, their weights by our names, and the order of what they say."""
 
 from __future__ import annotations
 
@@ -33,30 +33,28 @@ def vision_of(
     *,
     backbone: str,
     group_norm: bool,
-    keypoints: int,
+    keypoints: int | None,
     resize: tuple[int, int] | None,
-    crop_ratio: float,
     crop: tuple[int, int] | None,
     random_crop: bool,
+    antialias: bool = True,
 ) -> RgbEncoderConfig:
-    """Return how a policy's cameras are encoded, by the entries of its config.json.
+    """Return how a policy's cameras are encoded, by its settings.
 
     Raises:
         CheckpointError: by another network than a ResNet-18.
     """
     if backbone != BACKBONE:
         raise CheckpointError(f"{where} sees by {backbone!r:.40}; {BACKBONE} can be adopted")
-    if resize is not None:  # then LeRobot derives the crop from it
-        crop = (int(resize[0] * crop_ratio), int(resize[1] * crop_ratio)) if crop_ratio < 1 else None
     norm = "group" if group_norm else "fixed"
     try:
-        return RgbEncoderConfig(norm, keypoints, resize=resize, crop=crop, random_crop=random_crop)
+        return RgbEncoderConfig(norm, keypoints, resize, crop, random_crop, antialias)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
 
 
 def size_of(shape: Sequence[int], name: str, where: str) -> tuple[int, int]:
-    """Return height and width of a camera's images [px], which LeRobot's policies have colours first.
+    """Return height and width of a camera's images [px], which policies have colours first.
 
     Raises:
         CheckpointError: it is no image of three colours.
@@ -73,7 +71,7 @@ def cameras_of(
     vision: RgbEncoderConfig,
     where: str,
 ) -> tuple[ForeignCamera, ...]:
-    """Return a policy's cameras, each with its encoder. Where all have one in common, each gets a copy.
+    """Return a LeRobot policy's cameras, each with its encoder. Where all have one in common, each gets a copy.
 
     Args:
         sizes: height and width of each camera's images [px] by its name, in the policy's order.
@@ -93,15 +91,36 @@ def cameras_of(
     for number, (name, size) in enumerate(sizes.items()):
         first = f"{number}." if apart else ""
         mine = {key.removeprefix(first): value for key, value in weights.items() if key.startswith(first)}
-        columns = normalised[name]
-        if bool((columns.spread <= 0).any()):
-            raise CheckpointError(
-                f"{where}: a colour of {name} never changed where it was trained, and is divided by 0"
-            )
-        encoder = _renamed(mine, vision.norm == "fixed", where)
-        encoder |= {"shift": columns.shift.float(), "spread": columns.spread.float()}
-        made.append(ForeignCamera(name, size, encoder))
+        made.append(camera_of(name, size, normalised[name], mine, vision, where))
     return tuple(made)
+
+
+def camera_of(
+    name: str,
+    size: tuple[int, int],
+    normalised: Columns,
+    weights: Mapping[str, Tensor],
+    vision: RgbEncoderConfig,
+    where: str,
+) -> ForeignCamera:
+    """Return a camera with its encoder.
+
+    Args:
+        name: of the camera.
+        size: height and width of its images [px].
+        normalised: how they, between 0 and 1, are normalised, (3,).
+        weights: of its encoder, by LeRobot's names or by ours.
+        vision: how they are encoded.
+        where: they are from, for the message.
+
+    Raises:
+        CheckpointError: a colour never changed, or BatchNorm has no statistics, or others.
+    """
+    if bool((normalised.spread <= 0).any()):
+        raise CheckpointError(f"{where}: a colour of {name} never changed where it was trained, and is divided by 0")
+    encoder = _renamed(weights, vision.norm == "fixed", where)
+    encoder |= {"shift": normalised.shift.float(), "spread": normalised.spread.float()}
+    return ForeignCamera(name, size, encoder)
 
 
 def _renamed(weights: Mapping[str, Tensor], batch_norm: bool, where: str) -> dict[str, Tensor]:
@@ -118,7 +137,11 @@ def _renamed(weights: Mapping[str, Tensor], batch_norm: bool, where: str) -> dic
     for name in [name for name in made if re.search(r"(bn\d|downsample\.1)\.weight$", name)]:
         at = name.removesuffix("weight")
         if not {f"{at}{part}" for part in ("bias", *STATISTICS[:2])} <= made.keys():
-            raise CheckpointError(f"{where}: the normalisation '{name}' has no statistics, and use_group_norm is false")
+            raise CheckpointError(
+                f"{where}: the normalisation '{name}' has no statistics, and is no GroupNorm by its settings"
+            )
+        if len({made[f"{at}{part}"].shape for part in ("weight", "bias", *STATISTICS[:2])}) > 1:
+            raise CheckpointError(f"{where}: the normalisation '{name}' has statistics of other shapes than its own")
         factor = made[name].double() / (made[f"{at}running_var"].double() + EPSILON).sqrt()
         made[f"{at}bias"] = (made[f"{at}bias"].double() - made[f"{at}running_mean"].double() * factor).float()
         made[f"{at}weight"] = factor.float()
@@ -152,26 +175,27 @@ def matched(cameras: Sequence[ForeignCamera], wanted: Mapping[str, tuple[int, in
     return found
 
 
-def context_order(n_obs_steps: int, state: int, more: int, features: int, cameras: Sequence[int]) -> Tensor:
-    """Return which of LeRobot's columns of the network's context each of ours is.
+def context_order(
+    n_obs_steps: int, there: Sequence[tuple[str, int]], numbers: Sequence[str], cameras: Sequence[str]
+) -> Tensor:
+    """Return which of a policy's columns of the network's context each of ours is.
 
-    There each observation's numbers and features stand together: state, features of every camera, the environment's
-    state. Here the numbers of all observations come first, then each camera's features of all.
+    There each observation's numbers and features stand together. Here the numbers of all observations come first, then
+    each camera's features of all.
 
     Args:
         n_obs_steps: observations.
-        state: numbers of the robot's state.
-        more: numbers of the environment's state.
-        features: of one image.
-        cameras: the number there of each of our cameras.
+        there: names and sizes of what stands together there, in order.
+        numbers: names of those that are numbers, in our order.
+        cameras: names of those that are features of cameras, in our order.
     """
-    step = state + features * len(cameras) + more
-    numbers = [*range(state), *range(step - more, step)]
-    order = [s * step + column for s in range(n_obs_steps) for column in numbers]
-    for camera in cameras:
-        first = state + camera * features
-        order += [s * step + first + column for s in range(n_obs_steps) for column in range(features)]
-    return torch.tensor(order)
+    at, step = {}, 0
+    for name, size in there:
+        at[name], step = range(step, step + size), step + size
+    groups = [list(numbers), *([camera] for camera in cameras)]
+    return torch.tensor(
+        [s * step + column for group in groups for s in range(n_obs_steps) for name in group for column in at[name]]
+    )
 
 
 def reordered(weights: Mapping[str, Tensor], step_dim: int, order: Tensor) -> dict[str, Tensor]:

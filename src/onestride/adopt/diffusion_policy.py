@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from onestride.adopt.cameras import camera_of
 from onestride.adopt.columns import Columns
+from onestride.adopt.encoders import ENCODERS, Seen
 from onestride.adopt.foreign import ForeignPolicy, network_of, renamed, sampling_of
-from onestride.data.pickled import Made, describe
+from onestride.adopt.settings import Budget, Settings, plain_settings
+from onestride.data.pickled import describe
 from onestride.data.torch_weights import open_torch
 from onestride.files import CheckpointError, size_of_file
 from onestride.methods.diffusion_planner import TeacherConfig
+from onestride.networks.rgb_encoder import COLOURS
 
-POLICY = "DiffusionUnetLowdimPolicy"
+LOWDIM = "DiffusionUnetLowdimPolicy"
+POLICIES = (LOWDIM, *ENCODERS)
 #: What such a checkpoint's pickle may name: settings, containers, and how dill writes a built-in type or bytes.
 NAMED = re.compile(
     r"omegaconf\.[\w.]+|typing\.Any|collections\.(OrderedDict|defaultdict)|_codecs\.encode|dill\._dill\._load_type"
     r"|builtins\.(dict|list|tuple|set|int|float|str|bool|bytes)|pathlib\.(Posix)?Path"
 )
-DEEPEST = 30  # settings in settings
 
 
 def read_original(path: Path) -> ForeignPolicy:
@@ -43,9 +48,9 @@ def read_original(path: Path) -> ForeignPolicy:
             if not {"cfg", "state_dicts"} <= saved.keys():
                 found = ", ".join(sorted(saved)[:5]) or describe(file.value)
                 raise ValueError(f"it holds {found:.120}, not 'cfg' and 'state_dicts'")
-            settings = plain_settings(saved["cfg"], Budget())
+            settings = Settings(plain_settings(saved["cfg"], Budget()), str(path))
             states = saved["state_dicts"] if isinstance(saved["state_dicts"], dict) else {}
-            averaged = _at(settings, "training.use_ema") and "ema_model" in states
+            averaged = settings.at("training.use_ema") and "ema_model" in states
             found = file.tensors(states.get("ema_model" if averaged else "model"))
     except ValueError as error:
         raise CheckpointError(
@@ -57,54 +62,98 @@ def read_original(path: Path) -> ForeignPolicy:
     return _policy(settings, {name: torch.from_numpy(value) for name, value in found.items()}, str(path))
 
 
-def _policy(settings: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> ForeignPolicy:
-    kind = str(_at(settings, "policy._target_")).rpartition(".")[2]
-    if "Image" in kind:
-        raise CheckpointError(f"{where} is a {kind:.60}: cameras are not supported by this command yet")
-    if kind != POLICY:
-        raise CheckpointError(f"{where} is a {kind:.60}; {POLICY} can be adopted")
+def _policy(settings: Settings, weights: Mapping[str, Tensor], where: str) -> ForeignPolicy:
+    kind = str(settings.at("policy._target_")).rpartition(".")[2]
+    if kind not in POLICIES:
+        raise CheckpointError(f"{where} is a {kind:.60}; {', '.join(POLICIES)} can be adopted")
     said = {
-        name: _at(settings, f"policy.{name}")
+        name: settings.at(f"policy.{name}")
         for name in ("obs_as_global_cond", "obs_as_local_cond", "pred_action_steps_only", "oa_step_convention")
     }
+    if kind != LOWDIM:  # these have no such settings but the first, which is so by default
+        said |= {"oa_step_convention": True, "obs_as_global_cond": said["obs_as_global_cond"] is not False}
     if not said["obs_as_global_cond"] or said["obs_as_local_cond"] or said["pred_action_steps_only"]:
         raise CheckpointError(f"{where} has {said}; observations as a global condition, and whole chunks, can be read")
-    horizon, n_obs, n_act = (_count(settings, name, where) for name in ("horizon", "n_obs_steps", "n_action_steps"))
-    network = renamed({name.removeprefix("model."): v for name, v in weights.items() if name.startswith("model.")})
+    horizon, n_obs, n_act = (settings.count(name) for name in ("horizon", "n_obs_steps", "n_action_steps"))
+    network = renamed(_below("model.", weights))
     shape = network_of(
         network,
-        _count(settings, "policy.model.n_groups", where, 8),
+        settings.count("policy.model.n_groups" if kind == LOWDIM else "policy.n_groups", 8),
         n_obs - 1 if said["oa_step_convention"] else n_obs,
         where,
     )
-    scheduler = {name: _at(settings, f"policy.noise_scheduler.{name}") for name in SCHEDULER}
-    for name in SCHEDULER.keys() - READ:
-        if scheduler[name] not in (SCHEDULER[name], None):
-            raise CheckpointError(
-                f"{where}: its noise scheduler has {name} = {describe(scheduler[name])}: this is not read"
-            )
-    clipped = scheduler["clip_sample"] is not False
-    sampling: dict[str, Any] = sampling_of(
-        where,
-        scheduler=str(scheduler["_target_"]).rpartition(".")[2].removesuffix("Scheduler"),
-        schedule=str(scheduler["beta_schedule"]),
-        prediction=str(scheduler["prediction_type"] or "epsilon"),
-        steps=_count(settings, "policy.noise_scheduler.num_train_timesteps", where),
-        calls=_count(settings, "policy.num_inference_steps", where, 0) or None,
-        clip=float(scheduler["clip_sample_range"] or 1.0) if clipped else None,
-    )
-    step, actions = (_columns(weights, name, where) for name in ("obs", "action"))
+    seen = ENCODERS[kind](settings, _below("obs_encoder.", weights)) if kind != LOWDIM else None
+    given = _observed(seen, weights, where) if seen else _unnamed(weights, where)
     return ForeignPolicy(
         library="diffusion_policy",
-        config=TeacherConfig(film_unet=shape, **sampling),
+        config=TeacherConfig(film_unet=shape, **_sampling(settings, where)),
         weights=network,
         horizon=horizon,
         n_obs_steps=n_obs,
         n_action_steps=n_act,
-        features=(("obs", len(step.shift)),),
-        step=step,
-        actions=actions,
-        notes=("its observations have no names: that their numbers are in the task's order is yours to know",),
+        actions=_columns(weights, "action", where),
+        **given,
+    )
+
+
+def _below(start: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+
+
+def _unnamed(weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+    """What a policy of states says of its observations, which are one vector."""
+    step = _columns(weights, "obs", where)
+    note = "its observations have no names: that their numbers are in the task's order is yours to know"
+    return {"features": (("obs", len(step.shift)),), "step": step, "notes": (note,)}
+
+
+def _observed(seen: Seen, weights: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+    """What a policy with cameras says of its observations, which have names."""
+    numbers = [(name, prod(shape)) for name, shape in seen.shapes.items() if name not in seen.cameras]
+    parts = [_columns(weights, name, where, size) for name, size in numbers]
+    cameras = []
+    for name, encoder in seen.encoders.items():
+        colours = _columns(weights, name, where)
+        if len(colours.shift) != 1:
+            raise CheckpointError(
+                f"{where}: the images of '{name}' are normalised by {len(colours.shift)} numbers, expected one for all"
+            )
+        shift, spread, still = (column.expand(COLOURS) for column in colours)
+        before = Columns(shift + spread * seen.shift.double(), spread * seen.spread.double(), still)
+        cameras.append(camera_of(name, seen.cameras[name], before, encoder, seen.vision, where))
+    note = (
+        f"its numbers are {', '.join(name for name, _ in numbers)}: a task that calls its fields so may have them in "
+        "any order, another has to have them in this one"
+    )
+    named = (note,) if len(numbers) > 1 else ()
+    return {
+        "features": tuple(numbers),
+        "step": Columns(*(torch.cat(column) for column in zip(*parts, strict=True))),
+        "cameras": tuple(cameras),
+        "vision": seen.vision,
+        "order": tuple(seen.shapes),
+        "notes": (*named, *seen.notes),
+    }
+
+
+def _sampling(settings: Settings, where: str) -> dict[str, Any]:
+    """The teacher's settings for how it samples."""
+    scheduler = {name: settings.at(f"policy.noise_scheduler.{name}") for name in SCHEDULER}
+    handed = {name: settings.at(f"policy.{name}") or None for name in STEP}
+    for name, found in (scheduler | handed).items():
+        if name not in READ and found not in (SCHEDULER.get(name), None):
+            raise CheckpointError(f"{where}: its noise scheduler has {name} = {describe(found)}: this is not read")
+    clip = (scheduler["clip_sample_range"] or 1.0) if scheduler["clip_sample"] is not False else None
+    if clip is not None and not (isinstance(clip, int | float) and 0 < clip < inf):
+        raise CheckpointError(f"{where}: its noise scheduler clips to {describe(clip)}, expected a number above 0")
+    return sampling_of(
+        where,
+        scheduler=str(scheduler["_target_"]).rpartition(".")[2].removesuffix("Scheduler"),
+        schedule=str(scheduler["beta_schedule"]),
+        prediction=str(scheduler["prediction_type"] or "epsilon"),
+        steps=settings.count("policy.noise_scheduler.num_train_timesteps"),
+        calls=settings.count("policy.num_inference_steps", 0) or None,
+        clip=None if clip is None else float(clip),
     )
 
 
@@ -114,71 +163,27 @@ SCHEDULER = {
     "variance_type": "fixed_small", "set_alpha_to_one": True, "steps_offset": 0, "thresholding": False,
     "timestep_spacing": "leading", "rescale_betas_zero_snr": False, "trained_betas": None,
 }  # fmt: skip
+STEP = ("eta", "use_clipped_model_output")  # of a policy's, handed on to its scheduler
 READ = {"_target_", "beta_schedule", "prediction_type", "clip_sample", "clip_sample_range"}
 
 
-def _columns(weights: Mapping[str, Tensor], field: str, where: str) -> Columns:
-    """How a field is normalised: ``x scale + offset``, of which no scale is 0."""
+def _columns(weights: Mapping[str, Tensor], field: str, where: str, size: int | None = None) -> Columns:
+    """How a field is normalised: ``x scale + offset``, of which no scale is 0. Its rows have them in common.
+
+    size: of the field; by default that of its last axis.
+    """
     scale, offset = (weights.get(f"normalizer.params_dict.{field}.{name}") for name in ("scale", "offset"))
     if scale is None or offset is None:
         there = sorted({name.split(".")[2] for name in weights if name.startswith("normalizer.params_dict.")})
         raise CheckpointError(f"{where} has no normaliser of '{field}'; it has {', '.join(there)[:120] or 'none'}")
-    if scale.shape != offset.shape or scale.dim() != 1 or not bool((scale > 0).all() & offset.isfinite().all()):
+    if (
+        scale.shape != offset.shape
+        or scale.dim() != 1
+        or not bool((scale > 0).all() & (scale + offset).isfinite().all())
+    ):
         raise CheckpointError(f"{where}: the normaliser of '{field}' is none: a scale and an offset for every column")
-    scale, offset = scale.double(), offset.double()
-    return Columns(-offset / scale, 1 / scale, torch.zeros(len(scale)))
-
-
-# ---------------------------------------------------------------- OmegaConf's records
-
-
-class Budget:
-    """How many values may still be read: records may hold one another many times over."""
-
-    left = 100_000
-
-    def spend(self, depth: int) -> None:
-        """Count a value.
-
-        Raises:
-            ValueError: there are too many, or it is nested too deeply.
-        """
-        self.left -= 1
-        if self.left < 0 or depth > DEEPEST:
-            raise ValueError("its settings are nested too deeply")
-
-
-def plain_settings(made: Any, budget: Budget, depth: int = 0) -> Any:
-    """Return settings as dictionaries, lists and values, from the records of OmegaConf's objects.
-
-    Raises:
-        ValueError: there are too many, or they are nested too deeply.
-    """
-    budget.spend(depth)
-    if isinstance(made, Made):
-        state = made.state if isinstance(made.state, dict) else {}
-        return plain_settings(state.get("_content", state.get("_val")), budget, depth + 1)
-    if isinstance(made, dict):
-        return {name: plain_settings(value, budget, depth + 1) for name, value in made.items()}
-    if isinstance(made, list):
-        return [plain_settings(value, budget, depth + 1) for value in made]
-    return made
-
-
-def _at(settings: Any, place: str, depth: int = 0) -> Any:
-    """Return the setting at a place such as ``policy.horizon``, of which ``${horizon}`` stands for another place's."""
-    value = settings
-    for name in place.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    named = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-    return _at(settings, named[1], depth + 1) if named and depth < DEEPEST else value
-
-
-def _count(settings: Any, place: str, where: str, missing: int | None = None) -> int:
-    """Return a positive whole number of the settings, or ``missing`` where there is none."""
-    value = _at(settings, place)
-    if value is None and missing is not None:
-        return missing
-    if type(value) is not int or not 1 <= value <= 65_536:
-        raise CheckpointError(f"{where}: {place} is {describe(value):.60}, expected a number of 1 or more")
-    return value
+    size = len(scale) if size is None else size
+    if not len(scale) or size % len(scale):
+        raise CheckpointError(f"{where}: '{field}' has {size} numbers, and its normaliser {len(scale)}")
+    scale, offset = (column.double().repeat(size // len(scale)) for column in (scale, offset))
+    return Columns(-offset / scale, 1 / scale, torch.zeros(size))

@@ -58,6 +58,7 @@ class ForeignPolicy:
         actions: how actions are.
         cameras: in the policy's order.
         vision: how they are encoded, where there are any.
+        order: names of features and cameras as the network's condition has one observation, where there are cameras.
         told: what the user said of it, where its files do not.
         notes: for the user.
     """
@@ -73,6 +74,7 @@ class ForeignPolicy:
     actions: Columns
     cameras: tuple[ForeignCamera, ...] = ()
     vision: RgbEncoderConfig | None = None
+    order: tuple[str, ...] = ()
     told: str = ""
     notes: tuple[str, ...] = ()
 

@@ -118,19 +118,22 @@ def read_lerobot(folder: Path) -> ForeignPolicy:
         actions=actions,
         cameras=cameras,
         vision=vision,
+        order=tuple(name for name in (STATE, *sizes, ENVIRONMENT) if name in sizes or name in dict(features)),
     )
 
 
 def _vision(settings: DiffusionSettings, folder: Path) -> RgbEncoderConfig:
     """How cameras are encoded."""
+    resize, ratio, crop = settings.resize_shape, settings.crop_ratio, settings.crop_shape
+    if resize is not None:  # then LeRobot derives the crop from it
+        crop = (int(resize[0] * ratio), int(resize[1] * ratio)) if ratio < 1 else None
     return vision_of(
         str(folder),
         backbone=settings.vision_backbone,
         group_norm=settings.use_group_norm,
         keypoints=settings.spatial_softmax_num_keypoints,
-        resize=settings.resize_shape,
-        crop_ratio=settings.crop_ratio,
-        crop=settings.crop_shape,
+        resize=resize,
+        crop=crop,
         random_crop=settings.crop_is_random,
     )
 

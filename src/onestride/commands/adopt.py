@@ -16,7 +16,7 @@ class Adopt(InRun):
     """Make a policy of another library the run's teacher: to evaluate, distil, export and run like one of its own.
 
     PATH is a folder that LeRobot saved (DiffusionPolicy, with cameras too: config.json, model.safetensors, the
-    processors' files), a .ckpt of diffusion_policy (low-dimensional U-Net), or a .pt of CleanDiffuser (ChiUNet1d by
+    processors' files), a .ckpt of diffusion_policy (U-Net, with cameras too), or a .pt of CleanDiffuser (ChiUNet1d by
     DDPM). None of the libraries is needed, and nothing in the files is executed.
     """
 
