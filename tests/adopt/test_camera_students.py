@@ -71,6 +71,7 @@ def test_teacher_and_student_are_evaluated_by_what_the_camera_sees(distilled, mo
     environment = TASKS["pusht-image"]().benchmark.environment
     monkeypatch.setattr(gymnasium.spec(environment), "max_episode_steps", STEPS)
     asked = ["--evaluate.workers", "1", "--evaluate.states", "2", "--evaluate.decisions", "1"]
+    asked += ["--evaluate.precision", "32-true"]  # where a processor has bfloat16, "auto" is another one
     main(["evaluate", "--preset", "pusht-image-tiny", "--run", str(distilled), "--no-pictures", *asked])
     records = keyed(records_of(distilled / "evaluation"))
     rows = [f"{name}-{ranked}" for name in ("teacher", "onedp-s") for ranked in ("medoid", "unselected")]
