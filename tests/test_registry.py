@@ -112,10 +112,9 @@ def test_a_gymnasium_environment_is_a_task_by_its_name():
         TASKS["gym:CartPole-v1"]()
     with pytest.raises(ValueError, match="there is no environment 'Nothing-v0'"):
         TASKS["gym:Nothing-v0"]()
-    with pytest.raises(
-        ValueError, match=r"^there is no environment 'Reacher-v2'. Gymnasium says \"The mujoco v2 and v3"
-    ):
-        TASKS["gym:Reacher-v2"]()  # was given up
+    # It was given up. What Gymnasium says of it depends on what else was imported: Gymnasium-Robotics has its own.
+    with pytest.raises(ValueError, match=r"^there is no environment 'Reacher-v2'. Gymnasium says \"[^(]"):
+        TASKS["gym:Reacher-v2"]()
 
 
 def test_settings_of_a_gymnasium_task_are_its_own_or_its_controls():

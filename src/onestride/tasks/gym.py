@@ -132,7 +132,7 @@ def gym_task(
     except ModuleNotFoundError:
         raise
     except (gymnasium.error.Error, ImportError) as error:  # the latter of versions that were given up
-        said = " ".join(str(error).split())
+        said = " ".join(" ".join(map(str, error.args)).split())
         raise ValueError(
             f"there is no environment '{environment}'. Gymnasium says \"{said}\" Correct the id, its version included, "
             "or install or import the package that has it"
