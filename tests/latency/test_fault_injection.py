@@ -81,7 +81,7 @@ from onestride.control.fallback import FallbackTimeouts
 from onestride.control.loop import run_episode
 from onestride.robot.decision import Decision
 from onestride.latency.fault_injection import Fault, FaultInjection
-from onestride.control.async_policy import Worker
+from onestride.control.async_policy import AsyncPolicy
 from onestride.tasks import TASKS
 
 clock, sent = RealClock(), []
