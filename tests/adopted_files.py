@@ -10,11 +10,14 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from adopt.seeded_weights import drawn
 from onestride.adopt import diffusion_policy
+from onestride.adopt.adopting import adopt
+from onestride.files import CheckpointError
 from onestride.plans.given import Given
 from onestride.robot.fields import split_images
 from onestride.tasks.pusht.task import pusht_image
@@ -118,3 +121,11 @@ def task_with(*fields):
         return Given(observation[:, :0], numbers, None, images)
 
     return replace(pusht, control=control, context_dim=2 * control.numbers_dim, encode=encode)
+
+
+def refused(path, task, tmp_path, message):
+    """Assert that a checkpoint is refused in one line, and leaves nothing behind."""
+    with pytest.raises(CheckpointError, match=message) as error:
+        adopt(tmp_path / "run", path, task)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -6,9 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adopted_files import DDPM, edited, task_with, whole
-from onestride.adopt.adopting import adopt
-from onestride.files import CheckpointError
+from adopted_files import DDPM, edited, refused, task_with, whole
 from onestride.robot.fields import Field, camera
 from onestride.tasks import TASKS
 
@@ -36,13 +34,6 @@ def folder(pristine, tmp_path):
 
 def seen_by(*cameras):
     return task_with(Field("agent", (2,), "px"), *cameras)
-
-
-def refused(path, task, tmp_path, message):
-    with pytest.raises(CheckpointError, match=message) as error:
-        adopt(tmp_path / "run", path, task)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

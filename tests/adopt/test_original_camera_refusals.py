@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adopted_files import original, task_with, with_setting
-from onestride.adopt.adopting import adopt
+from adopted_files import original, refused, task_with, with_setting
 from onestride.data.torch_weights import TorchFile
-from onestride.files import CheckpointError
 from onestride.robot.fields import Field, camera
 from onestride.tasks import TASKS
 
@@ -36,13 +34,6 @@ def with_weights(monkeypatch, change):
         return weights
 
     monkeypatch.setattr(TorchFile, "tensors", changed)
-
-
-def refused(path, task, tmp_path, message):
-    with pytest.raises(CheckpointError, match=message) as error:
-        adopt(tmp_path / "run", path, task)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class View(InRun):
     doing: ClassVar[str] = "loading what drives"
 
     methods: tuple[str, ...] = ()
-    """Policies of the run, such as dnk or dnk-1. None: teacher and dnk-0, where they are there, else its first."""
+    """Policies of the run, such as dnk or dnk-1. Where none is named: teacher and dnk-0, else its first."""
     checkpoints: tuple[Path, ...] = ()
     """Folders of trained policies or exported engines anywhere, instead of the run's. All must be of one task."""
     scene: int = 0
